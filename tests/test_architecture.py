@@ -1,0 +1,193 @@
+"""The arrows between cvxift's rooms, held by reading every import, and what importing cvxift loads.
+
+A room may import the rooms below it and none beside or above it:
+
+    torch  jax  →  argmax  diagnostics  implicit  →  kkt  →  solvers  →  cones  →  program
+
+`atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cvxift"
+
+LEVELS = (
+    ("errors",),
+    ("program", "atoms"),
+    ("cones",),
+    ("solvers",),
+    ("kkt",),
+    ("argmax", "diagnostics", "implicit"),
+    ("torch", "jax"),
+)
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+ADAPTERS = LEVELS[-1]
+FRAMEWORKS = {"torch": {"torch"}, "jax": {"jax", "jaxlib"}}
+ATOMS_MAY_IMPORT = {"cvxpy", "numpy", "scipy"} | sys.stdlib_module_names
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The room a file lies in; "" for cvxift/__init__.py, the public face above all rooms but the adapters."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts[0] == "__init__" else parts[0]
+
+
+def imported(tree: ast.AST, package: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything a module imports, inside functions and for typing too.
+
+    Args:
+        tree: the parsed module.
+        package: dotted parts of the package it lies in, against which relative imports are resolved.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, *filter(None, [node.module])))
+            # `from cvxift import kkt` names a module too, so every name is joined to its stem.
+            for alias in node.names:
+                yield node.lineno, f"{stem}.{alias.name}"
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    package = ("cvxift", *path.relative_to(PACKAGE).parts[:-1])
+    return list(imported(ast.parse(path.read_text(encoding="utf-8")), package))
+
+
+def rooms_seen(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and room of every import from cvxift itself; a name of the package face is not a room."""
+    for line, name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "cvxift":
+            yield line, parts[1] if len(parts) > 1 and parts[1] in LEVEL else ""
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {room_of(path) for path in MODULES} - {""}
+    unknown = rooms - LEVEL.keys()
+    assert not unknown, (
+        f"{sorted(unknown)} have no place in the order of rooms; add them to LEVELS and to docs/design.md."
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward(path: Path) -> None:
+    room = room_of(path)
+    for line, seen in rooms_seen(path):
+        if seen == room:
+            continue
+        if room == "":
+            assert seen not in ADAPTERS, f"{where(path, line)}: the package face may not import the adapter {seen}."
+            continue
+        assert seen, f"{where(path, line)}: {room} imports the package face, which is above every room."
+        assert LEVEL[seen] < LEVEL[room], f"{where(path, line)}: {room} may not look at {seen}."
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_program_touches_reductions(path: Path) -> None:
+    if room_of(path) == "program":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for line, name in imports_of(path):
+        assert not name.startswith("cvxpy.reductions"), f"{where(path, line)}: only cvxift.program imports {name}."
+    aliases = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "cvxpy"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "reductions" and isinstance(node.value, ast.Name):
+            assert node.value.id not in aliases, (
+                f"{where(path, node.lineno)}: only cvxift.program uses cvxpy.reductions."
+            )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_frameworks_stay_in_their_adapter(path: Path) -> None:
+    room = room_of(path)
+    for adapter, packages in FRAMEWORKS.items():
+        if room == adapter:
+            continue
+        for line, name in imports_of(path):
+            assert name.split(".")[0] not in packages, f"{where(path, line)}: {room or 'cvxift'} imports {name}."
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if room_of(path) == "atoms"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_atoms_know_cvxpy_alone(path: Path) -> None:
+    for line, name in imports_of(path):
+        parts = name.split(".")
+        allowed = parts[0] in ATOMS_MAY_IMPORT or parts[:2] in (["cvxift", "errors"], ["cvxift", "atoms"])
+        assert allowed, f"{where(path, line)}: atoms may not import {name}."
+
+
+def test_the_walk_sees_every_form_of_import() -> None:
+    source = """
+import cvxift.kkt as k
+from cvxift import solvers
+from ..cones import spec
+from . import base
+def f():
+    from cvxpy.reductions import Chain
+"""
+    names = [name for _, name in imported(ast.parse(source), ("cvxift", "program"))]
+    assert sorted(names) == [
+        "cvxift.cones.spec",
+        "cvxift.kkt",
+        "cvxift.program.base",
+        "cvxift.solvers",
+        "cvxpy.reductions.Chain",
+    ]
+
+
+def run_python(source: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_importing_cvxift_loads_no_framework() -> None:
+    heavy = ["torch", "jax", "jaxlib", "matplotlib", "rich", "tqdm", "cvxpylayers", "diffcp", "moreau"]
+    result = run_python(f"import sys, cvxift; print([name for name in {heavy} if name in sys.modules])")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]", f"import cvxift loads {result.stdout.strip()}."
+
+
+@pytest.mark.parametrize("adapter", [name for name in ADAPTERS if list(PACKAGE.glob(f"{name}*"))])
+def test_adapter_says_in_one_line_what_to_install(adapter: str) -> None:
+    blocked = sorted(FRAMEWORKS[adapter])
+    result = run_python(f"""
+import sys
+for name in {blocked}:
+    sys.modules[name] = None                  # what Python does for a package that is not there
+try:
+    import cvxift.{adapter}
+except ImportError as error:
+    print(error)
+else:
+    raise SystemExit("imported without its framework")
+""")
+    assert result.returncode == 0, result.stderr
+    message = result.stdout.strip()
+    assert len(message.splitlines()) == 1, message
+    assert f'pip install "cvxift[{adapter}]"' in message, message
