@@ -1,0 +1,7 @@
+"""Solvers: numbers (P, q, A, b) on a structure to a primal-dual point (x, s, y); one file a solver, one table that chooses."""
+
+from cvxift.solvers.base import Raw, Session, Solver, Status
+from cvxift.solvers.batch import Pool, solve_batch
+from cvxift.solvers.table import choose, get, names, register
+
+__all__ = ["Pool", "Raw", "Session", "Solver", "Status", "choose", "get", "names", "register", "solve_batch"]

@@ -1,0 +1,152 @@
+"""Batches: every instance is solved and reported for itself, in parallel threads where the solver runs outside Python's lock."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from cvxift.program.structure import Data
+from cvxift.solvers.base import Floats, Raw, Session
+
+# A solve shorter than this is mostly Python, which holds the lock: threads would only wait for each other.
+_THREADS_FROM = 60e-6  # seconds per instance
+_WORTH_A_THREAD = 500e-6  # seconds of work left
+
+_executor: ThreadPoolExecutor | None = None
+
+
+def _threads() -> int:
+    """Number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shared_executor() -> ThreadPoolExecutor:
+    global _executor
+    if _executor is None:
+        _executor = ThreadPoolExecutor(max_workers=_threads(), thread_name_prefix="cvxift")
+    return _executor
+
+
+def _forget_executor() -> None:
+    """In a forked child the executor's threads do not exist: start new ones when needed."""
+    global _executor
+    _executor = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_executor)
+
+
+class Pool:
+    """Sessions of one solver on one structure, opened as needed and kept; safe to use from several threads.
+
+    Args:
+        open_session: opens a session, such as ``lambda: get("daqp").session(structure)``; called once at the start.
+        workers: at most so many threads for a batch; default: the cores this process may use.
+
+    Example:
+        >>> import numpy as np
+        >>> from cvxift.cones.spec import Cones
+        >>> from cvxift.program.structure import Data, Structure
+        >>> from cvxift.solvers import Pool, get
+        >>> structure = Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0]))
+        >>> pool = Pool(lambda: get("clarabel").session(structure))                   # minimize ½x² + qx, x ≤ 1
+        >>> data = Data(np.ones((2, 1)), np.array([[-0.5], [-3.0]]), np.ones((2, 1)), np.ones((2, 1)), np.zeros(2))
+        >>> [round(float(raw.x[0]), 6) for raw in pool.solve_batch(data)]
+        [0.5, 1.0]
+    """
+
+    def __init__(self, open_session: Callable[[], Session], workers: int | None = None) -> None:
+        self._open = open_session
+        self.workers = workers or _threads()
+        self._free: queue.SimpleQueue[Session] = queue.SimpleQueue()
+        first = open_session()
+        self._parallel = first.releases_gil
+        self._free.put(first)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session that nobody else uses meanwhile."""
+        session = self._take()
+        try:
+            yield session
+        finally:
+            self._free.put(session)
+
+    def _take(self) -> Session:
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            return self._open()
+
+    def solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None = None) -> Raw:
+        """Solve one instance; see `Session.solve`."""
+        session = self._take()
+        try:
+            return session.solve(P, q, A, b, warm)
+        finally:
+            self._free.put(session)
+
+    def solve_batch(self, data: Data, warm: Sequence[Raw | None] | None = None) -> list[Raw]:
+        """Solve every instance of a batch.
+
+        Args:
+            data: values with leading batch dimensions, shapes (..., nnzP), (..., n), (..., nnzA), (..., m).
+            warm: for each instance a point to start from, or None.
+
+        Returns:
+            One `Raw` for each instance, in C order of the batch dimensions.
+        """
+        size = 1
+        for length in data.batch_shape:
+            size *= length
+        if size == 0:
+            return []
+        instances = list(zip(*(list(part.reshape(size, part.shape[-1])) for part in (data.P, data.q, data.A, data.b))))
+        points: Sequence[Raw | None] = [None] * size if warm is None else warm
+        if len(points) != size:
+            raise ValueError(f"warm has {len(points)} points; expected one for each of the {size} instances.")
+        first = self.solve(*instances[0], points[0])
+        results: list[Raw] = [first] * size
+        numbers = itertools.count(1)  # next() is atomic: threads draw the next instance from it
+
+        def work() -> None:
+            with self.session() as session:
+                for i in numbers:
+                    if i >= size:
+                        return
+                    results[i] = session.solve(*instances[i], points[i])
+
+        helpers = self._helpers(size - 1, first.seconds)
+        futures = [_shared_executor().submit(work) for _ in range(helpers)]
+        work()
+        for future in futures:
+            future.result()
+        return results
+
+    def _helpers(self, instances: int, seconds: float) -> int:
+        """How many threads to add to the calling one."""
+        if not self._parallel or seconds < _THREADS_FROM:
+            return 0
+        return max(0, min(self.workers - 1, instances - 1, int(instances * seconds / _WORTH_A_THREAD)))
+
+
+def solve_batch(
+    open_session: Callable[[], Session], data: Data, warm: Sequence[Raw | None] | None = None, *, workers: int | None = None
+) -> list[Raw]:
+    """Solve a batch once, without keeping a pool.
+
+    Args:
+        open_session: opens a session, such as ``lambda: get("daqp").session(structure)``.
+        data: values with leading batch dimensions.
+        warm: for each instance a point to start from, or None.
+        workers: at most so many threads; default: the cores this process may use, 1 to stay in the calling thread.
+
+    Returns:
+        One `Raw` for each instance, in C order of the batch dimensions.
+    """
+    return Pool(open_session, workers).solve_batch(data, warm)

@@ -1,0 +1,132 @@
+"""Clarabel: interior-point method for quadratic cost and every cone here (Goulart and Chen, 2024).
+
+Its form, signs, row order within cones and svec are ours: min ½xᵀPx + qᵀx, Ax + s = b, Px + q + Aᵀz = 0. P is passed as its
+upper triangle. The solver is set up on the first instance; later instances update its numbers, which keeps the ordering and
+the symbolic factorization. The scaling of the first instance stays: an instance far from it is solved less accurately,
+so one that does not reach SOLVED after an update is set up anew and solved again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.cones.spec import Cones
+from cvxift.program.structure import Structure
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, read_settings, write_settings
+
+try:
+    import clarabel
+except ImportError:
+    clarabel = None
+
+_STATUS = {
+    "Solved": Status.SOLVED,
+    "AlmostSolved": Status.INACCURATE,
+    "PrimalInfeasible": Status.INFEASIBLE,
+    "AlmostPrimalInfeasible": Status.INFEASIBLE,
+    "DualInfeasible": Status.UNBOUNDED,
+    "AlmostDualInfeasible": Status.UNBOUNDED,
+    "MaxIterations": Status.ITERATION_LIMIT,
+    "MaxTime": Status.ITERATION_LIMIT,
+    "NumericalError": Status.NUMERICAL,
+    "InsufficientProgress": Status.NUMERICAL,
+}
+
+
+class Clarabel(Solver):
+    """Clarabel through its Python package `clarabel`, which solves outside Python's lock."""
+
+    name = "clarabel"
+    # Its numbers can be updated only without presolve and chordal decomposition.
+    defaults = MappingProxyType({
+        "verbose": False,
+        "tol_gap_abs": 1e-9,
+        "tol_gap_rel": 1e-9,
+        "tol_feas": 1e-9,
+        "presolve_enable": False,
+        "chordal_decomposition_enable": False,
+        "direct_solve_method": "qdldl",
+    })
+
+    def missing(self) -> str | None:
+        return None if clarabel is not None else "the package clarabel is not installed; pip install clarabel"
+
+    def unsupported(self, structure: Structure) -> str | None:
+        return None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {**read_settings(clarabel.DefaultSettings()), **self.defaults}
+
+    def _session(self, structure: Structure, options: Mapping[str, Any]) -> Session:
+        return ClarabelSession(structure, options)
+
+
+class ClarabelSession(Session):
+    """One Clarabel workspace, set up on the first instance and updated for the following ones."""
+
+    releases_gil = True
+
+    def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
+        super().__init__(structure, options)
+        self._settings = clarabel.DefaultSettings()
+        write_settings("clarabel", self._settings, options)
+        self._cones = _cones(structure.cones)
+        self._upper = np.flatnonzero(structure.P_rows <= structure.P_cols)
+        rows, cols = structure.P_rows[self._upper], structure.P_cols[self._upper]
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=structure.n))])
+        n, m = structure.n, structure.m
+        self._P = sp.csc_matrix((np.zeros(len(rows)), rows, indptr), shape=(n, n))
+        self._A = sp.csc_matrix((np.zeros(structure.nnzA), structure.A_rows, structure.A_indptr), shape=(m, n))
+        self._solver: Any = None
+
+    def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
+        P = P[self._upper]
+        updated = self._solver is not None and self._solver.is_data_update_allowed()
+        if updated:
+            self._solver.update(P=P, q=q, A=A, b=b)
+        else:
+            self._setup(P, q, A, b)
+        raw = self._run()
+        if updated and raw.status not in (Status.SOLVED, Status.INFEASIBLE, Status.UNBOUNDED):
+            self._setup(P, q, A, b)
+            raw = self._run()
+        return raw
+
+    def _setup(self, P: Floats, q: Floats, A: Floats, b: Floats) -> None:
+        self._P.data, self._A.data = P, A
+        self._solver = clarabel.DefaultSolver(self._P, q, self._A, b, self._cones, self._settings)
+
+    def _run(self) -> Raw:
+        solution = self._solver.solve()
+        word = str(solution.status)
+        status = _STATUS.get(word, Status.FAILED)
+        if not status.has_point:
+            return self.failure(word, status)
+        x, s, z = np.array(solution.x), np.array(solution.s), np.array(solution.z)
+        return Raw(x, s, z, status, word, solution.iterations)
+
+
+def _cones(cones: Cones) -> list[Any]:
+    """Clarabel's cones; those of one row are half lines, whatever their kind."""
+    out: list[Any] = []
+    for block in cones.blocks():
+        size = block.stop - block.start
+        if block.kind == "zero":
+            out.append(clarabel.ZeroConeT(size))
+        elif block.kind == "nonneg" or size == 1:
+            out.append(clarabel.NonnegativeConeT(size))
+        elif block.kind == "soc":
+            out.append(clarabel.SecondOrderConeT(size))
+        elif block.kind == "psd":
+            out.append(clarabel.PSDTriangleConeT(block.param))
+        elif block.kind == "exp":
+            out.append(clarabel.ExponentialConeT())
+        else:
+            out.append(clarabel.PowerConeT(block.param))
+    return out
