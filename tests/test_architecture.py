@@ -2,7 +2,7 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    torch  jax  →  argmax  diagnostics  implicit  sensitivity  →  kkt  →  solvers  →  cones  →  program
+    torch  jax  →  argmax  diagnostics  implicit  layer  sensitivity  →  kkt  →  solvers  →  cones  →  program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions.
 """
@@ -26,7 +26,7 @@ LEVELS = (
     ("cones",),
     ("solvers",),
     ("kkt",),
-    ("argmax", "diagnostics", "implicit", "sensitivity"),
+    ("argmax", "diagnostics", "implicit", "layer", "sensitivity"),
     ("torch", "jax"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
