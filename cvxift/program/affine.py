@@ -1,0 +1,98 @@
+"""Affine maps θ ↦ c + Mθ with a constant sparse M, made to be evaluated in microseconds.
+
+Most entries of a canonical program are one parameter entry times a coefficient, or a constant. Those rows are a gather:
+
+    out_k = coef_k · v̂[source_k],     v̂ = (v, 1)  for the affine map,   v̂ = (v, 0)  for its linear part;
+
+a constant row reads the last entry of v̂. Rows that combine several entries are a sparse product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.program.structure import Floats
+
+
+class AffineMap:
+    """The map v ↦ c + Mv on vectors or on batches of them.
+
+    Args:
+        matrix: M, shape (K, N).
+        constant: c, shape (K,); zero if None.
+
+    Example:
+        >>> import numpy as np, scipy.sparse as sp
+        >>> double_and_shift = AffineMap(sp.csr_array(np.diag([2.0, 2.0])), np.array([0.0, 1.0]))
+        >>> double_and_shift(np.array([1.0, 2.0]))
+        array([2., 5.])
+    """
+
+    def __init__(self, matrix: sp.csr_array, constant: Floats | None = None) -> None:
+        matrix = sp.csr_array(matrix)
+        matrix.sum_duplicates()
+        self.shape = matrix.shape
+        rows, self._size = matrix.shape
+        constant = np.zeros(rows) if constant is None else np.asarray(constant, dtype=float)
+        entries = np.diff(matrix.indptr)
+        single = (entries == 1) & (constant == 0)
+        mixed = np.flatnonzero((entries > 0) & ~single)
+        self._source = np.full(rows, self._size, dtype=np.intp)
+        coefficient = constant.copy()
+        first = matrix.indptr[:-1][single]
+        self._source[single] = matrix.indices[first]
+        coefficient[single] = matrix.data[first]
+        coefficient[mixed] = 0.0
+        self._coefficient = None if np.all(coefficient == 1.0) else coefficient
+        self._mixed: slice | np.ndarray | None = None
+        if len(mixed):
+            consecutive = mixed[-1] - mixed[0] + 1 == len(mixed)
+            self._mixed = slice(int(mixed[0]), int(mixed[-1]) + 1) if consecutive else mixed
+            self._mixed_matrix = matrix[mixed]
+            self._mixed_constant = constant[mixed] if np.any(constant[mixed]) else None
+
+    def __call__(self, v: Floats) -> Floats:
+        """The value c + Mv.
+
+        Args:
+            v: shape (..., N).
+
+        Returns:
+            A new array of shape (..., K).
+        """
+        return self._apply(v, 1.0)
+
+    def linear(self, v: Floats) -> Floats:
+        """The linear part Mv.
+
+        Args:
+            v: shape (..., N).
+
+        Returns:
+            A new array of shape (..., K).
+        """
+        return self._apply(v, 0.0)
+
+    def _apply(self, v: Floats, one: float) -> Floats:
+        if v.ndim == 1:
+            extended = np.empty(self._size + 1)
+            extended[:-1] = v
+            extended[-1] = one
+            out = extended.take(self._source)
+        else:
+            extended = np.empty((*v.shape[:-1], self._size + 1))
+            extended[..., :-1] = v
+            extended[..., -1] = one
+            out = extended.take(self._source, axis=-1)
+        if self._coefficient is not None:
+            out *= self._coefficient
+        if self._mixed is not None:
+            if v.ndim == 1:
+                value = self._mixed_matrix @ v
+            else:
+                value = (self._mixed_matrix @ v.reshape(-1, self._size).T).T.reshape(*v.shape[:-1], -1)
+            if one and self._mixed_constant is not None:
+                value += self._mixed_constant
+            out[..., self._mixed] = value
+        return out

@@ -1,0 +1,135 @@
+"""What a problem must be before it is canonicalized: real, continuous, convex, and DPP. Each refusal names the part that is not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cvxpy as cp
+from cvxpy.atoms.affine.binary_operators import MulExpression, multiply
+from cvxpy.atoms.quad_form import QuadForm
+from cvxpy.constraints import FiniteSet
+from cvxpy.expressions.leaf import Leaf
+from cvxpy.utilities import scopes
+
+from cvxift.errors import ProgramError
+
+# Since CVXPY 1.9 a parameter may be the matrix of a quadratic form in the objective.
+PARAMETRIC_QUADRATIC = hasattr(scopes, "quad_form_dpp_scope")
+
+
+def check_problem(problem: Any, gp: bool) -> None:
+    """Refuse what cannot be differentiated through a parametrized conic program.
+
+    Args:
+        problem: what the user passed.
+        gp: whether it is to be read as a geometric program.
+
+    Raises:
+        ProgramError: naming the offending variable, constraint or subexpression, and what to do.
+    """
+    if not isinstance(problem, cp.Problem):
+        raise ProgramError(f"Expected a cp.Problem, got {type(problem).__name__}. Build one: cp.Problem(objective, constraints).")
+    if not problem.variables():
+        raise ProgramError("The problem has no variables, so there is nothing to solve for or to differentiate.")
+    for variable in problem.variables():
+        kind = next((name for name in ("boolean", "integer") if variable.attributes[name]), None)
+        if kind is not None:
+            raise ProgramError(
+                f"Variable '{variable.name()}' is {kind}: the solution map of an integer program is piecewise constant and has no "
+                "useful derivative. Relax it, for instance with bounds=[0, 1]."
+            )
+    for constraint in problem.constraints:
+        if isinstance(constraint, FiniteSet):
+            raise ProgramError(f"Constraint {constraint} restricts an expression to finitely many values, which is an integer program.")
+    for leaf in (*problem.variables(), *problem.parameters()):
+        if leaf.is_complex():
+            kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
+            raise ProgramError(
+                f"{kind} '{leaf.name()}' is complex. Use two real ones for its real and imaginary parts: z = x + 1j * y."
+            )
+    _check_curvature(problem, gp)
+    _check_dpp(problem, gp)
+
+
+def _check_curvature(problem: cp.Problem, gp: bool) -> None:
+    follows = problem.is_dgp() if gp else problem.is_dcp()
+    if follows:
+        return
+    rules = "DGP" if gp else "DCP"
+    culprit = _smallest(problem, _rule(gp, dpp=False))
+    hint = ""
+    if not gp and problem.is_dgp():
+        hint = " It does follow the rules of geometric programs: pass gp=True."
+    elif gp and problem.is_dcp():
+        hint = " It does follow the DCP rules: pass gp=False."
+    raise ProgramError(f"The problem does not follow the {rules} rules of convexity. The smallest part that does not: {culprit}.{hint}")
+
+
+def _check_dpp(problem: cp.Problem, gp: bool) -> None:
+    if gp:
+        if problem.is_dpp("dgp"):
+            return
+    elif problem.is_dpp("dcp", **({"quad_form_dpp": "qp"} if PARAMETRIC_QUADRATIC else {})):
+        return
+    culprit = _smallest(problem, _rule(gp, dpp=True))
+    raise ProgramError(
+        "The problem is not DPP: its data are not affine in the parameters. "
+        f"The smallest part that breaks the rule: {culprit}. {_remedy(culprit, gp)}"
+    )
+
+
+def _rule(gp: bool, dpp: bool) -> Callable[[Any], bool]:
+    if gp:
+        return lambda part: part.is_dgp(dpp=dpp)
+    return lambda part: part.is_dcp(dpp=dpp)
+
+
+def _smallest(problem: cp.Problem, follows: Callable[[Any], bool]) -> Any:
+    """The smallest subexpression that breaks a rule though all its arguments keep it."""
+    with _objective_scope():
+        if not follows(problem.objective):
+            return _descend(problem.objective, follows)
+    for constraint in problem.constraints:
+        if not follows(constraint):
+            return _descend(constraint, follows)
+    for variable in problem.variables():
+        for bound in variable.attributes["bounds"] or ():
+            if isinstance(bound, cp.Expression) and not follows(variable):
+                return _descend(bound, follows)
+    return problem
+
+
+def _descend(part: Any, follows: Callable[[Any], bool]) -> Any:
+    for arg in part.args:
+        if not isinstance(arg, Leaf) and not follows(arg):
+            return _descend(arg, follows)
+    return part
+
+
+@contextlib.contextmanager
+def _objective_scope() -> Iterator[None]:
+    if PARAMETRIC_QUADRATIC:
+        with scopes.quad_form_dpp_scope():
+            yield
+    else:
+        yield
+
+
+def _remedy(culprit: Any, gp: bool) -> str:
+    if isinstance(culprit, QuadForm):
+        where = "" if PARAMETRIC_QUADRATIC else " (in the objective, CVXPY 1.9 or later accepts it)"
+        return (
+            "A quadratic form in a constraint needs a constant matrix: write cp.sum_squares(L.T @ x) with a parameter L such that "
+            f"L @ L.T is the matrix{where}."
+        )
+    if isinstance(culprit, MulExpression | multiply) and all(arg.parameters() for arg in culprit.args):
+        return "Replace the product of parameters by one parameter that holds its value."
+    if getattr(culprit, "variables", lambda: [])():
+        return (
+            "Parameters must enter affinely, and only one factor of a product may hold parameters: put the part that holds "
+            "them into a parameter of its own, or into a new variable tied to it by an equality."
+        )
+    kind = "log-log affine" if gp else "affine"
+    return f"It is not {kind} in the parameters: replace it by one parameter that holds its value."

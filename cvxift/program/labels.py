@@ -1,0 +1,202 @@
+"""Who each row of A and each column of x belongs to, in the user's own words.
+
+A row is an entry of a constraint that the user wrote, or states an attribute of a variable (a bound, a sign,
+semidefiniteness), or was introduced to express an atom. A column is an entry of a variable, or was introduced by an
+atom. Labels are made when asked for: a program may have 10⁵ rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import cvxpy as cp
+import numpy as np
+from cvxpy.constraints.constraint import Constraint
+
+from cvxift.program.canonicalize import Origin
+from cvxift.program.leaves import free_entry
+from cvxift.program.rows import RowBlock, triangle
+
+LONG = 80  # characters of an expression that a message shows
+
+
+@dataclass(frozen=True)
+class Label:
+    """Who a row or a column belongs to.
+
+    Args:
+        text: one line for messages, such as ``constraint 0 (A @ x <= b), entry (3,)``.
+        constraint: the user's constraint: the one this row is, or that needed the atom; None otherwise.
+        variable: the user's variable: the one this column is an entry of, or whose attribute the row states; None otherwise.
+        index: entry of the constraint or variable, None where a row has no single one.
+        atom: text of the subexpression that introduced this row or column; None for what the user wrote.
+    """
+
+    text: str
+    constraint: Constraint | None = None
+    variable: cp.Variable | None = None
+    index: tuple[int, ...] | None = None
+    atom: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnBlock:
+    """Consecutive columns of one inner variable.
+
+    Args:
+        start: first column.
+        stop: one past the last column.
+        shape: the inner variable's shape.
+        origin: where it comes from.
+    """
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    origin: Origin
+
+
+class ColumnLabels(Sequence[Label]):
+    """Labels of the columns of x; `labels[j]` is column j's.
+
+    Args:
+        blocks: the inner variables in column order.
+        constraints: the user's constraints.
+        variables: the user's variables.
+    """
+
+    def __init__(self, blocks: Sequence[ColumnBlock], constraints: Sequence[Constraint], variables: Sequence[cp.Variable]) -> None:
+        self._blocks, self._constraints, self._variables = tuple(blocks), tuple(constraints), tuple(variables)
+        self._starts = np.array([block.start for block in blocks])
+
+    def __len__(self) -> int:
+        return self._blocks[-1].stop if self._blocks else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Label: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Label]: ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        column = range(len(self))[index]
+        block = self._blocks[int(np.searchsorted(self._starts, column, side="right")) - 1]
+        place, origin = column - block.start, block.origin
+        if origin.variable is not None and origin.atom is None:
+            variable = self._variables[origin.variable]
+            entry = np.unravel_index(int(np.argmax(free_entry(variable).ravel() == place)), variable.shape)
+            entry = tuple(int(k) for k in entry)
+            return Label(f"variable {variable.name()}{_subscript(entry)}", variable=variable, index=entry)
+        entry = tuple(int(k) for k in np.unravel_index(place, block.shape, order="F"))
+        return _auxiliary(origin, entry, self._constraints)
+
+
+class RowLabels(Sequence[Label]):
+    """Labels of the rows of A; `labels[i]` is row i's.
+
+    Args:
+        blocks: the stuffed constraints in row order, before free rows were dropped.
+        origins: where each block comes from.
+        kept: row in the blocks' numbering of each row of A.
+        columns: for each row of A, one of its columns or −1 (tells which entry of a variable a bound is about), and whether
+            its coefficient is positive.
+        column_labels: labels of the columns.
+        constraints: the user's constraints.
+        variables: the user's variables.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[RowBlock],
+        origins: Sequence[Origin],
+        kept: np.ndarray,
+        columns: tuple[np.ndarray, np.ndarray],
+        column_labels: ColumnLabels,
+        constraints: Sequence[Constraint],
+        variables: Sequence[cp.Variable],
+    ) -> None:
+        self._blocks, self._origins, self._kept = tuple(blocks), tuple(origins), kept
+        self._columns, self._positive = columns
+        self._column_labels = column_labels
+        self._constraints, self._variables = tuple(constraints), tuple(variables)
+        self._starts = np.array([block.start for block in blocks])
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> Label: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Label]: ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        place = int(self._kept[row])
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        while self._blocks[number].stop <= place:  # empty blocks share their start with the next one
+            number += 1
+        block, origin = self._blocks[number], self._origins[number]
+        place -= block.start
+        if origin.atom is not None:
+            return _auxiliary(origin, (place,), self._constraints)
+        if origin.constraint is not None:
+            constraint = self._constraints[origin.constraint]
+            entry, words = _constraint_entry(constraint, block, place)
+            return Label(f"constraint {origin.constraint} ({_short(constraint)}){words}", constraint=constraint, index=entry)
+        if origin.variable is not None:
+            return self._attribute(row, block, place, self._variables[origin.variable])
+        return Label(f"row {row} of CVXPY's canonical form")
+
+    def _attribute(self, row: int, block: RowBlock, place: int, variable: cp.Variable) -> Label:
+        if block.kind == "psd":
+            rows, columns = triangle(variable.shape[-1])
+            order = len(rows)
+            entry = (int(rows[place % order]), int(columns[place % order]))
+            name = "NSD" if variable.attributes["NSD"] else "PSD"
+            return Label(f"{name} attribute of variable {variable.name()}, entry {entry}", variable=variable, index=entry)
+        side = "upper bound" if self._positive[row] else "lower bound"
+        column = int(self._columns[row])
+        entry = self._column_labels[column].index if column >= 0 else None
+        subscript = _subscript(entry) if entry is not None else ""
+        return Label(f"{side} of variable {variable.name()}{subscript}", variable=variable, index=entry)
+
+
+def _constraint_entry(constraint: Constraint, block: RowBlock, place: int) -> tuple[tuple[int, ...] | None, str]:
+    """The entry of a user's constraint that a row is, and its wording."""
+    if block.kind in ("zero", "nonneg") and len(range(block.start, block.stop)) == constraint.size:
+        entry = tuple(int(k) for k in np.unravel_index(place, constraint.shape, order="F"))
+        return (entry, f", entry {entry}") if entry else (entry, "")
+    cone, part = divmod(place, block.dim)
+    if block.kind == "psd":
+        rows, columns = triangle(int(constraint.args[0].shape[-1]))
+        entry = (int(rows[part]), int(columns[part]))
+        which = f", matrix {cone}" if block.stop - block.start > block.dim else ""
+        return entry, f"{which}, entry {entry}"
+    argument = {"soc": "t" if part == 0 else f"X[{part - 1}]", "exp": "xyz"[part % 3], "pow": "xyz"[part % 3]}.get(block.kind, "")
+    return (cone, part), f", cone {cone}, {argument}"
+
+
+def _auxiliary(origin: Origin, entry: tuple[int, ...], constraints: Sequence[Constraint]) -> Label:
+    """Label of what an atom introduced."""
+    if origin.constraint is not None:
+        constraint = constraints[origin.constraint]
+        place = f"in constraint {origin.constraint}"
+    else:
+        constraint, place = None, "in the objective"
+    if origin.atom is None:
+        return Label(f"auxiliary{_subscript(entry)} of constraint {origin.constraint}", constraint=constraint, index=entry, atom="")
+    atom = str(origin.atom)
+    text = f"auxiliary{_subscript(entry)} of {_short(atom)} {place}"
+    return Label(text, constraint=constraint, index=entry, atom=atom)
+
+
+def _short(thing: Any) -> str:
+    text = " ".join(str(thing).split())
+    return text if len(text) <= LONG else text[: LONG - 1] + "…"
+
+
+def _subscript(entry: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, entry))}]" if entry else ""

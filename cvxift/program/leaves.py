@@ -1,0 +1,73 @@
+"""Full arrays and the free entries that an attribute leaves: symmetric, PSD, NSD, diagonal and sparse leaves.
+
+Flat indices of the user's arrays are in C order; CVXPY's inner leaves hold the free entries in its own order, or the
+whole array in Fortran order. A leaf that is symmetric is read as (θ + θᵀ)/2, so that gradients come out symmetric.
+"""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+SYMMETRIC = ("symmetric", "PSD", "NSD")
+
+
+def free_entry(leaf: cp.Variable | cp.Parameter) -> np.ndarray:
+    """Which free entry each entry of a leaf shows.
+
+    Args:
+        leaf: a variable or parameter.
+
+    Returns:
+        Integers of the leaf's shape: position among the inner leaf's entries, −1 where the leaf is always zero.
+    """
+    if any(leaf.attributes[name] for name in SYMMETRIC):
+        order, batch = leaf.shape[-1], leaf.shape[:-2]
+        row, column = np.triu_indices(order)
+        entry = np.empty((order, order), dtype=np.int64)
+        entry[row, column] = entry[column, row] = np.arange(len(row))
+        count = int(np.prod(batch))
+        return np.arange(count).reshape(batch, order="F")[..., None, None] + count * entry
+    if leaf.attributes["diag"]:
+        entry = np.full(leaf.shape, -1)
+        np.fill_diagonal(entry, np.arange(leaf.shape[0]))
+        return entry
+    if leaf.attributes["sparsity"]:
+        entry = np.full(leaf.shape, -1)
+        entry[leaf.sparse_idx] = np.arange(len(leaf.sparse_idx[0]))
+        return entry
+    return np.arange(leaf.size).reshape(leaf.shape, order="F")
+
+
+def expand(leaf: cp.Variable | cp.Parameter) -> sp.csr_array:
+    """The full array, C order, from the free entries.
+
+    Args:
+        leaf: a variable or parameter.
+
+    Returns:
+        Sparse matrix of shape (leaf.size, number of free entries).
+    """
+    entry = free_entry(leaf).ravel()
+    shown = np.flatnonzero(entry >= 0)
+    size = int(entry.max(initial=-1)) + 1
+    return sp.csr_array((np.ones(len(shown)), (shown, entry[shown])), shape=(len(entry), size))
+
+
+def reduce(leaf: cp.Parameter) -> sp.csr_array:
+    """The free entries from the full array, C order: the mean of the entries that show the same free one.
+
+    Args:
+        leaf: a parameter.
+
+    Returns:
+        Sparse matrix of shape (number of free entries, leaf.size); `reduce(leaf) @ expand(leaf)` is the identity.
+    """
+    shown = expand(leaf)
+    return sp.csr_array(sp.diags_array(1.0 / np.asarray(shown.sum(axis=0))) @ shown.T)
+
+
+def fortran_order(shape: tuple[int, ...]) -> np.ndarray:
+    """C-order index of each entry taken in Fortran order, shape (size,)."""
+    return np.arange(int(np.prod(shape))).reshape(shape).ravel(order="F")

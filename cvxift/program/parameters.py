@@ -1,0 +1,185 @@
+"""The parameter vector θ: packing the user's arrays and checking that they are what their parameters declare.
+
+θ holds every parameter in the order of `problem.parameters()`, each raveled in C order. Batch dimensions lead and broadcast
+against each other: a parameter of shape (p, q) takes values of shape (..., p, q).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.errors import ProgramError
+from cvxift.program.leaves import SYMMETRIC, free_entry
+from cvxift.program.structure import Floats
+
+SIGN = 1e-10      # a sign or bound may be missed by this much, as CVXPY allows
+PATTERN = 1e-4    # asymmetry, or size of entries off the pattern, relative to the largest entry: they are averaged or ignored
+DEFINITE = 1e-6   # smallest eigenvalue of the wrong sign, relative to the largest entry
+
+
+def pack(
+    parameters: Sequence[cp.Parameter], offsets: Mapping[cp.Parameter, slice], values: Mapping[cp.Parameter, Any], size: int
+) -> Floats:
+    """Concatenate parameter values into θ.
+
+    Args:
+        parameters: the problem's parameters in θ's order.
+        offsets: where each stands in θ.
+        values: values by parameter, shape (..., *parameter.shape); one that is not named takes `parameter.value`.
+        size: N, the length of θ.
+
+    Returns:
+        θ of shape (..., N).
+
+    Raises:
+        ProgramError: for an unknown parameter, a missing value, a wrong shape, or values that are no real numbers.
+    """
+    for key in values:
+        if not isinstance(key, cp.Parameter):
+            raise ProgramError(f"Parameter values must be keyed by cp.Parameter objects; got a key of type {type(key).__name__}.")
+        if key not in offsets:
+            known = ", ".join(parameter.name() for parameter in parameters) or "none"
+            raise ProgramError(f"Parameter '{key.name()}' is not in the problem. The problem's parameters: {known}.")
+    arrays = [as_array(parameter, values.get(parameter)) for parameter in parameters]
+    batches = [array.shape[: array.ndim - parameter.ndim] for parameter, array in zip(parameters, arrays, strict=True)]
+    if not any(batches):
+        theta = np.empty(size)
+        for parameter, array in zip(parameters, arrays, strict=True):
+            theta[offsets[parameter]] = array.ravel()
+        return theta
+    try:
+        batch = np.broadcast_shapes(*batches)
+    except ValueError:
+        found = ", ".join(f"'{p.name()}' has {b}" for p, b in zip(parameters, batches, strict=True) if b)
+        raise ProgramError(f"Batch dimensions do not broadcast against each other: {found}.") from None
+    theta = np.empty((*batch, size))
+    for parameter, array, own in zip(parameters, arrays, batches, strict=True):
+        theta[..., offsets[parameter]] = array.reshape(*own, parameter.size)
+    return theta
+
+
+def as_array(parameter: cp.Parameter, value: Any) -> Floats:
+    """One parameter's value as a float64 array with its shape at the end.
+
+    Args:
+        parameter: the parameter.
+        value: array-like of shape (..., *parameter.shape); None takes `parameter.value`.
+
+    Returns:
+        The array.
+
+    Raises:
+        ProgramError: for a missing value, a wrong shape, or values that are no real numbers.
+    """
+    if value is None:
+        value = parameter.value_sparse if parameter.attributes["sparsity"] else parameter.value
+        if value is None:
+            raise ProgramError(f"Parameter '{parameter.name()}' has no value. Give one, or set parameter.value.")
+    if sp.issparse(value):
+        value = value.toarray()
+    array = np.asarray(value)
+    if array.dtype != np.float64:
+        if array.dtype.kind not in "fiub":
+            raise ProgramError(f"Parameter '{parameter.name()}' has values of type {array.dtype}; expected real numbers.")
+        array = array.astype(np.float64)
+    shape = parameter.shape
+    if array.shape[array.ndim - len(shape) :] != shape or array.ndim < len(shape):
+        expected = str(shape) if not shape else f"{shape} or (batch…, {', '.join(map(str, shape))})"
+        remedy = ""
+        if array.shape[::-1] == shape:
+            remedy = " Transpose it."
+        elif array.size == parameter.size:
+            remedy = f" Reshape it to {shape}."
+        raise ProgramError(f"Parameter '{parameter.name()}' has shape {array.shape}; expected {expected}.{remedy}")
+    return array
+
+
+def check(parameters: Sequence[cp.Parameter], offsets: Mapping[cp.Parameter, slice], theta: Floats, may_be: tuple) -> None:
+    """Check θ against NaN, infinities and the parameters' attributes.
+
+    Args:
+        parameters: the problem's parameters in θ's order.
+        offsets: where each stands in θ.
+        theta: shape (..., N).
+        may_be: two masks of shape (N,): entries for which +∞, and −∞, mean "no bound".
+
+    Raises:
+        ProgramError: naming the parameter and the entry.
+    """
+    if not np.isfinite(theta).all():
+        _check_finite(parameters, offsets, theta, may_be)
+    for parameter in parameters:
+        if parameter.num_attributes:
+            _check_attributes(parameter, theta[..., offsets[parameter]].reshape(*theta.shape[:-1], *parameter.shape))
+
+
+def _check_finite(parameters, offsets, theta, may_be) -> None:
+    plus, minus = may_be
+    bad = np.isnan(theta) | (np.isposinf(theta) & ~plus) | (np.isneginf(theta) & ~minus)
+    for parameter in parameters:
+        found = bad[..., offsets[parameter]].reshape(*theta.shape[:-1], *parameter.shape)
+        if found.any():
+            values = theta[..., offsets[parameter]].reshape(found.shape)
+            first = np.unravel_index(int(np.argmax(found)), found.shape)
+            raise ProgramError(
+                f"Parameter '{parameter.name()}' has the value {values[first]} at entry {_where(parameter, first)}. "
+                "Infinite values are possible only as bounds that bind nothing; give finite values elsewhere."
+            )
+
+
+def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
+    attributes = parameter.attributes
+    if attributes["nonneg"]:
+        _refuse(parameter, value, value < -SIGN, "is declared nonneg=True, but is negative")
+    if attributes["pos"]:
+        _refuse(parameter, value, value <= 0, "is declared pos=True, but is not positive")
+    if attributes["nonpos"]:
+        _refuse(parameter, value, value > SIGN, "is declared nonpos=True, but is positive")
+    if attributes["neg"]:
+        _refuse(parameter, value, value >= 0, "is declared neg=True, but is not negative")
+    if attributes["boolean"]:
+        _refuse(parameter, value, (value != 0) & (value != 1), "is declared boolean, but is neither 0 nor 1")
+    if attributes["integer"]:
+        _refuse(parameter, value, value != np.round(value), "is declared integer, but is not whole")
+    if attributes["bounds"] is not None:
+        low, high = (bound.toarray() if sp.issparse(bound) else np.asarray(bound) for bound in attributes["bounds"])
+        _refuse(parameter, value, (value < low - SIGN) | (value > high + SIGN), "is outside its bounds")
+    if value.size == 0:
+        return
+    size = np.abs(value).max(axis=tuple(range(-parameter.ndim, 0)), keepdims=True) if parameter.ndim else np.abs(value)
+    if attributes["diag"] or attributes["sparsity"]:
+        off = free_entry(parameter) < 0
+        _refuse(parameter, value, off & (np.abs(value) > PATTERN * size), "must be zero there (diag or sparsity), but is not")
+    kind = next((name for name in SYMMETRIC if attributes[name]), None)
+    if kind is not None:
+        other = np.swapaxes(value, -1, -2)
+        _refuse(parameter, value, np.abs(value - other) > PATTERN * size, f"is declared {kind}=True, but is not symmetric")
+        if kind != "symmetric":
+            sign = 1.0 if kind == "PSD" else -1.0
+            lowest = np.linalg.eigvalsh(sign * (value + other) / 2)[..., 0]
+            bad = lowest < -DEFINITE * size[..., 0, 0]
+            if bad.any():
+                first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+                where = f" at batch entry {tuple(int(k) for k in first)}" if first else ""
+                raise ProgramError(
+                    f"Parameter '{parameter.name()}' is declared {kind}=True, but has an eigenvalue {sign * lowest[first]:.3g}{where}."
+                )
+
+
+def _refuse(parameter: cp.Parameter, value: Floats, bad: np.ndarray, what: str) -> None:
+    if bad.any():
+        bad = np.broadcast_to(bad, value.shape)
+        first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        raise ProgramError(f"Parameter '{parameter.name()}' {what}: {value[first]:.6g} at entry {_where(parameter, first)}.")
+
+
+def _where(parameter: cp.Parameter, index) -> str:
+    index = tuple(int(k) for k in index)
+    own = index[len(index) - parameter.ndim :]
+    batch = index[: len(index) - parameter.ndim]
+    return f"{own}" + (f" of batch entry {batch}" if batch else "")

@@ -1,0 +1,150 @@
+"""The way back: the user's variables and dual variables as sparse linear maps of the canonical x and y.
+
+    variable (C order) = S x        (exp(S x) after a log-log transform)
+    dual variable (C order) = S y   with CVXPY's signs and shapes
+
+Columns of x hold the free entries of the leaves. Rows of y are the multipliers of A's rows (see `rows`), so a dual variable is a
+selection of them; a PSD constraint's is the symmetric matrix whose scaled triangle they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+from cvxpy.constraints import PSD, SOC, ExpCone, NonNeg, NonPos, PowCone3D, PowConeND, Zero
+from cvxpy.constraints.constraint import Constraint
+
+from cvxift.errors import ProgramError
+from cvxift.program.canonicalize import InnerVariable
+from cvxift.program.leaves import expand
+from cvxift.program.rows import SQRT2, RowBlock, triangle
+from cvxift.program.structure import Floats
+
+ELEMENTWISE = (Zero, NonNeg, NonPos, cp.constraints.Equality, cp.constraints.Inequality)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One of the user's variables or dual variables as a function of the canonical point.
+
+    Args:
+        kind: "primal" reads x, "dual" reads y.
+        matrix: S, shape (size, n) or (size, m); rows in C order of the object.
+        offset: added to S x, shape (size,), or None.
+        shape: the object's shape.
+        exp: whether the value is exp(S x).
+    """
+
+    kind: Literal["primal", "dual"]
+    matrix: sp.csr_array
+    offset: Floats | None
+    shape: tuple[int, ...]
+    exp: bool
+
+    def value(self, point: Floats) -> Floats:
+        """The object's value at a canonical point.
+
+        Args:
+            point: x or y, shape (..., n) or (..., m).
+
+        Returns:
+            Array of shape (..., *shape).
+        """
+        batch = point.shape[:-1]
+        flat = (self.matrix @ point.reshape(-1, point.shape[-1]).T).T
+        if self.offset is not None:
+            flat = flat + self.offset
+        if self.exp:
+            flat = np.exp(flat)
+        return flat.reshape(*batch, *self.shape)
+
+
+def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | None, n: int) -> Output:
+    """A variable as a function of x.
+
+    Args:
+        variable: the user's variable.
+        inner: the inner variable that determines it.
+        column: first column of the inner variable; None if the problem does not depend on it.
+        n: number of columns.
+
+    Returns:
+        The output; zero for a variable without columns, as CVXPY returns.
+    """
+    if column is None:
+        return Output("primal", sp.csr_array((variable.size, n)), None, variable.shape, False)
+    fill = sp.coo_array(expand(inner.leaf))
+    matrix = sp.csr_array((fill.data, (fill.row, fill.col + column)), shape=(variable.size, n))
+    return Output("primal", matrix, None, variable.shape, inner.log)
+
+
+def dual_outputs(constraint: Constraint, block: RowBlock | None, renumber: np.ndarray, m: int) -> list[Output]:
+    """The dual variables of one constraint as functions of y.
+
+    Args:
+        constraint: the user's constraint.
+        block: its rows, before free rows were dropped; None if it has no entries.
+        renumber: row of A of each row of `block`'s numbering, −1 for dropped rows (their multiplier is zero).
+        m: number of rows of A.
+
+    Returns:
+        One output for each of `constraint.dual_variables`.
+
+    Raises:
+        ProgramError: if CVXPY defines no dual variable for this constraint, or it is complex.
+    """
+    shapes = [dual.shape for dual in constraint.dual_variables]
+    if block is None:
+        return [Output("dual", sp.csr_array((int(np.prod(shape)), m)), None, shape, False) for shape in shapes]
+    if not constraint.is_real():
+        raise ProgramError(f"Constraint {constraint} is complex; its dual variable is not available. Split real and imaginary parts.")
+    if isinstance(constraint, PSD):
+        return [_matrix_dual(shapes[0], block, renumber, m)]
+    return [_selection(rows, shape, renumber, m) for rows, shape in zip(_dual_rows(constraint, block), shapes, strict=True)]
+
+
+def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
+    """For each dual variable, the row of each of its entries in C order."""
+    rows = np.arange(block.start, block.stop)
+    if isinstance(constraint, ELEMENTWISE):
+        return [rows.reshape(constraint.shape, order="F").ravel()]
+    if isinstance(constraint, SOC):
+        cones = rows.reshape(constraint.num_cones(), -1)
+        return [cones[:, 0], (cones[:, 1:].T if constraint.axis == 0 else cones[:, 1:]).ravel()]
+    if isinstance(constraint, ExpCone | PowCone3D) and len(rows) == constraint.size:
+        cones = rows.reshape(-1, 3)
+        return [cones[:, k].reshape(arg.shape, order="F").ravel() for k, arg in enumerate(constraint.args)]
+    if isinstance(constraint, PowConeND):
+        count = constraint.num_cones()
+        chain = rows.reshape(count, -1, 3)                # cone, link of its chain, (x, y, z)
+        factors = np.concatenate([chain[:, :, 0], chain[:, -1:, 1]], axis=1)   # (count, factors)
+        along_rows = constraint.axis == 1 or constraint.args[0].ndim == 1
+        return [(factors if along_rows else factors.T).ravel(), chain[:, 0, 2]]
+    raise ProgramError(f"CVXPY defines no dual variable for {constraint} of type {type(constraint).__name__}.")
+
+
+def _selection(rows: np.ndarray, shape: tuple[int, ...], renumber: np.ndarray, m: int) -> Output:
+    columns = renumber[rows]
+    kept = np.flatnonzero(columns >= 0)
+    matrix = sp.csr_array((np.ones(len(kept)), (kept, columns[kept])), shape=(len(rows), m))
+    return Output("dual", matrix, None, shape, False)
+
+
+def _matrix_dual(shape: tuple[int, ...], block: RowBlock, renumber: np.ndarray, m: int) -> Output:
+    """Symmetric matrices from scaled triangles; a batch of matrices is stored with its first index running fastest."""
+    order, batch = shape[-1], shape[:-2]
+    row, column = triangle(order)
+    place = np.empty((order, order), dtype=np.int64)
+    place[row, column] = place[column, row] = np.arange(len(row))
+    scale = np.full((order, order), 1.0 / SQRT2)
+    np.fill_diagonal(scale, 1.0)
+    count = int(np.prod(batch))
+    first = block.start + len(row) * np.arange(count).reshape(batch, order="F")
+    columns = renumber[(first[..., None, None] + place).ravel()]
+    values = np.broadcast_to(scale, (*batch, order, order)).ravel()
+    matrix = sp.csr_array((values, (np.arange(len(columns)), columns)), shape=(len(columns), m))
+    return Output("dual", matrix, None, shape, False)
