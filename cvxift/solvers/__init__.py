@@ -1,4 +1,4 @@
-"""Solvers: numbers (P, q, A, b) on a structure to a primal-dual point (x, s, y); one file a solver, one table that chooses."""
+"""Solvers: from numbers (P, q, A, b) on a structure to a point (x, s, y). One file a solver, one table that chooses."""
 
 from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.batch import Pool, solve_batch

@@ -1,12 +1,12 @@
-"""What every solver gives: `Solver` (what it can solve, which options it takes), `Session` (solve many instances), `Raw` (a point).
+"""What every solver gives: `Solver` (what it solves, its options), `Session` (solves instances) and `Raw` (a point).
 
 Every adapter solves the canonical program and returns a point in these signs, whatever the solver's own are:
 
     minimize   ½ xᵀPx + qᵀx   subject to   Ax + s = b,  s ∈ K              K = zero × nonneg × soc… × psd… × exp… × pow…
     Px + q + Aᵀy = 0,  y ∈ K*,  sᵀy = 0
 
-A row of the nonneg cone with b = +∞ is no constraint: its y is 0 and its s is +∞. Any other value that is not finite is
-refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
+A row of the nonneg cone with b = +∞ is no constraint: its y is 0 and its s is +∞. Any other value that is not finite
+is refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 import abc
 import difflib
 import enum
+import importlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -89,13 +90,15 @@ class Session(abc.ABC):
     """
 
     structure: Structure
-    raises: ClassVar[tuple[type[Exception], ...]] = ()
+    raises: tuple[type[Exception], ...] = ()
     """What the solver's library raises on data that it cannot take; becomes a `Raw` with status FAILED."""
 
     infinite_b: ClassVar[bool] = False
     """Whether `_solve` takes b = +∞ in rows of the nonneg cone by itself."""
     releases_gil: ClassVar[bool] = False
     """Whether the solver runs outside Python's lock, so that threads solve in parallel."""
+    solves_batches: ClassVar[bool] = False
+    """Whether `_solve_batch` hands a whole batch to the solver in one call."""
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
         self.structure = structure
@@ -127,6 +130,38 @@ class Session(abc.ABC):
         raw.seconds = time.perf_counter() - start
         return raw
 
+    def solve_batch(
+        self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw | None] | None = None
+    ) -> list[Raw]:
+        """Solve a batch in this thread, in one call of the solver where it has such a call.
+
+        Args:
+            P: values of P's stored entries, shape (size, nnzP).
+            q: linear cost, shape (size, n).
+            A: values of A's stored entries, shape (size, nnzA).
+            b: right-hand side, shape (size, m).
+            warm: for each instance a point to start from, or None.
+
+        Returns:
+            One `Raw` for each instance.
+        """
+        points: Sequence[Raw | None] = [None] * len(q) if warm is None else warm
+        if self.solves_batches and len(q) and all(np.isfinite(part).all() for part in (P, q, A, b)):
+            start = time.perf_counter()
+            starts = [point for point in points if point is not None]
+            try:
+                raws = self._solve_batch(P, q, A, b, starts if len(starts) == len(points) else None)
+            except self.raises as error:
+                raws = [self.failure(f"{type(error).__name__}: {error}") for _ in points]
+            for raw in raws:
+                raw.seconds = (time.perf_counter() - start) / len(raws)
+            return raws
+        return [self.solve(*instance) for instance in zip(P, q, A, b, points)]
+
+    def _solve_batch(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw] | None) -> list[Raw]:
+        """Solve a batch of finite instances in one call; only where `solves_batches`."""
+        raise NotImplementedError
+
     def _try(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         try:
             return self._solve(P, q, A, b, warm)
@@ -143,8 +178,8 @@ class Session(abc.ABC):
         for name, values in (("P", P), ("q", q), ("A", A)):
             bad = np.flatnonzero(~np.isfinite(values))
             if len(bad):
-                return self.failure(f"{name} is not finite: {len(bad)} entries, the first is {self._place(name, bad[0])}"
-                                    f" = {values[bad[0]]}.")
+                first = f"{self._place(name, bad[0])} = {values[bad[0]]}"
+                return self.failure(f"{name} is not finite: {len(bad)} entries, the first is {first}.")
         cones = self.structure.cones
         free = np.isposinf(b)
         free[: cones.zero] = False
@@ -225,6 +260,14 @@ class Solver(abc.ABC):
 
     def __repr__(self) -> str:
         return f"<cvxift solver '{self.name}'>"
+
+
+def optional(package: str) -> Any:
+    """A solver's package, or None where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        return None
 
 
 def check_options(solver: str, given: Iterable[str], known: Iterable[str]) -> None:

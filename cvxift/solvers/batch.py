@@ -1,4 +1,4 @@
-"""Batches: every instance is solved and reported for itself, in parallel threads where the solver runs outside Python's lock."""
+"""Batches: every instance is solved and reported for itself, in threads where the solver runs outside Python's lock."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Pool:
         self._free: queue.SimpleQueue[Session] = queue.SimpleQueue()
         first = open_session()
         self._parallel = first.releases_gil
+        self._whole = first.solves_batches
         self._free.put(first)
 
     @contextmanager
@@ -106,20 +107,24 @@ class Pool:
             size *= length
         if size == 0:
             return []
-        instances = list(zip(*(list(part.reshape(size, part.shape[-1])) for part in (data.P, data.q, data.A, data.b))))
+        P, q, A, b = (part.reshape(size, part.shape[-1]) for part in (data.P, data.q, data.A, data.b))
         points: Sequence[Raw | None] = [None] * size if warm is None else warm
         if len(points) != size:
             raise ValueError(f"warm has {len(points)} points; expected one for each of the {size} instances.")
-        first = self.solve(*instances[0], points[0])
+        if self._whole:
+            with self.session() as session:
+                return session.solve_batch(P, q, A, b, points)
+        first = self.solve(P[0], q[0], A[0], b[0], points[0])
         results: list[Raw] = [first] * size
         numbers = itertools.count(1)  # next() is atomic: threads draw the next instance from it
 
         def work() -> None:
             with self.session() as session:
+                solve = session.solve
                 for i in numbers:
                     if i >= size:
                         return
-                    results[i] = session.solve(*instances[i], points[i])
+                    results[i] = solve(P[i], q[i], A[i], b[i], points[i])
 
         helpers = self._helpers(size - 1, first.seconds)
         futures = [_shared_executor().submit(work) for _ in range(helpers)]
@@ -136,7 +141,11 @@ class Pool:
 
 
 def solve_batch(
-    open_session: Callable[[], Session], data: Data, warm: Sequence[Raw | None] | None = None, *, workers: int | None = None
+    open_session: Callable[[], Session],
+    data: Data,
+    warm: Sequence[Raw | None] | None = None,
+    *,
+    workers: int | None = None,
 ) -> list[Raw]:
     """Solve a batch once, without keeping a pool.
 

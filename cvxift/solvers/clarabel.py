@@ -1,9 +1,9 @@
 """Clarabel: interior-point method for quadratic cost and every cone here (Goulart and Chen, 2024).
 
-Its form, signs, row order within cones and svec are ours: min ½xᵀPx + qᵀx, Ax + s = b, Px + q + Aᵀz = 0. P is passed as its
-upper triangle. The solver is set up on the first instance; later instances update its numbers, which keeps the ordering and
-the symbolic factorization. The scaling of the first instance stays: an instance far from it is solved less accurately,
-so one that does not reach SOLVED after an update is set up anew and solved again.
+Its form, signs, row order within cones and svec are ours: min ½xᵀPx + qᵀx, Ax + s = b, Px + q + Aᵀz = 0. P is passed
+as its upper triangle. The solver is set up on the first instance; later instances update its numbers, which keeps the
+ordering and the symbolic factorization. The scaling of the first instance stays: an instance far from it is solved
+less accurately, so one that does not reach SOLVED after an update is set up anew and solved again.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ import scipy.sparse as sp
 
 from cvxift.cones.spec import Cones
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, read_settings, write_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings
 
-try:
-    import clarabel
-except ImportError:
-    clarabel = None
+clarabel = optional("clarabel")
 
-_STATUS = {
+STATUS = {
     "Solved": Status.SOLVED,
     "AlmostSolved": Status.INACCURATE,
     "PrimalInfeasible": Status.INFEASIBLE,
@@ -43,24 +40,29 @@ class Clarabel(Solver):
 
     name = "clarabel"
     # Its numbers can be updated only without presolve and chordal decomposition.
-    defaults = MappingProxyType({
-        "verbose": False,
-        "tol_gap_abs": 1e-9,
-        "tol_gap_rel": 1e-9,
-        "tol_feas": 1e-9,
-        "presolve_enable": False,
-        "chordal_decomposition_enable": False,
-        "direct_solve_method": "qdldl",
-    })
+    defaults = MappingProxyType(
+        {
+            "verbose": False,
+            "tol_gap_abs": 1e-9,
+            "tol_gap_rel": 1e-9,
+            "tol_feas": 1e-9,
+            "presolve_enable": False,
+            "chordal_decomposition_enable": False,
+            "direct_solve_method": "qdldl",
+        }
+    )
 
     def missing(self) -> str | None:
+        """None if `clarabel` is importable, else what to install."""
         return None if clarabel is not None else "the package clarabel is not installed; pip install clarabel"
 
     def unsupported(self, structure: Structure) -> str | None:
+        """None: Clarabel takes every cone here."""
         return None
 
     @property
     def options(self) -> Mapping[str, Any]:
+        """Clarabel's settings."""
         return {**read_settings(clarabel.DefaultSettings()), **self.defaults}
 
     def _session(self, structure: Structure, options: Mapping[str, Any]) -> Session:
@@ -87,9 +89,10 @@ class ClarabelSession(Session):
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         P = P[self._upper]
-        updated = self._solver is not None and self._solver.is_data_update_allowed()
-        if updated:
-            self._solver.update(P=P, q=q, A=A, b=b)
+        solver = self._solver
+        updated = solver is not None and solver.is_data_update_allowed()
+        if solver is not None and updated:
+            solver.update(P=P, q=q, A=A, b=b)
         else:
             self._setup(P, q, A, b)
         raw = self._run()
@@ -105,7 +108,7 @@ class ClarabelSession(Session):
     def _run(self) -> Raw:
         solution = self._solver.solve()
         word = str(solution.status)
-        status = _STATUS.get(word, Status.FAILED)
+        status = STATUS.get(word, Status.FAILED)
         if not status.has_point:
             return self.failure(word, status)
         x, s, z = np.array(solution.x), np.array(solution.s), np.array(solution.z)

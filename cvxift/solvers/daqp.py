@@ -1,8 +1,8 @@
 """DAQP: dense dual active-set method for strictly convex quadratic programs (Arnström, Bemporad, Axehill, 2022).
 
 It minimizes ½xᵀHx + fᵀx subject to lower ≤ Ax ≤ upper, where the first rows may be bounds on the first variables; its
-multipliers λ satisfy Hx + f + Aᵀλ = 0 with λ > 0 at an upper and λ < 0 at a lower bound. Rows have an upper side only here
-(equalities both), so λ is y. The active set is exact, hence s = 0 wherever y > 0.
+multipliers λ satisfy Hx + f + Aᵀλ = 0 with λ > 0 at an upper and λ < 0 at a lower bound. Rows have an upper side only
+here (equalities both), so λ is y. The active set is exact, hence s = 0 wherever y > 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones
 
-try:
-    import daqp
-except ImportError:
-    daqp = None
+daqp = optional("daqp")
 
 _EXITS = {
     2: (Status.SOLVED, "optimal with soft constraints"),
@@ -45,13 +42,16 @@ class Daqp(Solver):
     defaults = MappingProxyType({"primal_tol": 1e-9})
 
     def missing(self) -> str | None:
+        """None if `daqp` is importable, else what to install."""
         return None if daqp is not None else "the package daqp is not installed; pip install daqp"
 
     def unsupported(self, structure: Structure) -> str | None:
+        """None for programs with zero and nonneg cones."""
         return only_linear_cones(structure)
 
     @property
     def options(self) -> Mapping[str, Any]:
+        """DAQP's settings."""
         return {**daqp.Model().settings, **self.defaults}
 
     def _session(self, structure: Structure, options: Mapping[str, Any]) -> Session:
@@ -108,16 +108,14 @@ class DaqpSession(Session):
         zero, bounds, sense = self._zero, self._bounds, self._sense
         width, general = bounds.width, bounds.general
         limits = bounds.evaluate(A, b, width)
-        if limits is None:
-            return self.failure("a row without coefficients asks for 0 ≤ b with b < 0", Status.INFEASIBLE)
+        if isinstance(limits, str):
+            return self.failure(limits, Status.INFEASIBLE)
         matrix = self._A(A[self._kept])
         b_general = b[general]
         upper = np.concatenate([limits[1], b_general])
         lower = self._lower
         lower[:width] = limits[0]
         lower[width : width + zero] = b[:zero]
-        if np.any(lower[:width] > upper[:width]):
-            return self.failure("two bounds of one variable contradict each other", Status.INFEASIBLE)
         if warm is not None:
             sense = np.zeros_like(sense)
             sense[width:][warm.y[general] > 0.0] = _ACTIVE_UPPER

@@ -1,7 +1,7 @@
 """What a quadratic program's structure says about its rows: dense layout, and rows that are bounds on one variable.
 
-A row of the nonneg cone with a single stored entry, a·x_j ≤ b, is a bound: x_j ≤ b/a if a > 0, x_j ≥ b/a if a < 0. Which of
-the two is known only with the numbers; a = 0 makes the row void (or, with b < 0, the program infeasible).
+A row of the nonneg cone with a single stored entry, a·x_j ≤ b, is a bound: x_j ≤ b/a if a > 0, x_j ≥ b/a if a < 0.
+Which of the two is known only with the numbers; a = 0 makes the row void (or, with b < 0, the program infeasible).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Bounds:
         self.general: NDArray = np.flatnonzero(general)
         """The rows that are no bounds: all of the zero cone, then the rest of the nonneg cone."""
 
-    def evaluate(self, A: Floats, b: Floats, size: int) -> tuple[Floats, Floats, NDArray[np.bool_]] | None:
+    def evaluate(self, A: Floats, b: Floats, size: int) -> tuple[Floats, Floats, NDArray[np.bool_]] | str:
         """Lower and upper bounds of the variables.
 
         Args:
@@ -90,14 +90,14 @@ class Bounds:
 
         Returns:
             Lower and upper bounds, shape (size,), infinite where there is none, and for each bound row (in the order of
-            `rows`) whether it is the one that binds on its side; None if a void row contradicts itself.
+            `rows`) whether it is the one that binds on its side; or, if no x satisfies the bounds, why.
         """
         a, limit = A[self.entries], b[self.rows]
         lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
         up, down = a > 0.0, a < 0.0
         if not a.all():
             if np.any(limit[a == 0.0] < 0.0):
-                return None
+                return "a row without coefficients asks for 0 ≤ b with b < 0"
             a = np.where(a == 0.0, 1.0, a)
         value = limit / a
         first, second = self._first, self._second
@@ -114,6 +114,8 @@ class Bounds:
             binds[partner[both & binds[second]]] = False
             upper[cols] = np.where(tighter_up, value[second], upper[cols])
             lower[cols] = np.where(tighter_down, value[second], lower[cols])
+            if np.any(lower > upper):
+                return "two bounds of one variable contradict each other"
         return lower, upper, binds
 
     def multipliers(self, A: Floats, at_lower: Floats, at_upper: Floats, binds: NDArray[np.bool_]) -> Floats:

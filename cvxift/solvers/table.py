@@ -106,10 +106,10 @@ def choose(structure: Structure) -> list[str]:
 
 def _ranking(structure: Structure) -> list[str]:
     if not structure.cones.polyhedral:
-        return ["clarabel"]
+        return ["clarabel", "scs"]
     if _dense_size(structure) and _may_be_definite(structure):
-        return ["daqp", "clarabel"]
-    return ["clarabel", "daqp"] if _dense_size(structure) else ["clarabel"]
+        return ["daqp", "piqp", "clarabel", "osqp"]
+    return ["piqp", "clarabel", "osqp"]
 
 
 def _dense_size(structure: Structure) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.cones.spec import Cones
 from cvxift.program.structure import Structure
 
 
@@ -30,6 +29,7 @@ class Planted:
 
 def structure_of(P, A, cones, *, everywhere=False):
     """Structure and values of two matrices: their nonzeros, or every entry."""
+
     def entries(matrix):
         mask = np.ones(matrix.shape, bool) if everywhere else matrix != 0
         cols, rows = np.nonzero(mask.T)
@@ -66,6 +66,8 @@ def svec(matrix):
 def complementary_pair(kind, param, rng, where="boundary"):
     """s ∈ K and y ∈ K* with sᵀy = 0: on the boundary, in the interior ("slack"), or s at the apex ("apex")."""
     if kind == "soc":
+        if where == "boundary" and param == 1:
+            where = rng.choice(["slack", "apex"])
         if where == "slack":
             u = rng.standard_normal(param - 1)
             return np.concatenate([[np.linalg.norm(u) + 1.0], u]), np.zeros(param)
@@ -73,7 +75,7 @@ def complementary_pair(kind, param, rng, where="boundary"):
             s, y = complementary_pair(kind, param, rng, "slack")
             return y, s
         u = rng.standard_normal(param - 1)
-        u /= max(np.linalg.norm(u), 1e-300)
+        u /= np.linalg.norm(u)
         t, r = rng.uniform(0.5, 2.0, 2)
         return t * np.concatenate([[1.0], u]), r * np.concatenate([[1.0], -u])
     if kind == "psd":
@@ -89,7 +91,7 @@ def complementary_pair(kind, param, rng, where="boundary"):
             return np.array([x, y, z + 1.0]), np.zeros(3)
         e = np.exp(x / y)
         dual = rng.uniform(0.5, 2.0) * np.array([-e, -e * (1.0 - x / y), 1.0])
-        return (np.array([x, y, z]), dual) if where == "boundary" else (np.zeros(3), dual + [0.0, 0.5, 0.5])
+        return (np.array([x, y, z]), dual) if where == "boundary" else (np.zeros(3), dual + np.array([0.0, 0.5, 0.5]))
     if kind == "pow":
         x, y = rng.uniform(0.5, 2.0, 2)
         radius = x**param * y ** (1.0 - param)
@@ -99,7 +101,11 @@ def complementary_pair(kind, param, rng, where="boundary"):
         dual = rng.uniform(0.5, 2.0) * np.array(
             [param * x ** (param - 1) * y ** (1 - param), (1 - param) * x**param * y ** (-param), -sign]
         )
-        return (np.array([x, y, sign * radius]), dual) if where == "boundary" else (np.zeros(3), dual + [0.5, 0.5, 0.0])
+        return (
+            (np.array([x, y, sign * radius]), dual)
+            if where == "boundary"
+            else (np.zeros(3), dual + np.array([0.5, 0.5, 0.0]))
+        )
     raise ValueError(kind)
 
 

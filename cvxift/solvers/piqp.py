@@ -1,0 +1,180 @@
+"""PIQP: proximal interior-point method for convex quadratic programs (Schwan, Jiang, Kuhn, Jones, 2023).
+
+It minimizes ½xᵀPx + cᵀx subject to Ax = b, h_l ≤ Gx ≤ h_u, x_l ≤ x ≤ x_u, with multipliers in Px + c + Aᵀy + Gᵀ(z_u −
+z_l) + (z_bu − z_bl) = 0. Rows of the zero cone go to A; rows of the nonneg cone with one entry become bounds, the
+others G with an upper side only. The solver is set up on the first instance and its numbers updated afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from cvxift.errors import ProgramError
+from cvxift.program.structure import Structure
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings
+from cvxift.solvers.layout import Bounds, Dense, only_linear_cones
+
+piqp = optional("piqp")
+
+_STATUS = {
+    "PIQP_SOLVED": Status.SOLVED,
+    "PIQP_MAX_ITER_REACHED": Status.ITERATION_LIMIT,
+    "PIQP_PRIMAL_INFEASIBLE": Status.INFEASIBLE,
+    "PIQP_DUAL_INFEASIBLE": Status.UNBOUNDED,
+    "PIQP_NUMERICS": Status.NUMERICAL,
+}
+_NO_BOUNDS = np.zeros(0, dtype=bool)
+_BACKENDS = ("auto", "dense", "sparse")
+
+
+class Piqp(Solver):
+    """PIQP through its Python package `piqp`, which holds Python's lock while it solves.
+
+    Besides PIQP's own settings it takes `backend`: "dense", "sparse", or "auto" by the size and fill of the pattern;
+    and `kkt_solver` by its name, such as "sparse_multistage".
+    """
+
+    name = "piqp"
+    defaults = MappingProxyType({"backend": "auto", "eps_abs": 1e-9, "eps_rel": 1e-10, "eps_duality_gap_abs": 1e-9})
+
+    def missing(self) -> str | None:
+        """None if `piqp` is importable, else what to install."""
+        return None if piqp is not None else "the package piqp is not installed; pip install piqp"
+
+    def unsupported(self, structure: Structure) -> str | None:
+        """None for programs with zero and nonneg cones."""
+        return only_linear_cones(structure)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """PIQP's settings, and `backend`."""
+        return {**read_settings(piqp.SparseSolver().settings), "kkt_solver": None, **self.defaults}
+
+    def _session(self, structure: Structure, options: Mapping[str, Any]) -> Session:
+        backend = options["backend"]
+        if backend not in _BACKENDS:
+            raise ProgramError(
+                f"Solver 'piqp' refuses option backend={backend!r}: choose one of {', '.join(_BACKENDS)}."
+            )
+        if backend == "auto":
+            backend = "dense" if prefers_dense(structure) else "sparse"
+        rest = {name: value for name, value in options.items() if name != "backend"}
+        return (DensePiqp if backend == "dense" else SparsePiqp)(structure, rest)
+
+
+def prefers_dense(structure: Structure) -> bool:
+    """Whether dense matrices are the faster choice: small, or mostly filled."""
+    entries = structure.n * (structure.n + structure.m)
+    return structure.n <= 500 and structure.nnzP + structure.nnzA > 0.25 * entries
+
+
+class _PiqpSession(Session):
+    """What the two backends share: bounds, statuses, signs."""
+
+    infinite_b = True
+
+    def __init__(self, structure: Structure, options: Mapping[str, Any], solver: Any) -> None:
+        super().__init__(structure, options)
+        self._solver = solver
+        options = dict(options)
+        kkt_solver = options.pop("kkt_solver", None)
+        if kkt_solver is not None:
+            known = [name for name in dir(piqp.KKTSolver) if name.startswith(("dense_", "sparse_"))]
+            if str(kkt_solver) not in known:
+                raise ProgramError(
+                    f"Solver 'piqp' refuses option kkt_solver={kkt_solver!r}: it has {', '.join(known)}."
+                )
+            options["kkt_solver"] = getattr(piqp.KKTSolver, str(kkt_solver))
+        write_settings("piqp", solver.settings, options)
+        self._ready = False
+        zero = structure.cones.zero
+        self._zero = zero
+        self._bounds = Bounds(structure)
+        self._inequalities = self._bounds.general[zero:]  # rows of G
+        place = np.full(structure.m, -1)
+        place[self._inequalities] = np.arange(len(self._inequalities))
+        self._in_A = np.flatnonzero(structure.A_rows < zero)
+        self._in_G = np.flatnonzero(place[structure.A_rows] >= 0)
+        self._G_rows: NDArray = place[structure.A_rows[self._in_G]]
+
+    def _matrices(self, P: Floats, A: Floats) -> tuple[Any, Any, Any]:
+        """P, A and G in the backend's form."""
+        raise NotImplementedError
+
+    def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
+        zero, bounds, structure = self._zero, self._bounds, self.structure
+        lower = upper = None
+        binds = _NO_BOUNDS
+        if bounds.count:
+            limits = bounds.evaluate(A, b, structure.n)
+            if isinstance(limits, str):
+                return self.failure(limits, Status.INFEASIBLE)
+            lower, upper, binds = limits
+        P_matrix, A_matrix, G = self._matrices(P, A)
+        b_zero = b[:zero] if zero else None
+        h = b[self._inequalities] if len(self._inequalities) else None
+        if self._ready:
+            self._solver.update(P_matrix, q, A_matrix, b_zero, G, None, h, lower, upper)
+        else:
+            self._solver.setup(P_matrix, q, A_matrix, b_zero, G, None, h, lower, upper)
+            self._ready = True
+        word = self._solver.solve().name
+        status = _STATUS.get(word, Status.FAILED)
+        if not status.has_point:
+            return self.failure(word, status)
+        result = self._solver.result
+        x = np.array(result.x)
+        y, s = np.zeros(structure.m), np.zeros(structure.m)
+        if zero:
+            y[:zero] = result.y
+        if h is not None:
+            y[self._inequalities] = result.z_u
+            s[self._inequalities] = result.s_u
+        if bounds.count:
+            y[bounds.rows] = bounds.multipliers(A, result.z_bl, result.z_bu, binds)
+            s[bounds.rows] = np.maximum(b[bounds.rows] - A[bounds.entries] * x[bounds.cols], 0.0)
+        return Raw(x, s, y, status, word, result.info.iter)
+
+
+class DensePiqp(_PiqpSession):
+    """PIQP's dense backend."""
+
+    def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
+        super().__init__(structure, options, piqp.DenseSolver())
+        n = structure.n
+        # PIQP wants column-major matrices: the transposes are filled row-major.
+        self._P = Dense(structure.P_cols, structure.P_rows, (n, n))
+        self._A = Dense(structure.A_cols[self._in_A], structure.A_rows[self._in_A], (n, self._zero))
+        self._G = Dense(structure.A_cols[self._in_G], self._G_rows, (n, len(self._inequalities)))
+
+    def _matrices(self, P: Floats, A: Floats) -> tuple[Any, Any, Any]:
+        equalities = self._A(A[self._in_A]).T if self._zero else None
+        inequalities = self._G(A[self._in_G]).T if len(self._inequalities) else None
+        return self._P(P).T, equalities, inequalities
+
+
+class SparsePiqp(_PiqpSession):
+    """PIQP's sparse backend."""
+
+    def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
+        super().__init__(structure, options, piqp.SparseSolver())
+        n = structure.n
+        self._P = sp.csc_matrix((np.zeros(structure.nnzP), structure.P_rows, structure.P_indptr), shape=(n, n))
+        self._A = _template(structure.A_rows[self._in_A], structure.A_cols[self._in_A], (self._zero, n))
+        self._G = _template(self._G_rows, structure.A_cols[self._in_G], (len(self._inequalities), n))
+
+    def _matrices(self, P: Floats, A: Floats) -> tuple[Any, Any, Any]:
+        self._P.data, self._A.data, self._G.data = P, A[self._in_A], A[self._in_G]
+        return self._P, self._A if self._zero else None, self._G if len(self._inequalities) else None
+
+
+def _template(rows: NDArray, cols: NDArray, shape: tuple[int, int]) -> sp.csc_matrix:
+    """A sparse matrix whose entries, already in column order, are yet to be filled in."""
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=shape[1]))]).astype(np.int32)
+    return sp.csc_matrix((np.zeros(len(rows)), rows.astype(np.int32), indptr), shape=shape)
