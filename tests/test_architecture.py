@@ -163,16 +163,24 @@ def run_python(source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
+HIDE = """
+import importlib.abc, sys
+class Hide(importlib.abc.MetaPathFinder):
+    def __init__(self, names):
+        self.names = names
+    def find_spec(self, name, path, target=None):
+        if name in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+"""
+
+
 def test_importing_cvxift_loads_no_framework() -> None:
     heavy = ["torch", "jax", "jaxlib", "matplotlib", "rich", "tqdm", "moreau", "diffcp", "cvxpylayers"]
     # CVXPY imports every solver it finds, some of which import torch and jax; they are hidden from it, not from cvxift.
-    result = run_python(f"""
-import sys
-for name in {heavy}:
-    sys.modules[name] = None
+    result = run_python(f"""{HIDE}
+sys.meta_path.insert(0, Hide({heavy}))
 import cvxpy
-for name in {heavy}:
-    del sys.modules[name]
+del sys.meta_path[0]
 import cvxift
 print([name for name in {heavy} if name in sys.modules])
 """)
@@ -182,11 +190,10 @@ print([name for name in {heavy} if name in sys.modules])
 
 @pytest.mark.parametrize("adapter", [name for name in ADAPTERS if list(PACKAGE.glob(f"{name}*"))])
 def test_adapter_says_in_one_line_what_to_install(adapter: str) -> None:
-    blocked = [*sorted(FRAMEWORKS[adapter]), "moreau", "diffcp"]  # optional solvers that would import it themselves
-    result = run_python(f"""
-import sys
-for name in {blocked}:
-    sys.modules[name] = None                  # what Python does for a package that is not there
+    # The optional solvers are hidden too: CVXPY loads them, and they import the framework themselves.
+    hidden = [*sorted(FRAMEWORKS[adapter]), "moreau", "diffcp"]
+    result = run_python(f"""{HIDE}
+sys.meta_path.insert(0, Hide({hidden}))
 try:
     import cvxift.{adapter}
 except ImportError as error:
