@@ -1,0 +1,35 @@
+"""The cones: projection, its two derivatives, the distance to its kinks, and distances to cone and dual cone.
+
+Convention:
+    v = s − y,   s = Π_K(v),   y = Π_K(v) − v,   D = DΠ_K(v),   0 ≼ D ≼ I.
+"""
+
+from cvxift.cones.base import Group
+from cvxift.cones.product import (
+    apply_derivative,
+    distance,
+    distance_dual,
+    margin,
+    project,
+    project_dual,
+    second_derivative,
+    spectrum,
+)
+from cvxift.cones.spec import Block, Cones, Part
+from cvxift.cones.spectrum import Spectrum
+
+__all__ = [
+    "Block",
+    "Cones",
+    "Group",
+    "Part",
+    "Spectrum",
+    "apply_derivative",
+    "distance",
+    "distance_dual",
+    "margin",
+    "project",
+    "project_dual",
+    "second_derivative",
+    "spectrum",
+]

@@ -1,0 +1,141 @@
+"""What every cone provides, for a whole group of equal cones at once.
+
+Arrays have shape (..., count, dim): any leading batch dimensions, the cones of the group, the rows of one cone.
+
+    Π(v)  nearest point of the cone K          D = DΠ(v) = Q diag(d) Qᵀ, symmetric, 0 ≼ D ≼ I
+    Moreau:  v = Π(v) − Π*(−v),  where Π* projects onto the dual cone K*
+
+Where Π has a kink, D is one of its limits there, the one from inside the cone: v = 0 counts as slack.
+"""
+
+from __future__ import annotations
+
+import abc
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvxift.cones.spec import Part
+
+Floats = NDArray[np.float64]
+
+TINY = float(np.finfo(np.float64).tiny)  # the least eigenvalue that is not exactly zero
+BELOW_ONE = float(np.nextafter(1.0, 0.0))  # the greatest that is not exactly one
+
+
+class Group(abc.ABC):
+    """The spectrum of D for a group of equal cones.
+
+    Attributes:
+        part: which cones and which of the rows.
+        d: eigenvalues, shape (..., count, dim); exactly 0.0 or 1.0 where theory says so, strictly between elsewhere.
+        complement: 1 − d without cancellation, same shape.
+    """
+
+    part: Part
+    d: Floats
+    complement: Floats
+
+    @property
+    def kind(self) -> str:
+        """The kind of cone."""
+        return self.part.kind
+
+    @property
+    def count(self) -> int:
+        """Number of cones."""
+        return self.part.count
+
+    @property
+    def dim(self) -> int:
+        """Rows of each cone."""
+        return self.part.dim
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Row of every entry, shape (count, dim)."""
+        return self.part.index
+
+    @property
+    @abc.abstractmethod
+    def Q(self) -> Floats | None:
+        """Orthogonal matrices (..., count, dim, dim) with D = Q diag(d) Qᵀ; None where they are identities."""
+
+    def eigenvectors(self, chosen: NDArray[np.bool_]) -> Floats:
+        """Q of the chosen cones of an unbatched group, shape (chosen, dim, dim)."""
+        Q = self.Q
+        if Q is None:
+            return np.broadcast_to(np.eye(self.dim), (int(chosen.sum()), self.dim, self.dim))
+        return Q[chosen]
+
+    @abc.abstractmethod
+    def rotate(self, w: Floats) -> Floats:
+        """Coordinates Qᵀw of w (..., count, dim) in the eigenvectors: rotate(restore(w)) is w."""
+
+    @abc.abstractmethod
+    def restore(self, w: Floats) -> Floats:
+        """Product Qw for w of shape (..., count, dim)."""
+
+    def apply(self, w: Floats) -> Floats:
+        """Product Dw for w of shape (..., count, dim)."""
+        return self.restore(self.d * self.rotate(w))
+
+    @cached_property
+    def mixed(self) -> NDArray[np.bool_]:
+        """Cones whose D is neither 0 nor I, shape (..., count); of the others Q is I."""
+        first = self.d[..., :1]
+        return ~((self.d == first) & ((first == 0.0) | (first == 1.0))).all(axis=-1)
+
+
+class Diagonal(Group):
+    """A group whose D is diagonal."""
+
+    def __init__(self, part: Part, d: Floats) -> None:
+        self.part, self.d, self.complement = part, d, 1.0 - d
+
+    @property
+    def Q(self) -> None:
+        """Q = I."""
+        return
+
+    def rotate(self, w: Floats) -> Floats:
+        """Qᵀw = w."""
+        return w
+
+    def restore(self, w: Floats) -> Floats:
+        """Qw = w."""
+        return w
+
+
+class Cone(abc.ABC):
+    """A kind of cone; its methods take the group's part and arrays (..., count, dim)."""
+
+    @abc.abstractmethod
+    def project(self, part: Part, v: Floats) -> Floats:
+        """Nearest point s: project(s) is s, s ⊥ s − v, and s − v lies in the dual cone."""
+
+    @abc.abstractmethod
+    def spectrum(self, part: Part, v: Floats) -> Group:
+        """Spectrum of D: Dv = Π(v), and away from kinks Π(v + tw) = Π(v) + tDw + o(t)."""
+
+    @abc.abstractmethod
+    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
+        """Derivative of DΠ(v + ta) b at t = 0; symmetric in a and b, and its inner product with c in all three."""
+
+    @abc.abstractmethod
+    def margin(self, part: Part, v: Floats) -> Floats:
+        """Distance of v to the nearest kink of Π, shape (..., count); for λ > 0, λv is λ times as far as v."""
+
+    def distance(self, part: Part, s: Floats) -> Floats:
+        """Distance ‖s − Π(s)‖ of s to the cone, shape (..., count)."""
+        return length(s - self.project(part, s))
+
+    def distance_dual(self, part: Part, y: Floats) -> Floats:
+        """Distance of y to the dual cone, ‖Π(−y)‖ by Moreau, shape (..., count)."""
+        return length(self.project(part, -y))
+
+
+def length(w: Floats) -> Floats:
+    """Euclidean norm along the last axis."""
+    return np.sqrt(np.einsum("...i,...i->...", w, w))

@@ -1,0 +1,36 @@
+"""The nonnegative half line: inequality rows. Π(v) = max(v, 0), D = 1 where v ≥ 0 and 0 elsewhere; kink at v = 0."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvxift.cones.base import Cone, Diagonal, Floats
+from cvxift.cones.spec import Part
+
+
+class Nonneg(Cone):
+    """Inequality rows."""
+
+    def project(self, part: Part, v: Floats) -> Floats:
+        """Π(v) = max(v, 0)."""
+        return np.maximum(v, 0.0)
+
+    def spectrum(self, part: Part, v: Floats) -> Diagonal:
+        """D = 1 where v ≥ 0 (slack), 0 where v < 0 (tight)."""
+        return Diagonal(part, (v >= 0.0).astype(np.float64))
+
+    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
+        """D is piecewise constant."""
+        return np.zeros(np.broadcast_shapes(v.shape, a.shape, b.shape))
+
+    def margin(self, part: Part, v: Floats) -> Floats:
+        """|v|."""
+        return np.abs(v[..., 0])
+
+    def distance(self, part: Part, s: Floats) -> Floats:
+        """max(−s, 0)."""
+        return np.maximum(-s[..., 0], 0.0)
+
+    def distance_dual(self, part: Part, y: Floats) -> Floats:
+        """max(−y, 0): the half line is its own dual."""
+        return self.distance(part, y)

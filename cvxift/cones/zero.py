@@ -1,0 +1,36 @@
+"""The zero cone {0}: equality rows. Its dual cone is the whole line, Π = 0 and D = 0 everywhere: no kink."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvxift.cones.base import Cone, Diagonal, Floats
+from cvxift.cones.spec import Part
+
+
+class Zero(Cone):
+    """Equality rows."""
+
+    def project(self, part: Part, v: Floats) -> Floats:
+        """Π(v) = 0."""
+        return np.zeros_like(v)
+
+    def spectrum(self, part: Part, v: Floats) -> Diagonal:
+        """D = 0."""
+        return Diagonal(part, np.zeros_like(v))
+
+    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
+        """D is constant."""
+        return np.zeros(np.broadcast_shapes(v.shape, a.shape, b.shape))
+
+    def margin(self, part: Part, v: Floats) -> Floats:
+        """There is no kink."""
+        return np.full(v.shape[:-1], np.inf)
+
+    def distance(self, part: Part, s: Floats) -> Floats:
+        """|s|."""
+        return np.abs(s[..., 0])
+
+    def distance_dual(self, part: Part, y: Floats) -> Floats:
+        """Every y belongs to the dual cone."""
+        return np.zeros(y.shape[:-1])
