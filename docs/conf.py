@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -22,7 +24,7 @@ extensions = [
 ]
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
-nitpicky = False
+default_role = "code"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -32,3 +34,20 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = f"cvxift {release}"
 exclude_patterns = ["_build"]
+
+# Docstrings are plain text with mathematics: a star or a bar in them is a star or a bar, not reST markup.
+MARKUP = re.compile(r"``.*?``|`.*?`|(?<!\\)[*|]")
+
+
+def plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Escape stars and bars outside of code, after napoleon has read the sections."""
+    example = False
+    for number, line in enumerate(lines):
+        example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
+        if not example and not line.lstrip().startswith(".."):
+            lines[number] = MARKUP.sub(lambda found: found[0] if found[0][0] == "`" else "\\" + found[0], line)
+
+
+def setup(app: Any) -> None:
+    """Register the hook behind napoleon's."""
+    app.connect("autodoc-process-docstring", plain, priority=600)
