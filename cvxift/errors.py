@@ -40,3 +40,7 @@ class SolveError(CvxiftError, RuntimeError):
 
 class ApplicabilityError(CvxiftError, ArithmeticError):
     """The implicit function theorem does not apply at the point: which condition fails, where and how far."""
+
+
+class ApplicabilityWarning(UserWarning):
+    """A derivative was computed where a condition of the implicit function theorem fails, or nearly does."""

@@ -1,0 +1,96 @@
+"""From the point that a CVXPY problem holds to a canonical point, whatever solver found it.
+
+CVXPY keeps the values of the user's variables and dual variables, but not those of the columns that canonicalization added, nor the multipliers of
+bounds and other variable attributes. Where everything needed is known the point is taken as it is. Else the rest is found from the
+proximal program
+
+    minimize  ½xᵀPx + qᵀx + (ρ/2)‖x_U − x̂_U‖²   subject to the same constraints,       U: columns of the user's variables,  x̂: the values held.
+
+x̂ is optimal exactly if it solves this program (Rockafellar 1976), the proximal term then has gradient 0, so that its multipliers are the problem's own,
+and x_U is unique even where the problem has many solutions: the point differentiated is the user's, not another one.
+"""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+
+from cvxift import cones as cone
+from cvxift import solvers
+from cvxift.kkt.engine import Engine, Solution
+from cvxift.program.program import Program
+from cvxift.program.structure import Data, Floats, Structure
+
+SAME_POINT = 1e-3  # relative distance from the values held up to which the completed point is the same one
+
+
+def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
+    """The canonical point of the values that the problem's variables hold, polished.
+
+    Args:
+        program: the problem's program.
+        engine: its engine.
+        data: its data at the parameters' current values.
+
+    Returns:
+        The solution, whose `ok` says whether it satisfies the optimality conditions; None if the problem holds no values, or none near an optimal
+        point.
+    """
+    if any(variable.value is None for variable in program.problem.variables()):
+        return None
+    x = _known(program, program.problem.variables(), program.structure.n)
+    duals = [dual for constraint in program.problem.constraints for dual in constraint.dual_variables]
+    y = _known(program, [dual for dual in duals if dual.value is not None], program.structure.m)
+    condensation = engine.condensation
+    small, _ = condensation.condense(data)
+    x, y = condensation.restrict(x, y)
+    name = "cvxpy"
+    solution = None
+    if np.isfinite(x).all() and np.isfinite(y).all():
+        s = cone.project(engine.cones, small.b - condensation.structure.A_matrix(small.A) @ x)
+        solution = engine.accept_condensed(data, x, s - y, name)
+    if solution is None or not solution.ok:
+        point = _complete(condensation.structure, small, x)
+        if point is None:
+            return None
+        solution = engine.accept_condensed(data, point[0], point[1], name)
+    if not solution.ok or solution.point is None:
+        return None
+    held = np.isfinite(x)
+    distance = np.abs(solution.point.x - x)[held].max(initial=0.0)
+    return solution if distance <= SAME_POINT * (1.0 + np.abs(x[held]).max(initial=0.0)) else None
+
+
+def _known(program: Program, objects: list[cp.Variable], size: int) -> Floats:
+    """Columns (or rows) that the objects' values determine, NaN elsewhere; every column of an output map is orthogonal to the others."""
+    out = np.full(size, np.nan)
+    for obj in objects:
+        output = program.output(obj)
+        value = obj.value
+        flat = np.ravel(value.toarray() if hasattr(value, "toarray") else np.asarray(value, dtype=float))
+        flat = np.log(flat) if output.exp else flat
+        flat = flat if output.offset is None else flat - output.offset
+        weight = output.matrix.power(2).sum(axis=0)
+        at = np.flatnonzero(weight)
+        out[at] = (output.matrix.T @ flat)[at] / weight[at]
+    return out
+
+
+def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats] | None:
+    """(x, v) of the proximal program around the known entries of x; None if it could not be solved."""
+    known = np.flatnonzero(np.isfinite(x))
+    rho = 1.0 + (np.abs(data.P).max(initial=0.0))
+    keys = structure.P_cols.astype(np.int64) * structure.n + structure.P_rows
+    diagonal = known.astype(np.int64) * (structure.n + 1)
+    merged, where = np.unique(np.concatenate([keys, diagonal]), return_inverse=True)
+    P = np.bincount(where, weights=np.concatenate([data.P, np.full(len(known), rho)]), minlength=len(merged))
+    proximal = Structure.from_patterns(
+        structure.n, structure.cones, P=(merged % structure.n, merged // structure.n), A=(structure.A_rows, structure.A_cols)
+    )
+    q = data.q.copy()
+    q[known] -= rho * x[known]
+    for name in solvers.choose(proximal):
+        raw = solvers.get(name).session(proximal).solve(P, q, data.A, data.b)
+        if raw.status.has_point and np.isfinite(raw.x).all():
+            return raw.x, raw.s - raw.y
+    return None

@@ -1,0 +1,282 @@
+"""Symmetric indefinite factorizations of the reduced KKT matrix, each solve with its certificate.
+
+    K = [ P   A_rᵀ ;  A_r   −H ]        K u = f
+
+Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon). Sparse: LDLᵀ of the quasidefinite K + δ·diag(I, −I)
+(QDLDL) after symmetric equilibration, then iterative refinement against K itself, so that δ leaves no trace in the result. Refinement converges to a
+solution whenever K u = f has one, also when K is singular; where it does not, the residual says so.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import qdldl
+import scipy.sparse as sp
+import scipy.sparse.linalg as sla
+from scipy.linalg import lapack
+
+from cvxift.program.structure import Floats
+
+REFINE_STEPS = 8
+REFINE_GOAL = 1e-14     # refinement stops at this relative residual, or when it stops helping
+CONSISTENT = 1e-9       # relative residual up to which K u = f counts as solved
+SINGULAR_RCOND = 1e-14  # reciprocal condition (after equilibration) under which K counts as singular
+POOR_RCOND = 1e-9       # reciprocal condition under which equilibration is worth its cost
+SPARSE_DELTA = 1e-9     # quasidefinite shift, relative to the equilibrated K
+
+
+class Certificate(NamedTuple):
+    """What is known of one linear solve.
+
+    Attributes:
+        residual: ‖f − K u‖∞ / ‖f‖∞ (0 when f = 0).
+        condition: estimate of the 1-norm condition number of K (after equilibration where that was needed).
+        method: how the system was solved.
+        iterations: refinement steps, or iterations of an iterative method.
+        message: an iterative method's stopping reason, else empty.
+    """
+
+    residual: float
+    condition: float
+    method: str
+    iterations: int = 0
+    message: str = ""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the system was solved: the derivative asked for exists as far as linear algebra can tell."""
+        return self.residual <= CONSISTENT
+
+
+class Factor(abc.ABC):
+    """A factorization of one symmetric K: `solve` returns u with K u = f for f of shape (N,) or (N, k)."""
+
+    method: str
+    K: Any
+
+    @abc.abstractmethod
+    def apply_inverse(self, f: Floats) -> Floats:
+        """One application of the factors, without refinement."""
+
+    @property
+    @abc.abstractmethod
+    def condition(self) -> float:
+        """Estimate of the 1-norm condition number; infinite when singular to working precision."""
+
+    def solve(self, f: Floats) -> tuple[Floats, float, int]:
+        """Solve with iterative refinement.
+
+        Args:
+            f: right-hand side, shape (N,) or (N, k).
+
+        Returns:
+            the solution, the worst relative residual over the columns, and the number of refinement steps.
+        """
+        u = self.apply_inverse(f)
+        scale = _column_size(f)
+        residual = f - self.K @ u
+        best = _relative(residual, scale)
+        steps = 0
+        while best > REFINE_GOAL and steps < REFINE_STEPS:
+            trial = u + self.apply_inverse(residual)
+            trial_residual = f - self.K @ trial
+            error = _relative(trial_residual, scale)
+            steps += 1
+            if not error < best:
+                break
+            stalled = error > 0.5 * best
+            u, residual, best = trial, trial_residual, error
+            if stalled:
+                break
+        return u, best, steps
+
+
+class DenseFactor(Factor):
+    """Bunch–Kaufman LDLᵀ of a dense symmetric K, shape (N, N); equilibrated first where K is poorly scaled."""
+
+    method = "dense LDLᵀ"
+
+    def __init__(self, K: Floats) -> None:
+        self.K = K
+        self.scale: Floats | None = None
+        self._factorize(K)
+        if self.rcond < POOR_RCOND and len(K):
+            scale = equilibrate(K)
+            self.scale = scale
+            self._factorize(scale[:, None] * K * scale[None, :])
+
+    def _factorize(self, K: Floats) -> None:
+        if not len(K):
+            self.rcond = 1.0
+            return
+        if not np.isfinite(K).all():
+            self.rcond = 0.0
+            return
+        self._ldu, self._pivots, info = lapack.dsytrf(K, lower=1, lwork=32 * len(K))
+        if info:
+            self.rcond = 0.0
+            return
+        norm = float(np.abs(K).sum(axis=0).max())
+        self.rcond = float(lapack.dsycon(self._ldu, self._pivots, norm, lower=1)[0])
+
+    @property
+    def singular(self) -> bool:
+        """Whether K is singular to working precision."""
+        return not self.rcond >= SINGULAR_RCOND
+
+    @property
+    def condition(self) -> float:
+        return 1.0 / self.rcond if self.rcond > 0 else math.inf
+
+    def apply_inverse(self, f: Floats) -> Floats:
+        if not len(self.K):
+            return f.copy()
+        if self.scale is None:
+            return lapack.dsytrs(self._ldu, self._pivots, f, lower=1)[0]
+        scale = self.scale if f.ndim == 1 else self.scale[:, None]
+        return scale * lapack.dsytrs(self._ldu, self._pivots, scale * f, lower=1)[0]
+
+
+class SparseFactor(Factor):
+    """LDLᵀ of the equilibrated sparse K, shifted to quasidefinite; refinement removes the shift.
+
+    Args:
+        K: symmetric CSC matrix, shape (N, N), whose first n rows are the columns' block.
+        n: size of that block.
+        delta: the shift, relative to the equilibrated K.
+    """
+
+    method = "sparse LDLᵀ"
+
+    def __init__(self, K: sp.csc_array, n: int, delta: float = SPARSE_DELTA) -> None:
+        self.K = K
+        self.scale = equilibrate(K)
+        size = K.shape[0]
+        scaled = scale_symmetric(K, self.scale)
+        shift = np.full(size, delta)
+        shift[n:] = -delta
+        self._shifted = (scaled + sp.diags_array(shift, format="csc")).tocsc()
+        self._ldl = qdldl.Solver(self._shifted)
+
+    def apply_inverse(self, f: Floats) -> Floats:
+        if f.ndim == 1:
+            return self.scale * self._ldl.solve(self.scale * f)
+        out = np.empty_like(f)
+        for k in range(f.shape[1]):
+            out[:, k] = self.scale * self._ldl.solve(self.scale * f[:, k])
+        return out
+
+    @cached_property
+    def condition(self) -> float:
+        """1-norm condition estimate of the equilibrated, shifted K (Higham & Tisseur 2000); at most about 1/δ by construction."""
+        size = self.K.shape[0]
+        if not size:
+            return 1.0
+        inverse = sla.LinearOperator((size, size), matvec=self._ldl.solve, rmatvec=self._ldl.solve, dtype=float)
+        return float(sla.onenormest(inverse) * sla.norm(self._shifted, 1)) if size > 4 else float(
+            np.linalg.cond(self._shifted.toarray(), 1)
+        )
+
+
+def equilibrate(K, rounds: int = 4) -> Floats:
+    """Scale s with every row of diag(s) K diag(s) of largest magnitude near 1 (Ruiz 2001); 1 for zero rows.
+
+    Args:
+        K: symmetric dense array or sparse matrix, shape (N, N).
+        rounds: number of passes.
+    """
+    scale = np.ones(K.shape[0])
+    magnitude = abs(K)
+    sparse = sp.issparse(magnitude)
+    for _ in range(rounds):
+        if sparse:
+            largest = scale * np.asarray((magnitude @ sp.diags_array(scale, format="csc")).max(axis=1).todense()).ravel()
+        else:
+            largest = scale * (magnitude * scale[None, :]).max(axis=1)
+        scale /= np.sqrt(np.where(largest > 0, largest, 1.0))
+    return scale
+
+
+def scale_symmetric(K: sp.csc_array, scale: Floats) -> sp.csc_array:
+    """diag(scale) K diag(scale), as CSC."""
+    columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
+    return sp.csc_array((K.data * scale[K.indices] * scale[columns], K.indices, K.indptr), shape=K.shape)
+
+
+def _column_size(f: Floats) -> Any:
+    return np.abs(f).max(axis=0, initial=0.0)
+
+
+def _relative(residual: Floats, scale: Any) -> float:
+    """Worst relative residual over the columns; a NaN or infinite one is infinite."""
+    size = np.abs(residual).max(axis=0, initial=0.0)
+    if residual.ndim == 1:
+        worst = float(size / scale) if scale > 0 else 0.0
+    else:
+        worst = float(np.max(np.divide(size, scale, out=np.zeros_like(size), where=scale > 0), initial=0.0))
+    return worst if math.isfinite(worst) else math.inf
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """Minimum-norm least-squares solutions of a singular K u = f.
+
+    Dense K: spectral decomposition of the equilibrated K, eigenvalues below `tolerance` of the largest dropped. Sparse K: the Tikhonov system
+    [ I  K ; K  −ε²I ] [r; u] = [f; 0], quasidefinite, iterated so that ε leaves no trace.
+    """
+
+    K: Any
+    scale: Floats
+    tolerance: float = 1e-11
+    epsilon: float = 1e-6
+
+    @cached_property
+    def _eigen(self):
+        values, vectors = np.linalg.eigh(self.scale[:, None] * self.K * self.scale[None, :])
+        keep = np.abs(values) > self.tolerance * np.abs(values).max(initial=0.0)
+        return values, vectors, keep
+
+    @cached_property
+    def _augmented(self):
+        K = scale_symmetric(self.K, self.scale)
+        eye = sp.eye_array(K.shape[0], format="csc")
+        return qdldl.Solver(sp.block_array([[eye, K], [K, -(self.epsilon**2) * eye]], format="csc")), K
+
+    @property
+    def null_vectors(self) -> Floats | None:
+        """Orthonormal basis of the dropped directions in the original scaling, shape (N, k); None for a sparse K."""
+        if sp.issparse(self.K):
+            return None
+        _, vectors, keep = self._eigen
+        return self.scale[:, None] * vectors[:, ~keep]
+
+    def solve(self, f: Floats) -> tuple[Floats, float, int]:
+        """As `Factor.solve`; the residual tells whether f lies in the range of K."""
+        if f.ndim == 2:
+            parts = [self.solve(np.ascontiguousarray(column)) for column in f.T]
+            u = np.stack([part[0] for part in parts], axis=1) if parts else np.empty_like(f)
+            return u, max((part[1] for part in parts), default=0.0), max((part[2] for part in parts), default=0)
+        scaled = self.scale * f
+        steps = 0
+        if sp.issparse(self.K):
+            solver, K = self._augmented
+            size = len(f)
+            u = np.zeros(size)
+            for steps in range(1, 21):
+                step = solver.solve(np.concatenate([scaled - K @ u, np.zeros(size)]))[size:]
+                u += step
+                if np.abs(step).max(initial=0.0) <= 1e-13 * np.abs(u).max(initial=0.0):
+                    break
+        else:
+            values, vectors, keep = self._eigen
+            kept = vectors[:, keep]
+            u = kept @ ((kept.T @ scaled) / values[keep])
+            u += kept @ ((kept.T @ (scaled - self.scale * (self.K @ (self.scale * u)))) / values[keep])
+        u = self.scale * u
+        return u, _relative(f - self.K @ u, _column_size(f)), steps

@@ -1,0 +1,121 @@
+"""One numeric program with its matrices laid out for fast products, and its residuals.
+
+    primal residual  Ax + s − b,      dual residual  Px + q + Aᵀy,      s ∈ K,  y ∈ K*,  sᵀy = 0
+
+Residuals are relative as solvers define them: each is divided by 1 plus the largest of the terms that it balances (‖·‖∞). A point made from
+v = s − y by s = Π_K(v), y = Π_K(v) − v satisfies the cone memberships and complementarity to rounding, so two numbers are enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.program.structure import Data, Floats, Structure
+
+DENSE_ALWAYS = 100     # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
+DENSE_LIMIT = 4000     # rows + columns above which the dense path is not taken
+DENSE_DENSITY = 0.08   # density of the KKT system from which dense wins below that limit
+
+
+class Residuals(NamedTuple):
+    """Relative residuals of a point: primal, dual, and the distance of (s, y) from the cones and complementarity."""
+
+    primal: float
+    dual: float
+    complementarity: float = 0.0
+
+    @property
+    def worst(self) -> float:
+        """The largest of them; NaN counts as infinite."""
+        worst = max(self.primal, self.dual, self.complementarity)
+        return worst if worst == worst else float("inf")
+
+
+class Layout:
+    """How the instances of one structure are laid out: dense arrays or CSC matrices, decided once.
+
+    Args:
+        structure: sizes and patterns.
+        dense: force the choice; by default by size and density.
+    """
+
+    def __init__(self, structure: Structure, dense: bool | None = None) -> None:
+        self.structure = structure
+        size = structure.n + structure.m
+        if dense is None:
+            density = (structure.nnzP + 2 * structure.nnzA) / max(1, size * size)
+            dense = size <= DENSE_ALWAYS or (size <= DENSE_LIMIT and density >= DENSE_DENSITY)
+        self.dense = dense
+        n, m = structure.n, structure.m
+        self._P_full = structure.nnzP == n * n
+        self._A_full = structure.nnzA == m * n
+        self._P_flat = structure.P_rows.astype(np.intp) * n + structure.P_cols
+        self._A_flat = structure.A_rows.astype(np.intp) * n + structure.A_cols
+
+    def instance(self, data: Data) -> Instance:
+        """The matrices of one unbatched program."""
+        s = self.structure
+        if not self.dense:
+            return Instance(s, s.P_matrix(data.P), data.q, s.A_matrix(data.A), data.b)
+        return Instance(s, self._scatter(data.P, self._P_flat, self._P_full, s.n), data.q,
+                        self._scatter(data.A, self._A_flat, self._A_full, s.m), data.b)
+
+    def stack(self, data: Data) -> tuple[Floats, Floats]:
+        """Dense P (B, n, n) and A (B, m, n) of a batch."""
+        s = self.structure
+        P, A = np.zeros((*data.batch_shape, s.n * s.n)), np.zeros((*data.batch_shape, s.m * s.n))
+        P[..., self._P_flat], A[..., self._A_flat] = data.P, data.A
+        return P.reshape(*data.batch_shape, s.n, s.n), A.reshape(*data.batch_shape, s.m, s.n)
+
+    def _scatter(self, values: Floats, flat, full: bool, rows: int) -> Floats:
+        n = self.structure.n
+        if full:
+            return values.reshape(n, rows).T
+        out = np.zeros(rows * n)
+        out[flat] = values
+        return out.reshape(rows, n)
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices."""
+
+    structure: Structure
+    P: Floats | sp.csc_array
+    q: Floats
+    A: Floats | sp.csc_array
+    b: Floats
+
+    @cached_property
+    def AT(self):
+        """Aᵀ, kept because every residual and every solve needs it."""
+        return self.A.T if isinstance(self.A, np.ndarray) else self.A.T.tocsr()
+
+    @property
+    def dense(self) -> bool:
+        """Whether the matrices are dense arrays."""
+        return isinstance(self.A, np.ndarray)
+
+    def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:
+        """Dual error (n,), primal error (m,) and their relative sizes at a point whose s and y are complementary members of the cones.
+
+        Args:
+            x: columns, shape (n,).
+            s: slacks, shape (m,).
+            y: multipliers, shape (m,).
+        """
+        Px, ATy, Ax = self.P @ x, self.AT @ y, self.A @ x
+        dual, primal = Px + self.q + ATy, Ax + s - self.b
+        dual_scale = 1.0 + max(_size(Px), _size(ATy), _size(self.q))
+        primal_scale = 1.0 + max(_size(Ax), _size(s), _size(self.b))
+        return dual, primal, Residuals(_size(primal) / primal_scale, _size(dual) / dual_scale)
+
+
+def _size(v: Floats) -> float:
+    """‖v‖∞, 0 for an empty vector."""
+    return float(np.abs(v).max()) if v.size else 0.0

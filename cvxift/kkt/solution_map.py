@@ -1,0 +1,436 @@
+"""The solution map of a problem between flat arrays: what every adapter (NumPy, torch, JAX) wraps.
+
+θ holds the parameters in the order in which the map was given them, each raveled in C order; the output holds the requested variables and dual
+variables likewise. Both may have leading batch dimensions. For a geometric program θ enters as its logarithm where `log_mask` says so and outputs leave as
+exponentials where `exp_mask` says so; adapters apply both with their own operations, so that derivatives of any order follow.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt import batch as batch_path
+from cvxift.kkt.engine import Engine, Solution
+from cvxift.kkt.linearization import outer
+from cvxift.kkt.system import SINGULAR, Singular
+from cvxift.program.program import Program
+from cvxift.program.products import apply
+from cvxift.program.structure import Data, Floats
+from cvxift.solvers.base import Raw, Status
+
+OnFailure = Literal["raise", "nan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A batch of solved instances.
+
+    Attributes:
+        batch_shape: leading dimensions; () when unbatched.
+        solutions: the instances in C order.
+        outputs: flat outputs, shape (*batch_shape, K); NaN where an instance failed.
+    """
+
+    batch_shape: tuple[int, ...]
+    solutions: Sequence[Solution]
+    outputs: Floats
+
+    @property
+    def ok(self) -> bool:
+        """Whether every instance has a point that passed the check."""
+        if isinstance(self.solutions, batch_path.DenseBatch):
+            return self.solutions.ok
+        return all(solution.ok for solution in self.solutions)
+
+    def warm(self) -> list[Raw | None]:
+        """Points of the condensed programs to start the next solve from."""
+        return [
+            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None for s in self.solutions
+        ]
+
+
+class SolutionMap:
+    """θ ↦ outputs of a parametrized problem, with its vector-Jacobian, Jacobian-vector and second-order products.
+
+    Args:
+        problem: a DPP problem.
+        parameters: the parameters in the order of θ.
+        outputs: variables and dual variables in the order of the output.
+        gp: whether the problem is a geometric program.
+        solver: name of the solver to try first; None chooses.
+        solver_args: options for that solver.
+        singular: policy for singular KKT systems.
+        on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
+        canon_backend: CVXPY's canonicalization backend.
+        program: the problem's program, if it was built before.
+        engine: the program's engine, likewise.
+
+    Raises:
+        ProgramError: the problem cannot be used, or a parameter, variable, solver or option is unknown.
+    """
+
+    def __init__(
+        self, problem: cp.Problem, parameters: Sequence[cp.Parameter] | None, outputs: Sequence[Any], *, gp: bool = False,
+        solver: str | None = None, solver_args: Mapping[str, Any] | None = None, singular: Singular = "least_squares",
+        on_failure: OnFailure = "raise", canon_backend: str | None = None, program: Program | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        choice("singular", singular, SINGULAR)
+        choice("on_failure", on_failure, get_args(OnFailure))
+        self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
+        self.singular: Singular = singular
+        self.on_failure: OnFailure = on_failure
+        self.parameters = self._ordered(parameters)
+        self._permutation = self._theta_permutation()
+        self.outputs = [self.program.output(obj) for obj in outputs]
+        sizes = [output.matrix.shape[0] for output in self.outputs]
+        self.slices = [slice(stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes, dtype=int), strict=True)]
+        self.output_size = int(sum(sizes))
+        self._recover = _Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
+        if engine is not None:
+            self.engine = engine
+            return
+        constants = self.program.evaluate(np.zeros(self.program.theta_size)).A
+        self.engine = Engine(self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args)
+
+    def _ordered(self, parameters: Sequence[cp.Parameter] | None) -> tuple[cp.Parameter, ...]:
+        known = {p.id: p for p in self.program.parameters}
+        if parameters is None:
+            return tuple(self.program.parameters)
+        given = [p.id for p in parameters]
+        foreign = [p.name() for p in parameters if p.id not in known]
+        missing = [p.name() for key, p in known.items() if key not in given]
+        if foreign or missing or len(set(given)) != len(given):
+            raise ProgramError(
+                f"parameters must list every parameter of the problem once, in the order of the layer's tensors; got {[p.name() for p in parameters]}, "
+                f"expected {[p.name() for p in known.values()]}"
+                + (f"; not in the problem: {foreign}" if foreign else "")
+                + (f"; missing: {missing}" if missing else "")
+                + "."
+            )
+        return tuple(known[key] for key in given)
+
+    def _theta_permutation(self) -> np.ndarray | None:
+        """Where each entry of the program's θ stands in ours; None if nowhere else."""
+        ours, start = {}, 0
+        for p in self.parameters:
+            ours[p.id] = np.arange(start, start + p.size)
+            start += p.size
+        order = [ours[p.id] for p in self.program.parameters]
+        permutation = np.concatenate(order) if order else np.zeros(0, dtype=int)
+        return None if np.array_equal(permutation, np.arange(len(permutation))) else permutation
+
+    @property
+    def theta_size(self) -> int:
+        """Length of θ."""
+        return self.program.theta_size
+
+    @cached_property
+    def log_mask(self) -> np.ndarray | None:
+        """Entries of θ that enter through their logarithm, shape (N,); None if none do."""
+        mask = self.program.log_mask
+        if mask is None or self._permutation is None:
+            return mask
+        out = np.empty_like(mask)
+        out[self._permutation] = mask
+        return out
+
+    @cached_property
+    def exp_mask(self) -> np.ndarray | None:
+        """Outputs that leave through the exponential, shape (K,); None if none do."""
+        mask = np.zeros(self.output_size, dtype=bool)
+        for part, output in zip(self.slices, self.outputs, strict=True):
+            mask[part] = output.exp
+        return mask if mask.any() else None
+
+    def check(self, theta: Floats) -> None:
+        """Refuse values that are not finite or that contradict a parameter's attributes.
+
+        Args:
+            theta: the parameters as given (not logged), shape (..., N).
+
+        Raises:
+            ProgramError: names the parameter and the entry.
+        """
+        self.program.check(theta if self._permutation is None else theta[..., self._permutation])
+
+    def data(self, theta: Floats) -> Data:
+        """The program's data at θ, shape (..., N)."""
+        return self.program.evaluate(theta if self._permutation is None else theta[..., self._permutation])
+
+    def solve(
+        self, theta: Floats, *, solver_args: Mapping[str, Any] | None = None, warm: Sequence[Raw | None] | None = None,
+        solver: str | None = None,
+    ) -> Solved:
+        """Solve every instance of θ.
+
+        Args:
+            theta: shape (..., N), finite.
+            solver_args: options for this call, over those of the map.
+            warm: a point an instance to start from, as `Solved.warm` gives.
+            solver: name of the solver to try first in this call.
+
+        Returns:
+            The solved batch.
+
+        Raises:
+            SolveError: an instance has no solution that passes the check and `on_failure` is ``"raise"``; carries the others.
+        """
+        batch = theta.shape[:-1]
+        if not batch:
+            start = warm[0] if warm else None
+            solution = self.engine.solve(self.data(theta), solver_args=solver_args, warm=start, solver=solver)
+            solved = Solved((), (solution,), self._recover(solution.x, solution.y))
+        else:
+            flat = theta.reshape(-1, theta.shape[-1])
+            data = self.data(flat)
+            points = warm if warm is not None and len(warm) == len(flat) else None
+            if batch_path.fits(self.engine) and len(flat):
+                solutions = batch_path.solve(self.engine, data, solver_args=solver_args, warm=points, solver=solver)
+                outputs = self._recover(solutions.full_x, solutions.full_y)
+            else:
+                solutions = self._each(
+                    lambda i: self.engine.solve(
+                        data[i], solver_args=solver_args, warm=None if points is None else points[i], solver=solver
+                    ),
+                    len(flat),
+                    solver,
+                )
+                outputs = np.empty((len(flat), self.output_size))
+                for i, solution in enumerate(solutions):
+                    outputs[i] = self._recover(solution.x, solution.y)
+            solved = Solved(batch, solutions, outputs.reshape(*batch, self.output_size))
+        if not solved.ok:
+            self._failed(solved)
+        return solved
+
+    def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
+        """work(i) for every i; in threads where an instance is large enough to pay for one and the solver leaves Python's lock."""
+        workers = min(count, os.cpu_count() or 1)
+        structure = self.engine.condensation.structure
+        _, _, session = self.engine.open(solver, None)
+        if workers < 2 or structure.nnzA + structure.nnzP < THREAD_COST or not session.releases_gil:
+            return [work(i) for i in range(count)]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(work, range(count)))
+
+    def raise_unsolved(self, solution: Solution) -> None:
+        """Raise the SolveError of one unbatched instance.
+
+        Raises:
+            SolveError: always.
+        """
+        self._failed(Solved((), (solution,), np.full(self.output_size, np.nan)))
+
+    def _failed(self, solved: Solved) -> None:
+        bad = [i for i, solution in enumerate(solved.solutions) if not solution.ok]
+        indices = [tuple(int(k) for k in np.unravel_index(i, solved.batch_shape)) if solved.batch_shape else () for i in bad]
+        first = solved.solutions[bad[0]]
+        where = f"Instance {indices[0]} of the batch" if solved.batch_shape else "The problem"
+        count = f" ({len(bad)} of {len(solved.solutions)} instances failed)" if len(solved.solutions) > 1 else ""
+        message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {_ADVICE.get(first.status, _CHECK)}"
+        if self.on_failure == "nan":
+            warnings.warn(message + " Its outputs are NaN and its gradients zero.", ApplicabilityWarning, stacklevel=4)
+            return
+        failures = {
+            index: (solved.solutions[i].status.value, {name: residual for name, _, _, residual in solved.solutions[i].attempts})
+            for index, i in zip(indices, bad, strict=True)
+        }
+        raise SolveError(message, status=first.status.value, failures=failures, solutions=solved.outputs)
+
+    def vjp(self, solved: Solved, bar: Floats) -> Floats:
+        """Vector-Jacobian product.
+
+        Args:
+            solved: what `solve` returned.
+            bar: cotangent of the outputs, shape (*batch, K).
+
+        Returns:
+            Cotangent of θ, shape (*batch, N); zero for failed instances.
+
+        Raises:
+            ApplicabilityError: under ``singular="raise"``, where a derivative does not exist.
+        """
+        if not solved.batch_shape:
+            return self._vjp_one(solved.solutions[0], bar)
+        flat = bar.reshape(-1, self.output_size)
+        theta = np.empty((len(flat), self.theta_size))
+        rest: Iterable[int] = range(len(flat))
+        if isinstance(solved.solutions, batch_path.DenseBatch) and self.singular == "least_squares":
+            solutions = solved.solutions
+            x_bar, y_bar = self._recover.transpose(flat)
+            u, w, certified = solutions.solve(-x_bar, np.zeros_like(solutions.full_y) if y_bar is None else -y_bar)
+            theta = self._theta_bar(outer(self.program.structure, solutions.full_x, solutions.full_y, u, w))
+            rest = sorted({*map(int, np.flatnonzero(~certified)), *solutions.singles})
+        for i in rest:
+            theta[i] = self._vjp_one(solved.solutions[i], flat[i])
+        return theta.reshape(*solved.batch_shape, self.theta_size)
+
+    def _vjp_one(self, solution: Solution, bar: Floats) -> Floats:
+        if not solution.ok:
+            return np.zeros(self.theta_size)
+        linear = solution.linearization(self.singular)
+        out = linear.vjp(*self._recover.transpose(bar))
+        self._certify(linear.certificate)
+        return self._theta_bar(out)
+
+    def _theta_bar(self, bar: Data) -> Floats:
+        theta = self.program.vjp(bar)
+        if self._permutation is None:
+            return theta
+        out = np.empty_like(theta)
+        out[..., self._permutation] = theta
+        return out
+
+    def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
+        """Jacobian-vector product: tangent of the outputs, shape (*batch, K), for a tangent of θ, shape (*batch, N)."""
+        flat = theta_dot.reshape(-1, self.theta_size)
+        rows = [self._jvp_one(solution, row) for solution, row in zip(solved.solutions, flat, strict=True)]
+        return np.asarray(rows).reshape(*solved.batch_shape, self.output_size) if solved.batch_shape else rows[0]
+
+    def _tangent(self, theta_dot: Floats) -> Data:
+        return self.program.jvp(theta_dot if self._permutation is None else theta_dot[..., self._permutation])
+
+    def _jvp_one(self, solution: Solution, theta_dot: Floats) -> Floats:
+        if not solution.ok:
+            return np.zeros(self.output_size)
+        linear = solution.linearization(self.singular)
+        out = self._recover.linear(*linear.jvp(self._tangent(theta_dot)))
+        self._certify(linear.certificate)
+        return out
+
+    def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
+        """Gradient with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*batch, N).
+
+        Args:
+            solved: what `solve` returned.
+            bar: cotangent of the outputs, shape (*batch, K).
+            theta_dot: tangent of θ, shape (*batch, N).
+        """
+        bars, dots = bar.reshape(-1, self.output_size), theta_dot.reshape(-1, self.theta_size)
+        rows = []
+        for solution, row, dot in zip(solved.solutions, bars, dots, strict=True):
+            if not solution.ok:
+                rows.append(np.zeros(self.theta_size))
+                continue
+            linear = solution.linearization(self.singular)
+            rows.append(self._theta_bar(linear.second(*self._recover.transpose(row), self._tangent(dot))))
+            self._certify(linear.certificate)
+        return np.asarray(rows).reshape(*solved.batch_shape, self.theta_size) if solved.batch_shape else rows[0]
+
+    def jacobian(self, solution: Solution, columns: slice) -> Floats:
+        """Jacobian of the outputs with respect to some entries of θ, by whichever mode needs fewer right-hand sides.
+
+        Args:
+            solution: one solved instance.
+            columns: the entries of θ.
+
+        Returns:
+            Matrix of shape (K, number of entries).
+        """
+        linear = solution.linearization(self.singular)
+        N, structure = self.theta_size, self.program.structure
+        width = len(range(*columns.indices(N)))
+        if self.output_size <= width:
+            chunk = max(1, JACOBIAN_CHUNK // max(1, structure.nnzA + structure.nnzP))
+            rows = []
+            eye = np.eye(self.output_size)
+            for start in range(0, self.output_size, chunk):
+                u, w = linear.adjoint(*self._recover.transpose(eye[start : start + chunk]))
+                self._certify(linear.certificate)
+                rows.append(self._theta_bar(linear.pull_back(u, w))[:, columns])
+            return np.concatenate(rows) if rows else np.zeros((0, width))
+        tangents = [linear.residual_tangent(self._tangent(unit)) for unit in np.eye(N)[columns]]
+        g, h = (np.stack(part) for part in zip(*tangents, strict=True)) if tangents else (None, None)
+        if g is None:
+            return np.zeros((self.output_size, 0))
+        out = self._recover.linear(*linear.solve(g, h)).T
+        self._certify(linear.certificate)
+        return out
+
+    def _certify(self, certificate) -> None:
+        """Warn of, or refuse, a derivative whose linear system has no solution."""
+        if certificate is None or certificate.consistent:
+            return
+        message = (
+            f"The derivative of the solution map does not exist, or could not be computed, at this point: the KKT system leaves a relative residual of "
+            f"{certificate.residual:.1e} (condition number ≈ {certificate.condition:.1e}; {certificate.method}). The value returned is the least-squares "
+            "one. A flat direction of the objective that no active constraint fixes is the usual cause: add curvature (for example ½ε‖x‖²), "
+            "or choose singular='regularize' or 'smooth'."
+        )
+        if self.singular == "raise":
+            raise ApplicabilityError(message)
+        warnings.warn(message, ApplicabilityWarning, stacklevel=4)
+
+
+_CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
+_ADVICE = {
+    Status.INFEASIBLE: "No point satisfies the constraints at these parameters: relax one, or check the parameters' signs.",
+    Status.UNBOUNDED: "The objective has no lower bound on the feasible set at these parameters: add a constraint or curvature.",
+    Status.ITERATION_LIMIT: "Raise the solver's limit through solver_args=, or check the scaling of the parameters.",
+}
+THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
+
+
+JACOBIAN_CHUNK = 20_000_000  # numbers held at once while a Jacobian's rows are pulled back
+
+
+class _Recovery:
+    """Outputs from (x, y): one constant linear map; index arrays when it only selects."""
+
+    def __init__(self, outputs: Sequence[Any], n: int, m: int) -> None:
+        blocks_x, blocks_y, offsets = [], [], []
+        for output in outputs:
+            rows = output.matrix.shape[0]
+            primal = output.kind == "primal"
+            blocks_x.append(output.matrix if primal else sp.csr_array((rows, n)))
+            blocks_y.append(sp.csr_array((rows, m)) if primal else output.matrix)
+            offsets.append(np.zeros(rows) if output.offset is None else output.offset)
+        self.X = sp.csr_array(sp.vstack(blocks_x)) if blocks_x else sp.csr_array((0, n))
+        self.Y = sp.csr_array(sp.vstack(blocks_y)) if blocks_y else sp.csr_array((0, m))
+        self.XT, self.YT = self.X.T.tocsr(), self.Y.T.tocsr()
+        self.offset = np.concatenate(offsets) if offsets else np.zeros(0)
+        self.has_dual = self.Y.nnz > 0
+        self.n, self.m = n, m
+        plain = self.X.nnz == self.X.shape[0] and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
+        plain = plain and not self.has_dual and not self.offset.any() and len(np.unique(self.X.indices)) == self.X.nnz
+        self.select = self.X.indices.astype(np.intp) if plain else None
+
+    def __call__(self, x: Floats, y: Floats) -> Floats:
+        return self.linear(x, y) if self.select is not None else self.linear(x, y) + self.offset
+
+    def linear(self, x: Floats, y: Floats) -> Floats:
+        """Tangent of the outputs for tangents x (..., n) and y (..., m)."""
+        if self.select is not None:
+            return x[..., self.select]
+        out = apply(self.X, x)
+        return out + apply(self.Y, y) if self.has_dual else out
+
+    def transpose(self, bar: Floats) -> tuple[Floats, Floats | None]:
+        """Cotangents of x and y (None for zero) for a cotangent of the outputs, shape (..., K)."""
+        if self.select is not None:
+            x_bar = np.zeros((*bar.shape[:-1], self.n))
+            x_bar[..., self.select] = bar
+            return x_bar, None
+        return apply(self.XT, bar), (apply(self.YT, bar) if self.has_dual else None)
+
+
+def choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuse a value that is not one of the known words.
+
+    Raises:
+        ProgramError: names the argument and the known words.
+    """
+    if value not in known:
+        raise ProgramError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}.")

@@ -1,0 +1,317 @@
+"""Elimination of the auxiliary columns that canonicalization adds only to express a quadratic.
+
+CVXPY turns ‖Bx − c‖² into  yᵀy  with  Bx + a·y = b_E  (a = ±1). Such a column y_i meets one zero row with a constant coefficient
+and is otherwise seen by a diagonal entry of P alone, so it can be substituted:
+
+    y = t + Sx,   S = −diag(a)⁻¹B,   t = diag(a)⁻¹ b_E
+    P_c = P_xx + Sᵀ W S,    q_c = q_x + Sᵀ(q_y + W t),    W = P_yy diagonal,    A_c = A_Rx,   b_c = b_R
+    multipliers of the substituted rows:  y_E = −diag(a)⁻¹ (W y + q_y)
+
+X, Y are the kept and substituted columns, R, E the kept and substituted rows. The substitution is decided once, from the
+sparsity alone, and only where P_c has no more entries than what it replaces: then both the solver's program and the KKT system are smaller.
+The program that is differentiated stays the original one; the substitution is undone in the solution and inside the KKT solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.program.products import apply, transposed
+from cvxift.program.structure import Data, Floats, Ints, Structure
+
+MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
+FILL = 1.5              # P_c may hold this many entries per entry that the substitution removes
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Where the kept and substituted entries stand in the original program's value arrays."""
+
+    X: Ints
+    Y: Ints
+    E: Ints
+    R: Ints
+    a: Floats        # (|Y|,) the constant coefficients
+    W: Ints          # positions in P's values of P_yy's diagonal
+    P_xx: Ints       # positions in P's values
+    B: Ints          # positions in A's values of the entries of A_EX
+    B_row: Ints      # their row, counted in E's order
+    B_col: Ints      # their column, counted in X's order
+    A_c: Ints        # positions in A's values of A_RX
+
+
+class Condensation:
+    """A program with the substitutable auxiliaries removed, and the way there and back.
+
+    Args:
+        structure: the original program's structure.
+        constant: for each stored entry of A, whether its value is the same for every θ, shape (nnzA,).
+        A: values of A's stored entries; only the constant ones are read, shape (nnzA,).
+
+    Attributes:
+        structure: the condensed program's structure (the original one if nothing can be substituted).
+        trivial: whether nothing is substituted.
+    """
+
+    def __init__(self, structure: Structure, constant: np.ndarray, A: Floats) -> None:
+        self.original = structure
+        self.selection = _select(structure, np.asarray(constant, dtype=bool), A)
+        self.trivial = self.selection is None
+        if self.selection is None:
+            self.structure = structure
+            return
+        k = self.selection
+        nx, ne = len(k.X), len(k.E)
+        new_col = np.full(structure.n, -1)
+        new_col[k.X] = np.arange(nx)
+        new_row = np.full(structure.m, -1)
+        new_row[k.R] = np.arange(len(k.R))
+
+        # Dense S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries, summed by one constant matrix.
+        self.dense = len(k.B) >= 0.25 * nx * ne
+        rows = structure.P_rows[k.P_xx]
+        cols = structure.P_cols[k.P_xx]
+        xx_key = new_col[cols].astype(np.int64) * nx + new_col[rows]
+        if self.dense:
+            ii, jj = np.arange(nx), np.arange(nx)
+            pair_key = (jj[:, None] * nx + ii[None, :]).ravel()
+        else:
+            self._left, self._right = _pairs(k.B_row)
+            self._pair_row = k.B_row[self._left]
+            pair_key = k.B_col[self._right].astype(np.int64) * nx + k.B_col[self._left]
+        keys, where = np.unique(np.concatenate([xx_key, pair_key]), return_inverse=True)
+        self._xx_at, pair_at = where[: len(xx_key)], where[len(xx_key) :]
+        self._nnzP = len(keys)
+        if not self.dense:
+            ones = np.ones(len(pair_at))
+            self._sum_pairs = sp.csr_array((ones, (pair_at, np.arange(len(pair_at)))), shape=(len(keys), len(pair_at)))
+        cones = replace(structure.cones, zero=structure.cones.zero - ne)
+        self.structure = Structure.from_patterns(
+            nx, cones, P=(keys % nx, keys // nx),
+            A=(new_row[structure.A_rows[k.A_c]], new_col[structure.A_cols[k.A_c]]),
+        )
+        self._shape = (ne, nx)
+        self._inverse_a = 1.0 / k.a
+        self._minus_inverse_a_of_B = -self._inverse_a[k.B_row]
+        self._B_flat = k.B_row.astype(np.intp) * nx + k.B_col
+        self._csr_order = np.lexsort((k.B_col, k.B_row))
+        self._csr_columns = k.B_col[self._csr_order]
+        self._csr_indptr = np.concatenate([[0], np.cumsum(np.bincount(k.B_row, minlength=ne))])
+
+
+    def condense(self, data: Data) -> tuple[Data, Substitution | None]:
+        """The condensed program's data and the way back.
+
+        Args:
+            data: the original program's data; leading batch dimensions only if `batches`.
+
+        Returns:
+            Data on `self.structure`, whose `d` takes up the constant ½ tᵀWt + q_yᵀt; and the substitution, None if nothing is substituted.
+        """
+        k = self.selection
+        if k is None:
+            return data, None
+        W = data.P.take(k.W, axis=-1)
+        S_values = data.A.take(k.B, axis=-1) * self._minus_inverse_a_of_B
+        t = data.b.take(k.E, axis=-1) * self._inverse_a
+        q_y = data.q.take(k.Y, axis=-1)
+        weight = q_y + W * t
+        batch = data.batch_shape
+        P = np.zeros((*batch, self._nnzP))
+        P[..., self._xx_at] = data.P.take(k.P_xx, axis=-1)
+        if self.dense:
+            S = np.zeros((*batch, self._shape[0] * self._shape[1]))
+            S[..., self._B_flat] = S_values
+            S = S.reshape(*batch, *self._shape)
+            P += (transposed(S) @ (W[..., :, None] * S)).reshape(*batch, -1)
+        else:
+            S = sp.csr_array((S_values[self._csr_order], self._csr_columns, self._csr_indptr), shape=self._shape)
+            P += self._sum_pairs @ (S_values[self._left] * S_values[self._right] * W[self._pair_row])
+        q = data.q.take(k.X, axis=-1) + apply(transposed(S), weight)
+        d = data.d + np.sum((q_y + 0.5 * W * t) * t, axis=-1)
+        small = Data(P, q, data.A.take(k.A_c, axis=-1), data.b.take(k.R, axis=-1), d)
+        return small, Substitution(self, S, W, t, q_y)
+
+    @property
+    def batches(self) -> bool:
+        """Whether `condense` takes batches: nothing is substituted, or S is dense."""
+        return self.selection is None or self.dense
+
+    def restrict(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """The condensed part of an original point: x (|X|,), y (|R|,)."""
+        k = self.selection
+        return (x, y) if k is None else (x[k.X], y[k.R])
+
+    def lift(self, rows: Floats) -> Floats:
+        """Values on the kept rows as values on the original rows, zero on the substituted ones."""
+        k = self.selection
+        if k is None:
+            return rows
+        out = np.zeros(self.original.m)
+        out[k.R] = rows
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Substitution:
+    """The substitution y = t + Sx of one instance, or of a batch.
+
+    Attributes:
+        condensation: the structural part.
+        S: shape (|Y|, |X|), dense array or CSR; (B, |Y|, |X|) for a batch.
+        W: diagonal of P_yy, shape (..., |Y|).
+        t: shape (..., |Y|).
+        q_y: linear cost of the substituted columns, shape (..., |Y|).
+    """
+
+    condensation: Condensation
+    S: Floats | sp.csr_array
+    W: Floats
+    t: Floats
+    q_y: Floats
+
+    def expand(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+        """The original program's point from the condensed one's.
+
+        Args:
+            x: condensed columns, shape (..., |X|).
+            s: condensed slacks, shape (..., |R|).
+            y: condensed multipliers, shape (..., |R|).
+
+        Returns:
+            x (..., n), s (..., m), y (..., m) of the original program.
+        """
+        original, k = self.condensation.original, self.condensation.selection
+        assert k is not None
+        batch = x.shape[:-1]
+        full_x, full_s, full_y = np.empty((*batch, original.n)), np.zeros((*batch, original.m)), np.empty((*batch, original.m))
+        aux = self.t + apply(self.S, x)
+        full_x[..., k.X], full_x[..., k.Y] = x, aux
+        full_s[..., k.R] = s
+        full_y[..., k.R], full_y[..., k.E] = y, -(self.W * aux + self.q_y) / k.a
+        return full_x, full_s, full_y
+
+    def solve(self, inner: Callable[[Floats, Floats], tuple[Floats, Floats]], g: Floats, h: Floats) -> tuple[Floats, Floats]:
+        """Solve the original KKT system through the condensed one.
+
+        With u, w the solution on columns and rows, the substituted blocks read  W u_Y + a w_E = g_Y  and  B u_X + a u_Y = h_E, so
+        u_Y = S u_X + h_E/a,  w_E = (g_Y − W u_Y)/a,  and the kept columns see  g_X + Sᵀ(g_Y − W h_E/a).
+
+        Args:
+            inner: (g, h) -> (u, w) of the condensed program.
+            g: right-hand side on columns, shape (n,), (k, n) or, for a batch, (B, n).
+            h: right-hand side on rows, same leading dimensions.
+
+        Returns:
+            u and w, of the shapes of g and h.
+        """
+        k = self.condensation.selection
+        assert k is not None
+        shift, g_y = h[..., k.E] / k.a, g[..., k.Y]
+        u_x, w_r = inner(g[..., k.X] + apply(transposed(self.S), g_y - self.W * shift), h[..., k.R])
+        u, w = np.empty_like(g), np.empty_like(h)
+        u_y = apply(self.S, u_x) + shift
+        u[..., k.X], u[..., k.Y] = u_x, u_y
+        w[..., k.R], w[..., k.E] = w_r, (g_y - self.W * u_y) / k.a
+        return u, w
+
+    def __getitem__(self, index: int) -> Substitution:
+        """One instance of a batch."""
+        return Substitution(self.condensation, self.S[index], self.W[index], self.t[index], self.q_y[index])
+
+
+def _pairs(rows: Ints) -> tuple[Ints, Ints]:
+    """All ordered pairs of positions that share a row."""
+    order = np.argsort(rows, kind="stable")
+    counts = np.bincount(rows) if len(rows) else np.zeros(0, dtype=int)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else np.zeros(0, dtype=int)
+    squares = counts**2
+    total = int(squares.sum())
+    row_of = np.repeat(np.arange(len(counts)), squares)
+    local = np.arange(total) - np.repeat(np.cumsum(squares) - squares, squares)
+    left = order[starts[row_of] + local // np.maximum(counts[row_of], 1)]
+    right = order[starts[row_of] + local % np.maximum(counts[row_of], 1)]
+    return left, right
+
+
+def _gram_entries(structure: Structure, entry: np.ndarray, xx: np.ndarray, nx: int) -> float:
+    """Number of entries of P_xx + BᵀB, or infinity where writing its products out would take too much memory."""
+    rows, cols = structure.A_rows[entry], structure.A_cols[entry]
+    width = np.bincount(rows, minlength=structure.m).astype(float)
+    if len(rows) >= 0.25 * nx * np.count_nonzero(width):
+        return float(nx) ** 2
+    if np.sum(width**2) > MAX_PAIRS:
+        return np.inf
+    B = sp.csr_array((np.ones(len(rows)), (rows, cols)), shape=(structure.m, structure.n))
+    P = sp.csr_array((np.ones(xx.sum()), (structure.P_rows[xx], structure.P_cols[xx])), shape=(structure.n, structure.n))
+    return float((B.T @ B + P).nnz)
+
+
+def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection | None:
+    """Choose the columns to substitute, or None."""
+    n, m, zero = structure.n, structure.m, structure.cones.zero
+    if not zero or not structure.nnzA:
+        return None
+    column_count = np.diff(structure.A_indptr)
+    singles = np.flatnonzero(column_count == 1)
+    at = structure.A_indptr[singles]
+    rows = structure.A_rows[at]
+    good = (rows < zero) & constant[at] & (A[at] != 0.0)
+    # P may touch a substituted column on its diagonal only
+    off = structure.P_rows != structure.P_cols
+    coupled = np.zeros(n, dtype=bool)
+    coupled[structure.P_cols[off]] = True
+    has_diagonal = np.zeros(n, dtype=bool)
+    has_diagonal[structure.P_cols[~off]] = True
+    good &= ~coupled[singles] & has_diagonal[singles]
+    singles, rows, at = singles[good], rows[good], at[good]
+    rows, first = np.unique(rows, return_index=True)  # one substituted column a row
+    Y, at = singles[first], at[first]
+    if not len(Y):
+        return None
+
+    # Entries of each candidate row other than its own column; a row whose other columns are also candidates keeps those as X.
+    is_Y = np.zeros(n, dtype=bool)
+    is_Y[Y] = True
+    width = np.bincount(structure.A_rows, minlength=m)[rows] - 1
+    # A candidate column may appear in no other row (it is a singleton), so B's columns are never candidates of another row.
+    narrow = width <= 2
+    chosen = narrow.copy()
+    wide = np.flatnonzero(~narrow)
+    if len(wide):
+        mask = np.zeros(m, dtype=bool)
+        mask[rows[wide]] = True
+        entry = mask[structure.A_rows] & ~is_Y[structure.A_cols]
+        xx = ~is_Y[structure.P_cols]
+        removed = FILL * (2 * entry.sum() + 3 * len(wide)) + xx.sum()
+        chosen[wide] = _gram_entries(structure, entry, xx, n - len(Y)) <= removed
+    if not chosen.any():
+        return None
+    E, Y, at = rows[chosen], Y[chosen], at[chosen]
+
+    kept_col = np.ones(n, dtype=bool)
+    kept_col[Y] = False
+    kept_row = np.ones(m, dtype=bool)
+    kept_row[E] = False
+    X, R = np.flatnonzero(kept_col), np.flatnonzero(kept_row)
+    if not len(X):
+        return None
+    row_at = np.full(m, -1)
+    row_at[E] = np.arange(len(E))
+    col_at = np.full(n, -1)
+    col_at[X] = np.arange(len(X))
+    W = np.full(n, -1)
+    diagonal = np.flatnonzero(~off)
+    W[structure.P_cols[diagonal]] = diagonal
+    in_E, in_X = ~kept_row[structure.A_rows], kept_col[structure.A_cols]
+    B_at = np.flatnonzero(in_E & in_X)
+    return _Selection(
+        X=X, Y=Y, E=E, R=R, a=np.asarray(A, dtype=float)[at], W=W[Y],
+        P_xx=np.flatnonzero(kept_col[structure.P_cols]),
+        B=B_at, B_row=row_at[structure.A_rows[B_at]], B_col=col_at[structure.A_cols[B_at]],
+        A_c=np.flatnonzero(~in_E & in_X),
+    )

@@ -1,0 +1,278 @@
+"""Sensitivities of a solved problem in NumPy, keyed by CVXPY's own objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+from cvxpy.problems.objective import Objective
+
+from cvxift.errors import ProgramError
+from cvxift.kkt.complete import held_point
+from cvxift.kkt.engine import Solution
+from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.kkt.system import Singular
+from cvxift.program.program import Program
+from cvxift.program.structure import Data, Floats
+
+Output = cp.Variable | Objective
+"""A variable, a dual variable (``constraint.dual_variables[i]``), or ``problem.objective`` for the optimal value."""
+
+
+class Sensitivity:
+    """Derivatives of a problem's solution at its current parameters; made by `differentiate`.
+
+    Attributes:
+        problem: the CVXPY problem.
+        solution: the canonical point: residuals, solver, attempts.
+    """
+
+    def __init__(self, problem: cp.Problem, program: Program, solution: Solution, theta: Floats, singular: Singular) -> None:
+        self.problem, self.program, self.solution, self.singular = problem, program, solution, singular
+        self._theta = theta
+        self._engine = solution.engine
+        self._maps: dict[tuple[int, ...], SolutionMap] = {}
+
+    @property
+    def residuals(self):
+        """Relative primal and dual residuals of the canonical point."""
+        return self.solution.residuals
+
+    @property
+    def certificate(self):
+        """Residual and condition estimate of the last linear solve; None before the first."""
+        return self.solution.linearization(self.singular).certificate
+
+    def value(self, output: Output) -> Any:
+        """The value of a variable, dual variable or the objective at the differentiated point (polished).
+
+        Args:
+            output: a variable or dual variable of the problem, or ``problem.objective``.
+
+        Returns:
+            float for the objective, else an array of the output's shape.
+        """
+        if isinstance(output, Objective):
+            self._is_objective(output)
+            return float(self.program.primal_value(self.solution.data, self.solution.x))
+        out = self.program.output(output)
+        flat = out.matrix @ (self.solution.x if out.kind == "primal" else self.solution.y)
+        flat = flat if out.offset is None else flat + out.offset
+        return (np.exp(flat) if out.exp else flat).reshape(out.shape)
+
+    def vjp(self, cotangents: Mapping[Output, Any]) -> dict[cp.Parameter, np.ndarray]:
+        """Vector-Jacobian product: gradient of Σ ⟨cotangent, output⟩ with respect to every parameter.
+
+        Args:
+            cotangents: output -> cotangent of its shape.
+
+        Returns:
+            parameter -> gradient of its shape.
+
+        Raises:
+            ProgramError: an output is not of the problem, or a cotangent has another shape.
+            ApplicabilityError: under ``singular="raise"``, where a derivative does not exist.
+
+        Example:
+            >>> import cvxpy as cp, numpy as np, cvxift
+            >>> z, theta = cp.Variable(2), cp.Parameter(2, value=np.array([0.3, 0.9]))
+            >>> s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1]))
+            >>> s.vjp({z: np.array([1.0, 0.0])})[theta].round(6)
+            array([ 0.5, -0.5])
+        """
+        theta_bar = np.zeros(self.program.theta_size)
+        keys = [key for key in cotangents if not isinstance(key, Objective)]
+        for key in cotangents:
+            if isinstance(key, Objective):
+                weight = _shaped("the objective", cotangents[key], ())
+                theta_bar += float(weight) * self._value_gradient(key)
+        if keys:
+            bars = [_shaped(_name(key), cotangents[key], key.shape) for key in keys]
+            solution_map = self._map(keys)
+            bar = np.concatenate([b.ravel() for b in bars]) * self._output_scale(keys)
+            theta_bar += solution_map.vjp(self._solved(keys), bar)
+        theta_bar = theta_bar * self._theta_scale()
+        return {p: theta_bar[self.program.offsets[p]].reshape(p.shape) for p in self.program.parameters}
+
+    def jvp(self, tangents: Mapping[cp.Parameter, Any]) -> dict[Output, Any]:
+        """Jacobian-vector product: change of every variable, and of the objective, along a change of the parameters.
+
+        Args:
+            tangents: parameter -> tangent of its shape; parameters not named do not move.
+
+        Returns:
+            variable -> tangent of its shape, dual variable likewise, and ``problem.objective`` -> float.
+
+        Raises:
+            ProgramError: a parameter is not of the problem, or a tangent has another shape.
+
+        Example:
+            >>> import cvxpy as cp, numpy as np, cvxift
+            >>> z, theta = cp.Variable(2), cp.Parameter(2, value=np.array([0.3, 0.9]))
+            >>> s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1]))
+            >>> s.jvp({theta: np.array([1.0, 0.0])})[z].round(6)
+            array([ 0.5, -0.5])
+        """
+        theta_dot = np.zeros(self.program.theta_size)
+        for parameter, tangent in tangents.items():
+            theta_dot[self._offset(parameter)] = _shaped(f"Parameter '{parameter.name()}'", tangent, parameter.shape).ravel()
+        theta_dot = theta_dot * self._theta_scale()
+        keys: list[Any] = [*self.problem.variables(), *(d for c in self.problem.constraints for d in c.dual_variables)]
+        flat = self._map(keys).jvp(self._solved(keys), theta_dot) * self._output_scale(keys)
+        result: dict[Output, Any] = {}
+        start = 0
+        for key in keys:
+            result[key] = flat[start : start + key.size].reshape(key.shape)
+            start += key.size
+        result[self.problem.objective] = float(self._value_gradient(self.problem.objective) @ theta_dot)
+        return result
+
+    def jacobian(self, output: Output, parameter: cp.Parameter) -> np.ndarray:
+        """The Jacobian of an output with respect to a parameter.
+
+        Args:
+            output: a variable or dual variable, or ``problem.objective`` for the gradient of the optimal value.
+            parameter: a parameter of the problem.
+
+        Returns:
+            Array of shape ``output.shape + parameter.shape``.
+
+        Raises:
+            ProgramError: the output or parameter is not of the problem.
+
+        Example:
+            >>> import cvxpy as cp, numpy as np, cvxift
+            >>> z, theta = cp.Variable(2), cp.Parameter(2, value=np.array([0.3, 0.9]))
+            >>> s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1]))
+            >>> s.jacobian(z, theta).round(6)
+            array([[ 0.5, -0.5],
+                   [-0.5,  0.5]])
+        """
+        columns = self._offset(parameter)
+        if isinstance(output, Objective):
+            gradient = self._value_gradient(output) * self._theta_scale()
+            return gradient[columns].reshape(parameter.shape)
+        solution_map = self._map([output])
+        matrix = solution_map.jacobian(self._solved([output]).solutions[0], columns)
+        matrix = matrix * self._output_scale([output])[:, None] * self._theta_scale()[columns]
+        return matrix.reshape(*output.shape, *parameter.shape)
+
+    def _map(self, keys: list[Any]) -> SolutionMap:
+        index = tuple(key.id for key in keys)
+        if index not in self._maps:
+            self._maps[index] = SolutionMap(
+                self.problem, None, keys, program=self.program, engine=self._engine, singular=self.singular
+            )
+        return self._maps[index]
+
+    def _solved(self, keys: list[Any]) -> Solved:
+        return Solved((), (self.solution,), np.empty(0))
+
+    def _output_scale(self, keys: list[Any]) -> Floats:
+        """d value / d canonical output: the value itself for outputs that are exponentials (geometric programs), else 1."""
+        scales = [
+            np.ravel(self.value(key)) if self.program.output(key).exp else np.ones(key.size) for key in keys
+        ]
+        return np.concatenate(scales) if scales else np.zeros(0)
+
+    def _theta_scale(self) -> Floats:
+        """d canonical θ / d θ: 1/θ for parameters that enter through their logarithm, else 1."""
+        scale = np.ones(self.program.theta_size)
+        mask = self.program.log_mask
+        if mask is not None:
+            scale[mask] = 1.0 / self._theta[mask]
+        return scale
+
+    def _value_gradient(self, objective: Objective) -> Floats:
+        """Gradient of the optimal value with respect to canonical θ.
+
+        At a saddle point of L = ½xᵀPx + qᵀx + d + yᵀ(Ax − b) the derivative of the value is the partial one of L (envelope theorem;
+        Fiacco 1983, Theorem 3.4.1), so no linear system is solved.
+        """
+        self._is_objective(objective)
+        structure, x, y = self.program.structure, self.solution.x, self.solution.y
+        bar = Data(
+            0.5 * x[structure.P_rows] * x[structure.P_cols], x, y[structure.A_rows] * x[structure.A_cols], -y, np.ones(())
+        )
+        gradient = self.program.vjp(bar) * self.program.objective_sign
+        return gradient * self.value(objective) if self.program.objective_exp else gradient
+
+    def _is_objective(self, objective: Objective) -> None:
+        if objective is not self.problem.objective:
+            raise ProgramError("The objective given is not the problem's; pass problem.objective.")
+
+    def _offset(self, parameter: cp.Parameter) -> slice:
+        try:
+            return self.program.offsets[parameter]
+        except KeyError:
+            names = ", ".join(p.name() for p in self.program.parameters) or "none"
+            raise ProgramError(f"Parameter '{parameter.name()}' is not in the problem; its parameters are: {names}.") from None
+
+
+def differentiate(
+    problem: cp.Problem, *, gp: bool = False, solver: str | None = None, solver_args: Mapping[str, Any] | None = None,
+    singular: Singular = "least_squares", program: Program | None = None,
+) -> Sensitivity:
+    """Differentiate the solution of a CVXPY problem at its parameters' current values.
+
+    Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves it first if it
+    holds none, or if its point does not satisfy the optimality conditions at the current parameters. The problem's variables are not changed when it was
+    solved before; otherwise they are set as ``problem.solve`` sets them.
+
+    Args:
+        problem: a DPP problem whose parameters have values.
+        gp: whether it is a geometric program (log-log convex).
+        solver: name of the solver to use; the problem is then always solved.
+        solver_args: options for that solver.
+        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or ``"raise"``.
+        program: a `Program` built earlier for this problem, to save its canonicalization.
+
+    Returns:
+        The sensitivities.
+
+    Raises:
+        ProgramError: the problem is not DPP, has integer variables, or a parameter has no value.
+        SolveError: no solver found a point that satisfies the optimality conditions (infeasible, unbounded, …).
+
+    Example:
+        >>> import cvxpy as cp, numpy as np, cvxift
+        >>> z, theta = cp.Variable(3), cp.Parameter(3, value=np.array([0.2, 0.5, 0.1]))
+        >>> problem = cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1])
+        >>> s = cvxift.differentiate(problem)
+        >>> p = np.exp(theta.value) / np.exp(theta.value).sum()
+        >>> bool(np.allclose(s.jacobian(z, theta), np.diag(p) - np.outer(p, p), atol=1e-8))
+        True
+    """
+    program = Program(problem, gp=gp) if program is None else program
+    theta = program.pack({p: p.value for p in program.parameters})
+    canonical = theta.copy()
+    if program.log_mask is not None:
+        canonical[program.log_mask] = np.log(theta[program.log_mask])
+    data = program.evaluate(canonical)
+    mapping = SolutionMap(problem, None, [], program=program, solver=solver, solver_args=solver_args, singular=singular)
+    solution = None if solver is not None else held_point(program, mapping.engine, data)
+    if solution is None or not solution.ok:
+        solution = mapping.engine.solve(data)
+        if not solution.ok:
+            mapping.raise_unsolved(solution)
+        fresh = Sensitivity(problem, program, solution, theta, singular)
+        for variable in problem.variables():
+            variable.save_value(fresh.value(variable))
+        for constraint in problem.constraints:
+            for dual in constraint.dual_variables:
+                dual.save_value(fresh.value(dual))
+        return fresh
+    return Sensitivity(problem, program, solution, theta, singular)
+
+
+def _name(key: Any) -> str:
+    return f"variable '{key.name()}'"
+
+
+def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value, dtype=float)
+    if array.shape != shape:
+        raise ProgramError(f"The value given for {name} has shape {array.shape}; expected {shape}.")
+    return array

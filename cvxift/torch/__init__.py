@@ -1,0 +1,10 @@
+"""PyTorch layers: tensors in, tensors out, on any device and in any floating dtype."""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("cvxift.torch needs PyTorch: pip install 'cvxift[torch]'") from error
+
+from cvxift.torch.layer import CvxpyLayer
+
+__all__ = ["CvxpyLayer"]

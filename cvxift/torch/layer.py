@@ -1,0 +1,126 @@
+"""`CvxpyLayer`: a CVXPY problem as a differentiable PyTorch module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import torch
+
+from cvxift.errors import ProgramError
+from cvxift.kkt.solution_map import OnFailure
+from cvxift.kkt.system import Singular
+from cvxift.layer import LayerCore
+from cvxift.torch.function import Solve, to_numpy
+
+
+class CvxpyLayer(torch.nn.Module):
+    """Solves a parametrized CVXPY problem; differentiates its solution by the implicit function theorem.
+
+    Constructor and call are those of cvxpylayers' layer. Inputs may have any leading batch dimensions, which broadcast; the
+    outputs have the inputs' floating dtype and device, and are computed in float64.
+
+    Args:
+        problem: a DPP problem (for ``gp=True`` a DGP one).
+        parameters: all the problem's parameters, in the order of the call's tensors.
+        variables: variables, and dual variables (``constraint.dual_variables[i]``), to return.
+        solver: name of the solver to try first; None chooses by structure and size.
+        gp: whether the problem is a geometric program.
+        verbose: print the solver's output.
+        canon_backend: CVXPY's canonicalization backend.
+        solver_args: options for the solver, by its own names.
+        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or ``"raise"``.
+        on_failure: ``"raise"`` a `SolveError` that carries the instances that were solved, or return ``"nan"`` for the others with zero gradients.
+
+    Raises:
+        ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
+
+    Source: Amos & Kolter 2017; Agrawal et al. 2019 (the layer); DESIGN of the derivative: docs/mathematics.md.
+
+    Example:
+        >>> import cvxpy as cp, torch
+        >>> from cvxift.torch import CvxpyLayer
+        >>> x, target = cp.Variable(3), cp.Parameter(3)
+        >>> problem = cp.Problem(cp.Minimize(cp.sum_squares(x - target)), [cp.sum(x) == 1, x >= 0])
+        >>> layer = CvxpyLayer(problem, parameters=[target], variables=[x])
+        >>> t = torch.tensor([0.5, 0.4, -1.0], dtype=torch.float64, requires_grad=True)
+        >>> (z,) = layer(t)
+        >>> z.detach().numpy().round(6)
+        array([0.55, 0.45, 0.  ])
+        >>> z[0].backward(); t.grad.numpy().round(6)
+        array([ 0.5, -0.5,  0. ])
+    """
+
+    def __init__(
+        self, problem: cp.Problem, parameters: Sequence[cp.Parameter], variables: Sequence[cp.Variable], solver: str | None = None,
+        gp: bool = False, verbose: bool = False, canon_backend: str | None = None, solver_args: Mapping[str, Any] | None = None,
+        *, singular: Singular = "least_squares", on_failure: OnFailure = "raise",
+    ) -> None:
+        super().__init__()
+        self.core = LayerCore(
+            problem, parameters, variables, solver=solver, gp=gp, verbose=verbose, canon_backend=canon_backend,
+            solver_args=solver_args, singular=singular, on_failure=on_failure,
+        )
+        self._log = _mask(self.core.map.log_mask)
+        self._exp = _mask(self.core.map.exp_mask)
+
+    def forward(
+        self, *params: torch.Tensor, solver_args: Mapping[str, Any] | None = None, warm_start: bool = False
+    ) -> tuple[torch.Tensor, ...]:
+        """Solve at the given parameters.
+
+        Args:
+            *params: a tensor for each parameter, of the parameter's shape with any leading batch dimensions.
+            solver_args: options for this call, over those of the constructor.
+            warm_start: start from the previous call's solutions, where the solver can make use of them.
+
+        Returns:
+            The requested variables, each of shape ``(batch…, *variable.shape)``.
+
+        Raises:
+            ProgramError: a tensor is missing, has a wrong shape, dtype, device or value; says which parameter.
+            SolveError: an instance could not be solved; says which and why, and carries the others.
+        """
+        core = self.core
+        self._check_tensors(params)
+        batch = core.batch_shape(tuple(tuple(p.shape) for p in params))
+        theta = self._pack(params, batch)
+        core.map.check(to_numpy(theta))
+        if self._log is not None:
+            mask = self._log.to(theta.device)
+            theta = torch.where(mask, torch.log(torch.where(mask, theta, 1.0)), theta)
+        flat: torch.Tensor = Solve.apply(theta, core, solver_args, warm_start)  # type: ignore[assignment]
+        if self._exp is not None:
+            mask = self._exp.to(flat.device)
+            flat = torch.where(mask, torch.exp(torch.where(mask, flat, 0.0)), flat)
+        return tuple(
+            flat[..., part].reshape(*batch, *shape) for part, shape in zip(core.output_slices, core.output_shapes, strict=True)
+        )
+
+    def _pack(self, params: tuple[torch.Tensor, ...], batch: tuple[int, ...]) -> torch.Tensor:
+        """θ of shape (*batch, N): every tensor raveled in C order, side by side."""
+        if not params:
+            return torch.empty((*batch, 0), dtype=torch.get_default_dtype())
+        if not batch:
+            return torch.cat([p.reshape(-1) for p in params])
+        return torch.cat(
+            [p.expand(*batch, *shape).reshape(*batch, size) for p, shape, size in zip(params, self.core.shapes, self.core.sizes, strict=True)], dim=-1
+        )
+
+    def _check_tensors(self, params: tuple[Any, ...]) -> None:
+        for parameter, tensor in zip(self.core.parameters, params, strict=False):
+            if not isinstance(tensor, torch.Tensor):
+                raise ProgramError(f"Parameter '{parameter.name()}' is a {type(tensor).__name__}; expected a torch.Tensor (torch.as_tensor converts it).")
+            if not tensor.is_floating_point():
+                raise ProgramError(f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. Convert it with .double().")
+            if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
+                raise ProgramError(
+                    f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but '{self.core.parameters[0].name()}' is {params[0].dtype} on "
+                    f"{params[0].device}; give all tensors one dtype and device."
+                )
+
+
+def _mask(mask: np.ndarray | None) -> torch.Tensor | None:
+    return None if mask is None else torch.from_numpy(mask)
