@@ -32,8 +32,7 @@ class AffineMap:
     def __init__(self, matrix: sp.csr_array, constant: Floats | None = None) -> None:
         matrix = sp.csr_array(matrix)
         matrix.sum_duplicates()
-        self.shape = matrix.shape
-        rows, self._size = matrix.shape
+        rows, self._size = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]  # the stub allows None
         constant = np.zeros(rows) if constant is None else np.asarray(constant, dtype=float)
         entries = np.diff(matrix.indptr)
         single = (entries == 1) & (constant == 0)

@@ -1,9 +1,10 @@
-"""The one file that touches CVXPY's reductions: a problem becomes a parametrized cone program whose parts know their origin.
+"""The one file that touches CVXPY's reductions: a parametrized cone program whose parts know where they come from.
 
-The chain is CVXPY's own, without a solver at its end: complex and log-log transforms where the problem has them, Minimize
-everywhere, atoms to cones with quadratic objectives kept, attributes and bounds to constraints, and matrix stuffing, which
-gives for each piece of data a constant sparse tensor to be multiplied by (inner parameters, 1). CVXPY replaces variables,
-parameters and constraints by copies on the way; the user's are told from the copies by their ids, here and nowhere else.
+The chain is CVXPY's own, without a solver at its end: complex and log-log transforms where the problem has them,
+Minimize everywhere, atoms to cones with quadratic objectives kept, attributes and bounds to constraints, and matrix
+stuffing, which gives for each piece of data a constant sparse tensor to be multiplied by (inner parameters, 1). CVXPY
+replaces variables, parameters and constraints by copies on the way; the user's are told from the copies by their ids,
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any
 
 import cvxpy as cp
 from cvxpy.atoms.quad_form import QuadForm
-from cvxpy.constraints import PSD, SOC, ExpCone, NonNeg, NonPos, PowCone3D, PowConeND, Zero
 from cvxpy.constraints.constraint import Constraint
-from cvxpy.problems.objective import Objective
+from cvxpy.constraints.exponential import ExpCone
+from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
+from cvxpy.constraints.power import PowCone3D, PowConeND
+from cvxpy.constraints.psd import PSD
+from cvxpy.constraints.second_order import SOC
+from cvxpy.constraints.zero import Equality, Zero
 from cvxpy.reductions.complex2real import complex2real
 from cvxpy.reductions.cvx_attr2constr import CvxAttr2Constr
 from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ConeMatrixStuffing, ParamConeProg
@@ -72,8 +77,8 @@ class Stuffed:
     Args:
         program: tensors, cone constraints (in row order) and inner variables (in column order).
         variables: for each of the user's variables, the inner variable that determines it.
-        parameters: inner parameter id -> (position of the user's parameter, whether it is its logarithm, whether only the
-            entries that its attributes leave free are kept).
+        parameters: inner parameter id -> (position of the user's parameter, whether it is its logarithm, whether it
+            holds only the entries that the attributes leave free).
         constraints: for each of the user's constraints, the id of the stuffed constraint that it became.
         origins: id of stuffed constraint or inner variable -> its origin.
     """
@@ -167,7 +172,9 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
     return Stuffed(
         program=program,
         variables=tuple(
-            InnerVariable(new_variables[leaf.id].id if leaf.id in new_variables else leaf.id, leaf, variable in log_variables)
+            InnerVariable(
+                new_variables[leaf.id].id if leaf.id in new_variables else leaf.id, leaf, variable in log_variables
+            )
             for variable, leaf in zip(variables, inner, strict=True)
         ),
         parameters=parameters,
@@ -185,7 +192,7 @@ class _RecordingDcp2Cone(Dcp2Cone):
         self.introduced: dict[int, tuple[Any, int | None]] = {}
         self._root: int | None = None
 
-    def canonicalize_tree(self, expr, *args, **kwargs):
+    def canonicalize_tree(self, expr: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(expr, Constraint) and self._root is None:
             self._root = expr.id
             try:
@@ -233,7 +240,7 @@ def _label_attribute_rows(constraints: list[Constraint], known: set[int], origin
 
 
 def _refuse_unknown_cones(constraints: list[Constraint]) -> None:
-    known = CONES | {cp.constraints.Equality, cp.constraints.Inequality, NonPos}
+    known = CONES | {Equality, Inequality, NonPos}
     for constraint in constraints:
         if type(constraint) not in known and type(constraint).__name__ != "SvecPSD":
             raise ProgramError(

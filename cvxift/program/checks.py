@@ -1,4 +1,4 @@
-"""What a problem must be before it is canonicalized: real, continuous, convex, and DPP. Each refusal names the part that is not."""
+"""What a problem must be: real, continuous, convex, and DPP. Each refusal names the part that is not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import cvxpy as cp
 from cvxpy.atoms.affine.binary_operators import MulExpression, multiply
 from cvxpy.atoms.quad_form import QuadForm
-from cvxpy.constraints import FiniteSet
+from cvxpy.constraints.finite_set import FiniteSet
 from cvxpy.expressions.leaf import Leaf
 from cvxpy.utilities import scopes
 
@@ -30,24 +30,28 @@ def check_problem(problem: Any, gp: bool) -> None:
         ProgramError: naming the offending variable, constraint or subexpression, and what to do.
     """
     if not isinstance(problem, cp.Problem):
-        raise ProgramError(f"Expected a cp.Problem, got {type(problem).__name__}. Build one: cp.Problem(objective, constraints).")
+        raise ProgramError(
+            f"Expected a cp.Problem, got {type(problem).__name__}. Build one: cp.Problem(objective, constraints)."
+        )
     if not problem.variables():
         raise ProgramError("The problem has no variables, so there is nothing to solve for or to differentiate.")
     for variable in problem.variables():
         kind = next((name for name in ("boolean", "integer") if variable.attributes[name]), None)
         if kind is not None:
             raise ProgramError(
-                f"Variable '{variable.name()}' is {kind}: the solution map of an integer program is piecewise constant and has no "
-                "useful derivative. Relax it, for instance with bounds=[0, 1]."
+                f"Variable '{variable.name()}' is {kind}: the solution map of an integer program is piecewise constant "
+                "and has no useful derivative. Relax it, for instance with bounds=[0, 1]."
             )
     for constraint in problem.constraints:
         if isinstance(constraint, FiniteSet):
-            raise ProgramError(f"Constraint {constraint} restricts an expression to finitely many values, which is an integer program.")
+            raise ProgramError(
+                f"Constraint {constraint} restricts an expression to finitely many values, which is an integer program."
+            )
     for leaf in (*problem.variables(), *problem.parameters()):
         if leaf.is_complex():
             kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
             raise ProgramError(
-                f"{kind} '{leaf.name()}' is complex. Use two real ones for its real and imaginary parts: z = x + 1j * y."
+                f"{kind} '{leaf.name()}' is complex. Use two real ones for its real and imaginary parts: x + 1j * y."
             )
     _check_curvature(problem, gp)
     _check_dpp(problem, gp)
@@ -64,15 +68,19 @@ def _check_curvature(problem: cp.Problem, gp: bool) -> None:
         hint = " It does follow the rules of geometric programs: pass gp=True."
     elif gp and problem.is_dcp():
         hint = " It does follow the DCP rules: pass gp=False."
-    raise ProgramError(f"The problem does not follow the {rules} rules of convexity. The smallest part that does not: {culprit}.{hint}")
+    raise ProgramError(
+        f"The problem does not follow the {rules} rules of convexity. The smallest part that does not: {culprit}.{hint}"
+    )
 
 
 def _check_dpp(problem: cp.Problem, gp: bool) -> None:
     if gp:
-        if problem.is_dpp("dgp"):
+        if problem.is_dpp("dgp"):  # pyright: ignore[reportCallIssue]
             return
-    elif problem.is_dpp("dcp", **({"quad_form_dpp": "qp"} if PARAMETRIC_QUADRATIC else {})):
-        return
+    else:
+        scope = {"quad_form_dpp": "qp"} if PARAMETRIC_QUADRATIC else {}
+        if problem.is_dpp("dcp", **scope):  # pyright: ignore[reportCallIssue]
+            return
     culprit = _smallest(problem, _rule(gp, dpp=True))
     raise ProgramError(
         "The problem is not DPP: its data are not affine in the parameters. "
@@ -121,15 +129,15 @@ def _remedy(culprit: Any, gp: bool) -> str:
     if isinstance(culprit, QuadForm):
         where = "" if PARAMETRIC_QUADRATIC else " (in the objective, CVXPY 1.9 or later accepts it)"
         return (
-            "A quadratic form in a constraint needs a constant matrix: write cp.sum_squares(L.T @ x) with a parameter L such that "
-            f"L @ L.T is the matrix{where}."
+            "A quadratic form in a constraint needs a constant matrix: write cp.sum_squares(L.T @ x) with a parameter "
+            f"L such that L @ L.T is the matrix{where}."
         )
     if isinstance(culprit, MulExpression | multiply) and all(arg.parameters() for arg in culprit.args):
         return "Replace the product of parameters by one parameter that holds its value."
     if getattr(culprit, "variables", lambda: [])():
         return (
-            "Parameters must enter affinely, and only one factor of a product may hold parameters: put the part that holds "
-            "them into a parameter of its own, or into a new variable tied to it by an equality."
+            "Parameters must enter affinely, and only one factor of a product may hold parameters: put the part that "
+            "holds them into a parameter of its own, or into a new variable tied to it by an equality."
         )
     kind = "log-log affine" if gp else "affine"
     return f"It is not {kind} in the parameters: replace it by one parameter that holds its value."

@@ -29,7 +29,7 @@ class Label:
     Args:
         text: one line for messages, such as ``constraint 0 (A @ x <= b), entry (3,)``.
         constraint: the user's constraint: the one this row is, or that needed the atom; None otherwise.
-        variable: the user's variable: the one this column is an entry of, or whose attribute the row states; None otherwise.
+        variable: the user's variable: the one this column is an entry of, or whose attribute the row states.
         index: entry of the constraint or variable, None where a row has no single one.
         atom: text of the subexpression that introduced this row or column; None for what the user wrote.
     """
@@ -67,7 +67,9 @@ class ColumnLabels(Sequence[Label]):
         variables: the user's variables.
     """
 
-    def __init__(self, blocks: Sequence[ColumnBlock], constraints: Sequence[Constraint], variables: Sequence[cp.Variable]) -> None:
+    def __init__(
+        self, blocks: Sequence[ColumnBlock], constraints: Sequence[Constraint], variables: Sequence[cp.Variable]
+    ) -> None:
         self._blocks, self._constraints, self._variables = tuple(blocks), tuple(constraints), tuple(variables)
         self._starts = np.array([block.start for block in blocks])
 
@@ -100,8 +102,8 @@ class RowLabels(Sequence[Label]):
         blocks: the stuffed constraints in row order, before free rows were dropped.
         origins: where each block comes from.
         kept: row in the blocks' numbering of each row of A.
-        columns: for each row of A, one of its columns or −1 (tells which entry of a variable a bound is about), and whether
-            its coefficient is positive.
+        columns: for each row of A, one of its columns or −1 (tells which entry of a variable a bound is about), and
+            whether its coefficient is positive.
         column_labels: labels of the columns.
         constraints: the user's constraints.
         variables: the user's variables.
@@ -145,7 +147,9 @@ class RowLabels(Sequence[Label]):
         if origin.constraint is not None:
             constraint = self._constraints[origin.constraint]
             entry, words = _constraint_entry(constraint, block, place)
-            return Label(f"constraint {origin.constraint} ({_short(constraint)}){words}", constraint=constraint, index=entry)
+            return Label(
+                f"constraint {origin.constraint} ({_short(constraint)}){words}", constraint=constraint, index=entry
+            )
         if origin.variable is not None:
             return self._attribute(row, block, place, self._variables[origin.variable])
         return Label(f"row {row} of CVXPY's canonical form")
@@ -156,7 +160,9 @@ class RowLabels(Sequence[Label]):
             order = len(rows)
             entry = (int(rows[place % order]), int(columns[place % order]))
             name = "NSD" if variable.attributes["NSD"] else "PSD"
-            return Label(f"{name} attribute of variable {variable.name()}, entry {entry}", variable=variable, index=entry)
+            return Label(
+                f"{name} attribute of variable {variable.name()}, entry {entry}", variable=variable, index=entry
+            )
         side = "upper bound" if self._positive[row] else "lower bound"
         column = int(self._columns[row])
         entry = self._column_labels[column].index if column >= 0 else None
@@ -175,7 +181,9 @@ def _constraint_entry(constraint: Constraint, block: RowBlock, place: int) -> tu
         entry = (int(rows[part]), int(columns[part]))
         which = f", matrix {cone}" if block.stop - block.start > block.dim else ""
         return entry, f"{which}, entry {entry}"
-    argument = {"soc": "t" if part == 0 else f"X[{part - 1}]", "exp": "xyz"[part % 3], "pow": "xyz"[part % 3]}.get(block.kind, "")
+    argument = {"soc": "t" if part == 0 else f"X[{part - 1}]", "exp": "xyz"[part % 3], "pow": "xyz"[part % 3]}.get(
+        block.kind, ""
+    )
     return (cone, part), f", cone {cone}, {argument}"
 
 
@@ -187,7 +195,12 @@ def _auxiliary(origin: Origin, entry: tuple[int, ...], constraints: Sequence[Con
     else:
         constraint, place = None, "in the objective"
     if origin.atom is None:
-        return Label(f"auxiliary{_subscript(entry)} of constraint {origin.constraint}", constraint=constraint, index=entry, atom="")
+        return Label(
+            f"auxiliary{_subscript(entry)} of constraint {origin.constraint}",
+            constraint=constraint,
+            index=entry,
+            atom="",
+        )
     atom = str(origin.atom)
     text = f"auxiliary{_subscript(entry)} of {_short(atom)} {place}"
     return Label(text, constraint=constraint, index=entry, atom=atom)

@@ -33,7 +33,7 @@ def free_entry(leaf: cp.Variable | cp.Parameter) -> np.ndarray:
         entry = np.full(leaf.shape, -1)
         np.fill_diagonal(entry, np.arange(leaf.shape[0]))
         return entry
-    if leaf.attributes["sparsity"]:
+    if leaf.sparse_idx is not None:
         entry = np.full(leaf.shape, -1)
         entry[leaf.sparse_idx] = np.arange(len(leaf.sparse_idx[0]))
         return entry

@@ -1,7 +1,7 @@
 """The parameter vector θ: packing the user's arrays and checking that they are what their parameters declare.
 
-θ holds every parameter in the order of `problem.parameters()`, each raveled in C order. Batch dimensions lead and broadcast
-against each other: a parameter of shape (p, q) takes values of shape (..., p, q).
+θ holds every parameter in the order of `problem.parameters()`, each raveled in C order. Batch dimensions lead and
+broadcast against each other: a parameter of shape (p, q) takes values of shape (..., p, q).
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from cvxift.errors import ProgramError
 from cvxift.program.leaves import SYMMETRIC, free_entry
 from cvxift.program.structure import Floats
 
-SIGN = 1e-10      # a sign or bound may be missed by this much, as CVXPY allows
-PATTERN = 1e-4    # asymmetry, or size of entries off the pattern, relative to the largest entry: they are averaged or ignored
-DEFINITE = 1e-6   # smallest eigenvalue of the wrong sign, relative to the largest entry
+SIGN = 1e-10  # a sign or bound may be missed by this much, as CVXPY allows
+PATTERN = (
+    1e-4  # asymmetry, or size of entries off the pattern, relative to the largest entry: they are averaged or ignored
+)
+DEFINITE = 1e-6  # smallest eigenvalue of the wrong sign, relative to the largest entry
 
 
 def pack(
-    parameters: Sequence[cp.Parameter], offsets: Mapping[cp.Parameter, slice], values: Mapping[cp.Parameter, Any], size: int
+    parameters: Sequence[cp.Parameter],
+    offsets: Mapping[cp.Parameter, slice],
+    values: Mapping[cp.Parameter, Any],
+    size: int,
 ) -> Floats:
     """Concatenate parameter values into θ.
 
@@ -41,7 +46,9 @@ def pack(
     """
     for key in values:
         if not isinstance(key, cp.Parameter):
-            raise ProgramError(f"Parameter values must be keyed by cp.Parameter objects; got a key of type {type(key).__name__}.")
+            raise ProgramError(
+                f"Parameter values must be keyed by cp.Parameter objects; got a key of type {type(key).__name__}."
+            )
         if key not in offsets:
             known = ", ".join(parameter.name() for parameter in parameters) or "none"
             raise ProgramError(f"Parameter '{key.name()}' is not in the problem. The problem's parameters: {known}.")
@@ -59,7 +66,7 @@ def pack(
         raise ProgramError(f"Batch dimensions do not broadcast against each other: {found}.") from None
     theta = np.empty((*batch, size))
     for parameter, array, own in zip(parameters, arrays, batches, strict=True):
-        theta[..., offsets[parameter]] = array.reshape(*own, parameter.size)
+        theta[..., offsets[parameter]] = array.reshape((*own, parameter.size))
     return theta
 
 
@@ -85,7 +92,9 @@ def as_array(parameter: cp.Parameter, value: Any) -> Floats:
     array = np.asarray(value)
     if array.dtype != np.float64:
         if array.dtype.kind not in "fiub":
-            raise ProgramError(f"Parameter '{parameter.name()}' has values of type {array.dtype}; expected real numbers.")
+            raise ProgramError(
+                f"Parameter '{parameter.name()}' has values of type {array.dtype}; expected real numbers."
+            )
         array = array.astype(np.float64)
     shape = parameter.shape
     if array.shape[array.ndim - len(shape) :] != shape or array.ndim < len(shape):
@@ -99,35 +108,45 @@ def as_array(parameter: cp.Parameter, value: Any) -> Floats:
     return array
 
 
-def check(parameters: Sequence[cp.Parameter], offsets: Mapping[cp.Parameter, slice], theta: Floats, may_be: tuple) -> None:
+def check(
+    parameters: Sequence[cp.Parameter],
+    offsets: Mapping[cp.Parameter, slice],
+    theta: Floats,
+    no_bound: tuple[np.ndarray, np.ndarray],
+    log_mask: np.ndarray | None,
+) -> None:
     """Check θ against NaN, infinities and the parameters' attributes.
 
     Args:
         parameters: the problem's parameters in θ's order.
         offsets: where each stands in θ.
-        theta: shape (..., N).
-        may_be: two masks of shape (N,): entries for which +∞, and −∞, mean "no bound".
+        theta: in the user's units, shape (..., N).
+        no_bound: two masks of shape (N,): entries for which +∞, and −∞, mean "no bound".
+        log_mask: entries whose logarithm is taken, shape (N,), or None.
 
     Raises:
         ProgramError: naming the parameter and the entry.
     """
     if not np.isfinite(theta).all():
-        _check_finite(parameters, offsets, theta, may_be)
+        _check_finite(parameters, offsets, theta, no_bound)
     for parameter in parameters:
+        if log_mask is not None and log_mask[offsets[parameter]].any():
+            value = theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape))
+            _refuse(parameter, value, value <= 0, "enters a geometric program, but is not positive")
         if parameter.num_attributes:
-            _check_attributes(parameter, theta[..., offsets[parameter]].reshape(*theta.shape[:-1], *parameter.shape))
+            _check_attributes(parameter, theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape)))
 
 
-def _check_finite(parameters, offsets, theta, may_be) -> None:
-    plus, minus = may_be
+def _check_finite(parameters, offsets, theta, no_bound) -> None:
+    plus, minus = no_bound
     bad = np.isnan(theta) | (np.isposinf(theta) & ~plus) | (np.isneginf(theta) & ~minus)
     for parameter in parameters:
-        found = bad[..., offsets[parameter]].reshape(*theta.shape[:-1], *parameter.shape)
+        found = bad[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape))
         if found.any():
             values = theta[..., offsets[parameter]].reshape(found.shape)
             first = np.unravel_index(int(np.argmax(found)), found.shape)
             raise ProgramError(
-                f"Parameter '{parameter.name()}' has the value {values[first]} at entry {_where(parameter, first)}. "
+                f"Parameter '{parameter.name()}' has the value {values[first]}{_where(parameter, first)}. "
                 "Infinite values are possible only as bounds that bind nothing; give finite values elsewhere."
             )
 
@@ -154,11 +173,18 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
     size = np.abs(value).max(axis=tuple(range(-parameter.ndim, 0)), keepdims=True) if parameter.ndim else np.abs(value)
     if attributes["diag"] or attributes["sparsity"]:
         off = free_entry(parameter) < 0
-        _refuse(parameter, value, off & (np.abs(value) > PATTERN * size), "must be zero there (diag or sparsity), but is not")
+        _refuse(
+            parameter,
+            value,
+            off & (np.abs(value) > PATTERN * size),
+            "must be zero there (diag or sparsity), but is not",
+        )
     kind = next((name for name in SYMMETRIC if attributes[name]), None)
     if kind is not None:
         other = np.swapaxes(value, -1, -2)
-        _refuse(parameter, value, np.abs(value - other) > PATTERN * size, f"is declared {kind}=True, but is not symmetric")
+        _refuse(
+            parameter, value, np.abs(value - other) > PATTERN * size, f"is declared {kind}=True, but is not symmetric"
+        )
         if kind != "symmetric":
             sign = 1.0 if kind == "PSD" else -1.0
             lowest = np.linalg.eigvalsh(sign * (value + other) / 2)[..., 0]
@@ -167,7 +193,8 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
                 first = np.unravel_index(int(np.argmax(bad)), bad.shape)
                 where = f" at batch entry {tuple(int(k) for k in first)}" if first else ""
                 raise ProgramError(
-                    f"Parameter '{parameter.name()}' is declared {kind}=True, but has an eigenvalue {sign * lowest[first]:.3g}{where}."
+                    f"Parameter '{parameter.name()}' is declared {kind}=True, but has an eigenvalue "
+                    f"{sign * lowest[first]:.3g}{where}."
                 )
 
 
@@ -175,11 +202,12 @@ def _refuse(parameter: cp.Parameter, value: Floats, bad: np.ndarray, what: str) 
     if bad.any():
         bad = np.broadcast_to(bad, value.shape)
         first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-        raise ProgramError(f"Parameter '{parameter.name()}' {what}: {value[first]:.6g} at entry {_where(parameter, first)}.")
+        where = _where(parameter, first)
+        raise ProgramError(f"Parameter '{parameter.name()}' {what}: {value[first]:.6g}{where}.")
 
 
-def _where(parameter: cp.Parameter, index) -> str:
+def _where(parameter: cp.Parameter, index: tuple[Any, ...]) -> str:
+    """Wording of an entry and of its place in the batch."""
     index = tuple(int(k) for k in index)
-    own = index[len(index) - parameter.ndim :]
-    batch = index[: len(index) - parameter.ndim]
-    return f"{own}" + (f" of batch entry {batch}" if batch else "")
+    batch, own = index[: len(index) - parameter.ndim], index[len(index) - parameter.ndim :]
+    return (f" at entry {own}" if own else "") + (f" of batch entry {batch}" if batch else "")

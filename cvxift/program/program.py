@@ -3,7 +3,7 @@
     minimize ½ xᵀP(θ)x + q(θ)ᵀx + d(θ)   subject to   A(θ)x + s = b(θ),  s ∈ K
 
 All data are affine in θ, which holds the user's parameters one after the other, each in C order. With `gp=True` θ holds
-the logarithm of the entries in `log_mask`, x the logarithms of the variables, and the objective is the logarithm of the user's.
+the logarithms of the entries in `log_mask`, x those of the variables, and the objective is that of the user's.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import scipy.sparse as sp
 from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
-from cvxift.program.affine import AffineMap
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
 from cvxift.program.leaves import expand, fortran_order, reduce
+from cvxift.program.maps import Maps
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.rows import Rows, arrange
-from cvxift.program.structure import Data, Floats, Structure
-from cvxift.program.tensors import PIECES, Stack, drop_free_rows, stack
+from cvxift.program.structure import Data, Floats
+from cvxift.program.tensors import Stack, drop_free_rows, stack
 
 
 class Program:
@@ -42,7 +42,6 @@ class Program:
         problem: the user's problem.
         gp: as given.
         structure: sizes, cones and patterns; the same for every θ.
-        cones: the product cone K.
         parameters: the user's parameters in θ's order.
         theta_size: N, the length of θ.
         offsets: where each parameter stands in θ.
@@ -55,15 +54,16 @@ class Program:
         A_varies: entries of A that depend on θ, shape (nnzA,).
 
     Raises:
-        ProgramError: for a problem that is not DPP, not convex, integer, complex, without variables, or with infinite data.
+        ProgramError: for a problem that is not DPP, not convex, integer, complex, without variables, or whose constants
+            are not finite.
 
     Example:
         >>> import cvxpy as cp
         >>> x, c = cp.Variable(2), cp.Parameter(2)
         >>> program = Program(cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x), [x >= 0]))
         >>> data = program.evaluate(program.pack({c: [1.0, -2.0]}))
-        >>> program.structure.m, data.b.tolist()
-        (2, [0.0, 0.0])
+        >>> program.structure.m, data.q.tolist()
+        (2, [1.0, -2.0])
     """
 
     def __init__(self, problem: cp.Problem, gp: bool = False, canon_backend: str | None = None) -> None:
@@ -84,11 +84,11 @@ class Program:
         stuffed = canonicalize(problem, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
         self.log_mask = self._log_entries(stuffed) if gp else None
-        structure, stacked = stack(stuffed.program, rows, self._to_inner(stuffed))
+        structure, stacked = stack(stuffed.program, rows, self._to_inner(stuffed), self.theta_size)
         self.structure, stacked, kept = drop_free_rows(structure, stacked)
         self._set_labels(stuffed, rows, kept, stacked)
         self._refuse_infinite(stacked)
-        self._set_maps(stacked)
+        self._maps = Maps(self.structure, stacked)
         self._set_outputs(stuffed, rows, kept)
 
     @property
@@ -96,7 +96,10 @@ class Program:
         """The product cone K."""
         return self.structure.cones
 
-    # ---- θ -------------------------------------------------------------------------------------------------------------
+    @property
+    def A_varies(self) -> np.ndarray:
+        """Entries of A that depend on θ, shape (nnzA,)."""
+        return self._maps.A_varies
 
     def pack(self, values: Mapping[cp.Parameter, Any], check: bool = True) -> Floats:
         """Concatenate parameter values into θ.
@@ -118,7 +121,7 @@ class Program:
         return theta
 
     def check(self, theta: Floats) -> None:
-        """Refuse NaN, infinities that mean no bound, and values that break a parameter's attributes.
+        """Refuse NaN, infinities other than absent bounds, and values that break a parameter's attributes.
 
         Args:
             theta: in the user's units, shape (..., N).
@@ -126,13 +129,7 @@ class Program:
         Raises:
             ProgramError: naming the parameter and the entry.
         """
-        _parameters.check(self.parameters, self.offsets, theta, self._may_be_infinite)
-        if self.log_mask is not None:
-            bad = self.log_mask & ~(theta > 0)
-            if bad.any():
-                entry = int(np.argmax(bad.reshape(-1, self.theta_size).any(axis=0)))
-                parameter = next(p for p, where in self.offsets.items() if where.start <= entry < where.stop)
-                raise ProgramError(f"Parameter '{parameter.name()}' enters a geometric program and must be positive.")
+        _parameters.check(self.parameters, self.offsets, theta, self._maps.may_be_infinite, self.log_mask)
 
     def evaluate(self, theta: Floats) -> Data:
         """The program's data at θ.
@@ -144,35 +141,22 @@ class Program:
 
         Returns:
             Values on the structure's patterns. Pieces that do not depend on θ are read-only views.
+
+        Raises:
+            ProgramError: if θ has another length.
         """
-        theta = np.asarray(theta, dtype=np.float64)
-        if theta.shape[-1:] != (self.theta_size,):
-            raise ProgramError(f"theta has shape {theta.shape}; expected (..., {self.theta_size}). Use pack().")
-        data = self._unstack(self._map(theta), theta.shape[:-1], self._constants)
-        if self._b_may_be_free and np.isinf(data.b.max(initial=0.0)):
-            data = self._release_free_rows(data)
-        return data
+        return self._maps.evaluate(self._vector(theta))
 
     def vjp(self, bar: Data) -> Floats:
         """Transpose of the linear part of `evaluate`.
 
         Args:
-            bar: cotangents of P, q, A, b, d; a field that is None counts as zero.
+            bar: cotangents of P, q, A, b, d, shapes (..., k); a field that is None counts as zero.
 
         Returns:
             Cotangent of θ, shape (..., N).
         """
-        pieces = [getattr(bar, name) for name in PIECES]
-        batch = next((np.shape(piece)[: np.ndim(piece) - (name != "d")] for name, piece in zip(PIECES, pieces, strict=True)
-                      if piece is not None), ())
-        varying = []
-        for name, where in self._varying.items():
-            piece = getattr(bar, name)
-            size = where.stop - where.start
-            varying.append(np.zeros((*batch, size)) if piece is None else np.reshape(piece, (*batch, size)))
-        if not varying:
-            return np.zeros((*batch, self.theta_size))
-        return self._adjoint(varying[0] if len(varying) == 1 else np.concatenate(varying, axis=-1))
+        return self._maps.vjp(bar)
 
     def jvp(self, dtheta: Floats) -> Data:
         """Linear part of `evaluate`.
@@ -182,11 +166,11 @@ class Program:
 
         Returns:
             Tangents of P, q, A, b, d.
-        """
-        dtheta = np.asarray(dtheta, dtype=np.float64)
-        return self._unstack(self._map.linear(dtheta), dtheta.shape[:-1], self._zeros)
 
-    # ---- x, y and the objective ----------------------------------------------------------------------------------------
+        Raises:
+            ProgramError: if dθ has another length.
+        """
+        return self._maps.jvp(self._vector(dtheta))
 
     def output(self, obj: cp.Variable) -> Output:
         """A variable or dual variable of the user's as a function of the canonical point.
@@ -215,7 +199,8 @@ class Program:
         number, part = dual
         if number not in self._dual:
             block = self._blocks.get(self._constraint_ids[number])
-            self._dual[number] = dual_outputs(self.problem.constraints[number], block, self._renumber, self.structure.m)
+            constraint = self.problem.constraints[number]
+            self._dual[number] = dual_outputs(constraint, block, self._renumber, self.structure.m)
         return self._dual[number][part]
 
     def primal_value(self, data: Data, x: Floats) -> Floats:
@@ -233,22 +218,29 @@ class Program:
         value = self.objective_sign * (0.5 * quadratic + np.sum(data.q * x, axis=-1) + data.d)
         return np.exp(value) if self.objective_exp else value
 
-    # ---- construction --------------------------------------------------------------------------------------------------
+    def _vector(self, theta: Floats) -> Floats:
+        theta = np.asarray(theta, dtype=np.float64)
+        if theta.shape[-1:] != (self.theta_size,):
+            raise ProgramError(f"θ has shape {theta.shape}; expected (..., {self.theta_size}). Use pack().")
+        return theta
 
     def _to_inner(self, stuffed: Stuffed) -> sp.csr_array:
         """L: CVXPY's inner parameters from θ."""
-        inner, columns = stuffed.program, stuffed.program.param_id_to_col
-        pieces = []
+        columns = stuffed.program.param_id_to_col
+        rows, cols = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        values: list[Floats] = [np.zeros(0)]
         for identifier, (number, _, is_reduced) in stuffed.parameters.items():
-            if identifier not in columns:
-                continue
-            parameter = self.parameters[number]
-            free = reduce(parameter)
-            block = sp.coo_array(free if is_reduced else (expand(parameter) @ free)[fortran_order(parameter.shape)])
-            pieces.append((block.row + columns[identifier], block.col + self.offsets[parameter].start, block.data))
-        rows, cols, values = (np.concatenate([np.zeros(0), *part]) for part in zip(*pieces, strict=True)) if pieces else ([], [], [])
-        shape = (inner.total_param_size, self.theta_size)
-        return sp.csr_array((values, (np.asarray(rows, dtype=np.int64), np.asarray(cols, dtype=np.int64))), shape=shape)
+            if identifier in columns:
+                parameter = self.parameters[number]
+                free = reduce(parameter)
+                block = sp.coo_array(free if is_reduced else (expand(parameter) @ free)[fortran_order(parameter.shape)])
+                rows.append(block.row + columns[identifier])
+                cols.append(block.col + self.offsets[parameter].start)
+                values.append(np.asarray(block.data, dtype=np.float64))
+        indices = (np.concatenate(rows), np.concatenate(cols))
+        return sp.csr_array(
+            (np.concatenate(values), indices), shape=(stuffed.program.total_param_size, self.theta_size)
+        )
 
     def _log_entries(self, stuffed: Stuffed) -> np.ndarray:
         """Which entries of θ enter through their logarithm."""
@@ -259,74 +251,21 @@ class Program:
                 mask[self.offsets[parameter]] |= log
                 if ways.setdefault(number, log) != log:
                     raise ProgramError(
-                        f"Parameter '{parameter.name()}' stands both as a factor and as an exponent. Use two parameters with the same value."
+                        f"Parameter '{parameter.name()}' stands both as a factor and as an exponent. "
+                        "Use two parameters with the same value."
                     )
         return mask
 
-    def _set_maps(self, stacked: Stack) -> None:
-        """Split the stacked map into pieces that vary with θ and constants."""
-        entries = np.diff(stacked.matrix.indptr)
-        where = stacked.slices
-        self.A_varies = entries[where["A"]] > 0
-        varying = [name for name in PIECES if entries[where[name]].any()]
-        selected = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(where[n].start, where[n].stop) for n in varying)])
-        matrix = stacked.matrix[selected]
-        self._map = AffineMap(matrix, stacked.constant[selected])
-        self._adjoint = AffineMap(sp.csr_array(matrix.T))
-        ends = np.cumsum([0] + [where[name].stop - where[name].start for name in varying])
-        self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
-        self._constants = {name: _frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
-        self._zeros = {name: _frozen(np.zeros(where[name].stop - where[name].start)) for name in self._constants}
-
-        # θ_k = ±∞ means "no bound" where it only ever makes right-hand sides of nonneg rows +∞
-        cones, by_theta = self.cones, sp.csc_array(stacked.matrix)
-        row_of_b = by_theta.indices - where["b"].start
-        elsewhere = (row_of_b < cones.zero) | (row_of_b >= cones.zero + cones.nonneg) | (by_theta.indices >= where["b"].stop)
-        theta_of = np.repeat(np.arange(self.theta_size), np.diff(by_theta.indptr))
-        count = np.bincount(theta_of, minlength=self.theta_size)[: self.theta_size] > 0
-        masks = []
-        for sign in (1.0, -1.0):
-            blocked = np.zeros(self.theta_size, dtype=bool)
-            blocked[theta_of[elsewhere | (sign * by_theta.data <= 0)]] = True
-            masks.append(count & ~blocked)
-        self._may_be_infinite = (masks[0], masks[1])
-        self._b_may_be_free = bool(masks[0].any() or masks[1].any())
-        self._A_in_row: sp.csr_array | None = None
-
-    def _unstack(self, stacked: Floats, batch: tuple[int, ...], constants: dict[str, Floats]) -> Data:
-        pieces = []
-        for name in PIECES:
-            where = self._varying.get(name)
-            if where is not None:
-                piece = stacked[..., where]
-            else:
-                piece = constants[name]
-                if batch:
-                    piece = np.broadcast_to(piece, (*batch, len(piece)))
-            pieces.append(piece)
-        P, q, A, b, d = pieces
-        return Data(P, q, A, b, d[..., 0])
-
-    def _release_free_rows(self, data: Data) -> Data:
-        """Replace nonneg rows aᵀx ≤ +∞ by 0ᵀx ≤ 1: the slack stays finite and the multiplier zero."""
-        cones = self.cones
-        free = np.isposinf(data.b)
-        free[..., : cones.zero] = free[..., cones.zero + cones.nonneg :] = False
-        b = np.where(free, 1.0, data.b)
-        A = np.where(free[..., self.structure.A_rows], 0.0, data.A)
-        return Data(data.P, data.q, A, b, data.d)
-
     def _set_labels(self, stuffed: Stuffed, rows: Rows, kept: np.ndarray, stacked: Stack) -> None:
+        origin_of = stuffed.origins
         columns = []
         for variable in stuffed.program.variables:
             start = stuffed.program.var_id_to_col[variable.id]
-            columns.append(ColumnBlock(start, start + variable.size, variable.shape, stuffed.origins.get(variable.id, Origin())))
-        start = stuffed.program.x.size
-        for number in rows.links_block:
-            columns.append(ColumnBlock(start, start + 1, (), stuffed.origins.get(rows.blocks[number].id, Origin())))
-            start += 1
-        constraints = self.problem.constraints
-        self.column_labels = ColumnLabels(columns, constraints, self._variables)
+            origin = origin_of.get(variable.id, Origin())
+            columns.append(ColumnBlock(start, start + variable.size, variable.shape, origin))
+        for start, number in enumerate(rows.links_block, start=stuffed.program.x.size):
+            columns.append(ColumnBlock(start, start + 1, (), origin_of.get(rows.blocks[number].id, Origin())))
+        self.column_labels = ColumnLabels(columns, self.problem.constraints, self._variables)
         structure = self.structure
         column_of_row = np.full(structure.m, -1)
         column_of_row[structure.A_rows] = structure.A_cols
@@ -334,19 +273,18 @@ class Program:
         positive[structure.A_rows] = stacked.constant[stacked.slices["A"]] > 0
         self.row_labels = RowLabels(
             rows.blocks,
-            [stuffed.origins.get(block.id, Origin()) for block in rows.blocks],
+            [origin_of.get(block.id, Origin()) for block in rows.blocks],
             kept,
             (column_of_row, positive),
             self.column_labels,
-            constraints,
+            self.problem.constraints,
             self._variables,
         )
 
     def _set_outputs(self, stuffed: Stuffed, rows: Rows, kept: np.ndarray) -> None:
-        inner_columns = stuffed.program.var_id_to_col
-        n = self.structure.n
+        columns, n = stuffed.program.var_id_to_col, self.structure.n
         self._primal = [
-            primal_output(variable, inner, inner_columns.get(inner.id), n)
+            primal_output(variable, inner, columns.get(inner.id), n)
             for variable, inner in zip(self._variables, stuffed.variables, strict=True)
         ]
         self.user_columns = np.zeros(n, dtype=bool)
@@ -359,22 +297,23 @@ class Program:
         self._dual: dict[int, list[Output]] = {}
 
     def _refuse_infinite(self, stacked: Stack) -> None:
-        """Constant data must be finite; free rows are gone already."""
+        """Constant data must be finite; rows that bind nothing are gone already."""
         bad = ~np.isfinite(stacked.constant)
         if not bad.any():
             return
-        where = stacked.slices
-        entry = int(np.argmax(bad))
-        value = stacked.constant[entry]
+        where, entry = stacked.slices, int(np.argmax(bad))
         if where["A"].start <= entry < where["A"].stop:
-            label = self.row_labels[int(self.structure.A_rows[entry - where["A"].start])].text
+            place = self.row_labels[int(self.structure.A_rows[entry - where["A"].start])].text
         elif where["b"].start <= entry < where["b"].stop:
-            label = self.row_labels[entry - where["b"].start].text
+            place = self.row_labels[entry - where["b"].start].text
         else:
-            label = "the objective"
-        raise ProgramError(f"A constant in {label} makes the program's data {value}. Constants must be finite, except bounds that bind nothing.")
+            place = "the objective"
+        raise ProgramError(
+            f"A constant in {place} makes the program's data {stacked.constant[entry]}. "
+            "Constants must be finite, except bounds that bind nothing."
+        )
 
-    # ---- positions, by the identity of the user's objects: made anew in every copy of the program ------------------------
+    # Positions go by the identity of the user's objects: a copy of the program answers for its own copies of them.
 
     @cached_property
     def _primal_positions(self) -> dict[cp.Variable, int]:
@@ -387,9 +326,3 @@ class Program:
             for k, constraint in enumerate(self.problem.constraints)
             for part, dual in enumerate(constraint.dual_variables)
         }
-
-
-def _frozen(array: Floats) -> Floats:
-    array = np.array(array)
-    array.flags.writeable = False
-    return array

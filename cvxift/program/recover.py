@@ -3,8 +3,8 @@
     variable (C order) = S x        (exp(S x) after a log-log transform)
     dual variable (C order) = S y   with CVXPY's signs and shapes
 
-Columns of x hold the free entries of the leaves. Rows of y are the multipliers of A's rows (see `rows`), so a dual variable is a
-selection of them; a PSD constraint's is the symmetric matrix whose scaled triangle they are.
+Columns of x hold the free entries of the leaves. Rows of y are the multipliers of A's rows (see `rows`), so a dual
+variable is a selection of them; a PSD constraint's is the symmetric matrix whose scaled triangle they are.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from typing import Literal
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
-from cvxpy.constraints import PSD, SOC, ExpCone, NonNeg, NonPos, PowCone3D, PowConeND, Zero
 from cvxpy.constraints.constraint import Constraint
+from cvxpy.constraints.exponential import ExpCone
+from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
+from cvxpy.constraints.power import PowCone3D, PowConeND
+from cvxpy.constraints.psd import PSD
+from cvxpy.constraints.second_order import SOC
+from cvxpy.constraints.zero import Equality, Zero
 
 from cvxift.errors import ProgramError
 from cvxift.program.canonicalize import InnerVariable
@@ -24,7 +29,7 @@ from cvxift.program.leaves import expand
 from cvxift.program.rows import SQRT2, RowBlock, triangle
 from cvxift.program.structure import Floats
 
-ELEMENTWISE = (Zero, NonNeg, NonPos, cp.constraints.Equality, cp.constraints.Inequality)
+ELEMENTWISE = (Zero, NonNeg, NonPos, Equality, Inequality)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Output:
             flat = flat + self.offset
         if self.exp:
             flat = np.exp(flat)
-        return flat.reshape(*batch, *self.shape)
+        return flat.reshape((*batch, *self.shape))
 
 
 def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | None, n: int) -> Output:
@@ -101,10 +106,14 @@ def dual_outputs(constraint: Constraint, block: RowBlock | None, renumber: np.nd
     if block is None:
         return [Output("dual", sp.csr_array((int(np.prod(shape)), m)), None, shape, False) for shape in shapes]
     if not constraint.is_real():
-        raise ProgramError(f"Constraint {constraint} is complex; its dual variable is not available. Split real and imaginary parts.")
+        raise ProgramError(
+            f"Constraint {constraint} is complex; its dual variable is not available. Split real and imaginary parts."
+        )
     if isinstance(constraint, PSD):
         return [_matrix_dual(shapes[0], block, renumber, m)]
-    return [_selection(rows, shape, renumber, m) for rows, shape in zip(_dual_rows(constraint, block), shapes, strict=True)]
+    return [
+        _selection(rows, shape, renumber, m) for rows, shape in zip(_dual_rows(constraint, block), shapes, strict=True)
+    ]
 
 
 def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
@@ -120,8 +129,8 @@ def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
         return [cones[:, k].reshape(arg.shape, order="F").ravel() for k, arg in enumerate(constraint.args)]
     if isinstance(constraint, PowConeND):
         count = constraint.num_cones()
-        chain = rows.reshape(count, -1, 3)                # cone, link of its chain, (x, y, z)
-        factors = np.concatenate([chain[:, :, 0], chain[:, -1:, 1]], axis=1)   # (count, factors)
+        chain = rows.reshape(count, -1, 3)  # cone, link of its chain, (x, y, z)
+        factors = np.concatenate([chain[:, :, 0], chain[:, -1:, 1]], axis=1)  # (count, factors)
         along_rows = constraint.axis == 1 or constraint.args[0].ndim == 1
         return [(factors if along_rows else factors.T).ravel(), chain[:, 0, 2]]
     raise ProgramError(f"CVXPY defines no dual variable for {constraint} of type {type(constraint).__name__}.")

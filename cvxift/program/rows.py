@@ -15,8 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from cvxpy.constraints import PSD, SOC, ExpCone, NonNeg, PowCone3D, PowConeND, Zero
 from cvxpy.constraints.constraint import Constraint
+from cvxpy.constraints.exponential import ExpCone
+from cvxpy.constraints.nonpos import NonNeg
+from cvxpy.constraints.power import PowCone3D, PowConeND
+from cvxpy.constraints.psd import PSD
+from cvxpy.constraints.second_order import SOC
+from cvxpy.constraints.zero import Zero
 
 from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
@@ -54,7 +59,7 @@ class Rows:
         sign: +1 for a zero row and −1 for the others (A = sign · F, b = −sign · g).
         cones: the product cone of the rows of A.
         blocks: one for each stuffed constraint, in row order.
-        links: rows of A that hold −1 in an auxiliary column of their own, one pair of rows (z of a cone, x of the next) a column.
+        links: for each auxiliary column that joins two power cones, the two rows of A that hold −1 in it.
         links_block: position in `blocks` of each link's constraint.
     """
 
@@ -63,8 +68,21 @@ class Rows:
     sign: Floats
     cones: Cones
     blocks: tuple[RowBlock, ...]
-    links: np.ndarray        # (number of auxiliary columns, 2)
+    links: np.ndarray  # (number of auxiliary columns, 2)
     links_block: np.ndarray  # (number of auxiliary columns,)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Rows of one constraint, counted from its first one; `sizes` lists what its cones add to `Cones`."""
+
+    kind: str
+    dim: int
+    length: int
+    target: np.ndarray
+    sizes: list
+    weight: Floats | None = None
+    links: np.ndarray | None = None
 
 
 def arrange(constraints: list[Constraint]) -> Rows:
@@ -79,91 +97,103 @@ def arrange(constraints: list[Constraint]) -> Rows:
     Raises:
         ProgramError: for a power cone of a single factor.
     """
-    targets, weights, signs, blocks, links, links_block = [], [], [], [], [], []
-    zero = nonneg = exp = 0
-    soc: list[int] = []
-    psd: list[int] = []
-    power: list[float] = []
+    targets, weights, signs, links = (
+        [np.zeros(0, dtype=np.int64)],
+        [np.zeros(0)],
+        [np.zeros(0)],
+        [np.zeros((0, 2), dtype=np.int64)],
+    )
+    blocks, links_block = [], []
+    sizes: dict[str, list] = {kind: [] for kind in ("zero", "nonneg", "soc", "psd", "exp", "pow")}
     start = 0
     for constraint in constraints:
-        kind, dim, weight, sign = "", 1, None, -1.0
-        if isinstance(constraint, Zero):
-            kind, target, sign = "zero", np.arange(constraint.size), 1.0
-            zero += constraint.size
-        elif isinstance(constraint, NonNeg):
-            kind, target = "nonneg", np.arange(constraint.size)
-            nonneg += constraint.size
-        elif isinstance(constraint, SOC):
-            count, dim = constraint.num_cones(), constraint.cone_sizes()[0] if constraint.num_cones() else 1
-            rows = np.arange(count * dim).reshape(count, dim)
-            kind, target = "soc", np.concatenate([rows[:, 0], rows[:, 1:].ravel()])
-            soc += [dim] * count
-        elif isinstance(constraint, PSD):
-            count, order = constraint.num_cones(), int(constraint.args[0].shape[-1])
-            kind, dim = "psd", order * (order + 1) // 2
-            target, weight = _triangles(count, order)
-            psd += [order] * count
-        elif type(constraint).__name__ == "SvecPSD":
-            orders = constraint.cone_sizes()
-            kind, dim, target = "psd", orders[0] * (orders[0] + 1) // 2, np.arange(constraint.size)
-            psd += orders
-        elif isinstance(constraint, ExpCone):
-            count = constraint.num_cones()
-            kind, dim, target = "exp", 3, np.arange(3 * count).reshape(count, 3).T.ravel()
-            exp += count
-        elif isinstance(constraint, PowCone3D):
-            count = constraint.num_cones()
-            kind, dim, target = "pow", 3, np.arange(3 * count).reshape(count, 3).T.ravel()
-            power += np.asarray(constraint.alpha.value, dtype=float).ravel(order="F").tolist()
-        elif isinstance(constraint, PowConeND):
-            kind, dim = "pow", 3
-            target, alphas, pairs = _chains(constraint)
-            power += alphas
-            links.append(pairs + start)
-            links_block += [len(blocks)] * len(pairs)
-        else:
-            raise TypeError(f"no placement for {type(constraint).__name__}")
-        stop = start + (3 * len(alphas) if isinstance(constraint, PowConeND) else int(target.max(initial=-1)) + 1)
-        blocks.append(RowBlock(constraint.id, kind, start, stop, dim))
-        targets.append(target + start)
-        weights.append(np.ones(len(target)) if weight is None else weight)
-        signs.append(np.full(len(target), sign))
+        place = _place(constraint)
+        stop = start + place.length
+        sizes[place.kind] += place.sizes
+        targets.append(place.target + start)
+        weights.append(np.ones(len(place.target)) if place.weight is None else place.weight)
+        signs.append(np.full(len(place.target), 1.0 if place.kind == "zero" else -1.0))
+        if place.links is not None:
+            links.append(place.links + start)
+            links_block += [len(blocks)] * len(place.links)
+        blocks.append(RowBlock(constraint.id, place.kind, start, stop, place.dim))
         start = stop
     return Rows(
-        target=np.concatenate([np.zeros(0, dtype=np.int64), *targets]),
-        weight=np.concatenate([np.zeros(0), *weights]),
-        sign=np.concatenate([np.zeros(0), *signs]),
-        cones=Cones(zero=zero, nonneg=nonneg, soc=tuple(soc), psd=tuple(psd), exp=exp, pow=tuple(power)),
+        target=np.concatenate(targets),
+        weight=np.concatenate(weights),
+        sign=np.concatenate(signs),
+        cones=Cones(
+            zero=sum(sizes["zero"]),
+            nonneg=sum(sizes["nonneg"]),
+            soc=tuple(sizes["soc"]),
+            psd=tuple(sizes["psd"]),
+            exp=sum(sizes["exp"]),
+            pow=tuple(sizes["pow"]),
+        ),
         blocks=tuple(blocks),
-        links=np.concatenate([np.zeros((0, 2), dtype=np.int64), *links]),
+        links=np.concatenate(links),
         links_block=np.array(links_block, dtype=np.int64),
     )
 
 
 def triangle(order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column indices of the upper triangle, column by column: (0,0), (0,1), (1,1), (0,2), …"""
+    """Row and column indices of the upper triangle, column by column.
+
+    Args:
+        order: of the matrix.
+
+    Returns:
+        Two arrays of length order (order + 1) / 2, starting (0, 0), (0, 1), (1, 1), (0, 2).
+    """
     column, row = np.tril_indices(order)
     return row, column
 
 
-def _triangles(count: int, order: int) -> tuple[np.ndarray, Floats]:
-    """Place the entries of `count` square matrices, stuffed with the matrix's number running fastest."""
+def _place(constraint: Constraint) -> _Place:
+    size = constraint.size
+    if isinstance(constraint, Zero | NonNeg):
+        return _Place("zero" if isinstance(constraint, Zero) else "nonneg", 1, size, np.arange(size), [size])
+    if isinstance(constraint, SOC):
+        count, dims = constraint.num_cones(), constraint.cone_sizes()
+        dim = dims[0] if count else 1
+        rows = np.arange(size).reshape(count, dim)
+        return _Place("soc", dim, size, np.concatenate([rows[:, 0], rows[:, 1:].ravel()]), [int(k) for k in dims])
+    if isinstance(constraint, PSD):
+        return _triangles(constraint.args[0].shape)
+    if type(constraint).__name__ == "SvecPSD":  # since CVXPY 1.9, from atoms that canonicalize a problem of their own
+        orders = [int(order) for order in constraint.cone_sizes()]  # pyright: ignore[reportAttributeAccessIssue]
+        return _Place("psd", orders[0] * (orders[0] + 1) // 2, size, np.arange(size), orders)
+    if isinstance(constraint, ExpCone | PowCone3D):
+        count = constraint.num_cones()
+        target = np.arange(3 * count).reshape(count, 3).T.ravel()
+        if isinstance(constraint, ExpCone):
+            return _Place("exp", 3, 3 * count, target, [count])
+        return _Place("pow", 3, 3 * count, target, _floats(constraint.alpha.value).ravel(order="F").tolist())
+    if isinstance(constraint, PowConeND):
+        return _chains(constraint)
+    raise TypeError(f"no placement for {type(constraint).__name__}")
+
+
+def _triangles(shape: tuple[int, ...]) -> _Place:
+    """Place the entries of square matrices, stuffed with the matrix's number running fastest."""
+    count, order = int(np.prod(shape[:-2])), int(shape[-1])
     row, column = triangle(order)
+    dim = len(row)
     place = np.empty((order, order), dtype=np.int64)
-    place[row, column] = place[column, row] = np.arange(len(row))
+    place[row, column] = place[column, row] = np.arange(dim)
     weight = np.full((order, order), SQRT2 / 2)
     np.fill_diagonal(weight, 1.0)
-    target = place.ravel(order="F")[:, None] + len(row) * np.arange(count)
-    return target.ravel(), np.repeat(weight.ravel(order="F"), count)
+    target = place.ravel(order="F")[:, None] + dim * np.arange(count)
+    return _Place("psd", dim, dim * count, target.ravel(), [order] * count, np.repeat(weight.ravel(order="F"), count))
 
 
-def _chains(constraint: PowConeND) -> tuple[np.ndarray, list[float], np.ndarray]:
+def _chains(constraint: PowConeND) -> _Place:
     """Split  ∏ w_i^α_i ≥ |z|  into three-dimensional power cones.
 
-    With σ_i = α_i + … + α_p and u_1 = z:  w_i^(α_i/σ_i) · u_{i+1}^(1 − α_i/σ_i) ≥ |u_i|,  u_p = w_p. Each u_i but the first
-    and the last is a column of its own, which stands in the second row of cone i − 1 and in the third row of cone i.
+    With σ_i = α_i + … + α_p and u_1 = z:  w_i^(α_i/σ_i) · u_{i+1}^(1 − α_i/σ_i) ≥ |u_i|,  u_p = w_p. Each u_i but the
+    first and the last is a column of its own, standing in the second row of cone i − 1 and in the third row of cone i.
     """
-    alpha = np.asarray(constraint.alpha.value, dtype=float)
+    alpha = _floats(constraint.alpha.value)
     if alpha.ndim == 1:
         alpha = alpha[:, None]
     factors, count = alpha.shape
@@ -171,13 +201,15 @@ def _chains(constraint: PowConeND) -> tuple[np.ndarray, list[float], np.ndarray]
         raise ProgramError(f"Power cone {constraint} has a single factor: write -W <= z and z <= W instead.")
     per_cone = 3 * (factors - 1)
     # stuffed: all factors of each cone in turn (W column by column), then every z
-    w = np.empty((factors, count), dtype=np.int64)
-    w[:-1] = 3 * np.arange(factors - 1)[:, None]
-    w[-1] = 3 * (factors - 2) + 1
+    w = np.append(3 * np.arange(factors - 1), 3 * (factors - 2) + 1)
     offset = per_cone * np.arange(count)
-    target = np.concatenate([(w + offset).ravel(order="F"), offset + 2])
+    target = np.concatenate([(w + offset[:, None]).ravel(), offset + 2])
     sigma = np.cumsum(alpha[::-1], axis=0)[::-1]
+    inner = offset[:, None] + 3 * np.arange(factors - 2)
+    links = np.stack([(inner + 1).ravel(), (inner + 5).ravel()], axis=1)
     exponents = (alpha / sigma)[:-1].ravel(order="F").tolist()
-    inner = 3 * np.arange(factors - 2)
-    pairs = np.stack([(offset[:, None] + inner + 1).ravel(), (offset[:, None] + inner + 5).ravel()], axis=1)
-    return target, exponents, pairs
+    return _Place("pow", 3, per_cone * count, target, exponents, links=links)
+
+
+def _floats(value) -> Floats:
+    return np.asarray(value, dtype=float)

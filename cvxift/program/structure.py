@@ -3,8 +3,9 @@
     minimize   ½ xᵀPx + qᵀx + d
     subject to Ax + s = b,  s ∈ K                         K = zero × nonneg × soc… × psd… × exp… × pow…
 
-P is symmetric and both of its triangles are stored. Patterns are column-compressed (CSC): entries are ordered by column,
-and by row within a column, and each (row, column) pair occurs once. An entry of the pattern may be zero at some θ.
+P is symmetric and both of its triangles are stored. Patterns are column-compressed (CSC): entries are ordered by
+column, and by row within a column, and each (row, column) pair occurs once. An entry of the pattern may be zero at some
+θ.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class Structure:
     n: int
     m: int
     cones: Cones
-    P_rows: Ints    # (nnzP,)
-    P_cols: Ints    # (nnzP,)
+    P_rows: Ints  # (nnzP,)
+    P_cols: Ints  # (nnzP,)
     P_indptr: Ints  # (n + 1,)
-    A_rows: Ints    # (nnzA,)
-    A_cols: Ints    # (nnzA,)
+    A_rows: Ints  # (nnzA,)
+    A_cols: Ints  # (nnzA,)
     A_indptr: Ints  # (n + 1,)
 
     @classmethod
@@ -115,7 +116,8 @@ class Structure:
         if not isinstance(other, Structure):
             return NotImplemented
         return (self.n, self.m, self.cones) == (other.n, other.m, other.cones) and all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("P_rows", "P_cols", "A_rows", "A_cols")
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("P_rows", "P_cols", "A_rows", "A_cols")
         )
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays

@@ -1,8 +1,9 @@
 """From stuffed tensors to the canonical program's patterns and the affine map θ ↦ (P, q, A, b, d) on them.
 
-A stuffed tensor T holds, for each entry of its piece of data (column by column) a row of coefficients of (inner parameters, 1).
-With the inner parameters linear in the user's, p = Lθ, every entry is  (T_p L) θ + T_1.  The five pieces are stacked
-in the order P, q, A, b, d into one affine map; P is replaced by (P + Pᵀ)/2, which leaves xᵀPx as it is.
+A stuffed tensor T holds, for each entry of its piece of data (column by column), a row of coefficients of (inner
+parameters, 1). With the inner parameters linear in the user's, p = Lθ, every entry is  (T_p L) θ + T_1.  The five
+pieces are stacked in the order P, q, A, b, d into one affine map; P is replaced by (P + Pᵀ)/2, which leaves xᵀPx as it
+is.
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ class Stack:
         matrix: M, shape (nnzP + n + nnzA + m + 1, N).
         constant: c, the value at θ = 0.
         slices: where each piece stands.
+        theta_size: N.
     """
 
     matrix: sp.csr_array
     constant: Floats
     slices: dict[str, slice]
+    theta_size: int
 
 
-def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array) -> tuple[Structure, Stack]:
+def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array, theta_size: int) -> tuple[Structure, Stack]:
     """Place CVXPY's tensors into A's rows and compose them with the parameters' map.
 
     Args:
         program: the stuffed program.
         rows: where its rows go.
         to_inner: L, shape (inner parameter entries, N).
+        theta_size: N.
 
     Returns:
         The structure and the stacked affine map.
@@ -51,21 +55,26 @@ def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array) -> tuple[S
 
     row, column, parameter, value = _entries(program.P, x_size)
     pattern_P, P = _collect(
-        np.concatenate([row, column]), np.concatenate([column, row]), np.tile(parameter, 2), np.tile(value / 2, 2),
-        (n, n), to_inner,
+        np.concatenate([row, column]),
+        np.concatenate([column, row]),
+        np.tile(parameter, 2),
+        np.tile(value / 2, 2),
+        (n, n),
+        to_inner,
     )
     row, column, parameter, value = _entries(program.A, len(rows.target))
     offset = column == x_size
     link_columns = np.repeat(x_size + np.arange(len(rows.links)), 2)
     weight, sign = rows.weight[row], rows.sign[row]
     is_A = ~offset
-    constant_column = to_inner.shape[0]
+    constant_column = program.total_param_size
     pattern_A, A = _collect(
         np.concatenate([rows.target[row[is_A]], rows.links.ravel()]),
         np.concatenate([column[is_A], link_columns]),
         np.concatenate([parameter[is_A], np.full(len(link_columns), constant_column)]),
         np.concatenate([(value * sign * weight)[is_A], np.full(len(link_columns), -1.0)]),
-        (m, n), to_inner,
+        (m, n),
+        to_inner,
     )
     b = _dense(rows.target[row[offset]], parameter[offset], -(value * sign * weight)[offset], m, to_inner)
     row, column, parameter, value = _entries(program.q, x_size + 1)
@@ -77,7 +86,7 @@ def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array) -> tuple[S
     matrix = sp.csr_array(sp.vstack([piece[0] for piece in pieces], format="csr"))
     constant = np.concatenate([piece[1] for piece in pieces])
     structure = Structure.from_patterns(n, rows.cones, pattern_P, pattern_A)
-    return structure, Stack(matrix, constant, _slices([len(piece[1]) for piece in pieces]))
+    return structure, Stack(matrix, constant, _slices([len(piece[1]) for piece in pieces]), theta_size)
 
 
 def _entries(tensor: sp.sparray | None, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Floats]:
@@ -87,8 +96,9 @@ def _entries(tensor: sp.sparray | None, height: int) -> tuple[np.ndarray, np.nda
         return empty, empty, empty, np.zeros(0)
     entries = sp.coo_array(tensor)
     flat, parameter = (np.asarray(index, dtype=np.int64) for index in entries.coords)
-    keep = entries.data != 0
-    flat, parameter, value = flat[keep], parameter[keep], entries.data[keep]
+    value = np.asarray(entries.data, dtype=np.float64)
+    keep = value != 0
+    flat, parameter, value = flat[keep], parameter[keep], value[keep]
     return flat % height, flat // height, parameter, value
 
 
@@ -106,9 +116,7 @@ def _dense(place, parameter, value, size, to_inner):
     is_constant = parameter == inner_size
     constant = np.bincount(place[is_constant], value[is_constant], minlength=size)[:size]
     varying = ~is_constant
-    tensor = sp.csr_array(
-        (value[varying], (place[varying], parameter[varying])), shape=(size, inner_size)
-    )
+    tensor = sp.csr_array((value[varying], (place[varying], parameter[varying])), shape=(size, inner_size))
     return tensor @ to_inner, constant.astype(float)
 
 
@@ -141,7 +149,7 @@ def drop_free_rows(structure: Structure, stacked: Stack) -> tuple[Structure, Sta
         (renumber[structure.A_rows[entries]], structure.A_cols[entries]),
     )
     sizes = (structure.nnzP, structure.n, structure.nnzA, structure.m, 1)
-    return structure, Stack(stacked.matrix[keep], stacked.constant[keep], _slices(sizes)), kept
+    return structure, Stack(stacked.matrix[keep], stacked.constant[keep], _slices(sizes), stacked.theta_size), kept
 
 
 def _slices(sizes) -> dict[str, slice]:

@@ -1,0 +1,114 @@
+"""The program's data as a function of θ, its tangent and cotangent: the stacked affine map cut into its five pieces.
+
+Pieces that do not depend on θ are kept aside as read-only arrays, so that only the others cost anything. A nonneg row
+aᵀx ≤ b whose b is +∞ at some θ binds nothing; there it is replaced by 0ᵀx ≤ 1, so that the slack stays finite, the
+multiplier zero and the structure the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.program.affine import AffineMap
+from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.tensors import PIECES, Stack
+
+
+class Maps:
+    """θ ↦ (P, q, A, b, d) and its transpose.
+
+    Args:
+        structure: the patterns that the values are aligned with.
+        stacked: the affine map of all pieces.
+
+    Attributes:
+        A_varies: entries of A that depend on θ, shape (nnzA,).
+        may_be_infinite: entries of θ for which +∞ means "no bound", and those for which −∞ does; masks of shape (N,).
+    """
+
+    def __init__(self, structure: Structure, stacked: Stack) -> None:
+        self._structure = structure
+        self._theta_size = stacked.theta_size
+        where = stacked.slices
+        entries = np.diff(stacked.matrix.indptr)
+        self.A_varies = entries[where["A"]] > 0
+        varying = [name for name in PIECES if entries[where[name]].any()]
+        sizes = {name: piece.stop - piece.start for name, piece in where.items()}
+        selected = np.concatenate([np.zeros(0, dtype=np.int64)] + [np.r_[where[name]] for name in varying])
+        matrix = stacked.matrix[selected]
+        self._map = AffineMap(matrix, stacked.constant[selected])
+        self._adjoint = AffineMap(sp.csr_array(matrix.T))
+        ends = np.cumsum([0] + [sizes[name] for name in varying])
+        self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
+        self._constants = {name: _frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
+        self._zeros = {name: _frozen(np.zeros(sizes[name])) for name in self._constants}
+        self.may_be_infinite = _no_bound(structure, stacked)
+        self._may_release = any(mask.any() for mask in self.may_be_infinite)
+
+    def evaluate(self, theta: Floats) -> Data:
+        """The data at θ, shape (..., N)."""
+        data = self._cut(self._map(theta), theta.shape[:-1], self._constants)
+        if self._may_release and np.isposinf(data.b.max(initial=0.0)):
+            return self._release(data)
+        return data
+
+    def jvp(self, dtheta: Floats) -> Data:
+        """The linear part at dθ, shape (..., N)."""
+        return self._cut(self._map.linear(dtheta), dtheta.shape[:-1], self._zeros)
+
+    def vjp(self, bar: Data) -> Floats:
+        """The transpose of the linear part; a field that is None counts as zero."""
+        pieces = {name: getattr(bar, name) for name in PIECES}
+        given = next((name for name in PIECES if pieces[name] is not None), None)
+        batch = () if given is None else np.shape(pieces[given])[: np.ndim(pieces[given]) - (given != "d")]
+        stacked = []
+        for name, where in self._varying.items():
+            piece, shape = pieces[name], (*batch, where.stop - where.start)
+            stacked.append(np.zeros(shape) if piece is None else np.reshape(piece, shape))
+        if not stacked:
+            return np.zeros((*batch, self._theta_size))
+        return self._adjoint(stacked[0] if len(stacked) == 1 else np.concatenate(stacked, axis=-1))
+
+    def _cut(self, stacked: Floats, batch: tuple[int, ...], constants: dict[str, Floats]) -> Data:
+        pieces = []
+        for name in PIECES:
+            where = self._varying.get(name)
+            if where is not None:
+                piece = stacked[..., where]
+            else:
+                piece = constants[name]
+                if batch:
+                    piece = np.broadcast_to(piece, (*batch, len(piece)))
+            pieces.append(piece)
+        P, q, A, b, d = pieces
+        return Data(P, q, A, b, d[..., 0])
+
+    def _release(self, data: Data) -> Data:
+        cones = self._structure.cones
+        free = np.isposinf(data.b)
+        free[..., : cones.zero] = free[..., cones.zero + cones.nonneg :] = False
+        A = np.where(free[..., self._structure.A_rows], 0.0, data.A)
+        return Data(data.P, data.q, A, np.where(free, 1.0, data.b), data.d)
+
+
+def _no_bound(structure: Structure, stacked: Stack) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of θ that, at +∞ (at −∞), make right-hand sides of nonneg rows +∞ and do nothing else."""
+    cones, where, by_theta = structure.cones, stacked.slices, sp.csc_array(stacked.matrix)
+    size = stacked.theta_size
+    first = where["b"].start + cones.zero
+    inside = (by_theta.indices >= first) & (by_theta.indices < first + cones.nonneg)
+    theta = np.repeat(np.arange(size), np.diff(by_theta.indptr))
+    used = np.diff(by_theta.indptr) > 0
+    masks = []
+    for sign in (1.0, -1.0):
+        blocked = np.zeros(size, dtype=bool)
+        blocked[theta[~inside | (sign * by_theta.data <= 0)]] = True
+        masks.append(used & ~blocked)
+    return masks[0], masks[1]
+
+
+def _frozen(array: Floats) -> Floats:
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
