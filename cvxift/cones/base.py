@@ -29,11 +29,13 @@ class Group(abc.ABC):
 
     Attributes:
         part: which cones and which of the rows.
+        s: the projection Π(v), shape (..., count, dim).
         d: eigenvalues, shape (..., count, dim); exactly 0.0 or 1.0 where theory says so, strictly between elsewhere.
         complement: 1 − d without cancellation, same shape.
     """
 
     part: Part
+    s: Floats
     d: Floats
     complement: Floats
 
@@ -71,7 +73,7 @@ class Group(abc.ABC):
 
     @abc.abstractmethod
     def rotate(self, w: Floats) -> Floats:
-        """Coordinates Qᵀw of w (..., count, dim) in the eigenvectors: rotate(restore(w)) is w."""
+        """Product Qᵀw for w of shape (..., count, dim); the inverse of `restore`."""
 
     @abc.abstractmethod
     def restore(self, w: Floats) -> Floats:
@@ -91,8 +93,8 @@ class Group(abc.ABC):
 class Diagonal(Group):
     """A group whose D is diagonal."""
 
-    def __init__(self, part: Part, d: Floats) -> None:
-        self.part, self.d, self.complement = part, d, 1.0 - d
+    def __init__(self, part: Part, s: Floats, d: Floats) -> None:
+        self.part, self.s, self.d, self.complement = part, s, d, 1.0 - d
 
     @property
     def Q(self) -> None:
@@ -113,7 +115,7 @@ class Cone(abc.ABC):
 
     @abc.abstractmethod
     def project(self, part: Part, v: Floats) -> Floats:
-        """Nearest point s: project(s) is s, s ⊥ s − v, and s − v lies in the dual cone."""
+        """Nearest point s: itself projected to s, s ⊥ s − v, and s − v lies in the dual cone."""
 
     @abc.abstractmethod
     def spectrum(self, part: Part, v: Floats) -> Group:

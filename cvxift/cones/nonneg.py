@@ -17,7 +17,7 @@ class Nonneg(Cone):
 
     def spectrum(self, part: Part, v: Floats) -> Diagonal:
         """D = 1 where v ≥ 0 (slack), 0 where v < 0 (tight)."""
-        return Diagonal(part, (v >= 0.0).astype(np.float64))
+        return Diagonal(part, np.maximum(v, 0.0), (v >= 0.0).astype(np.float64))
 
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
         """D is piecewise constant."""

@@ -9,13 +9,14 @@ import numpy as np
 
 from cvxift.cones.base import Cone, Floats
 from cvxift.cones.nonneg import Nonneg
+from cvxift.cones.psd import Semidefinite
 from cvxift.cones.soc import SecondOrder
 from cvxift.cones.spec import Cones
 from cvxift.cones.spectrum import Spectrum
 from cvxift.cones.zero import Zero
 from cvxift.errors import ProgramError
 
-CONES: dict[str, Cone] = {"zero": Zero(), "nonneg": Nonneg(), "soc": SecondOrder()}
+CONES: dict[str, Cone] = {"zero": Zero(), "nonneg": Nonneg(), "soc": SecondOrder(), "psd": Semidefinite()}
 
 
 def project(cones: Cones, v: Floats) -> Floats:

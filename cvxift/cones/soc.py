@@ -47,6 +47,14 @@ def _split(v: Floats) -> _Split:
     return _Split(t, rho, unit, rho > np.abs(t))
 
 
+def _nearest(v: Floats, split: _Split) -> Floats:
+    """Π(v), by the three cases above."""
+    t, rho, unit, _ = split
+    half = np.where(rho <= -t, 0.0, 0.5 * (t + rho))
+    boundary = np.concatenate([half[..., None], half[..., None] * unit], axis=-1)
+    return np.where((rho <= t)[..., None], v, boundary)
+
+
 class SocGroup(Group):
     """Spectrum of second-order cones; eigenvalues in the order 1, c … c, 0 at the curved boundary.
 
@@ -59,7 +67,8 @@ class SocGroup(Group):
 
     def __init__(self, part: Part, v: Floats) -> None:
         self.part = part
-        t, rho, self._unit, curved = _split(v)
+        t, rho, self._unit, curved = split = _split(v)
+        self.s = _nearest(v, split)
         self.regime = np.where(curved, 0, np.where(t >= rho, 1, -1))
         width = np.where(curved, 2.0 * rho, 1.0)
         self.c = np.where(curved, np.clip((rho + t) / width, TINY, BELOW_ONE), self.regime == 1)
@@ -127,7 +136,7 @@ class SocGroup(Group):
 
     @property
     def Q(self) -> Floats:
-        """Dense eigenvectors (..., count, dim, dim): dim² numbers each; for large cones prefer p, n, c or the products."""
+        """Dense eigenvectors (..., count, dim, dim) of dim² numbers; for large cones prefer p, n, c or the products."""
         identity = np.eye(self.part.dim)
         columns = [self.restore(np.broadcast_to(e, self.d.shape)) for e in identity]
         return np.stack(columns, axis=-1)
@@ -138,10 +147,7 @@ class SecondOrder(Cone):
 
     def project(self, part: Part, v: Floats) -> Floats:
         """Π(v), by the three cases above."""
-        t, rho, unit, _ = _split(v)
-        half = np.where(rho <= -t, 0.0, 0.5 * (t + rho))
-        boundary = np.concatenate([half[..., None], half[..., None] * unit], axis=-1)
-        return np.where((rho <= t)[..., None], v, boundary)
+        return _nearest(v, _split(v))
 
     def spectrum(self, part: Part, v: Floats) -> SocGroup:
         """Eigenvalues 1, c, 0 at p, z⊥, n."""

@@ -123,7 +123,7 @@ class Cones:
         exponents = tuple(float(alpha) for alpha in self.pow)
         for position, alpha in enumerate(exponents):
             if not 0.0 < alpha < 1.0:
-                raise ProgramError(f"Cones: pow[{position}] is {alpha}; expected an exponent α strictly between 0 and 1.")
+                raise ProgramError(f"Cones: pow[{position}] is {alpha}; expected an exponent strictly between 0 and 1.")
         object.__setattr__(self, "pow", exponents)
 
     @cached_property

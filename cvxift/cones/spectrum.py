@@ -38,6 +38,11 @@ class Spectrum:
     groups: tuple[Group, ...]
 
     @cached_property
+    def s(self) -> Floats:
+        """The projection Π_K(v), shape (..., m); it comes with the spectrum at no cost."""
+        return self._assemble([group.s for group in self.groups], self.batch)
+
+    @cached_property
     def d(self) -> Floats:
         """Eigenvalues in row order, shape (..., m); exactly 0.0 (tight) or 1.0 (slack) where theory says so."""
         return self._assemble([group.d for group in self.groups], self.batch)

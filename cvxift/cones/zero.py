@@ -17,7 +17,7 @@ class Zero(Cone):
 
     def spectrum(self, part: Part, v: Floats) -> Diagonal:
         """D = 0."""
-        return Diagonal(part, np.zeros_like(v))
+        return Diagonal(part, np.zeros_like(v), np.zeros_like(v))
 
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
         """D is constant."""
