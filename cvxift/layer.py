@@ -1,7 +1,8 @@
-"""What the framework layers share: reading the constructor's arguments, checking a call's shapes and values, splitting the output.
+"""What the framework layers share: reading the constructor's arguments, checking a call's shapes and values, splitting
+the output.
 
-A call's tensors have the parameter's shape, or any leading batch dimensions before it; the leading dimensions of all tensors broadcast together, so that
-unbatched parameters are shared by the batch.
+A call's tensors have the parameter's shape, or any leading batch dimensions before it; the leading dimensions of all
+tensors broadcast together, so that unbatched parameters are shared by the batch.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 
 from cvxift import solvers
 from cvxift.errors import ProgramError
+from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import OnFailure, SolutionMap, Solved
-from cvxift.kkt.system import Singular
 from cvxift.program.structure import Floats
 
 _DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
@@ -33,7 +34,7 @@ class LayerCore:
         verbose: print the solver's output.
         canon_backend: CVXPY's canonicalization backend.
         solver_args: options for the solver.
-        singular: policy for singular KKT systems.
+        policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
 
     Raises:
@@ -41,9 +42,18 @@ class LayerCore:
     """
 
     def __init__(
-        self, problem: cp.Problem, parameters: Sequence[cp.Parameter], variables: Sequence[Any], *, solver: Any = None, gp: bool = False,
-        verbose: bool = False, canon_backend: str | None = None, solver_args: Mapping[str, Any] | None = None,
-        singular: Singular = "least_squares", on_failure: OnFailure = "raise",
+        self,
+        problem: cp.Problem,
+        parameters: Sequence[cp.Parameter],
+        variables: Sequence[Any],
+        *,
+        solver: Any = None,
+        gp: bool = False,
+        verbose: bool = False,
+        canon_backend: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        on_failure: OnFailure = "raise",
     ) -> None:
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
@@ -56,7 +66,14 @@ class LayerCore:
         args = dict(solver_args or {})
         solver, args = as_cvxift_solver(solver, args)
         self.map = SolutionMap(
-            problem, parameters, variables, gp=gp, solver=solver, singular=singular, on_failure=on_failure, canon_backend=canon_backend,
+            problem,
+            parameters,
+            variables,
+            gp=gp,
+            solver=solver,
+            policy=policy,
+            on_failure=on_failure,
+            canon_backend=canon_backend,
         )
         engine = self.map.engine
         if solver is None and args:
@@ -85,7 +102,9 @@ class LayerCore:
         """
         if len(shapes) != len(self.shapes):
             names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
-            raise ProgramError(f"A tensor must be provided for each parameter: got {len(shapes)}, expected {len(self.shapes)} ({names}).")
+            raise ProgramError(
+                f"A tensor must be provided for each parameter: got {len(shapes)}, expected {len(self.shapes)} ({names})."
+            )
         if shapes == self.shapes:
             return ()
         leading = []
@@ -158,12 +177,16 @@ def as_cvxift_solver(solver: Any, args: dict[str, Any]) -> tuple[str | None, dic
         ProgramError: `solver` is no name, or ``solve_method`` is unknown.
     """
     if solver is not None and not isinstance(solver, str):
-        raise ProgramError(f"solver must be a name or None; got {type(solver).__name__}. Add your own with cvxift.solvers.register.")
+        raise ProgramError(
+            f"solver must be a name or None; got {type(solver).__name__}. Add your own with cvxift.solvers.register."
+        )
     name = None if solver is None or solver.upper() == "DIFFCP" else solver
     if name is None and "solve_method" in args:
         method = str(args.pop("solve_method"))
         if method.upper() not in _DIFFCP_METHODS:
-            raise ProgramError(f"solve_method={method!r} is not known; choose one of {', '.join(_DIFFCP_METHODS)}, or name a solver with solver=.")
+            raise ProgramError(
+                f"solve_method={method!r} is not known; choose one of {', '.join(_DIFFCP_METHODS)}, or name a solver with solver=."
+            )
         name = _DIFFCP_METHODS[method.upper()]
     if name in (None, "scs") and "eps" in args:
         eps = args.pop("eps")

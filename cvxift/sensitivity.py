@@ -12,8 +12,8 @@ from cvxpy.problems.objective import Objective
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
+from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import SolutionMap, Solved
-from cvxift.kkt.system import Singular
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
@@ -29,8 +29,10 @@ class Sensitivity:
         solution: the canonical point: residuals, solver, attempts.
     """
 
-    def __init__(self, problem: cp.Problem, program: Program, solution: Solution, theta: Floats, singular: Singular) -> None:
-        self.problem, self.program, self.solution, self.singular = problem, program, solution, singular
+    def __init__(
+        self, problem: cp.Problem, program: Program, solution: Solution, theta: Floats, policy: Policy
+    ) -> None:
+        self.problem, self.program, self.solution, self.policy = problem, program, solution, policy
         self._theta = theta
         self._engine = solution.engine
         self._maps: dict[tuple[int, ...], SolutionMap] = {}
@@ -43,7 +45,7 @@ class Sensitivity:
     @property
     def certificate(self):
         """Residual and condition estimate of the last linear solve; None before the first."""
-        return self.solution.linearization(self.singular).certificate
+        return self.solution.linearization(self.policy).certificate
 
     def value(self, output: Output) -> Any:
         """The value of a variable, dual variable or the objective at the differentiated point (polished).
@@ -117,7 +119,9 @@ class Sensitivity:
         """
         theta_dot = np.zeros(self.program.theta_size)
         for parameter, tangent in tangents.items():
-            theta_dot[self._offset(parameter)] = _shaped(f"Parameter '{parameter.name()}'", tangent, parameter.shape).ravel()
+            theta_dot[self._offset(parameter)] = _shaped(
+                f"Parameter '{parameter.name()}'", tangent, parameter.shape
+            ).ravel()
         theta_dot = theta_dot * self._theta_scale()
         keys: list[Any] = [*self.problem.variables(), *(d for c in self.problem.constraints for d in c.dual_variables)]
         flat = self._map(keys).jvp(self._solved(keys), theta_dot) * self._output_scale(keys)
@@ -163,7 +167,7 @@ class Sensitivity:
         index = tuple(key.id for key in keys)
         if index not in self._maps:
             self._maps[index] = SolutionMap(
-                self.problem, None, keys, program=self.program, engine=self._engine, singular=self.singular
+                self.problem, None, keys, program=self.program, engine=self._engine, policy=self.policy
             )
         return self._maps[index]
 
@@ -171,10 +175,9 @@ class Sensitivity:
         return Solved((), (self.solution,), np.empty(0))
 
     def _output_scale(self, keys: list[Any]) -> Floats:
-        """d value / d canonical output: the value itself for outputs that are exponentials (geometric programs), else 1."""
-        scales = [
-            np.ravel(self.value(key)) if self.program.output(key).exp else np.ones(key.size) for key in keys
-        ]
+        """d value / d canonical output: the value itself for outputs that are exponentials (geometric programs), else
+        1."""
+        scales = [np.ravel(self.value(key)) if self.program.output(key).exp else np.ones(key.size) for key in keys]
         return np.concatenate(scales) if scales else np.zeros(0)
 
     def _theta_scale(self) -> Floats:
@@ -188,13 +191,17 @@ class Sensitivity:
     def _value_gradient(self, objective: Objective) -> Floats:
         """Gradient of the optimal value with respect to canonical θ.
 
-        At a saddle point of L = ½xᵀPx + qᵀx + d + yᵀ(Ax − b) the derivative of the value is the partial one of L (envelope theorem;
-        Fiacco 1983, Theorem 3.4.1), so no linear system is solved.
+        At a saddle point of L = ½xᵀPx + qᵀx + d + yᵀ(Ax − b) the derivative of the value is the partial one of L
+        (envelope theorem; Fiacco 1983, Theorem 3.4.1), so no linear system is solved.
         """
         self._is_objective(objective)
         structure, x, y = self.program.structure, self.solution.x, self.solution.y
         bar = Data(
-            0.5 * x[structure.P_rows] * x[structure.P_cols], x, y[structure.A_rows] * x[structure.A_cols], -y, np.ones(())
+            0.5 * x[structure.P_rows] * x[structure.P_cols],
+            x,
+            y[structure.A_rows] * x[structure.A_cols],
+            -y,
+            np.ones(()),
         )
         gradient = self.program.vjp(bar) * self.program.objective_sign
         return gradient * self.value(objective) if self.program.objective_exp else gradient
@@ -208,25 +215,39 @@ class Sensitivity:
             return self.program.offsets[parameter]
         except KeyError:
             names = ", ".join(p.name() for p in self.program.parameters) or "none"
-            raise ProgramError(f"Parameter '{parameter.name()}' is not in the problem; its parameters are: {names}.") from None
+            raise ProgramError(
+                f"Parameter '{parameter.name()}' is not in the problem; its parameters are: {names}."
+            ) from None
 
 
 def differentiate(
-    problem: cp.Problem, *, gp: bool = False, solver: str | None = None, solver_args: Mapping[str, Any] | None = None,
-    singular: Singular = "least_squares", program: Program | None = None,
+    problem: cp.Problem,
+    *,
+    gp: bool = False,
+    solver: str | None = None,
+    solver_args: Mapping[str, Any] | None = None,
+    singular: Singular = "least_squares",
+    mu: float = 1e-3,
+    linear_solver: LinearSolver | Iterative = "auto",
+    program: Program | None = None,
 ) -> Sensitivity:
     """Differentiate the solution of a CVXPY problem at its parameters' current values.
 
-    Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves it first if it
-    holds none, or if its point does not satisfy the optimality conditions at the current parameters. The problem's variables are not changed when it was
-    solved before; otherwise they are set as ``problem.solve`` sets them.
+    Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves
+    it first if it holds none, or if its point does not satisfy the optimality conditions at the current parameters. The
+    problem's variables are not changed when it was solved before; otherwise they are set as ``problem.solve`` sets
+    them.
 
     Args:
         problem: a DPP problem whose parameters have values.
         gp: whether it is a geometric program (log-log convex).
         solver: name of the solver to use; the problem is then always solved.
         solver_args: options for that solver.
-        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or ``"raise"``.
+        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
+            ``"raise"``; see `cvxift.Policy`.
+        mu: the central path's parameter under ``"smooth"``.
+        linear_solver: ``"auto"``, ``"direct"``, ``"iterative"``, or `cvxift.Iterative` options for the matrix-free
+            path.
         program: a `Program` built earlier for this problem, to save its canonicalization.
 
     Returns:
@@ -245,26 +266,27 @@ def differentiate(
         >>> bool(np.allclose(s.jacobian(z, theta), np.diag(p) - np.outer(p, p), atol=1e-8))
         True
     """
+    policy = Policy(singular, mu, linear_solver)
     program = Program(problem, gp=gp) if program is None else program
     theta = program.pack({p: p.value for p in program.parameters})
     canonical = theta.copy()
     if program.log_mask is not None:
         canonical[program.log_mask] = np.log(theta[program.log_mask])
     data = program.evaluate(canonical)
-    mapping = SolutionMap(problem, None, [], program=program, solver=solver, solver_args=solver_args, singular=singular)
+    mapping = SolutionMap(problem, None, [], program=program, solver=solver, solver_args=solver_args, policy=policy)
     solution = None if solver is not None else held_point(program, mapping.engine, data)
     if solution is None or not solution.ok:
         solution = mapping.engine.solve(data)
         if not solution.ok:
             mapping.raise_unsolved(solution)
-        fresh = Sensitivity(problem, program, solution, theta, singular)
+        fresh = Sensitivity(problem, program, solution, theta, policy)
         for variable in problem.variables():
             variable.save_value(fresh.value(variable))
         for constraint in problem.constraints:
             for dual in constraint.dual_variables:
                 dual.save_value(fresh.value(dual))
         return fresh
-    return Sensitivity(problem, program, solution, theta, singular)
+    return Sensitivity(problem, program, solution, theta, policy)
 
 
 def _name(key: Any) -> str:

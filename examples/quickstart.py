@@ -2,8 +2,9 @@
 
     python examples/quickstart.py [--out quickstart.png] [--steps 150]
 
-1. Softmax is argmax_z θᵀz + entropy(z) over the simplex. Write that in CVXPY, differentiate it, compare with diag(z) − zzᵀ.
-2. A buyer splits a budget over goods: each decision maximizes preferences(context)ᵀz − ½‖Lᵀz‖² subject to prices and a budget. We see contexts and
+1. Softmax is argmax_z θᵀz + entropy(z) over the simplex. Write that in CVXPY, differentiate it, compare with diag(z) −
+zzᵀ. 2. A buyer splits a budget over goods: each decision maximizes preferences(context)ᵀz − ½‖Lᵀz‖² subject to prices
+and a budget. We see contexts and
    decisions only, and fit the objective (W, L) and the constraint (prices) by gradient descent through the problem.
 """
 
@@ -23,7 +24,7 @@ import cvxift
 from cvxift.torch import CvxpyLayer
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
+import matplotlib.pyplot as plt
 
 GOODS, FEATURES, OBSERVED = 5, 3, 256
 
@@ -41,7 +42,9 @@ def softmax_jacobian() -> float:
 
     print("z*(θ)    =", s.value(z).round(6))
     print("dz*/dθ   =\n", jacobian.round(6))
-    print(f"residual = {s.residuals.worst:.1e},  condition number ≈ {s.certificate.condition:.1f},  error against diag(z) − zzᵀ = {error:.1e}\n")
+    print(
+        f"residual = {s.residuals.worst:.1e},  condition number ≈ {s.certificate.condition:.1f},  error against diag(z) − zzᵀ = {error:.1e}\n"
+    )
     return error
 
 

@@ -1,11 +1,14 @@
-"""Batches of small dense quadratic programs: one call of the solver an instance, everything else vectorized over the batch.
+"""Batches of small dense quadratic programs: one call of the solver an instance, everything else vectorized over the
+batch.
 
-The reduced KKT systems differ in size from instance to instance, so the batch solves systems of one size: an inactive row i keeps its place as  −w_i = 0.
+The reduced KKT systems differ in size from instance to instance, so the batch solves systems of one size: an inactive
+row i keeps its place as  −w_i = 0.
 
     K = [ P   AᵀM ;  M A   M − I ],      M = diag(1 where the row is tight, 0 where it is slack)
 
-Instances that the vectorized path cannot certify (a residual above the goal, a singular or badly conditioned K) are taken one by one by the engine, which
-polishes, falls back to other solvers, and applies the policy for singular systems.
+Instances that the vectorized path cannot certify (a residual above the goal, a singular or badly conditioned K) are
+taken one by one by the engine, which polishes, falls back to other solvers, and applies the policy for singular
+systems.
 """
 
 from __future__ import annotations
@@ -18,23 +21,26 @@ import numpy as np
 
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.factor import REFINE_GOAL
-from cvxift.kkt.instance import Instance, Residuals
+from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
 from cvxift.program.condense import Substitution
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Status
 
-LARGEST = 80         # rows + columns up to which one padded factorization beats a reduced one an instance
-CERTIFIED = 1e-12    # relative residual up to which a vectorized solve is taken
-GROWTH = 1e10        # bound on ‖K‖‖u‖/‖f‖, a lower bound of the condition number, up to which it is taken
+LARGEST = 80  # rows + columns up to which one padded factorization beats a reduced one an instance
+CERTIFIED = 1e-12  # relative residual up to which a vectorized solve is taken
+GROWTH = 1e10  # bound on ‖K‖‖u‖/‖f‖, a lower bound of the condition number, up to which it is taken
 
 
 def fits(engine: Engine) -> bool:
     """Whether an engine's instances are small dense quadratic programs."""
     structure = engine.condensation.structure
     return (
-        engine.cones.polyhedral and engine.layout.dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST
+        engine.cones.polyhedral
+        and engine.layout.dense
+        and engine.condensation.batches
+        and 0 < structure.n + structure.m <= LARGEST
     )
 
 
@@ -83,12 +89,19 @@ class DenseBatch(Sequence[Solution]):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         if index not in self.singles:
-            instance = Instance(self.engine.condensation.structure, self.P[index], self.small.q[index], self.A[index], self.small.b[index])
+            instance = self.engine.layout.instance(self.small[index])
             s = np.where(self._slack(self.v[index]), self.v[index], 0.0)
-            point = Point(self.x[index], s, s - self.v[index], self.v[index], Residuals(*map(float, self.residuals[index])))
+            point = Point(
+                self.x[index], s, s - self.v[index], self.v[index], Residuals(*map(float, self.residuals[index]))
+            )
             substitution = None if self.substitution is None else self.substitution[index]
             self.singles[index] = self.engine.solution(
-                self.data[index], point, instance, substitution, self.engine.first, Status.SOLVED,
+                self.data[index],
+                point,
+                instance,
+                substitution,
+                self.engine.first,
+                Status.SOLVED,
                 [(self.engine.first, Status.SOLVED, "", point.residuals.worst)],
             )
         return self.singles[index]
@@ -140,7 +153,12 @@ class DenseBatch(Sequence[Solution]):
 
 
 def solve(
-    engine: Engine, data: Data, *, solver_args: Mapping[str, Any] | None, warm: Sequence[Raw | None] | None, solver: str | None
+    engine: Engine,
+    data: Data,
+    *,
+    solver_args: Mapping[str, Any] | None,
+    warm: Sequence[Raw | None] | None,
+    solver: str | None,
 ) -> DenseBatch:
     """Solve a batch of small dense quadratic programs.
 
@@ -158,7 +176,8 @@ def solve(
     structure, count = engine.condensation.structure, len(data.q)
     _, _, session = engine.open(solver, solver_args)
     raws = [
-        session.solve(small.P[i], small.q[i], small.A[i], small.b[i], warm[i] if warm is not None else None) for i in range(count)
+        session.solve(small.P[i], small.q[i], small.A[i], small.b[i], warm[i] if warm is not None else None)
+        for i in range(count)
     ]
     x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
     v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
@@ -175,7 +194,9 @@ def solve(
     full_x, _, full_y = (x, s, y) if substitution is None else substitution.expand(x, s, y)
     if substitution is None and not good.all():
         full_x, full_y = full_x.copy(), full_y.copy()
-    batch = DenseBatch(engine, data, P, A, small, substitution, x, v, np.stack([primal, dual], axis=1), {}, full_x, full_y)
+    batch = DenseBatch(
+        engine, data, P, A, small, substitution, x, v, np.stack([primal, dual], axis=1), {}, full_x, full_y
+    )
     for i in np.flatnonzero(~good):
         i = int(i)
         single = engine.solve(data[i], solver=solver, solver_args=solver_args, found=raws[i])

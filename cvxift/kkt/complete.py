@@ -1,13 +1,15 @@
 """From the point that a CVXPY problem holds to a canonical point, whatever solver found it.
 
-CVXPY keeps the values of the user's variables and dual variables, but not those of the columns that canonicalization added, nor the multipliers of
-bounds and other variable attributes. Where everything needed is known the point is taken as it is. Else the rest is found from the
-proximal program
+CVXPY keeps the values of the user's variables and dual variables, but not those of the columns that canonicalization
+added, nor the multipliers of bounds and other variable attributes. Where everything needed is known the point is taken
+as it is. Else the rest is found from the proximal program
 
-    minimize  ½xᵀPx + qᵀx + (ρ/2)‖x_U − x̂_U‖²   subject to the same constraints,       U: columns of the user's variables,  x̂: the values held.
+    minimize  ½xᵀPx + qᵀx + (ρ/2)‖x_U − x̂_U‖²   subject to the same constraints,       U: columns of the user's
+    variables,  x̂: the values held.
 
-x̂ is optimal exactly if it solves this program (Rockafellar 1976), the proximal term then has gradient 0, so that its multipliers are the problem's own,
-and x_U is unique even where the problem has many solutions: the point differentiated is the user's, not another one.
+x̂ is optimal exactly if it solves this program (Rockafellar 1976), the proximal term then has gradient 0, so that its
+multipliers are the problem's own, and x_U is unique even where the problem has many solutions: the point differentiated
+is the user's, not another one.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
         data: its data at the parameters' current values.
 
     Returns:
-        The solution, whose `ok` says whether it satisfies the optimality conditions; None if the problem holds no values, or none near an optimal
-        point.
+        The solution, whose `ok` says whether it satisfies the optimality conditions; None if the problem holds no
+        values, or none near an optimal point.
     """
     if any(variable.value is None for variable in program.problem.variables()):
         return None
@@ -62,7 +64,8 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
 
 
 def _known(program: Program, objects: list[cp.Variable], size: int) -> Floats:
-    """Columns (or rows) that the objects' values determine, NaN elsewhere; every column of an output map is orthogonal to the others."""
+    """Columns (or rows) that the objects' values determine, NaN elsewhere; every column of an output map is orthogonal
+    to the others."""
     out = np.full(size, np.nan)
     for obj in objects:
         output = program.output(obj)
@@ -85,7 +88,10 @@ def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floa
     merged, where = np.unique(np.concatenate([keys, diagonal]), return_inverse=True)
     P = np.bincount(where, weights=np.concatenate([data.P, np.full(len(known), rho)]), minlength=len(merged))
     proximal = Structure.from_patterns(
-        structure.n, structure.cones, P=(merged % structure.n, merged // structure.n), A=(structure.A_rows, structure.A_cols)
+        structure.n,
+        structure.cones,
+        P=(merged % structure.n, merged // structure.n),
+        A=(structure.A_rows, structure.A_cols),
     )
     q = data.q.copy()
     q[known] -= rho * x[known]

@@ -1,7 +1,8 @@
-"""From the data of a program to a checked point: solve, check against F, polish, and go on to the next solver if the check fails.
+"""From the data of a program to a checked point: solve, check against F, polish, and go on to the next solver if the
+check fails.
 
-The engine owns what is done once for a structure (the condensation, the layout, one session a solver and thread) and nothing about a single
-instance, so that one engine serves any number of threads and batches.
+The engine owns what is done once for a structure (the condensation, the layout, one session a solver and thread) and
+nothing about a single instance, so that one engine serves any number of threads and batches.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from cvxift import cones as cone
 from cvxift import solvers
 from cvxift.kkt.instance import Instance, Layout, Residuals
+from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point, polish
-from cvxift.kkt.system import ReducedSystem, Singular, rotation
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.smooth import central_point
+from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.condense import Condensation, Substitution
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Session, Status
 
-TOLERANCE = 1e-9   # a point this good ends the search
+TOLERANCE = 1e-9  # a point this good ends the search
 ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
 
 
@@ -56,7 +61,7 @@ class Solution:
     status: Status
     engine: Engine
     attempts: list[tuple[str, Status, str, float]] = field(default_factory=list)
-    _linearizations: dict[str, Linearization] = field(default_factory=dict)
+    _linearizations: dict[Policy, Linearization] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -68,16 +73,18 @@ class Solution:
         """Relative residuals of the point; NaN when there is none."""
         return self.point.residuals if self.point is not None else Residuals(np.nan, np.nan, np.nan)
 
-    def linearization(self, singular: Singular = "least_squares") -> Linearization:
-        """The solution map's derivatives at the point, under a policy for singular systems; kept."""
-        if singular not in self._linearizations:
-            self._linearizations[singular] = self.engine.linearize(self, singular)
-        return self._linearizations[singular]
+    def linearization(self, policy: Policy) -> Linearization:
+        """The solution map's derivatives at the point, under a policy; kept."""
+        if policy not in self._linearizations:
+            self._linearizations[policy] = self.engine.linearize(self, policy)
+        return self._linearizations[policy]
 
     def describe(self) -> str:
         """One line a solver tried: its status, its words, the residual that was left."""
         return "; ".join(
-            f"{name}: {status.value}" + (f" ({message})" if message else "") + (f", residual {residual:.1e}" if residual == residual else "")
+            f"{name}: {status.value}"
+            + (f" ({message})" if message else "")
+            + (f", residual {residual:.1e}" if residual == residual else "")
             for name, status, message, residual in self.attempts
         )
 
@@ -95,8 +102,14 @@ class Engine:
     """
 
     def __init__(
-        self, structure: Structure, *, constant: np.ndarray | None = None, A: Floats | None = None,
-        solver: str | None = None, solver_args: Mapping[str, Any] | None = None, dense: bool | None = None,
+        self,
+        structure: Structure,
+        *,
+        constant: np.ndarray | None = None,
+        A: Floats | None = None,
+        solver: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        dense: bool | None = None,
     ) -> None:
         self.structure = structure
         if constant is None or A is None:
@@ -154,7 +167,9 @@ class Engine:
             sessions[key] = solvers.get(name).session(self.condensation.structure, **options)
         return sessions[key]
 
-    def open(self, solver: str | None, solver_args: Mapping[str, Any] | None) -> tuple[list[str], dict[str, Any], Session]:
+    def open(
+        self, solver: str | None, solver_args: Mapping[str, Any] | None
+    ) -> tuple[list[str], dict[str, Any], Session]:
         """The solvers to try in one call, the first one's options and its session.
 
         Args:
@@ -168,7 +183,12 @@ class Engine:
         return order, options, self.session(order[0], options)
 
     def solve(
-        self, data: Data, *, solver_args: Mapping[str, Any] | None = None, warm: Raw | None = None, solver: str | None = None,
+        self,
+        data: Data,
+        *,
+        solver_args: Mapping[str, Any] | None = None,
+        warm: Raw | None = None,
+        solver: str | None = None,
         found: Raw | None = None,
     ) -> Solution:
         """Solve one instance.
@@ -195,7 +215,9 @@ class Engine:
             if not raw.status.has_point:
                 attempts.append((name, raw.status, raw.message, float("nan")))
                 definite = (Status.INFEASIBLE, Status.UNBOUNDED)
-                if raw.status in definite and (status in definite or not self.cones.polyhedral or index + 1 == len(order)):
+                if raw.status in definite and (
+                    status in definite or not self.cones.polyhedral or index + 1 == len(order)
+                ):
                     status = raw.status
                     break  # two solvers agree, or an interior-point certificate
                 status = raw.status
@@ -229,11 +251,23 @@ class Engine:
         good = point.residuals.worst <= ACCEPTABLE
         attempts = [(name, Status.SOLVED, "", point.residuals.worst)]
         return self.solution(
-            data, point if good else None, instance, substitution, name, Status.SOLVED if good else Status.INACCURATE, attempts
+            data,
+            point if good else None,
+            instance,
+            substitution,
+            name,
+            Status.SOLVED if good else Status.INACCURATE,
+            attempts,
         )
 
     def solution(
-        self, data: Data, point: Point | None, instance: Instance, substitution: Substitution | None, name: str, status: Status,
+        self,
+        data: Data,
+        point: Point | None,
+        instance: Instance,
+        substitution: Substitution | None,
+        name: str,
+        status: Status,
         attempts: list[tuple[str, Status, str, float]],
     ) -> Solution:
         """A solution from the condensed program's point; NaN everywhere if there is none."""
@@ -246,13 +280,47 @@ class Engine:
                 x, s, y = substitution.expand(x, s, y)
         return Solution(self.structure, data, x, s, y, point, instance, substitution, name, status, self, attempts)
 
-    def linearize(self, solution: Solution, singular: Singular) -> Linearization:
-        """The derivatives at a solution; reuses the polishing's factorization where the active set is the same."""
-        point = solution.point
+    def linearize(self, solution: Solution, policy: Policy) -> Linearization:
+        """The derivatives at a solution.
+
+        Args:
+            solution: a solution of this engine that has a point.
+            policy: how to take them.
+
+        Returns:
+            The linearization; it reuses the polishing's factorization where the active set is the same.
+
+        Raises:
+            ProgramError: ``singular="smooth"`` with other than linear constraints.
+            ApplicabilityError: the central path has no point for ``"smooth"``.
+        """
+        point, x, y = solution.point, solution.x, solution.y
         assert point is not None
-        system = point.system
-        if system is None or system.singular != singular:
-            system = ReducedSystem(solution.instance, rotation(self.cones, point.v), singular)
+        iterative = policy.iterative(_dense_numbers(self.cones))
+        if policy.singular == "smooth":
+            point = central_point(solution.instance, point.x, point.v, policy.mu)
+            x, y = point.x, point.y
+            if solution.substitution is not None:
+                x, _, y = solution.substitution.expand(point.x, point.s, point.y)
+            system = point.system
+        elif iterative is not None:
+            system = IterativeSystem(solution.instance, point.v, iterative)
+        elif point.system is not None and point.system.singular == policy.singular:
+            system = point.system
+        else:
+            system = ReducedSystem(solution.instance, rotation(self.cones, point.v), policy.singular)
+        assert system is not None
         return Linearization(
-            self.structure, solution.data, solution.x, solution.y, system, self.condensation.lift(point.v), solution.substitution
+            self.structure,
+            solution.data,
+            x,
+            y,
+            system,
+            self.condensation.lift(point.v),
+            solution.substitution,
         )
+
+
+def _dense_numbers(cones: cone.Cones) -> float:
+    """Numbers in the eigenvector blocks that a factorization needs."""
+    return float(sum((block.stop - block.start) ** 2 for block in cones.blocks() if block.kind in ("soc", "psd")))

@@ -2,9 +2,11 @@
 
     K = [ P   A_rᵀ ;  A_r   −H ]        K u = f
 
-Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon). Sparse: LDLᵀ of the quasidefinite K + δ·diag(I, −I)
-(QDLDL) after symmetric equilibration, then iterative refinement against K itself, so that δ leaves no trace in the result. Refinement converges to a
-solution whenever K u = f has one, also when K is singular; where it does not, the residual says so.
+Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon). Sparse: LDLᵀ of the quasidefinite K
+    + δ·diag(I, −I)
+(QDLDL) after symmetric equilibration, then iterative refinement against K itself, so that δ leaves no trace in the
+result. Refinement converges to a solution whenever K u = f has one, also when K is singular; where it does not, the
+residual says so.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from scipy.linalg import lapack
 from cvxift.program.structure import Floats
 
 REFINE_STEPS = 8
-REFINE_GOAL = 1e-14     # refinement stops at this relative residual, or when it stops helping
-CONSISTENT = 1e-9       # relative residual up to which K u = f counts as solved
+REFINE_GOAL = 1e-14  # refinement stops at this relative residual, or when it stops helping
+CONSISTENT = 1e-9  # relative residual up to which K u = f counts as solved
 SINGULAR_RCOND = 1e-14  # reciprocal condition (after equilibration) under which K counts as singular
-POOR_RCOND = 1e-9       # reciprocal condition under which equilibration is worth its cost
-SPARSE_DELTA = 1e-9     # quasidefinite shift, relative to the equilibrated K
+POOR_RCOND = 1e-9  # reciprocal condition under which equilibration is worth its cost
+SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
 
 
 class Certificate(NamedTuple):
@@ -132,9 +134,11 @@ class DenseFactor(Factor):
 
     @property
     def condition(self) -> float:
+        """1-norm condition estimate of K, after equilibration where that was needed."""
         return 1.0 / self.rcond if self.rcond > 0 else math.inf
 
     def apply_inverse(self, f: Floats) -> Floats:
+        """One solve with the factors."""
         if not len(self.K):
             return f.copy()
         if self.scale is None:
@@ -165,6 +169,7 @@ class SparseFactor(Factor):
         self._ldl = qdldl.Solver(self._shifted)
 
     def apply_inverse(self, f: Floats) -> Floats:
+        """One solve with the factors."""
         if f.ndim == 1:
             return self.scale * self._ldl.solve(self.scale * f)
         out = np.empty_like(f)
@@ -174,13 +179,16 @@ class SparseFactor(Factor):
 
     @cached_property
     def condition(self) -> float:
-        """1-norm condition estimate of the equilibrated, shifted K (Higham & Tisseur 2000); at most about 1/δ by construction."""
+        """1-norm condition estimate of the equilibrated, shifted K (Higham & Tisseur 2000); at most about 1/δ by
+        construction."""
         size = self.K.shape[0]
         if not size:
             return 1.0
         inverse = sla.LinearOperator((size, size), matvec=self._ldl.solve, rmatvec=self._ldl.solve, dtype=float)
-        return float(sla.onenormest(inverse) * sla.norm(self._shifted, 1)) if size > 4 else float(
-            np.linalg.cond(self._shifted.toarray(), 1)
+        return (
+            float(sla.onenormest(inverse) * sla.norm(self._shifted, 1))
+            if size > 4
+            else float(np.linalg.cond(self._shifted.toarray(), 1))
         )
 
 
@@ -196,7 +204,9 @@ def equilibrate(K, rounds: int = 4) -> Floats:
     sparse = sp.issparse(magnitude)
     for _ in range(rounds):
         if sparse:
-            largest = scale * np.asarray((magnitude @ sp.diags_array(scale, format="csc")).max(axis=1).todense()).ravel()
+            largest = (
+                scale * np.asarray((magnitude @ sp.diags_array(scale, format="csc")).max(axis=1).todense()).ravel()
+            )
         else:
             largest = scale * (magnitude * scale[None, :]).max(axis=1)
         scale /= np.sqrt(np.where(largest > 0, largest, 1.0))
@@ -227,8 +237,8 @@ def _relative(residual: Floats, scale: Any) -> float:
 class LeastSquares:
     """Minimum-norm least-squares solutions of a singular K u = f.
 
-    Dense K: spectral decomposition of the equilibrated K, eigenvalues below `tolerance` of the largest dropped. Sparse K: the Tikhonov system
-    [ I  K ; K  −ε²I ] [r; u] = [f; 0], quasidefinite, iterated so that ε leaves no trace.
+    Dense K: spectral decomposition of the equilibrated K, eigenvalues below `tolerance` of the largest dropped. Sparse
+    K: the Tikhonov system [ I  K ; K  −ε²I ] [r; u] = [f; 0], quasidefinite, iterated so that ε leaves no trace.
     """
 
     K: Any
@@ -268,7 +278,8 @@ class LeastSquares:
             solver, K = self._augmented
             size = len(f)
             u = np.zeros(size)
-            for steps in range(1, 21):
+            for _ in range(20):
+                steps += 1
                 step = solver.solve(np.concatenate([scaled - K @ u, np.zeros(size)]))[size:]
                 u += step
                 if np.abs(step).max(initial=0.0) <= 1e-13 * np.abs(u).max(initial=0.0):

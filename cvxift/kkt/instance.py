@@ -2,8 +2,9 @@
 
     primal residual  Ax + s − b,      dual residual  Px + q + Aᵀy,      s ∈ K,  y ∈ K*,  sᵀy = 0
 
-Residuals are relative as solvers define them: each is divided by 1 plus the largest of the terms that it balances (‖·‖∞). A point made from
-v = s − y by s = Π_K(v), y = Π_K(v) − v satisfies the cone memberships and complementarity to rounding, so two numbers are enough.
+Residuals are relative as solvers define them: each is divided by 1 plus the largest of the terms that it balances
+(‖·‖∞). A point made from v = s − y by s = Π_K(v), y = Π_K(v) − v satisfies the cone memberships and complementarity to
+rounding, so two numbers are enough.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import scipy.sparse as sp
 
 from cvxift.program.structure import Data, Floats, Structure
 
-DENSE_ALWAYS = 100     # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
-DENSE_LIMIT = 4000     # rows + columns above which the dense path is not taken
-DENSE_DENSITY = 0.08   # density of the KKT system from which dense wins below that limit
+DENSE_ALWAYS = 100  # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
+DENSE_LIMIT = 4000  # rows + columns above which the dense path is not taken
+DENSE_DENSITY = 0.08  # density of the KKT system from which dense wins below that limit
 
 
 class Residuals(NamedTuple):
@@ -52,6 +53,14 @@ class Layout:
             dense = size <= DENSE_ALWAYS or (size <= DENSE_LIMIT and density >= DENSE_DENSITY)
         self.dense = dense
         n, m = structure.n, structure.m
+        # Rows with one entry (bounds) and its column: where tight, they fix that column and both leave the KKT system.
+        count = np.bincount(structure.A_rows, minlength=m)[:m]
+        self.single: np.ndarray | None = None
+        if np.any(count == 1):
+            self.single = np.full(m, -1)
+            at = np.flatnonzero(count[structure.A_rows] == 1)
+            self.single[structure.A_rows[at]] = structure.A_cols[at]
+            self._single_at, self._single_rows = at, structure.A_rows[at]
         self._P_full = structure.nnzP == n * n
         self._A_full = structure.nnzA == m * n
         self._P_flat = structure.P_rows.astype(np.intp) * n + structure.P_cols
@@ -60,10 +69,16 @@ class Layout:
     def instance(self, data: Data) -> Instance:
         """The matrices of one unbatched program."""
         s = self.structure
+        values = None
+        if self.single is not None:
+            values = np.zeros(s.m)
+            values[self._single_rows] = data.A[self._single_at]
         if not self.dense:
-            return Instance(s, s.P_matrix(data.P), data.q, s.A_matrix(data.A), data.b)
-        return Instance(s, self._scatter(data.P, self._P_flat, self._P_full, s.n), data.q,
-                        self._scatter(data.A, self._A_flat, self._A_full, s.m), data.b)
+            return Instance(s, s.P_matrix(data.P), data.q, s.A_matrix(data.A), data.b, self.single, values)
+        P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
+        return Instance(
+            s, P, data.q, self._scatter(data.A, self._A_flat, self._A_full, s.m), data.b, self.single, values
+        )
 
     def stack(self, data: Data) -> tuple[Floats, Floats]:
         """Dense P (B, n, n) and A (B, m, n) of a batch."""
@@ -83,13 +98,19 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices."""
+    """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices.
+
+    `single` holds the column of each row that has one entry, −1 for the others, and `single_values` that entry, both
+    shape (m,); None where no row has one.
+    """
 
     structure: Structure
     P: Floats | sp.csc_array
     q: Floats
     A: Floats | sp.csc_array
     b: Floats
+    single: np.ndarray | None = None
+    single_values: Floats | None = None
 
     @cached_property
     def AT(self):
@@ -102,7 +123,8 @@ class Instance:
         return isinstance(self.A, np.ndarray)
 
     def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:
-        """Dual error (n,), primal error (m,) and their relative sizes at a point whose s and y are complementary members of the cones.
+        """Dual error (n,), primal error (m,) and their relative sizes at a point whose s and y are complementary
+        members of the cones.
 
         Args:
             x: columns, shape (n,).

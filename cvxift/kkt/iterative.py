@@ -1,12 +1,11 @@
 """Matrix-free solution of the KKT system, for programs too large to factorize.
 
-The unreduced Jacobian  J = [ P  Aᵀ(D − I) ; A  D ]  needs products with P, A and D only. J (u, v) = (g, h) gives u and w = (D − I) v, the same pair that the
-reduced system gives. LSMR (Fong & Saunders 2011) solves it after diagonal scaling; it returns the minimum-norm least-squares solution when J is singular.
+The unreduced Jacobian  J = [ P  Aᵀ(D − I) ; A  D ]  needs products with P, A and D only. J (u, v) = (g, h) gives u and
+w = (D − I) v, the same pair that the reduced system gives. LSMR (Fong & Saunders 2011) solves it after diagonal
+scaling; it returns the minimum-norm least-squares solution when J is singular.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +14,7 @@ import scipy.sparse.linalg as sla
 from cvxift import cones as cone
 from cvxift.kkt.factor import Certificate, equilibrate
 from cvxift.kkt.instance import Instance
+from cvxift.kkt.policy import Iterative
 from cvxift.program.structure import Floats
 
 _REASONS = {
@@ -27,19 +27,6 @@ _REASONS = {
     6: "condition limit of machine precision",
     7: "iteration limit",
 }
-
-
-@dataclass(frozen=True)
-class Iterative:
-    """Options of the matrix-free path.
-
-    Args:
-        tolerance: relative residual at which to stop, in (0, 1).
-        max_iterations: largest number of iterations; None for four times the number of unknowns.
-    """
-
-    tolerance: float = 1e-12
-    max_iterations: int | None = None
 
 
 class IterativeSystem:
@@ -59,7 +46,9 @@ class IterativeSystem:
         structure = instance.structure
         A, AT = instance.A, instance.AT
         P = sp.csc_array(instance.P)
-        pattern = sp.block_array([[P, sp.csc_array(AT)], [sp.csc_array(A), sp.eye_array(self.m) if self.m else None]], format="csc")
+        pattern = sp.block_array(
+            [[P, sp.csc_array(AT)], [sp.csc_array(A), sp.eye_array(self.m) if self.m else None]], format="csc"
+        )
         self.scale = equilibrate(pattern)
         cones = structure.cones
 
@@ -112,4 +101,8 @@ class IterativeSystem:
         residual = float(np.abs(f - self._J.matvec(z)).max(initial=0.0)) / norm if norm > 0 else 0.0
         z = self.scale * z
         u, t = z[: self.n], z[self.n :]
-        return u, self._tilt(t) - t, Certificate(residual, float(condition), "LSMR", int(iterations), _REASONS[int(reason)])
+        return (
+            u,
+            self._tilt(t) - t,
+            Certificate(residual, float(condition), "LSMR", int(iterations), _REASONS[int(reason)]),
+        )

@@ -1,10 +1,12 @@
 """Derivatives of the solution map at one point: adjoint, tangent and second order, one factorization for all.
 
-The normal map F(x, v; θ) = [ Px + q + Aᵀ(Π(v) − v) ; Ax + Π(v) − b ] vanishes at the solution, with Jacobian J = [ P  Aᵀ(D − I) ; A  D ].
+The normal map F(x, v; θ) = [ Px + q + Aᵀ(Π(v) − v) ; Ax + Π(v) − b ] vanishes at the solution, with Jacobian J = [ P
+Aᵀ(D − I) ; A  D ].
 
 Tangent:   J (ẋ, v̇) = −(Ṗx + q̇ + Ȧᵀy,  Ȧx − ḃ),     ẏ = (D − I) v̇,   ṡ = D v̇
 Adjoint:   Jᵀ (u, w) = −(x̄, v̄),  v̄ = (D − I) ȳ;       q̄ = u,  b̄ = −w,  P̄ = u xᵀ,  Ā_ij = y_i u_j + w_i x_j
-Second:    the derivative of ⟨(x̄, ȳ), (ẋ, ẏ)⟩ along dθ is (u, w)ᵀ (dJ (ẋ, v̇) + dF_θ θ̇): a direct part, bilinear in (u, w) and (ẋ, ẏ), and a part
+Second:    the derivative of ⟨(x̄, ȳ), (ẋ, ẏ)⟩ along dθ is (u, w)ᵀ (dJ (ẋ, v̇) + dF_θ θ̇): a direct part, bilinear in
+    (u, w) and (ẋ, ẏ), and a part
            through the point, which is one more adjoint solve with
                γ_x = Ṗu + Ȧᵀw,    γ_v = D²Π(v)[v̇, Au + w + ȳ] + (D − I) Ȧu,
            where ȳ stands because ẏ = (D(v) − I) v̇ moves with v as well.
@@ -20,7 +22,8 @@ import numpy as np
 from cvxift import cones as cone
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.system import ReducedSystem, Rotation, Singular, rotation
+from cvxift.kkt.iterative import IterativeSystem
+from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.condense import Substitution
 from cvxift.program.structure import Data, Floats, Structure
 
@@ -39,7 +42,13 @@ class Linearization:
     """
 
     def __init__(
-        self, structure: Structure, data: Data, x: Floats, y: Floats, system: ReducedSystem, v: Floats,
+        self,
+        structure: Structure,
+        data: Data,
+        x: Floats,
+        y: Floats,
+        system: ReducedSystem | IterativeSystem,
+        v: Floats,
         substitution: Substitution | None = None,
     ) -> None:
         self.structure, self.data, self.x, self.y = structure, data, x, y
@@ -47,16 +56,14 @@ class Linearization:
         self.certificate: Certificate | None = None
 
     @classmethod
-    def at(
-        cls, structure: Structure, data: Data, instance: Instance, x: Floats, s: Floats, y: Floats,
-        singular: Singular = "least_squares",
-    ) -> Linearization:
+    def at(cls, structure: Structure, data: Data, instance: Instance, x: Floats, s: Floats, y: Floats) -> Linearization:
         """The linearization of an uncondensed program at (x, s, y)."""
         v = s - y
-        return cls(structure, data, x, y, ReducedSystem(instance, rotation(structure.cones, v), singular), v)
+        return cls(structure, data, x, y, ReducedSystem(instance, rotation(structure.cones, v)), v)
 
     def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats]:
-        """(u, w) with P u + Aᵀw = g and A u − h = "H w" on the kept directions, in the original program; keeps the certificate.
+        """(u, w) with P u + Aᵀw = g and A u − h = "H w" on the kept directions, in the original program; keeps the
+        certificate.
 
         Args:
             g: right-hand side on columns, shape (n,) or (k, n).
@@ -145,12 +152,13 @@ class Linearization:
     def _split(self, v_bar: Floats) -> tuple[Floats, Floats, Floats]:
         """A general cotangent v̄ of v as (an addition to x̄, an equivalent ȳ, the fixed part of w on slack directions).
 
-        (I − D)A u − D w = v̄: on slack directions w = −v̄, which moves Aᵀw to the columns; on the others it is ȳ = −v̄/(1 − d).
+        (I − D)A u − D w = v̄: on slack directions w = −v̄, which moves Aᵀw to the columns; on the others it is ȳ =
+        −v̄/(1 − d). Polyhedral rows do not bend, so v̄ is zero there.
         """
-        full: Rotation = rotation(self.structure.cones, self.v)
-        assert full.slack is not None and full.kept is not None and not isinstance(full.rows, np.ndarray)
+        full = rotation(self.structure.cones, self.v)
+        assert full.Q is not None and full.slack is not None and full.complement is not None
         w_slack = -(full.slack @ (full.slack.T @ v_bar))
-        y_bar = -(full.rows @ ((full.rows.T @ v_bar) / full.kept))
+        y_bar = -(full.Q @ ((full.Q.T @ v_bar) / full.complement))
         return self._A.T @ w_slack, y_bar, w_slack
 
 

@@ -2,9 +2,10 @@
 
     J (dx, dv) = −F(x, v),    (x, v) ← (x + dx, v + dv),    s = Π_K(v),   y = s − v
 
-A step is kept only if the worst relative residual falls. Near a regular solution the convergence is quadratic (for polyhedral K one step on
-the right active set is exact), so a point of 1e-5 needs two or three steps. The last step's factorization is handed on: at the new point it is the one
-the derivatives need as well, when the active set has not changed.
+A step is kept only if the worst relative residual falls. Near a regular solution the convergence is quadratic (for
+polyhedral K one step on the right active set is exact), so a point of 1e-5 needs two or three steps. The last step's
+factorization is handed on: at the new point it is the one the derivatives need as well, when the active set has not
+changed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.instance import Instance, Residuals
-from cvxift.kkt.system import ReducedSystem, Singular, rotation
+from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Floats
 
-GOAL = 1e-11      # relative residual from which a point is left as it is
-MAX_STEPS = 12    # first-order points of 1e-3 need about six
+GOAL = 1e-11  # relative residual from which a point is left as it is
+MAX_STEPS = 12  # first-order points of 1e-3 need about six
 SHRINK = (1.0, 0.5, 0.1)  # step lengths tried before giving up
 
 
@@ -54,16 +55,13 @@ def evaluate(instance: Instance, x: Floats, v: Floats) -> tuple[Point, Floats, F
     return Point(x, s, y, v, residuals), dual, primal
 
 
-def polish(
-    instance: Instance, x: Floats, v: Floats, *, singular: Singular = "least_squares", goal: float = GOAL, max_steps: int = MAX_STEPS
-) -> Point:
+def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_steps: int = MAX_STEPS) -> Point:
     """Newton from (x, v) until the residual stops falling or is below the goal.
 
     Args:
         instance: the program.
         x: columns, shape (n,).
         v: s − y, shape (m,).
-        singular: policy for a singular Jacobian; ``"raise"`` acts as least squares here, since a step that does not help is dropped anyway.
         goal: relative residual at which to stop.
         max_steps: largest number of steps.
 
@@ -71,13 +69,12 @@ def polish(
         The best point found; the start itself if no step helped.
     """
     point, dual, primal = evaluate(instance, x, v)
-    policy: Singular = "least_squares" if singular in ("raise", "smooth") else singular
     system: ReducedSystem | None = None
     steps = 0
     while point.residuals.worst > goal and steps < max_steps and np.isfinite(point.residuals.worst):
         turn = rotation(instance.structure.cones, point.v)
         if system is None or not turn.same(system.rotation):
-            system = ReducedSystem(instance, turn, policy)
+            system = ReducedSystem(instance, turn)  # least squares: a step that does not help is dropped
         dx, dy, _ = system.solve(-dual, -primal)
         ds = -primal - instance.A @ dx
         for length in SHRINK:

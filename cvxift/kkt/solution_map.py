@@ -1,8 +1,9 @@
 """The solution map of a problem between flat arrays: what every adapter (NumPy, torch, JAX) wraps.
 
-θ holds the parameters in the order in which the map was given them, each raveled in C order; the output holds the requested variables and dual
-variables likewise. Both may have leading batch dimensions. For a geometric program θ enters as its logarithm where `log_mask` says so and outputs leave as
-exponentials where `exp_mask` says so; adapters apply both with their own operations, so that derivatives of any order follow.
+θ holds the parameters in the order in which the map was given them, each raveled in C order; the output holds the
+requested variables and dual variables likewise. Both may have leading batch dimensions. For a geometric program θ
+enters as its logarithm where `log_mask` says so and outputs leave as exponentials where `exp_mask` says so; adapters
+apply both with their own operations, so that derivatives of any order follow.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.linearization import outer
-from cvxift.kkt.system import SINGULAR, Singular
-from cvxift.program.program import Program
+from cvxift.kkt.policy import Policy, choice
 from cvxift.program.products import apply
+from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Status
 
@@ -56,7 +57,8 @@ class Solved:
     def warm(self) -> list[Raw | None]:
         """Points of the condensed programs to start the next solve from."""
         return [
-            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None for s in self.solutions
+            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None
+            for s in self.solutions
         ]
 
 
@@ -70,7 +72,7 @@ class SolutionMap:
         gp: whether the problem is a geometric program.
         solver: name of the solver to try first; None chooses.
         solver_args: options for that solver.
-        singular: policy for singular KKT systems.
+        policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
         canon_backend: CVXPY's canonicalization backend.
         program: the problem's program, if it was built before.
@@ -81,15 +83,23 @@ class SolutionMap:
     """
 
     def __init__(
-        self, problem: cp.Problem, parameters: Sequence[cp.Parameter] | None, outputs: Sequence[Any], *, gp: bool = False,
-        solver: str | None = None, solver_args: Mapping[str, Any] | None = None, singular: Singular = "least_squares",
-        on_failure: OnFailure = "raise", canon_backend: str | None = None, program: Program | None = None,
+        self,
+        problem: cp.Problem,
+        parameters: Sequence[cp.Parameter] | None,
+        outputs: Sequence[Any],
+        *,
+        gp: bool = False,
+        solver: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        on_failure: OnFailure = "raise",
+        canon_backend: str | None = None,
+        program: Program | None = None,
         engine: Engine | None = None,
     ) -> None:
-        choice("singular", singular, SINGULAR)
         choice("on_failure", on_failure, get_args(OnFailure))
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
-        self.singular: Singular = singular
+        self.policy = Policy() if policy is None else policy
         self.on_failure: OnFailure = on_failure
         self.parameters = self._ordered(parameters)
         self._permutation = self._theta_permutation()
@@ -102,7 +112,9 @@ class SolutionMap:
             self.engine = engine
             return
         constants = self.program.evaluate(np.zeros(self.program.theta_size)).A
-        self.engine = Engine(self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args)
+        self.engine = Engine(
+            self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args
+        )
 
     def _ordered(self, parameters: Sequence[cp.Parameter] | None) -> tuple[cp.Parameter, ...]:
         known = {p.id: p for p in self.program.parameters}
@@ -170,7 +182,11 @@ class SolutionMap:
         return self.program.evaluate(theta if self._permutation is None else theta[..., self._permutation])
 
     def solve(
-        self, theta: Floats, *, solver_args: Mapping[str, Any] | None = None, warm: Sequence[Raw | None] | None = None,
+        self,
+        theta: Floats,
+        *,
+        solver_args: Mapping[str, Any] | None = None,
+        warm: Sequence[Raw | None] | None = None,
         solver: str | None = None,
     ) -> Solved:
         """Solve every instance of θ.
@@ -185,7 +201,8 @@ class SolutionMap:
             The solved batch.
 
         Raises:
-            SolveError: an instance has no solution that passes the check and `on_failure` is ``"raise"``; carries the others.
+            SolveError: an instance has no solution that passes the check and `on_failure` is ``"raise"``; carries the
+                others.
         """
         batch = theta.shape[:-1]
         if not batch:
@@ -216,7 +233,8 @@ class SolutionMap:
         return solved
 
     def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
-        """work(i) for every i; in threads where an instance is large enough to pay for one and the solver leaves Python's lock."""
+        """work(i) for every i; in threads where an instance is large enough to pay for one and the solver leaves
+        Python's lock."""
         workers = min(count, os.cpu_count() or 1)
         structure = self.engine.condensation.structure
         _, _, session = self.engine.open(solver, None)
@@ -235,7 +253,9 @@ class SolutionMap:
 
     def _failed(self, solved: Solved) -> None:
         bad = [i for i, solution in enumerate(solved.solutions) if not solution.ok]
-        indices = [tuple(int(k) for k in np.unravel_index(i, solved.batch_shape)) if solved.batch_shape else () for i in bad]
+        indices = [
+            tuple(int(k) for k in np.unravel_index(i, solved.batch_shape)) if solved.batch_shape else () for i in bad
+        ]
         first = solved.solutions[bad[0]]
         where = f"Instance {indices[0]} of the batch" if solved.batch_shape else "The problem"
         count = f" ({len(bad)} of {len(solved.solutions)} instances failed)" if len(solved.solutions) > 1 else ""
@@ -244,7 +264,10 @@ class SolutionMap:
             warnings.warn(message + " Its outputs are NaN and its gradients zero.", ApplicabilityWarning, stacklevel=4)
             return
         failures = {
-            index: (solved.solutions[i].status.value, {name: residual for name, _, _, residual in solved.solutions[i].attempts})
+            index: (
+                solved.solutions[i].status.value,
+                {name: residual for name, _, _, residual in solved.solutions[i].attempts},
+            )
             for index, i in zip(indices, bad, strict=True)
         }
         raise SolveError(message, status=first.status.value, failures=failures, solutions=solved.outputs)
@@ -267,7 +290,7 @@ class SolutionMap:
         flat = bar.reshape(-1, self.output_size)
         theta = np.empty((len(flat), self.theta_size))
         rest: Iterable[int] = range(len(flat))
-        if isinstance(solved.solutions, batch_path.DenseBatch) and self.singular == "least_squares":
+        if isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy():
             solutions = solved.solutions
             x_bar, y_bar = self._recover.transpose(flat)
             u, w, certified = solutions.solve(-x_bar, np.zeros_like(solutions.full_y) if y_bar is None else -y_bar)
@@ -280,7 +303,7 @@ class SolutionMap:
     def _vjp_one(self, solution: Solution, bar: Floats) -> Floats:
         if not solution.ok:
             return np.zeros(self.theta_size)
-        linear = solution.linearization(self.singular)
+        linear = solution.linearization(self.policy)
         out = linear.vjp(*self._recover.transpose(bar))
         self._certify(linear.certificate)
         return self._theta_bar(out)
@@ -305,7 +328,7 @@ class SolutionMap:
     def _jvp_one(self, solution: Solution, theta_dot: Floats) -> Floats:
         if not solution.ok:
             return np.zeros(self.output_size)
-        linear = solution.linearization(self.singular)
+        linear = solution.linearization(self.policy)
         out = self._recover.linear(*linear.jvp(self._tangent(theta_dot)))
         self._certify(linear.certificate)
         return out
@@ -324,7 +347,7 @@ class SolutionMap:
             if not solution.ok:
                 rows.append(np.zeros(self.theta_size))
                 continue
-            linear = solution.linearization(self.singular)
+            linear = solution.linearization(self.policy)
             rows.append(self._theta_bar(linear.second(*self._recover.transpose(row), self._tangent(dot))))
             self._certify(linear.certificate)
         return np.asarray(rows).reshape(*solved.batch_shape, self.theta_size) if solved.batch_shape else rows[0]
@@ -339,7 +362,7 @@ class SolutionMap:
         Returns:
             Matrix of shape (K, number of entries).
         """
-        linear = solution.linearization(self.singular)
+        linear = solution.linearization(self.policy)
         N, structure = self.theta_size, self.program.structure
         width = len(range(*columns.indices(N)))
         if self.output_size <= width:
@@ -369,7 +392,7 @@ class SolutionMap:
             "one. A flat direction of the objective that no active constraint fixes is the usual cause: add curvature (for example ½ε‖x‖²), "
             "or choose singular='regularize' or 'smooth'."
         )
-        if self.singular == "raise":
+        if self.policy.singular == "raise":
             raise ApplicabilityError(message)
         warnings.warn(message, ApplicabilityWarning, stacklevel=4)
 
@@ -424,13 +447,3 @@ class _Recovery:
             x_bar[..., self.select] = bar
             return x_bar, None
         return apply(self.XT, bar), (apply(self.YT, bar) if self.has_dual else None)
-
-
-def choice(name: str, value: Any, known: Sequence[str]) -> None:
-    """Refuse a value that is not one of the known words.
-
-    Raises:
-        ProgramError: names the argument and the known words.
-    """
-    if value not in known:
-        raise ProgramError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}.")

@@ -1,7 +1,8 @@
-"""The reduced KKT system of one point: assembled from the cones' spectrum, solved under the policy for singular systems.
+"""The reduced KKT system of one point: assembled from the cones' spectrum, solved under the policy for singular
+systems.
 
-With D = DΠ_K(v) = Q diag(d) Qᵀ, the directions with d = 1 (slack) carry no multiplier change and leave; those with d = 0 (tight) stay as equality
-rows; those between carry the cone's curvature:
+With D = DΠ_K(v) = Q diag(d) Qᵀ, the directions with d = 1 (slack) carry no multiplier change and leave; those with d =
+0 (tight) stay as equality rows; those between carry the cone's curvature:
 
     K = [ P   A_rᵀ ;  A_r   −H ],    A_r = Q_rᵀ A,    H = diag(d_r / (1 − d_r)),    r = {i : d_i < 1}
 
@@ -13,7 +14,7 @@ One symmetric system serves both modes. `solve(g, h)` returns (u, w) with
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,46 +23,48 @@ from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.factor import Certificate, DenseFactor, Factor, LeastSquares, SparseFactor, equilibrate
 from cvxift.kkt.instance import Instance
+from cvxift.kkt.policy import Singular
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
-Singular = Literal["least_squares", "regularize", "smooth", "raise"]
-SINGULAR = get_args(Singular)
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
 
 
 class Rotation(NamedTuple):
-    """The kept directions Q_r of the spectrum: an index array when K is polyhedral, else a sparse (m, r) matrix; with their H.
+    """The kept directions of the spectrum: tight rows of zero and nonneg cones by index, those of the other cones by
+    vectors.
 
     Attributes:
-        rows: indices of the kept rows, shape (r,), or Q_r, shape (m, r).
-        h: diagonal of H, shape (r,); None when it is zero.
-        slack: the left-out directions Q_1, same kind; None when polyhedral (the complement of the index array).
-        kept: 1 − d of the kept directions, shape (r,); None when all ones.
+        rows: indices of the tight polyhedral rows, shape (t,).
+        Q: kept directions of the other cones, sparse, shape (m, k); None when K is polyhedral.
+        h: diagonal of H on them, shape (k,).
+        complement: 1 − d on them, shape (k,).
+        slack: the left-out directions, sparse, shape (m, ·).
     """
 
-    rows: np.ndarray | sp.csr_array
-    h: Floats | None
+    rows: np.ndarray
+    Q: sp.csr_array | None = None
+    h: Floats | None = None
+    complement: Floats | None = None
     slack: sp.csr_array | None = None
-    kept: Floats | None = None
 
     def reduce(self, value: Floats) -> Floats:
-        """Q_rᵀ value, along the last axis."""
-        return value[..., self.rows] if isinstance(self.rows, np.ndarray) else apply(self.rows.T, value)
+        """Components along the kept directions, along the last axis: (..., m) to (..., t + k)."""
+        tight = value[..., self.rows]
+        return tight if self.Q is None else np.concatenate([tight, apply(self.Q.T, value)], axis=-1)
 
     def restore(self, value: Floats, m: int) -> Floats:
-        """Q_r value, along the last axis."""
-        if not isinstance(self.rows, np.ndarray):
-            return apply(self.rows, value)
-        out = np.zeros((*value.shape[:-1], m))
-        out[..., self.rows] = value
+        """The vector with these components: (..., t + k) to (..., m)."""
+        t = len(self.rows)
+        out = np.zeros((*value.shape[:-1], m)) if self.Q is None else apply(self.Q, value[..., t:])
+        out[..., self.rows] = value[..., :t]
         return out
 
     def same(self, other: Rotation) -> bool:
         """Whether both are the same polyhedral active set, so that a factorization may serve for both."""
         return (
-            isinstance(self.rows, np.ndarray)
-            and isinstance(other.rows, np.ndarray)
+            self.Q is None
+            and other.Q is None
             and len(self.rows) == len(other.rows)
             and bool(np.all(self.rows == other.rows))
         )
@@ -75,19 +78,42 @@ def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None
         v: the point, shape (m,).
         spectrum: the spectrum of DΠ_K(v) or of its smoothing; computed when absent.
     """
-    if cones.polyhedral and spectrum is None:
-        # D is 0 on zero rows; on a nonnegative row it is 1 where v > 0. v = 0 is the kink: it is counted as slack and reported by the margin.
-        tight = np.flatnonzero(v[cones.zero :] < 0.0)
+    polyhedral = cones.zero + cones.nonneg
+    if spectrum is None:
+        # D is 0 on zero rows; on a nonnegative row it is 1 where v > 0. v = 0 is the kink: it is counted as slack and
+        # reported by the margin.
+        tight = np.flatnonzero(v[cones.zero : polyhedral] < 0.0)
         if cones.zero:
             tight = np.concatenate([np.arange(cones.zero), tight + cones.zero])
-        return Rotation(tight, None)
-    spectrum = cone.spectrum(cones, v) if spectrum is None else spectrum
-    d = spectrum.d
-    basis = spectrum.basis().tocsc()
-    keep = np.flatnonzero(d < 1.0)
-    slack = np.flatnonzero(d == 1.0)
-    kept = spectrum.complement[keep]
-    return Rotation(basis[:, keep].tocsr(), d[keep] / kept, basis[:, slack].tocsr(), kept)
+        if cones.polyhedral:
+            return Rotation(tight)
+        spectrum = cone.spectrum(cones, v)
+    else:
+        tight = np.zeros(0, dtype=np.intp)
+        polyhedral = 0
+    d = spectrum.d[polyhedral:]
+    basis = spectrum.basis().tocsc()[:, polyhedral:]
+    keep, slack = np.flatnonzero(d < 1.0), np.flatnonzero(d == 1.0)
+    complement = spectrum.complement[polyhedral:][keep]
+    return Rotation(tight, basis[:, keep].tocsr(), d[keep] / complement, complement, basis[:, slack].tocsr())
+
+
+class _Fixed(NamedTuple):
+    """Columns that tight rows with a single entry determine: they leave the system together with their rows.
+
+    Attributes:
+        F: the columns, shape (f,).
+        U: the other columns, shape (n − f,).
+        f: positions of their rows among the reduced rows, shape (f,).
+        u: positions of the other reduced rows.
+        a: the rows' entries, shape (f,).
+    """
+
+    F: np.ndarray
+    U: np.ndarray
+    f: np.ndarray
+    u: np.ndarray
+    a: Floats
 
 
 class ReducedSystem:
@@ -96,8 +122,9 @@ class ReducedSystem:
     Args:
         instance: the program's matrices.
         rotation: the kept directions at the point.
-        singular: what to do when the system is singular or nearly so: ``"least_squares"`` (minimum-norm solution; right wherever the derivative
-            exists), ``"regularize"`` (proximal term), ``"smooth"`` (as least squares; the point and its D are the central path's), ``"raise"``.
+        singular: what to do when the system is singular or nearly so: ``"least_squares"`` (minimum-norm solution; right
+            wherever the derivative exists), ``"regularize"`` (proximal term), ``"smooth"`` (as least squares; the point
+            and its D are the central path's), ``"raise"``.
         proximal: weight of the proximal term under ``"regularize"``, relative to the largest entry of K.
 
     Raises:
@@ -111,42 +138,82 @@ class ReducedSystem:
         self.n, self.m = instance.structure.n, instance.structure.m
 
     @cached_property
+    def A_r(self):
+        """The kept rows A_r, shape (r, n): dense array or CSR."""
+        rows, Q = self.rotation.rows, self.rotation.Q
+        A = self.instance.A if self.instance.dense else self.instance.AT.T  # CSR: rows are what is selected
+        tight = A[rows]
+        if Q is None:
+            return tight
+        if self.instance.dense:
+            return np.concatenate([tight, Q.T @ A])
+        return sp.csr_array(sp.vstack([tight, Q.T @ A], format="csr"))
+
+    @cached_property
+    def _h(self) -> Floats | None:
+        h = self.rotation.h
+        return None if h is None else np.concatenate([np.zeros(len(self.rotation.rows)), h])
+
+    @cached_property
+    def fixed(self) -> _Fixed | None:
+        """Columns that tight single-entry rows fix; None if there are none, or a regularized system needs them."""
+        single = self.instance.single
+        if single is None or self.singular == "regularize":
+            return None
+        rows = self.rotation.rows
+        column = single[rows]
+        f = np.flatnonzero(column >= 0)
+        if not len(f):
+            return None
+        value = self.instance.single_values[rows[f]]
+        f, value = f[value != 0.0], value[value != 0.0]
+        F, first = np.unique(
+            column[f], return_index=True
+        )  # a column is fixed by one row; further ones stay, as rows of zeros
+        f, value = f[first], value[first]
+        free = np.ones(self.n, dtype=bool)
+        free[F] = False
+        others = np.ones(self.A_r.shape[0], dtype=bool)
+        others[f] = False
+        return _Fixed(F, np.flatnonzero(free), f, np.flatnonzero(others), value)
+
+    @cached_property
     def K(self):
-        """The reduced KKT matrix, shape (n + r, n + r): dense array or CSC."""
-        P, A, rows, h = self.instance.P, self.instance.A, self.rotation.rows, self.rotation.h
-        n = self.n
-        if isinstance(P, np.ndarray):
-            A_r = np.asarray(A[rows] if isinstance(rows, np.ndarray) else rows.T @ A)
-            r = len(A_r)
+        """The reduced KKT matrix that is factorized, fixed columns left out, shape (N, N): dense array or CSC."""
+        P, A_r, h, fixed = self.instance.P, self.A_r, self._h, self.fixed
+        if fixed is not None:
+            P, A_r = P[fixed.U][:, fixed.U], A_r[fixed.u][:, fixed.U]
+            h = None if h is None else h[fixed.u]
+        r, n = A_r.shape
+        if isinstance(A_r, np.ndarray):
             K = np.zeros((n + r, n + r))
             K[:n, :n] = P
             K[n:, :n] = A_r
             K[:n, n:] = A_r.T
+            diagonal = K.reshape(-1)[:: n + r + 1]
             if h is not None:
-                K[range(n, n + r), range(n, n + r)] = -h
+                diagonal[n:] = -h
             if self.singular == "regularize":
-                K[range(n + r), range(n + r)] += self._shift(K, r)
+                diagonal += self._shift(K, n)
             return K
-        A_r = (self._A_rows[rows] if isinstance(rows, np.ndarray) else rows.T @ self._A_rows).tocsr()
-        r = A_r.shape[0]
         H = sp.csc_array((r, r)) if h is None else sp.diags_array(-h, format="csc")
         K = sp.block_array([[P, A_r.T], [A_r, H]], format="csc")
-        if self.singular == "regularize":
-            K = (K + sp.diags_array(self._shift(K, r), format="csc")).tocsc()
-        return K
+        return (K + sp.diags_array(self._shift(K, n), format="csc")).tocsc() if self.singular == "regularize" else K
 
-    @property
-    def _A_rows(self):
-        return self.instance.AT.T  # CSR with the same entries: rows are what is selected
-
-    def _shift(self, K, r: int) -> Floats:
+    def _shift(self, K, n: int) -> Floats:
         largest = float(abs(K).max()) if K.shape[0] else 0.0
-        return self.proximal * (largest or 1.0) * np.concatenate([np.ones(self.n), -np.ones(r)])
+        shift = np.full(K.shape[0], -self.proximal * (largest or 1.0))
+        shift[:n] *= -1.0
+        return shift
 
     @cached_property
     def factor(self) -> Factor:
         """The factorization of K."""
-        return DenseFactor(self.K) if isinstance(self.K, np.ndarray) else SparseFactor(self.K, self.n)
+        return (
+            DenseFactor(self.K)
+            if isinstance(self.K, np.ndarray)
+            else SparseFactor(self.K, self.n if self.fixed is None else len(self.fixed.U))
+        )
 
     @cached_property
     def least_squares(self) -> LeastSquares:
@@ -163,10 +230,31 @@ class ReducedSystem:
         Returns:
             u and w, of the shapes of g and h, and the certificate of the linear solve.
         """
-        f = np.concatenate([g, self.rotation.reduce(h)], axis=-1)
-        solution, certificate = self._solve(f.T)
+        h_r, fixed = self.rotation.reduce(h), self.fixed
+        if fixed is None:
+            solution, certificate = self._solve(np.concatenate([g, h_r], axis=-1).T)
+            solution = solution.T
+            u, w_r = solution[..., : self.n], solution[..., self.n :]
+        else:
+            u, w_r, certificate = self._solve_fixed(g, h_r, fixed)
+        return u, self.rotation.restore(w_r, self.m), certificate
+
+    def _solve_fixed(self, g: Floats, h_r: Floats, fixed: _Fixed) -> tuple[Floats, Floats, Certificate]:
+        """Eliminate the fixed columns:  u_F = h_f / a,  and  w_f = (g − P u − A_uᵀ w_u)_F / a  once the rest is
+        known."""
+        F, U = fixed.F, fixed.U
+        u = np.zeros_like(g)
+        u[..., F] = h_r[..., fixed.f] / fixed.a
+        moved_g = (g - apply(self.instance.P, u))[..., U]
+        moved_h = (h_r - apply(self.A_r, u))[..., fixed.u]
+        solution, certificate = self._solve(np.concatenate([moved_g, moved_h], axis=-1).T)
         solution = solution.T
-        return solution[..., : self.n], self.rotation.restore(solution[..., self.n :], self.m), certificate
+        u[..., U] = solution[..., : len(U)]
+        w_r = np.zeros_like(h_r)
+        w_r[..., fixed.u] = solution[..., len(U) :]
+        rest = g - apply(self.instance.P, u) - apply(self.A_r.T, w_r)
+        w_r[..., fixed.f] = rest[..., F] / fixed.a
+        return u, w_r, certificate
 
     def _solve(self, f: Floats) -> tuple[Floats, Certificate]:
         factor = self.factor

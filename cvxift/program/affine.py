@@ -9,6 +9,8 @@ a constant row reads the last entry of v̂. Rows that combine several entries ar
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -90,7 +92,9 @@ class AffineMap:
             if v.ndim == 1:
                 value = self._mixed_matrix @ v
             else:
-                value = (self._mixed_matrix @ v.reshape(-1, self._size).T).T.reshape(*v.shape[:-1], -1)
+                batch = v.shape[:-1]
+                value = (self._mixed_matrix @ v.reshape(math.prod(batch), self._size).T).T
+                value = value.reshape(*batch, value.shape[1])
             if one and self._mixed_constant is not None:
                 value += self._mixed_constant
             out[..., self._mixed] = value

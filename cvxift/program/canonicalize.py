@@ -109,6 +109,8 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
     origins: dict[int, Origin] = {}
 
     current = problem
+    if any(isinstance(constraint, NonPos) for constraint in user_constraints):
+        current = cp.Problem(problem.objective, [_without_nonpos(constraint) for constraint in user_constraints])
     if complex2real.accepts(problem):
         current, _ = complex2real.Complex2Real().apply(current)
     log_variables, log_parameters = {}, {}
@@ -134,7 +136,11 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
     for k, variable in enumerate(inner):
         origins[variable.id] = Origin(variable=k)
     lower_attributes = CvxAttr2Constr(reduce_bounds=True)
-    current, inverse = lower_attributes.apply(current)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Reading from a sparse CVXPY expression"
+        )  # of parameter values, unused
+        current, inverse = lower_attributes.apply(current)
     new_variables, moved = {}, {constraint.id: constraint.id for constraint in current.constraints}
     if inverse:
         new_variables, _, moved = inverse
@@ -160,6 +166,8 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # only tells which backend it took
         program, _ = ConeMatrixStuffing(quad_obj=True, canon_backend=_backend(current, canon_backend)).apply(current)
+    if len(program.constraints) != len(current.constraints):  # stuffing leaves out, in silence, kinds it does not know
+        raise ProgramError("CVXPY's matrix stuffing lost a constraint; this version of CVXPY is not supported.")
 
     for k, constraint in enumerate(user_constraints):
         origins[ids[constraint.id]] = Origin(constraint=k)
@@ -240,13 +248,20 @@ def _label_attribute_rows(constraints: list[Constraint], known: set[int], origin
 
 
 def _refuse_unknown_cones(constraints: list[Constraint]) -> None:
-    known = CONES | {Equality, Inequality, NonPos}
+    known = CONES | {Equality, Inequality}
     for constraint in constraints:
         if type(constraint) not in known and type(constraint).__name__ != "SvecPSD":
             raise ProgramError(
                 f"Constraint {constraint} is of type {type(constraint).__name__}, which has no exact conic form here. "
                 "Write it with equalities, inequalities, SOC, PSD, ExpCone or PowCone3D."
             )
+
+
+def _without_nonpos(constraint: Constraint) -> Constraint:
+    """Turn expr ≤ 0 in the old style into −expr ≥ 0, which has the same multiplier."""
+    if isinstance(constraint, NonPos):
+        return NonNeg(-constraint.args[0], constr_id=constraint.id)
+    return constraint
 
 
 def _backend(problem: cp.Problem, asked: str | None) -> str | None:

@@ -40,7 +40,7 @@ def check_problem(problem: Any, gp: bool) -> None:
         if kind is not None:
             raise ProgramError(
                 f"Variable '{variable.name()}' is {kind}: the solution map of an integer program is piecewise constant "
-                "and has no useful derivative. Relax it, for instance with bounds=[0, 1]."
+                "and has no useful derivative. Relax it: a boolean variable becomes one with bounds=[0, 1]."
             )
     for constraint in problem.constraints:
         if isinstance(constraint, FiniteSet):
@@ -81,7 +81,7 @@ def _check_dpp(problem: cp.Problem, gp: bool) -> None:
         scope = {"quad_form_dpp": "qp"} if PARAMETRIC_QUADRATIC else {}
         if problem.is_dpp("dcp", **scope):  # pyright: ignore[reportCallIssue]
             return
-    culprit = _smallest(problem, _rule(gp, dpp=True))
+    culprit = _parameter_part(_smallest(problem, _rule(gp, dpp=True)), gp)
     raise ProgramError(
         "The problem is not DPP: its data are not affine in the parameters. "
         f"The smallest part that breaks the rule: {culprit}. {_remedy(culprit, gp)}"
@@ -116,6 +116,17 @@ def _descend(part: Any, follows: Callable[[Any], bool]) -> Any:
     return part
 
 
+def _parameter_part(culprit: Any, gp: bool) -> Any:
+    """The function of parameters alone that spoils a product, if there is one."""
+    for arg in culprit.args:
+        if isinstance(arg, cp.Expression) and arg.args and arg.parameters() and not arg.variables():
+            with scopes.dpp_scope():
+                affine = arg.is_log_log_affine() if gp else arg.is_affine()
+            if not affine:
+                return _parameter_part(arg, gp)
+    return culprit
+
+
 @contextlib.contextmanager
 def _objective_scope() -> Iterator[None]:
     if PARAMETRIC_QUADRATIC:
@@ -132,9 +143,15 @@ def _remedy(culprit: Any, gp: bool) -> str:
             "A quadratic form in a constraint needs a constant matrix: write cp.sum_squares(L.T @ x) with a parameter "
             f"L such that L @ L.T is the matrix{where}."
         )
+    bounded = [v for v in getattr(culprit, "variables", list)() if v.parameters()]
+    if bounded:
+        return (
+            f"CVXPY counts the parametric bounds of variable '{bounded[0].name()}' as parameters of every expression of it: "
+            "state them as constraints instead."
+        )
     if isinstance(culprit, MulExpression | multiply) and all(arg.parameters() for arg in culprit.args):
         return "Replace the product of parameters by one parameter that holds its value."
-    if getattr(culprit, "variables", lambda: [])():
+    if getattr(culprit, "variables", list)():
         return (
             "Parameters must enter affinely, and only one factor of a product may hold parameters: put the part that "
             "holds them into a parameter of its own, or into a new variable tied to it by an equality."

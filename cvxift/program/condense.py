@@ -1,15 +1,16 @@
 """Elimination of the auxiliary columns that canonicalization adds only to express a quadratic.
 
-CVXPY turns ‖Bx − c‖² into  yᵀy  with  Bx + a·y = b_E  (a = ±1). Such a column y_i meets one zero row with a constant coefficient
-and is otherwise seen by a diagonal entry of P alone, so it can be substituted:
+CVXPY turns ‖Bx − c‖² into  yᵀy  with  Bx + a·y = b_E  (a = ±1). Such a column y_i meets one zero row with a constant
+coefficient and is otherwise seen by a diagonal entry of P alone, so it can be substituted:
 
     y = t + Sx,   S = −diag(a)⁻¹B,   t = diag(a)⁻¹ b_E
     P_c = P_xx + Sᵀ W S,    q_c = q_x + Sᵀ(q_y + W t),    W = P_yy diagonal,    A_c = A_Rx,   b_c = b_R
     multipliers of the substituted rows:  y_E = −diag(a)⁻¹ (W y + q_y)
 
-X, Y are the kept and substituted columns, R, E the kept and substituted rows. The substitution is decided once, from the
-sparsity alone, and only where P_c has no more entries than what it replaces: then both the solver's program and the KKT system are smaller.
-The program that is differentiated stays the original one; the substitution is undone in the solution and inside the KKT solve.
+X, Y are the kept and substituted columns, R, E the kept and substituted rows. The substitution is decided once, from
+the sparsity alone, and only where P_c has no more entries than what it replaces: then both the solver's program and the
+KKT system are smaller. The program that is differentiated stays the original one; the substitution is undone in the
+solution and inside the KKT solve.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats, Ints, Structure
 
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
-FILL = 1.5              # P_c may hold this many entries per entry that the substitution removes
+FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class _Selection:
     Y: Ints
     E: Ints
     R: Ints
-    a: Floats        # (|Y|,) the constant coefficients
-    W: Ints          # positions in P's values of P_yy's diagonal
-    P_xx: Ints       # positions in P's values
-    B: Ints          # positions in A's values of the entries of A_EX
-    B_row: Ints      # their row, counted in E's order
-    B_col: Ints      # their column, counted in X's order
-    A_c: Ints        # positions in A's values of A_RX
+    a: Floats  # (|Y|,) the constant coefficients
+    W: Ints  # positions in P's values of P_yy's diagonal
+    P_xx: Ints  # positions in P's values
+    B: Ints  # positions in A's values of the entries of A_EX
+    B_row: Ints  # their row, counted in E's order
+    B_col: Ints  # their column, counted in X's order
+    A_c: Ints  # positions in A's values of A_RX
 
 
 class Condensation:
@@ -71,7 +72,8 @@ class Condensation:
         new_row = np.full(structure.m, -1)
         new_row[k.R] = np.arange(len(k.R))
 
-        # Dense S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries, summed by one constant matrix.
+        # Dense S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries, summed by one
+        # constant matrix.
         self.dense = len(k.B) >= 0.25 * nx * ne
         rows = structure.P_rows[k.P_xx]
         cols = structure.P_cols[k.P_xx]
@@ -91,7 +93,9 @@ class Condensation:
             self._sum_pairs = sp.csr_array((ones, (pair_at, np.arange(len(pair_at)))), shape=(len(keys), len(pair_at)))
         cones = replace(structure.cones, zero=structure.cones.zero - ne)
         self.structure = Structure.from_patterns(
-            nx, cones, P=(keys % nx, keys // nx),
+            nx,
+            cones,
+            P=(keys % nx, keys // nx),
             A=(new_row[structure.A_rows[k.A_c]], new_col[structure.A_cols[k.A_c]]),
         )
         self._shape = (ne, nx)
@@ -102,7 +106,6 @@ class Condensation:
         self._csr_columns = k.B_col[self._csr_order]
         self._csr_indptr = np.concatenate([[0], np.cumsum(np.bincount(k.B_row, minlength=ne))])
 
-
     def condense(self, data: Data) -> tuple[Data, Substitution | None]:
         """The condensed program's data and the way back.
 
@@ -110,7 +113,8 @@ class Condensation:
             data: the original program's data; leading batch dimensions only if `batches`.
 
         Returns:
-            Data on `self.structure`, whose `d` takes up the constant ½ tᵀWt + q_yᵀt; and the substitution, None if nothing is substituted.
+            Data on `self.structure`, whose `d` takes up the constant ½ tᵀWt + q_yᵀt; and the substitution, None if
+            nothing is substituted.
         """
         k = self.selection
         if k is None:
@@ -188,18 +192,24 @@ class Substitution:
         original, k = self.condensation.original, self.condensation.selection
         assert k is not None
         batch = x.shape[:-1]
-        full_x, full_s, full_y = np.empty((*batch, original.n)), np.zeros((*batch, original.m)), np.empty((*batch, original.m))
+        full_x, full_s, full_y = (
+            np.empty((*batch, original.n)),
+            np.zeros((*batch, original.m)),
+            np.empty((*batch, original.m)),
+        )
         aux = self.t + apply(self.S, x)
         full_x[..., k.X], full_x[..., k.Y] = x, aux
         full_s[..., k.R] = s
         full_y[..., k.R], full_y[..., k.E] = y, -(self.W * aux + self.q_y) / k.a
         return full_x, full_s, full_y
 
-    def solve(self, inner: Callable[[Floats, Floats], tuple[Floats, Floats]], g: Floats, h: Floats) -> tuple[Floats, Floats]:
+    def solve(
+        self, inner: Callable[[Floats, Floats], tuple[Floats, Floats]], g: Floats, h: Floats
+    ) -> tuple[Floats, Floats]:
         """Solve the original KKT system through the condensed one.
 
-        With u, w the solution on columns and rows, the substituted blocks read  W u_Y + a w_E = g_Y  and  B u_X + a u_Y = h_E, so
-        u_Y = S u_X + h_E/a,  w_E = (g_Y − W u_Y)/a,  and the kept columns see  g_X + Sᵀ(g_Y − W h_E/a).
+        With u, w the solution on columns and rows, the substituted blocks read  W u_Y + a w_E = g_Y  and  B u_X + a u_Y
+        = h_E, so u_Y = S u_X + h_E/a,  w_E = (g_Y − W u_Y)/a,  and the kept columns see  g_X + Sᵀ(g_Y − W h_E/a).
 
         Args:
             inner: (g, h) -> (u, w) of the condensed program.
@@ -247,7 +257,9 @@ def _gram_entries(structure: Structure, entry: np.ndarray, xx: np.ndarray, nx: i
     if np.sum(width**2) > MAX_PAIRS:
         return np.inf
     B = sp.csr_array((np.ones(len(rows)), (rows, cols)), shape=(structure.m, structure.n))
-    P = sp.csr_array((np.ones(xx.sum()), (structure.P_rows[xx], structure.P_cols[xx])), shape=(structure.n, structure.n))
+    P = sp.csr_array(
+        (np.ones(xx.sum()), (structure.P_rows[xx], structure.P_cols[xx])), shape=(structure.n, structure.n)
+    )
     return float((B.T @ B + P).nnz)
 
 
@@ -274,11 +286,13 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
     if not len(Y):
         return None
 
-    # Entries of each candidate row other than its own column; a row whose other columns are also candidates keeps those as X.
+    # Entries of each candidate row other than its own column; a row whose other columns are also candidates keeps those
+    # as X.
     is_Y = np.zeros(n, dtype=bool)
     is_Y[Y] = True
     width = np.bincount(structure.A_rows, minlength=m)[rows] - 1
-    # A candidate column may appear in no other row (it is a singleton), so B's columns are never candidates of another row.
+    # A candidate column may appear in no other row (it is a singleton), so B's columns are never candidates of another
+    # row.
     narrow = width <= 2
     chosen = narrow.copy()
     wide = np.flatnonzero(~narrow)
@@ -310,8 +324,15 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
     in_E, in_X = ~kept_row[structure.A_rows], kept_col[structure.A_cols]
     B_at = np.flatnonzero(in_E & in_X)
     return _Selection(
-        X=X, Y=Y, E=E, R=R, a=np.asarray(A, dtype=float)[at], W=W[Y],
+        X=X,
+        Y=Y,
+        E=E,
+        R=R,
+        a=np.asarray(A, dtype=float)[at],
+        W=W[Y],
         P_xx=np.flatnonzero(kept_col[structure.P_cols]),
-        B=B_at, B_row=row_at[structure.A_rows[B_at]], B_col=col_at[structure.A_cols[B_at]],
+        B=B_at,
+        B_row=row_at[structure.A_rows[B_at]],
+        B_col=col_at[structure.A_cols[B_at]],
         A_c=np.flatnonzero(~in_E & in_X),
     )

@@ -1,7 +1,7 @@
 """Matrix-vector products on vectors, on stacks of right-hand sides, and on batches of matrices, with one convention.
 
-Vectors lie along the last axis. `apply(M, x)` is M x for x (n,); with one matrix and x (k, n) it is M x_k for every k; with a batch of dense matrices
-M (B, m, n) and x (B, n) it is M_b x_b for every b.
+Vectors lie along the last axis. `apply(M, x)` is M x for x (n,); with one matrix and x (k, n) it is M x_k for every k;
+with a batch of dense matrices M (B, m, n) and x (B, n) it is M_b x_b for every b.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ variable is a selection of them; a PSD constraint's is the symmetric matrix whos
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +61,7 @@ class Output:
             Array of shape (..., *shape).
         """
         batch = point.shape[:-1]
-        flat = (self.matrix @ point.reshape(-1, point.shape[-1]).T).T
+        flat = (self.matrix @ point.reshape(math.prod(batch), point.shape[-1]).T).T
         if self.offset is not None:
             flat = flat + self.offset
         if self.exp:

@@ -1,4 +1,5 @@
-"""Autograd rules: the solve and its vector-Jacobian product, each with its own derivative, so that gradients can be differentiated once more."""
+"""Autograd rules: the solve and its vector-Jacobian product, each with its own derivative, so that gradients can be
+differentiated once more."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ class Solve(torch.autograd.Function):
     """θ ↦ flat outputs, solved in float64 on the CPU whatever the dtype and device of θ."""
 
     @staticmethod
-    def forward(ctx: Any, theta: torch.Tensor, core: LayerCore, solver_args: dict[str, Any] | None, warm_start: bool) -> torch.Tensor:
+    def forward(
+        ctx: Any, theta: torch.Tensor, core: LayerCore, solver_args: dict[str, Any] | None, warm_start: bool
+    ) -> torch.Tensor:
+        """Solve."""
         solved = core.solve(to_numpy(theta), solver_args, warm_start)
         ctx.core, ctx.solved = core, solved
         ctx.save_for_backward(theta)
@@ -24,16 +28,19 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """One vector-Jacobian product, itself differentiable."""
         (theta,) = ctx.saved_tensors
         (bar,) = grads
         return VectorJacobian.apply(theta, bar, ctx.core, ctx.solved), None, None, None  # type: ignore[return-value]
 
 
 class VectorJacobian(torch.autograd.Function):
-    """(θ, cotangent) ↦ cotangent of θ; linear in the cotangent, so its derivative is a Jacobian-vector product and a second-order term."""
+    """(θ, cotangent) ↦ cotangent of θ; linear in the cotangent, so its derivative is a Jacobian-vector product and a
+    second-order term."""
 
     @staticmethod
     def forward(ctx: Any, theta: torch.Tensor, bar: torch.Tensor, core: LayerCore, solved: Solved) -> torch.Tensor:
+        """Apply the transposed Jacobian."""
         ctx.core, ctx.solved = core, solved
         ctx.save_for_backward(bar)
         return like(core.map.vjp(solved, to_numpy(bar)), theta)
@@ -41,6 +48,7 @@ class VectorJacobian(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """A second-order product for θ, a Jacobian-vector product for the cotangent."""
         (bar,) = ctx.saved_tensors
         dot = to_numpy(grads[0])
         theta_grad = bar_grad = None

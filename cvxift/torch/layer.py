@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from cvxift.errors import ProgramError
+from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.kkt.system import Singular
 from cvxift.layer import LayerCore
 from cvxift.torch.function import Solve, to_numpy
 
@@ -19,8 +19,8 @@ from cvxift.torch.function import Solve, to_numpy
 class CvxpyLayer(torch.nn.Module):
     """Solves a parametrized CVXPY problem; differentiates its solution by the implicit function theorem.
 
-    Constructor and call are those of cvxpylayers' layer. Inputs may have any leading batch dimensions, which broadcast; the
-    outputs have the inputs' floating dtype and device, and are computed in float64.
+    Constructor and call are those of cvxpylayers' layer. Inputs may have any leading batch dimensions, which broadcast;
+    the outputs have the inputs' floating dtype and device, and are computed in float64.
 
     Args:
         problem: a DPP problem (for ``gp=True`` a DGP one).
@@ -31,8 +31,13 @@ class CvxpyLayer(torch.nn.Module):
         verbose: print the solver's output.
         canon_backend: CVXPY's canonicalization backend.
         solver_args: options for the solver, by its own names.
-        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or ``"raise"``.
-        on_failure: ``"raise"`` a `SolveError` that carries the instances that were solved, or return ``"nan"`` for the others with zero gradients.
+        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
+            ``"raise"``; see `cvxift.Policy`.
+        mu: the central path's parameter under ``"smooth"``.
+        linear_solver: ``"auto"``, ``"direct"``, ``"iterative"``, or `cvxift.Iterative` options for the matrix-free
+            path.
+        on_failure: ``"raise"`` a `SolveError` that carries the instances that were solved, or return ``"nan"`` for the
+            others with zero gradients.
 
     Raises:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
@@ -54,14 +59,33 @@ class CvxpyLayer(torch.nn.Module):
     """
 
     def __init__(
-        self, problem: cp.Problem, parameters: Sequence[cp.Parameter], variables: Sequence[cp.Variable], solver: str | None = None,
-        gp: bool = False, verbose: bool = False, canon_backend: str | None = None, solver_args: Mapping[str, Any] | None = None,
-        *, singular: Singular = "least_squares", on_failure: OnFailure = "raise",
+        self,
+        problem: cp.Problem,
+        parameters: Sequence[cp.Parameter],
+        variables: Sequence[cp.Variable],
+        solver: str | None = None,
+        gp: bool = False,
+        verbose: bool = False,
+        canon_backend: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        *,
+        singular: Singular = "least_squares",
+        mu: float = 1e-3,
+        linear_solver: LinearSolver | Iterative = "auto",
+        on_failure: OnFailure = "raise",
     ) -> None:
         super().__init__()
         self.core = LayerCore(
-            problem, parameters, variables, solver=solver, gp=gp, verbose=verbose, canon_backend=canon_backend,
-            solver_args=solver_args, singular=singular, on_failure=on_failure,
+            problem,
+            parameters,
+            variables,
+            solver=solver,
+            gp=gp,
+            verbose=verbose,
+            canon_backend=canon_backend,
+            solver_args=solver_args,
+            policy=Policy(singular, mu, linear_solver),
+            on_failure=on_failure,
         )
         self._log = _mask(self.core.map.log_mask)
         self._exp = _mask(self.core.map.exp_mask)
@@ -96,7 +120,8 @@ class CvxpyLayer(torch.nn.Module):
             mask = self._exp.to(flat.device)
             flat = torch.where(mask, torch.exp(torch.where(mask, flat, 0.0)), flat)
         return tuple(
-            flat[..., part].reshape(*batch, *shape) for part, shape in zip(core.output_slices, core.output_shapes, strict=True)
+            flat[..., part].reshape(*batch, *shape)
+            for part, shape in zip(core.output_slices, core.output_shapes, strict=True)
         )
 
     def _pack(self, params: tuple[torch.Tensor, ...], batch: tuple[int, ...]) -> torch.Tensor:
@@ -106,15 +131,23 @@ class CvxpyLayer(torch.nn.Module):
         if not batch:
             return torch.cat([p.reshape(-1) for p in params])
         return torch.cat(
-            [p.expand(*batch, *shape).reshape(*batch, size) for p, shape, size in zip(params, self.core.shapes, self.core.sizes, strict=True)], dim=-1
+            [
+                p.expand(*batch, *shape).reshape(*batch, size)
+                for p, shape, size in zip(params, self.core.shapes, self.core.sizes, strict=True)
+            ],
+            dim=-1,
         )
 
     def _check_tensors(self, params: tuple[Any, ...]) -> None:
         for parameter, tensor in zip(self.core.parameters, params, strict=False):
             if not isinstance(tensor, torch.Tensor):
-                raise ProgramError(f"Parameter '{parameter.name()}' is a {type(tensor).__name__}; expected a torch.Tensor (torch.as_tensor converts it).")
+                raise ProgramError(
+                    f"Parameter '{parameter.name()}' is a {type(tensor).__name__}; expected a torch.Tensor (torch.as_tensor converts it)."
+                )
             if not tensor.is_floating_point():
-                raise ProgramError(f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. Convert it with .double().")
+                raise ProgramError(
+                    f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. Convert it with .double()."
+                )
             if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
                 raise ProgramError(
                     f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but '{self.core.parameters[0].name()}' is {params[0].dtype} on "

@@ -22,7 +22,9 @@ class Planted:
     y: np.ndarray
 
 
-def plant(cones: Cones, n: int, rng: np.random.Generator, *, rank: int | None = None, density: float = 1.0, tight: float = 0.5) -> Planted:
+def plant(
+    cones: Cones, n: int, rng: np.random.Generator, *, rank: int | None = None, density: float = 1.0, tight: float = 0.5
+) -> Planted:
     """A program on `cones` with n columns whose solution is (x, s, y) = (random, Π_K(v), Π_K(v) − v).
 
     Args:
@@ -62,14 +64,23 @@ def tangent(structure: Structure, rng: np.random.Generator) -> Data:
     dense[structure.P_rows, structure.P_cols] = rng.standard_normal(structure.nnzP)
     dense = 0.5 * (dense + dense.T)
     return Data(
-        dense[structure.P_rows, structure.P_cols], rng.standard_normal(structure.n), rng.standard_normal(structure.nnzA),
-        rng.standard_normal(structure.m), np.zeros(()),
+        dense[structure.P_rows, structure.P_cols],
+        rng.standard_normal(structure.n),
+        rng.standard_normal(structure.nnzA),
+        rng.standard_normal(structure.m),
+        np.zeros(()),
     )
 
 
 def move(data: Data, dot: Data, step: float) -> Data:
     """data + step · dot."""
-    return Data(data.P + step * dot.P, data.q + step * dot.q, data.A + step * dot.A, data.b + step * dot.b, data.d + step * dot.d)
+    return Data(
+        data.P + step * dot.P,
+        data.q + step * dot.q,
+        data.A + step * dot.A,
+        data.b + step * dot.b,
+        data.d + step * dot.d,
+    )
 
 
 def inner(a: Data, b: Data) -> float:

@@ -1,4 +1,5 @@
-"""Derivatives at planted solutions: against finite differences of a re-solved program, and against the unreduced Jacobian of the normal map."""
+"""Derivatives at planted solutions: against finite differences of a re-solved program, and against the unreduced
+Jacobian of the normal map."""
 
 from __future__ import annotations
 
@@ -40,7 +41,11 @@ def unreduced(planted):
     """J of the normal map and the map (x, v) -> (x, y), formed from the definition."""
     structure, cones = planted.structure, planted.structure.cones
     v = planted.s - planted.y
-    D = np.stack([cone.apply_derivative(cones, v, e) for e in np.eye(structure.m)], axis=1) if structure.m else np.zeros((0, 0))
+    D = (
+        np.stack([cone.apply_derivative(cones, v, e) for e in np.eye(structure.m)], axis=1)
+        if structure.m
+        else np.zeros((0, 0))
+    )
     P, A = structure.P_matrix(planted.data.P).toarray(), structure.A_matrix(planted.data.A).toarray()
     eye = np.eye(structure.m)
     return np.block([[P, A.T @ (D - eye)], [A, D]]), D - eye

@@ -1,0 +1,89 @@
+"""How derivatives are taken: what to do with singular systems, and how the linear systems are solved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from cvxift.errors import ProgramError
+
+Singular = Literal["least_squares", "regularize", "smooth", "raise"]
+LinearSolver = Literal["auto", "direct", "iterative"]
+
+
+@dataclass(frozen=True)
+class Iterative:
+    """Options of the matrix-free path.
+
+    Args:
+        tolerance: relative residual at which to stop, in (0, 1).
+        max_iterations: largest number of iterations; None for four times the number of unknowns.
+
+    Raises:
+        ProgramError: the tolerance is not in (0, 1) or the limit is not positive.
+
+    Example:
+        >>> Iterative(tolerance=1e-10).tolerance
+        1e-10
+    """
+
+    tolerance: float = 1e-12
+    max_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.tolerance < 1.0:
+            raise ProgramError(f"tolerance={self.tolerance} is not in (0, 1).")
+        if self.max_iterations is not None and self.max_iterations < 1:
+            raise ProgramError(f"max_iterations={self.max_iterations} is not positive.")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How derivatives are taken.
+
+    Args:
+        singular: ``"least_squares"``: the exact derivative where it exists, also where multipliers are not unique;
+            where it does not exist, the least-squares one, with an `ApplicabilityWarning`. ``"regularize"``: a proximal
+            term is added. ``"smooth"``: the derivative of the log-barrier central path at `mu` instead of the
+            solution's own, a useful gradient for linear programs. ``"raise"``: an `ApplicabilityError` where the system
+            is singular.
+        mu: the central path's parameter, sᵢyᵢ = mu, positive; read under ``"smooth"`` alone.
+        linear_solver: ``"direct"`` (factorize), ``"iterative"`` or `Iterative` options (matrix-free LSMR), ``"auto"``
+            (by size).
+
+    Raises:
+        ProgramError: a value is not known or out of range.
+    """
+
+    singular: Singular = "least_squares"
+    mu: float = 1e-3
+    linear_solver: LinearSolver | Iterative = "auto"
+
+    def __post_init__(self) -> None:
+        choice("singular", self.singular, get_args(Singular))
+        if not self.mu > 0.0:
+            raise ProgramError(f"mu={self.mu} is not positive.")
+        if not isinstance(self.linear_solver, Iterative):
+            choice("linear_solver", self.linear_solver, get_args(LinearSolver))
+
+    def iterative(self, size: float) -> Iterative | None:
+        """Options of the matrix-free path if it is to be taken for a system whose factors would hold `size` numbers."""
+        if isinstance(self.linear_solver, Iterative):
+            return self.linear_solver
+        if self.linear_solver == "iterative" or (self.linear_solver == "auto" and size > LARGEST_DIRECT):
+            return Iterative()
+        return None
+
+
+LARGEST_DIRECT = 4e8  # numbers in the dense blocks of a factorization (3 GB) above which it is not tried
+
+
+def choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuse a value that is not one of the known words.
+
+    Raises:
+        ProgramError: names the argument and the known words.
+    """
+    if value not in known:
+        raise ProgramError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}.")
