@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
-import tomllib
-from pathlib import Path
+from importlib import metadata
 from typing import Any
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 project = "cvxift"
 author = "The cvxift developers"
 copyright = author
-release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+release = metadata.version("cvxift")
 
 extensions = [
     "myst_parser",
