@@ -1,0 +1,215 @@
+"""The Maros–Mészáros test set: one solve, then one VJP with respect to q and every bound.
+
+Data are read in place (``MAROS_MESZAROS`` or ``../shared/data/maros_meszaros`` beside the repository); without them the
+group is empty and the report says so.
+
+A point is called regular when its active set is certified (``references.qp``), the reduced KKT matrix is well enough
+conditioned, and a step long enough for a difference quotient keeps the active set. There the directional derivative
+dz·Dx[d] is taken by central differences of the re-solved problem, and contenders' gradients are held against it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import scipy.io
+import scipy.sparse as sp
+
+from ..model import QP, Array, Case, Formulation, Reference, ReferenceFailed
+from ..references.qp import ActiveSet, certified, residuals, tight
+
+SOLVED = 1e-6  # relative KKT residual
+AGREES = 1e-4  # relative deviation from the difference quotient
+SHORTEST_STEP = 1e-9  # relative to the data; below it rounding drowns the difference
+WORST_CONDITION = 1e12
+
+
+def folder() -> Path:
+    """Where the problems lie."""
+    beside = Path(__file__).resolve().parents[4] / "shared" / "data" / "maros_meszaros"
+    return Path(os.environ.get("MAROS_MESZAROS", beside))
+
+
+@lru_cache(maxsize=4)
+def load(name: str) -> QP:
+    """Read one problem; values beyond ±1e20 are no bounds, and rows without bounds are dropped."""
+    data = scipy.io.loadmat(folder() / f"{name}.mat")
+    l, u = data["l"].ravel().astype(float), data["u"].ravel().astype(float)
+    l, u = np.where(l <= -1e20, -np.inf, l), np.where(u >= 1e20, np.inf, u)
+    keep = np.isfinite(l) | np.isfinite(u)
+    P = sp.csc_array(data["P"].astype(float))
+    P = sp.csc_array((P + P.T) / 2)
+    P.eliminate_zeros()
+    A = sp.csr_array(data["A"].astype(float))[keep]
+    return QP(P, data["q"].ravel().astype(float), sp.csc_array(A), l[keep], u[keep])
+
+
+@dataclass(frozen=True)
+class MarosMeszaros(Case):
+    """min ½xᵀPx + qᵀx, l ≤ Ax ≤ u; parameters q, the equalities' b, and the finite one-sided bounds l and u."""
+
+    problem: str = "HS21"
+
+    draws = 2
+    reference_draws = 1
+
+    group = "Maros–Mészáros"
+    floors = ("piqp", "clarabel")
+
+    @property
+    def name(self) -> str:
+        return f"maros_{self.problem}"
+
+    def sides(self) -> tuple[Array, Array, Array]:
+        """Indices of the equality rows, of the rows bounded below and of those bounded above."""
+        qp = load(self.problem)
+        equal = qp.l == qp.u
+        return (
+            np.flatnonzero(equal),
+            np.flatnonzero(np.isfinite(qp.l) & ~equal),
+            np.flatnonzero(np.isfinite(qp.u) & ~equal),
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return load(self.problem).q.shape
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        qp = load(self.problem)
+        x, q = cp.Variable(qp.q.size, name="x"), cp.Parameter(qp.q.size, name="q")
+        objective = q @ x
+        if qp.P.nnz:
+            objective = objective + 0.5 * cp.quad_form(x, cp.psd_wrap(qp.P))
+        parameters, constraints, A = [q], [], qp.A.tocsr()
+        for rows, name in zip(self.sides(), ("b", "l", "u"), strict=True):
+            if rows.size:
+                bound = cp.Parameter(rows.size, name=name)
+                value = A[rows] @ x
+                parameters.append(bound)
+                constraints.append({"b": value == bound, "l": value >= bound, "u": value <= bound}[name])
+        return Formulation(cp.Problem(cp.Minimize(objective), constraints), tuple(parameters), x)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        qp = load(self.problem)
+        equal, lower, upper = self.sides()
+        # The second draw, which only keeps timing honest, moves q by one part in a million.
+        wobble = 1 + 1e-6 * rng.standard_normal(qp.q.size)
+        parts = [(qp.l, equal), (qp.l, lower), (qp.u, upper)]
+        return (qp.q * wobble, *(bound[rows] for bound, rows in parts if rows.size))
+
+    def values(self, draw: int) -> tuple[Array, ...]:
+        values = super().values(draw)
+        return (load(self.problem).q, *values[1:]) if draw == 0 else values
+
+    def qp(self, values: tuple[Array, ...]) -> QP:
+        qp = load(self.problem)
+        return QP(qp.P, values[0], qp.A, qp.l, qp.u)
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        """Certificate multipliers always; gradient and difference quotient where the point is regular."""
+        qp = self.qp(values)
+        x, y = tight(qp)
+        try:
+            point = certified(qp, (x, y))
+        except ReferenceFailed as failure:
+            return Reference(x=x, gradients=(), regular=False, note=str(failure), extra={"y": y})
+        found = {"y": point.y}
+        if point.condition > WORST_CONDITION:
+            note = f"condition {point.condition:.1e} of the reduced KKT system"
+            return Reference(x=point.x, gradients=(), regular=False, note=note, extra=found)
+        return self._at_certified(point, cotangent, found)
+
+    def judge(self, reference: Reference, found: Mapping[str, Array]) -> dict[str, Any]:
+        """KKT residual of the contender's x with the reference's multipliers, and its directional derivative.
+
+        Primal-dual optimal pairs of a convex program are a product set, so the reference's multipliers certify any
+        optimal x, unique or not.
+        """
+        qp = load(self.problem)
+        kkt = max(residuals(qp, found["x_0"], (reference.extra or {})["y"]))
+        verdict: dict[str, Any] = {"kkt_residual": kkt, "solved": kkt <= SOLVED}
+        if not reference.regular or "g0_0" not in found:
+            return verdict
+        extra = reference.extra or {}
+        slope = sum(float(found[f"g{i}_0"] @ extra[f"direction_{i}"]) for i in range(len(reference.gradients)))
+        wanted = float(extra["derivative"])
+        # Terms cancel in the directional derivative; their size, and not that of the sum, is what rounding scales with.
+        terms = zip(
+            reference.gradients, (extra[f"direction_{i}"] for i in range(len(reference.gradients))), strict=True
+        )
+        size = max(abs(wanted), 1e-3 * sum(float(np.abs(g) @ np.abs(d)) for g, d in terms))
+        error = abs(slope - wanted) / size if np.isfinite(slope) else float("inf")
+        return verdict | {"difference_error": error, "agrees": error <= AGREES}
+
+    def _at_certified(self, point: ActiveSet, dz: Array, found: dict[str, Array]) -> Reference:
+        qp = point.qp
+        w, v = point.vjp(dz)
+        pressed = np.zeros(qp.l.size)
+        pressed[point.rows] = point.side
+        sides = dict(zip(("b", "l", "u"), self.sides(), strict=True))
+        sign = {"b": 0.0, "l": -1.0, "u": 1.0}
+        gradients = [-w]
+        gradients += [np.where(pressed[rows] == sign[k], v[rows], 0.0) for k, rows in sides.items() if rows.size]
+        quotient = self._difference(point, dz)
+        if quotient is None:
+            note = f"no step of {SHORTEST_STEP:g} keeps the active set (margin {point.margin:.1e})"
+            return Reference(x=point.x, gradients=(), regular=False, note=note, extra=found)
+        derivative, directions, step = quotient
+        predicted = sum(float(g @ d) for g, d in zip(gradients, directions, strict=True))
+        if abs(derivative - predicted) > 1e-5 * max(abs(derivative), abs(predicted)):
+            note = f"difference quotient {derivative:.8e} and formula {predicted:.8e} disagree"
+            return Reference(x=point.x, gradients=(), regular=False, note=note, extra=found)
+        found |= {f"direction_{i}": d for i, d in enumerate(directions)} | {"derivative": np.array(derivative)}
+        note = f"margin {point.margin:.1e}, condition {point.condition:.1e}, step {step:.1e}"
+        return Reference(x=point.x, gradients=tuple(gradients), regular=True, note=note, extra=found)
+
+    def _difference(self, point: ActiveSet, dz: Array) -> tuple[float, list[Array], float] | None:
+        """Central difference of dz·x along a random direction, with re-solved and certified end points."""
+        qp = point.qp
+        rng = self._rng(7)
+        dq = rng.standard_normal(qp.q.size) * (1 + np.abs(qp.q))
+        size = lambda bound: np.where(np.isfinite(bound), 1 + np.abs(np.where(np.isfinite(bound), bound, 0)), 0)  # noqa: E731
+        dl, du = rng.standard_normal(qp.l.size) * size(qp.l), rng.standard_normal(qp.l.size) * size(qp.u)
+        # Two-sided rows move as one interval, so that the problem stays feasible where it is an equality.
+        both = np.isfinite(qp.l) & np.isfinite(qp.u)
+        dl[both] = du[both]
+        pressed = np.zeros(qp.l.size)
+        pressed[point.rows] = point.side
+        dx, dy = point.jvp(dq, np.where(pressed < 0, dl, du))
+        change = qp.A @ dx
+        room = np.concatenate([(qp.u - qp.A @ point.x), (qp.A @ point.x - qp.l)])
+        speed = np.concatenate([np.abs(du - change), np.abs(change - dl)])
+        away = np.concatenate([pressed <= 0, pressed >= 0]) & np.tile(qp.l != qp.u, 2)
+        side = pressed != 0
+        room = np.concatenate([room[away], np.abs(point.y[side])])
+        speed = np.concatenate([speed[away], np.abs(dy[side])])
+        ratio = room[speed > 0] / speed[speed > 0]
+        step = min(1e-3, 0.3 * float(ratio.min(initial=np.inf)))
+        while step >= SHORTEST_STEP:
+            ends = []
+            for h in (step, -step):
+                moved = QP(qp.P, qp.q + h * dq, qp.A, qp.l + h * dl, qp.u + h * du)
+                try:
+                    ends.append(certified(moved, (point.x + h * dx, point.y + h * dy)))
+                except ReferenceFailed:
+                    break
+            if len(ends) == 2 and all(np.array_equal(e.rows, point.rows) for e in ends):
+                directions = [dq]
+                for rows, d in zip(self.sides(), (dl, dl, du), strict=True):
+                    if rows.size:
+                        directions.append(d[rows])
+                return float(dz @ ((ends[0].x - ends[1].x) / (2 * step))), directions, step
+            step /= 10
+        return None
+
+
+def problems() -> list[str]:
+    """Names of the problems that are there, smallest file first."""
+    return [path.stem for path in sorted(folder().glob("*.mat"), key=lambda path: path.stat().st_size)]

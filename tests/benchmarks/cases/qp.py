@@ -1,0 +1,163 @@
+"""Quadratic and linear programs: the dense layer, a linear program, a portfolio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from ..model import QP, Array, Case, Formulation, Reference
+from ..references.qp import ActiveSet, certified
+
+
+def reference_of(point: ActiveSet, x: Array, gradients: tuple[Array, ...]) -> Reference:
+    """Wrap gradients with the verdict on the point that they were taken at."""
+    regular = point.margin > 1e-9 and point.condition < 1e13
+    note = f"margin {point.margin:.1e}, condition {point.condition:.1e}"
+    return Reference(x=x, gradients=gradients, regular=regular, note=note)
+
+
+@dataclass(frozen=True)
+class DenseQP(Case):
+    """min ½‖Qx‖² + qᵀx subject to Gx ≤ h, Ax = b, all six matrices parameters."""
+
+    n: int = 10
+    inequalities: int = 10
+    equalities: int = 5
+
+    group = "Dense QP"
+    floors = ("daqp", "piqp", "clarabel")
+
+    @property
+    def name(self) -> str:
+        size = f"qp_{self.n}_{self.inequalities}_{self.equalities}"
+        return size if self.batch is None else f"{size}_batch{self.batch}"
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        n, m, p = self.n, self.inequalities, self.equalities
+        x = cp.Variable(n, name="x")
+        Q, q = cp.Parameter((n, n), name="Q"), cp.Parameter(n, name="q")
+        G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
+        A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
+        problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [G @ x <= h, A @ x == b])
+        return Formulation(problem, (Q, q, G, h, A, b), x)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        n, m, p = self.n, self.inequalities, self.equalities
+        Q = rng.standard_normal((n, n)) / np.sqrt(n) + np.eye(n)
+        x = rng.standard_normal(n)
+        G, A = rng.standard_normal((m, n)), rng.standard_normal((p, n))
+        return Q, rng.standard_normal(n), G, G @ x + rng.random(m), A, A @ x
+
+    def qp(self, values: tuple[Array, ...]) -> QP:
+        Q, q, G, h, A, b = values
+        rows = sp.csc_array(np.vstack([G, A]))
+        return QP(sp.csc_array(Q.T @ Q), q, rows, np.concatenate([np.full(h.size, -np.inf), b]), np.concatenate([h, b]))
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        Q, _, _, h, _, _ = values
+        point = certified(self.qp(values))
+        w, v = point.vjp(cotangent)
+        x, m = point.x, h.size
+        rows = -(np.outer(point.y, w) + np.outer(v, x))
+        # P = QᵀQ, so Q̄ = 2 Q P̄ with P̄ = −½(w xᵀ + x wᵀ).
+        gradient = -Q @ (np.outer(w, x) + np.outer(x, w))
+        return reference_of(point, x, (gradient, -w, rows[:m], v[:m], rows[m:], v[m:]))
+
+
+@dataclass(frozen=True)
+class LinearProgram(Case):
+    """min cᵀx subject to Gx ≤ h, Ax = b at a planted nondegenerate vertex, where dx/dc = 0."""
+
+    n: int = 50
+    inequalities: int = 100
+    equalities: int = 10
+
+    group = "Linear program"
+    floors = ("daqp", "piqp", "clarabel")
+
+    @property
+    def name(self) -> str:
+        return f"lp_{self.n}_{self.inequalities}_{self.equalities}"
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        n, m, p = self.n, self.inequalities, self.equalities
+        x = cp.Variable(n, name="x")
+        c = cp.Parameter(n, name="c")
+        G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
+        A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
+        return Formulation(cp.Problem(cp.Minimize(c @ x), [G @ x <= h, A @ x == b]), (c, G, h, A, b), x)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        n, m, p = self.n, self.inequalities, self.equalities
+        x = rng.standard_normal(n)
+        G, A = rng.standard_normal((m, n)), rng.standard_normal((p, n))
+        tight = np.arange(m) < n - p
+        slack = np.where(tight, 0.0, 0.1 + rng.random(m))
+        press = np.where(tight, 0.1 + rng.random(m), 0.0)
+        return -G.T @ press - A.T @ rng.standard_normal(p), G, G @ x + slack, A, A @ x
+
+    def qp(self, values: tuple[Array, ...]) -> QP:
+        c, G, h, A, b = values
+        lower = np.concatenate([np.full(h.size, -np.inf), b])
+        return QP(sp.csc_array((c.size, c.size)), c, sp.csc_array(np.vstack([G, A])), lower, np.concatenate([h, b]))
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        point = certified(self.qp(values))
+        w, v = point.vjp(cotangent)
+        m = self.inequalities
+        # At a vertex the active rows determine x: w = 0 exactly, and rounding must not pretend otherwise.
+        gradient = np.zeros(self.n) if point.rows.size == self.n else -w
+        rows = -np.outer(v, point.x)
+        return reference_of(point, point.x, (gradient, rows[:m], v[:m], rows[m:], v[m:]))
+
+
+@dataclass(frozen=True)
+class Portfolio(Case):
+    """max μᵀw − γ(‖Fw‖² + ‖d ∘ w‖²) subject to Σw = 1, w ≥ 0, with γ = 5; μ, the factor loadings F and d parameters."""
+
+    assets: int = 1000
+    factors: int = 20
+    gamma: float = 5.0
+
+    group = "Portfolio"
+    floors = ("piqp", "clarabel", "daqp")
+
+    @property
+    def name(self) -> str:
+        return f"portfolio_{self.assets}_{self.factors}"
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        n, k = self.assets, self.factors
+        w = cp.Variable(n, name="w")
+        mu, F, d = cp.Parameter(n, name="mu"), cp.Parameter((k, n), name="F"), cp.Parameter(n, name="d")
+        risk = cp.sum_squares(F @ w) + cp.sum_squares(cp.multiply(d, w))
+        bound = 2 * w >= 0 if bounds_as_rows else w >= 0
+        return Formulation(cp.Problem(cp.Maximize(mu @ w - self.gamma * risk), [cp.sum(w) == 1, bound]), (mu, F, d), w)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        n, k = self.assets, self.factors
+        return 0.05 + 0.1 * rng.random(n), rng.standard_normal((k, n)) * 0.2, 0.1 + 0.3 * rng.random(n)
+
+    def qp(self, values: tuple[Array, ...]) -> QP:
+        """With factor exposures f = Fw as variables, so that the data stay sparse."""
+        mu, F, d = values
+        k, n = F.shape
+        P = sp.diags_array(2 * self.gamma * np.concatenate([d**2, np.ones(k)]), format="csc")
+        A = sp.block_array([[np.ones((1, n)), None], [F, -sp.eye_array(k)], [sp.eye_array(n), None]], format="csc")
+        zeros = np.zeros(k)
+        lower = np.concatenate([[1.0], zeros, np.zeros(n)])
+        upper = np.concatenate([[1.0], zeros, np.full(n, np.inf)])
+        return QP(sp.csc_array(P), np.concatenate([-mu, zeros]), sp.csc_array(A), lower, upper)
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        _, F, d = values
+        k, n = F.shape
+        point = certified(self.qp(values))
+        w, v = point.vjp(np.concatenate([cotangent, np.zeros(k)]))
+        x, y = point.x, point.y
+        rows = -(np.outer(y[1 : k + 1], w[:n]) + np.outer(v[1 : k + 1], x[:n]))
+        # P_ii = 2γ d_i², so d̄ = 4γ d ∘ P̄_ii with P̄_ii = −w_i x_i; the objective is minimized as −μᵀw.
+        return reference_of(point, x[:n], (w[:n], rows, -4 * self.gamma * d * w[:n] * x[:n]))
