@@ -32,6 +32,7 @@ from cvxpy.settings import COO_CANON_BACKEND, SCIPY_CANON_BACKEND
 from cvxpy.utilities.solver_context import SolverInfo
 
 from cvxift.errors import ProgramError
+from cvxift.program.wording import short
 
 try:  # zero-sized expressions are removed by a reduction of their own since CVXPY 1.9
     from cvxpy.reductions.eliminate_zero_sized import EliminateZeroSized
@@ -212,8 +213,8 @@ class _RecordingDcp2Cone(Dcp2Cone):
     def canonicalize_expr(self, expr, args, affine_above, *rest):
         if isinstance(expr, QuadForm) and not affine_above and expr.args[1].parameters():
             raise ProgramError(
-                f"{expr} has a parameter as its matrix, which is possible only where the objective is affine in it. "
-                "Elsewhere write cp.sum_squares(L.T @ x) with a parameter L, L @ L.T being the matrix."
+                f"{short(expr)} has a parameter as its matrix, which is possible only where the objective is affine in "
+                "it. Elsewhere write cp.sum_squares(L.T @ x) with a parameter L, L @ L.T being the matrix."
             )
         canonical, constraints = super().canonicalize_expr(expr, args, affine_above, *rest)
         if constraints or type(expr) in self.cone_canon_methods:
@@ -252,8 +253,8 @@ def _refuse_unknown_cones(constraints: list[Constraint]) -> None:
     for constraint in constraints:
         if type(constraint) not in known and type(constraint).__name__ != "SvecPSD":
             raise ProgramError(
-                f"Constraint {constraint} is of type {type(constraint).__name__}, which has no exact conic form here. "
-                "Write it with equalities, inequalities, SOC, PSD, ExpCone or PowCone3D."
+                f"Constraint {short(constraint)} is of type {type(constraint).__name__}, which has no exact conic form "
+                "here. Write it with equalities, inequalities, SOC, PSD, ExpCone or PowCone3D."
             )
 
 

@@ -14,6 +14,7 @@ from cvxpy.expressions.leaf import Leaf
 from cvxpy.utilities import scopes
 
 from cvxift.errors import ProgramError
+from cvxift.program.wording import short
 
 # Since CVXPY 1.9 a parameter may be the matrix of a quadratic form in the objective.
 PARAMETRIC_QUADRATIC = hasattr(scopes, "quad_form_dpp_scope")
@@ -45,7 +46,8 @@ def check_problem(problem: Any, gp: bool) -> None:
     for constraint in problem.constraints:
         if isinstance(constraint, FiniteSet):
             raise ProgramError(
-                f"Constraint {constraint} restricts an expression to finitely many values, which is an integer program."
+                f"Constraint {short(constraint)} restricts an expression to finitely many values, which makes it an "
+                "integer program."
             )
     for leaf in (*problem.variables(), *problem.parameters()):
         if leaf.is_complex():
@@ -69,22 +71,21 @@ def _check_curvature(problem: cp.Problem, gp: bool) -> None:
     elif gp and problem.is_dcp():
         hint = " It does follow the DCP rules: pass gp=False."
     raise ProgramError(
-        f"The problem does not follow the {rules} rules of convexity. The smallest part that does not: {culprit}.{hint}"
+        f"The problem does not follow the {rules} rules of convexity. "
+        f"The smallest part that does not: {short(culprit)}.{hint}"
     )
 
 
 def _check_dpp(problem: cp.Problem, gp: bool) -> None:
-    if gp:
-        if problem.is_dpp("dgp"):  # pyright: ignore[reportCallIssue]
-            return
-    else:
-        scope = {"quad_form_dpp": "qp"} if PARAMETRIC_QUADRATIC else {}
-        if problem.is_dpp("dcp", **scope):  # pyright: ignore[reportCallIssue]
-            return
+    if problem.is_dpp("dgp" if gp else "dcp"):  # pyright: ignore[reportCallIssue]
+        return
+    # The wider rule is not a superset: it refuses parameters in the argument of a quadratic form.
+    if PARAMETRIC_QUADRATIC and not gp and problem.is_dpp("dcp", quad_form_dpp="qp"):  # pyright: ignore[reportCallIssue]
+        return
     culprit = _parameter_part(_smallest(problem, _rule(gp, dpp=True)), gp)
     raise ProgramError(
         "The problem is not DPP: its data are not affine in the parameters. "
-        f"The smallest part that breaks the rule: {culprit}. {_remedy(culprit, gp)}"
+        f"The smallest part that breaks the rule: {short(culprit)}. {_remedy(culprit, gp)}"
     )
 
 
@@ -119,7 +120,7 @@ def _descend(part: Any, follows: Callable[[Any], bool]) -> Any:
 def _parameter_part(culprit: Any, gp: bool) -> Any:
     """The function of parameters alone that spoils a product, if there is one."""
     for arg in culprit.args:
-        if isinstance(arg, cp.Expression) and arg.args and arg.parameters() and not arg.variables():
+        if isinstance(arg, cp.Expression) and not isinstance(arg, Leaf) and arg.parameters() and not arg.variables():
             with scopes.dpp_scope():
                 affine = arg.is_log_log_affine() if gp else arg.is_affine()
             if not affine:
@@ -137,6 +138,8 @@ def _objective_scope() -> Iterator[None]:
 
 
 def _remedy(culprit: Any, gp: bool) -> str:
+    if isinstance(culprit, QuadForm) and not culprit.args[1].parameters():
+        return "Put its argument into a new variable: cp.quad_form(y, P) with the constraint y == argument."
     if isinstance(culprit, QuadForm):
         where = "" if PARAMETRIC_QUADRATIC else " (in the objective, CVXPY 1.9 or later accepts it)"
         return (
@@ -146,8 +149,8 @@ def _remedy(culprit: Any, gp: bool) -> str:
     bounded = [v for v in getattr(culprit, "variables", list)() if v.parameters()]
     if bounded:
         return (
-            f"CVXPY counts the parametric bounds of variable '{bounded[0].name()}' as parameters of every expression of it: "
-            "state them as constraints instead."
+            f"CVXPY counts the parametric bounds of variable '{bounded[0].name()}' as parameters of every expression "
+            "of it: state them as constraints instead."
         )
     if isinstance(culprit, MulExpression | multiply) and all(arg.parameters() for arg in culprit.args):
         return "Replace the product of parameters by one parameter that holds its value."

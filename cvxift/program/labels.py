@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import cvxpy as cp
 import numpy as np
@@ -18,8 +18,7 @@ from cvxpy.constraints.constraint import Constraint
 from cvxift.program.canonicalize import Origin
 from cvxift.program.leaves import free_entry
 from cvxift.program.rows import RowBlock, triangle
-
-LONG = 80  # characters of an expression that a message shows
+from cvxift.program.wording import short, subscript
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class ColumnLabels(Sequence[Label]):
             variable = self._variables[origin.variable]
             entry = np.unravel_index(int(np.argmax(free_entry(variable).ravel() == place)), variable.shape)
             entry = tuple(int(k) for k in entry)
-            return Label(f"variable {variable.name()}{_subscript(entry)}", variable=variable, index=entry)
+            return Label(f"variable {variable.name()}{subscript(entry)}", variable=variable, index=entry)
         entry = tuple(int(k) for k in np.unravel_index(place, block.shape, order="F"))
         return _auxiliary(origin, entry, self._constraints)
 
@@ -148,7 +147,7 @@ class RowLabels(Sequence[Label]):
             constraint = self._constraints[origin.constraint]
             entry, words = _constraint_entry(constraint, block, place)
             return Label(
-                f"constraint {origin.constraint} ({_short(constraint)}){words}", constraint=constraint, index=entry
+                f"constraint {origin.constraint} ({short(constraint)}){words}", constraint=constraint, index=entry
             )
         if origin.variable is not None:
             return self._attribute(row, block, place, self._variables[origin.variable])
@@ -166,8 +165,8 @@ class RowLabels(Sequence[Label]):
         side = "upper bound" if self._positive[row] else "lower bound"
         column = int(self._columns[row])
         entry = self._column_labels[column].index if column >= 0 else None
-        subscript = _subscript(entry) if entry is not None else ""
-        return Label(f"{side} of variable {variable.name()}{subscript}", variable=variable, index=entry)
+        at = subscript(entry) if entry is not None else ""
+        return Label(f"{side} of variable {variable.name()}{at}", variable=variable, index=entry)
 
 
 def _constraint_entry(constraint: Constraint, block: RowBlock, place: int) -> tuple[tuple[int, ...] | None, str]:
@@ -196,20 +195,11 @@ def _auxiliary(origin: Origin, entry: tuple[int, ...], constraints: Sequence[Con
         constraint, place = None, "in the objective"
     if origin.atom is None:
         return Label(
-            f"auxiliary{_subscript(entry)} of constraint {origin.constraint}",
+            f"auxiliary{subscript(entry)} of constraint {origin.constraint}",
             constraint=constraint,
             index=entry,
             atom="",
         )
     atom = str(origin.atom)
-    text = f"auxiliary{_subscript(entry)} of {_short(atom)} {place}"
+    text = f"auxiliary{subscript(entry)} of {short(atom)} {place}"
     return Label(text, constraint=constraint, index=entry, atom=atom)
-
-
-def _short(thing: Any) -> str:
-    text = " ".join(str(thing).split())
-    return text if len(text) <= LONG else text[: LONG - 1] + "…"
-
-
-def _subscript(entry: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, entry))}]" if entry else ""

@@ -29,6 +29,7 @@ from cvxift.program.canonicalize import InnerVariable
 from cvxift.program.leaves import expand
 from cvxift.program.rows import SQRT2, RowBlock, triangle
 from cvxift.program.structure import Floats
+from cvxift.program.wording import short
 
 ELEMENTWISE = (Zero, NonNeg, NonPos, Equality, Inequality)
 
@@ -108,7 +109,8 @@ def dual_outputs(constraint: Constraint, block: RowBlock | None, renumber: np.nd
         return [Output("dual", sp.csr_array((int(np.prod(shape)), m)), None, shape, False) for shape in shapes]
     if not constraint.is_real():
         raise ProgramError(
-            f"Constraint {constraint} is complex; its dual variable is not available. Split real and imaginary parts."
+            f"Constraint {short(constraint)} is complex; its dual variable is not available. Split real and imaginary "
+            "parts."
         )
     if isinstance(constraint, PSD):
         return [_matrix_dual(shapes[0], block, renumber, m)]
@@ -134,7 +136,7 @@ def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
         factors = np.concatenate([chain[:, :, 0], chain[:, -1:, 1]], axis=1)  # (count, factors)
         along_rows = constraint.axis == 1 or constraint.args[0].ndim == 1
         return [(factors if along_rows else factors.T).ravel(), chain[:, 0, 2]]
-    raise ProgramError(f"CVXPY defines no dual variable for {constraint} of type {type(constraint).__name__}.")
+    raise ProgramError(f"CVXPY defines no dual variable for {short(constraint)} of type {type(constraint).__name__}.")
 
 
 def _selection(rows: np.ndarray, shape: tuple[int, ...], renumber: np.ndarray, m: int) -> Output:

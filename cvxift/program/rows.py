@@ -26,6 +26,7 @@ from cvxpy.constraints.zero import Zero
 from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Floats
+from cvxift.program.wording import short
 
 SQRT2 = np.sqrt(2.0)
 
@@ -198,7 +199,7 @@ def _chains(constraint: PowConeND) -> _Place:
         alpha = alpha[:, None]
     factors, count = alpha.shape
     if factors < 2:
-        raise ProgramError(f"Power cone {constraint} has a single factor: write -W <= z and z <= W instead.")
+        raise ProgramError(f"Power cone {short(constraint)} has a single factor: write -W <= z and z <= W instead.")
     per_cone = 3 * (factors - 1)
     # stuffed: all factors of each cone in turn (W column by column), then every z
     w = np.append(3 * np.arange(factors - 1), 3 * (factors - 2) + 1)
