@@ -8,6 +8,7 @@ tensors broadcast together, so that unbatched parameters are shared by the batch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cvxpy as cp
@@ -20,6 +21,19 @@ from cvxift.kkt.solution_map import OnFailure, SolutionMap, Solved
 from cvxift.program.structure import Floats
 
 _DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One solved call of a layer.
+
+    Attributes:
+        solved: the batch.
+        shapes: shape of each parameter as it was given.
+    """
+
+    solved: Solved
+    shapes: tuple[tuple[int, ...], ...]
 
 
 class LayerCore:
@@ -36,6 +50,10 @@ class LayerCore:
         solver_args: options for the solver.
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
+
+    Attributes:
+        logs: which parameters enter through their logarithm (geometric programs); adapters take it.
+        exps: which outputs leave through the exponential; adapters take it.
 
     Raises:
         ProgramError: an argument cannot be used; says which and why.
@@ -86,6 +104,10 @@ class LayerCore:
         self.sizes = tuple(p.size for p in self.parameters)
         self.output_shapes = tuple(output.shape for output in self.map.outputs)
         self.output_slices = self.map.slices
+        log, exp = self.map.log_mask, self.map.exp_mask
+        ends = np.cumsum((0, *self.sizes))
+        self.logs = tuple(log is not None and bool(log[i:j].any()) for i, j in zip(ends[:-1], ends[1:], strict=True))
+        self.exps = tuple(exp is not None and bool(exp[part].any()) for part in self.output_slices)
         self._warm: Solved | None = None
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -127,22 +149,112 @@ class LayerCore:
             hint = f" Transpose it, or declare cp.Parameter({shape[-2:]})."
         raise ProgramError(f"Parameter '{parameter.name()}' has shape {shape}; expected {wanted}.{hint}")
 
-    def solve(self, theta: Floats, solver_args: Mapping[str, Any] | None, warm_start: bool) -> Solved:
-        """Solve a batch; θ as the canonical program takes it (logged for geometric programs), shape (..., N)."""
-        args = None
+    def solve(
+        self, values: Sequence[Floats], solver_args: Mapping[str, Any] | None, warm_start: bool
+    ) -> tuple[Call, list[Floats]]:
+        """Solve at the given parameters.
+
+        Args:
+            values: a float64 array for each parameter, of its shape with any leading batch dimensions; for geometric
+                programs the logarithm of those in `logs`.
+            solver_args: options for this call, over those of the constructor.
+            warm_start: start from the previous call's solutions.
+
+        Returns:
+            The call, to be handed to `vjp`, `jvp` and `second`; and the outputs, each of shape (batch…, *shape); the
+            logarithm of those in `exps`.
+
+        Raises:
+            ProgramError: a shape, a value or an option is wrong.
+            SolveError: an instance could not be solved.
+        """
+        shapes = tuple(value.shape for value in values)
+        batch = self.batch_shape(shapes)
+        theta = self._pack(values, batch)
+        if not any(self.logs):
+            self.map.check(theta)
+        warm = self._warm.warm() if warm_start and self._warm is not None else None
         if solver_args:
-            solver, args = as_cvxift_solver(self.map.engine.named, dict(solver_args))
-            if solver is None or solver != self.map.engine.named:
-                solver = solver or accepting(self.map.engine.candidates, args)
-            return self._keep(self.map.solve(theta, solver_args=args, warm=self._points(warm_start), solver=solver))
-        return self._keep(self.map.solve(theta, warm=self._points(warm_start)))
-
-    def _points(self, warm_start: bool):
-        return self._warm.warm() if warm_start and self._warm is not None else None
-
-    def _keep(self, solved: Solved) -> Solved:
+            named = self.map.engine.named
+            solver, args = as_cvxift_solver(named, dict(solver_args))
+            if solver is None:
+                solver = accepting(self.map.engine.candidates, args)
+            solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
+        else:
+            solved = self.map.solve(theta, warm=warm)
         self._warm = solved
-        return solved
+        return Call(solved, shapes), self._split(solved.outputs, batch)
+
+    def check(self, values: Sequence[Floats]) -> None:
+        """Refuse values that are not finite or that contradict a parameter's attributes; `solve` does it where it sees them.
+
+        Args:
+            values: as for `solve`, but without the logarithms that a geometric program takes.
+
+        Raises:
+            ProgramError: names the parameter and the entry.
+        """
+        self.map.check(self._pack(values, self.batch_shape(tuple(value.shape for value in values))))
+
+    def vjp(self, call: Call, bars: Sequence[Floats]) -> list[Floats]:
+        """Cotangents of the parameters, of the shapes they were given in, for cotangents of the outputs."""
+        return self._unpack(self.map.vjp(call.solved, self._join(bars, call)), call)
+
+    def jvp(self, call: Call, tangents: Sequence[Floats | None]) -> list[Floats]:
+        """Tangents of the outputs for tangents of the parameters, None for those that do not move."""
+        return self._split(self.map.jvp(call.solved, self._pack_tangents(tangents, call)), call.solved.batch_shape)
+
+    def second(self, call: Call, bars: Sequence[Floats], tangents: Sequence[Floats | None]) -> list[Floats]:
+        """Gradients with respect to the parameters of ⟨bars, jvp(tangents)⟩."""
+        theta_dot = self._pack_tangents(tangents, call)
+        return self._unpack(self.map.second(call.solved, self._join(bars, call), theta_dot), call)
+
+    def _pack(self, values: Sequence[Floats], batch: tuple[int, ...]) -> Floats:
+        """θ of shape (*batch, N): every value raveled in C order, side by side."""
+        if not values:
+            return np.empty((*batch, 0))
+        if not batch:
+            return np.concatenate([value.reshape(-1) for value in values])
+        theta = np.empty((*batch, sum(self.sizes)))
+        start = 0
+        for value, shape, size in zip(values, self.shapes, self.sizes, strict=True):
+            lead = value.shape[: value.ndim - len(shape)]
+            theta[..., start : start + size] = value.reshape(*lead, size)
+            start += size
+        return theta
+
+    def _pack_tangents(self, tangents: Sequence[Floats | None], call: Call) -> Floats:
+        values = [np.zeros(shape) if t is None else t for t, shape in zip(tangents, self.shapes, strict=True)]
+        return self._pack(values, call.solved.batch_shape)
+
+    def _unpack(self, theta: Floats, call: Call) -> list[Floats]:
+        """The transpose of `_pack`: entries of θ in each parameter's given shape, summed over broadcast dimensions."""
+        parts, start, batch = [], 0, call.solved.batch_shape
+        for given, shape, size in zip(call.shapes, self.shapes, self.sizes, strict=True):
+            part = theta[..., start : start + size]
+            start += size
+            lead = given[: len(given) - len(shape)]
+            if lead != batch:
+                extra = len(batch) - len(lead)
+                axes = (*range(extra), *(extra + k for k, length in enumerate(lead) if length != batch[extra + k]))
+                part = part.sum(axis=axes)
+            parts.append(part.reshape(given))
+        return parts
+
+    def _split(self, flat: Floats, batch: tuple[int, ...]) -> list[Floats]:
+        """Flat outputs, one array a variable."""
+        return [
+            flat[..., part].reshape(*batch, *shape)
+            for part, shape in zip(self.output_slices, self.output_shapes, strict=True)
+        ]
+
+    def _join(self, bars: Sequence[Floats], call: Call) -> Floats:
+        """The inverse of `_split`."""
+        batch = call.solved.batch_shape
+        parts = [
+            bar.reshape(*batch, part.stop - part.start) for bar, part in zip(bars, self.output_slices, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_warm": None}

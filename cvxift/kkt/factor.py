@@ -114,22 +114,19 @@ class DenseFactor(Factor):
             self._factorize(scale[:, None] * K * scale[None, :])
 
     def _factorize(self, K: Floats) -> None:
-        if not len(K):
+        size = len(K)
+        if not size:
             self.rcond = 1.0
             return
-        if not np.isfinite(K).all():
-            self.rcond = 0.0
-            return
-        self._ldu, self._pivots, info = lapack.dsytrf(K, lower=1, lwork=32 * len(K))
+        self._ldu, self._pivots, info = lapack.dsytrf(K, lower=1, lwork=32 * size)
         if info:
             self.rcond = 0.0
             return
-        norm = float(np.abs(K).sum(axis=0).max())
-        self.rcond = float(lapack.dsycon(self._ldu, self._pivots, norm, lower=1)[0])
+        self.rcond = float(lapack.dsycon(self._ldu, self._pivots, lapack.dlange("1", K), lower=1)[0])
 
     @property
     def singular(self) -> bool:
-        """Whether K is singular to working precision."""
+        """Whether K is singular to working precision; also where K is not finite, which makes the estimate NaN."""
         return not self.rcond >= SINGULAR_RCOND
 
     @property
@@ -220,12 +217,13 @@ def scale_symmetric(K: sp.csc_array, scale: Floats) -> sp.csc_array:
 
 
 def _column_size(f: Floats) -> Any:
-    return np.abs(f).max(axis=0, initial=0.0)
+    """‖·‖∞ of a vector, or of each column."""
+    return np.maximum.reduce(np.abs(f), axis=0, initial=0.0)
 
 
 def _relative(residual: Floats, scale: Any) -> float:
     """Worst relative residual over the columns; a NaN or infinite one is infinite."""
-    size = np.abs(residual).max(axis=0, initial=0.0)
+    size = _column_size(residual)
     if residual.ndim == 1:
         worst = float(size / scale) if scale > 0 else 0.0
     else:

@@ -140,4 +140,4 @@ class Instance:
 
 def _size(v: Floats) -> float:
     """‖v‖∞, 0 for an empty vector."""
-    return float(np.abs(v).max()) if v.size else 0.0
+    return float(np.maximum.reduce(np.abs(v), initial=0.0))

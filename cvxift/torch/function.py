@@ -1,5 +1,7 @@
-"""Autograd rules: the solve and its vector-Jacobian product, each with its own derivative, so that gradients can be
-differentiated once more."""
+"""Autograd rules: the solve and its vector-Jacobian product.
+
+Each has its own derivative, so that gradients can be differentiated once more.
+"""
 
 from __future__ import annotations
 
@@ -9,54 +11,76 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from cvxift.kkt.solution_map import Solved
-from cvxift.layer import LayerCore
+from cvxift.layer import Call, LayerCore
 
 
 class Solve(torch.autograd.Function):
-    """θ ↦ flat outputs, solved in float64 on the CPU whatever the dtype and device of θ."""
+    """Parameters ↦ variables, solved in float64 on the CPU whatever the dtype and device of the tensors."""
 
     @staticmethod
     def forward(
-        ctx: Any, theta: torch.Tensor, core: LayerCore, solver_args: dict[str, Any] | None, warm_start: bool
-    ) -> torch.Tensor:
+        ctx: Any, core: LayerCore, solver_args: dict[str, Any] | None, warm_start: bool, *params: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """Solve."""
-        solved = core.solve(to_numpy(theta), solver_args, warm_start)
-        ctx.core, ctx.solved = core, solved
-        ctx.save_for_backward(theta)
-        return like(solved.outputs, theta)
+        call, outputs = core.solve([to_numpy(p) for p in params], solver_args, warm_start)
+        ctx.core, ctx.call = core, call
+        ctx.save_for_backward(*params)
+        like = params[0] if params else torch.empty(0, dtype=torch.get_default_dtype())
+        return tuple(to_torch(output, like) for output in outputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *bars: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """One vector-Jacobian product, itself differentiable."""
-        (theta,) = ctx.saved_tensors
-        (bar,) = grads
-        return VectorJacobian.apply(theta, bar, ctx.core, ctx.solved), None, None, None  # type: ignore[return-value]
+        params = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[3:]
+        if torch.is_grad_enabled():  # create_graph=True
+            grads = VectorJacobian.apply(ctx.core, ctx.call, wanted, len(bars), *bars, *params)
+        else:
+            grads = _vjp(ctx.core, ctx.call, wanted, bars, params)
+        return None, None, None, *grads  # type: ignore[misc]
 
 
 class VectorJacobian(torch.autograd.Function):
-    """(θ, cotangent) ↦ cotangent of θ; linear in the cotangent, so its derivative is a Jacobian-vector product and a
-    second-order term."""
+    """(cotangents, parameters) ↦ cotangents of the parameters; linear in the first, hence two terms in its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, theta: torch.Tensor, bar: torch.Tensor, core: LayerCore, solved: Solved) -> torch.Tensor:
+    def forward(
+        ctx: Any, core: LayerCore, call: Call, wanted: tuple[bool, ...], count: int, *tensors: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
         """Apply the transposed Jacobian."""
-        ctx.core, ctx.solved = core, solved
-        ctx.save_for_backward(bar)
-        return like(core.map.vjp(solved, to_numpy(bar)), theta)
+        ctx.core, ctx.call, ctx.count = core, call, count
+        ctx.save_for_backward(*tensors)
+        return _vjp(core, call, wanted, tensors[:count], tensors[count:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """A second-order product for θ, a Jacobian-vector product for the cotangent."""
-        (bar,) = ctx.saved_tensors
-        dot = to_numpy(grads[0])
-        theta_grad = bar_grad = None
-        if ctx.needs_input_grad[0]:
-            theta_grad = like(ctx.core.map.second(ctx.solved, to_numpy(bar), dot), grads[0])
-        if ctx.needs_input_grad[1]:
-            bar_grad = like(ctx.core.map.jvp(ctx.solved, dot), bar)
-        return theta_grad, bar_grad, None, None
+    def backward(ctx: Any, *dots: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        """A second-order product for the parameters, a Jacobian-vector product for the cotangents."""
+        bars, params = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        tangents = [None if dot is None else to_numpy(dot) for dot in dots]
+        wanted = ctx.needs_input_grad[4:]
+        bar_grads: list[torch.Tensor | None] = [None] * len(bars)
+        param_grads: list[torch.Tensor | None] = [None] * len(params)
+        if any(wanted[: ctx.count]):
+            outputs = ctx.core.jvp(ctx.call, tangents)
+            bar_grads = [to_torch(out, bar) for out, bar in zip(outputs, bars, strict=True)]
+        if any(wanted[ctx.count :]):
+            second = ctx.core.second(ctx.call, [to_numpy(bar) for bar in bars], tangents)
+            param_grads = [to_torch(out, param) for out, param in zip(second, params, strict=True)]
+        return None, None, None, None, *bar_grads, *param_grads
+
+
+def _vjp(
+    core: LayerCore,
+    call: Call,
+    wanted: tuple[bool, ...],
+    bars: tuple[torch.Tensor, ...],
+    params: tuple[torch.Tensor, ...],
+) -> tuple[torch.Tensor | None, ...]:
+    grads = core.vjp(call, [to_numpy(bar) for bar in bars])
+    return tuple(
+        to_torch(grad, param) if want else None for grad, param, want in zip(grads, params, wanted, strict=True)
+    )
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -64,6 +88,6 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
 
 
-def like(array: np.ndarray, tensor: torch.Tensor) -> torch.Tensor:
+def to_torch(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     """An array as a tensor of the other's dtype and device."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device=tensor.device, dtype=tensor.dtype)
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device=like.device, dtype=like.dtype)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cvxpy as cp
-import numpy as np
 import torch
 
 from cvxift.errors import ProgramError
@@ -87,8 +86,6 @@ class CvxpyLayer(torch.nn.Module):
             policy=Policy(singular, mu, linear_solver),
             on_failure=on_failure,
         )
-        self._log = _mask(self.core.map.log_mask)
-        self._exp = _mask(self.core.map.exp_mask)
 
     def forward(
         self, *params: torch.Tensor, solver_args: Mapping[str, Any] | None = None, warm_start: bool = False
@@ -109,34 +106,11 @@ class CvxpyLayer(torch.nn.Module):
         """
         core = self.core
         self._check_tensors(params)
-        batch = core.batch_shape(tuple(tuple(p.shape) for p in params))
-        theta = self._pack(params, batch)
-        core.map.check(to_numpy(theta))
-        if self._log is not None:
-            mask = self._log.to(theta.device)
-            theta = torch.where(mask, torch.log(torch.where(mask, theta, 1.0)), theta)
-        flat: torch.Tensor = Solve.apply(theta, core, solver_args, warm_start)  # type: ignore[assignment]
-        if self._exp is not None:
-            mask = self._exp.to(flat.device)
-            flat = torch.where(mask, torch.exp(torch.where(mask, flat, 0.0)), flat)
-        return tuple(
-            flat[..., part].reshape(*batch, *shape)
-            for part, shape in zip(core.output_slices, core.output_shapes, strict=True)
-        )
-
-    def _pack(self, params: tuple[torch.Tensor, ...], batch: tuple[int, ...]) -> torch.Tensor:
-        """θ of shape (*batch, N): every tensor raveled in C order, side by side."""
-        if not params:
-            return torch.empty((*batch, 0), dtype=torch.get_default_dtype())
-        if not batch:
-            return torch.cat([p.reshape(-1) for p in params])
-        return torch.cat(
-            [
-                p.expand(*batch, *shape).reshape(*batch, size)
-                for p, shape, size in zip(params, self.core.shapes, self.core.sizes, strict=True)
-            ],
-            dim=-1,
-        )
+        if any(core.logs):
+            core.check([to_numpy(p) for p in params])
+            params = tuple(torch.log(p) if log else p for p, log in zip(params, core.logs, strict=True))
+        outputs: tuple[torch.Tensor, ...] = Solve.apply(core, solver_args, warm_start, *params)  # type: ignore[assignment]
+        return tuple(torch.exp(out) if exp else out for out, exp in zip(outputs, core.exps, strict=True))
 
     def _check_tensors(self, params: tuple[Any, ...]) -> None:
         for parameter, tensor in zip(self.core.parameters, params, strict=False):
@@ -153,7 +127,3 @@ class CvxpyLayer(torch.nn.Module):
                     f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but '{self.core.parameters[0].name()}' is {params[0].dtype} on "
                     f"{params[0].device}; give all tensors one dtype and device."
                 )
-
-
-def _mask(mask: np.ndarray | None) -> torch.Tensor | None:
-    return None if mask is None else torch.from_numpy(mask)

@@ -21,7 +21,7 @@ CASES = {
     "psd": (Cones(zero=1, psd=(3, 2)), 8),
     "exp": (Cones(zero=1, nonneg=2, exp=3), 10),
     "pow": (Cones(nonneg=1, pow=(0.3, 0.5, 0.8)), 9),
-    "all": (Cones(zero=2, nonneg=3, soc=(1, 2, 5), psd=(1, 3), exp=2, pow=(0.4,)), 14),
+    "all": (Cones(zero=2, nonneg=3, soc=(1, 2, 5), psd=(1, 3), exp=2, pow=(0.4,)), 24),
 }
 
 
