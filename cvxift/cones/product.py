@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from cvxift.cones.base import Cone, Floats
+from cvxift.cones.exp import Exponential
 from cvxift.cones.nonneg import Nonneg
+from cvxift.cones.power import Power
 from cvxift.cones.psd import Semidefinite
 from cvxift.cones.soc import SecondOrder
 from cvxift.cones.spec import Cones
@@ -16,7 +18,14 @@ from cvxift.cones.spectrum import Spectrum
 from cvxift.cones.zero import Zero
 from cvxift.errors import ProgramError
 
-CONES: dict[str, Cone] = {"zero": Zero(), "nonneg": Nonneg(), "soc": SecondOrder(), "psd": Semidefinite()}
+CONES: dict[str, Cone] = {
+    "zero": Zero(),
+    "nonneg": Nonneg(),
+    "soc": SecondOrder(),
+    "psd": Semidefinite(),
+    "exp": Exponential(),
+    "pow": Power(),
+}
 
 
 def project(cones: Cones, v: Floats) -> Floats:

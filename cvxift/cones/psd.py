@@ -10,7 +10,7 @@ So Q = U ⊗ U in svec coordinates: the eigenvector of Θ_ij is svec of the symm
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,9 +143,9 @@ class Semidefinite(Cone):
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
         """By second divided differences f[λ_i, λ_k, λ_j] of f(λ) = max(λ, 0).
 
-        In the eigenvectors' coordinates the derivative is C_ij = Σ_k f[λ_i, λ_k, λ_j] (A_ik B_kj + B_ik A_kj), and the divided
-        difference is 0 for three like signs, else |λ_o| r r' with λ_o the one of other sign and r = 1/(λ⁺ + λ⁻) of the unlike
-        pairs. With R the matrix of the r (0 for like pairs), A_R = R ∘ A, A_S = A on like pairs and Λ = diag|λ|:
+        In the coordinates of the eigenvectors it is C_ij = Σ_k f[λ_i, λ_k, λ_j] (A_ik B_kj + B_ik A_kj). The divided
+        difference is 0 for three like signs, else |λ_o| r r' with λ_o the one of other sign and r = 1/(λ⁺ + λ⁻) of the
+        unlike pairs. With R the matrix of the r (0 for like pairs), A_R = R ∘ A, A_S = A on like pairs, Λ = diag|λ|:
 
             C = A_R Λ B_R + B_R Λ A_R + R ∘ (GΛ + ΛGᵀ),    G = A_S B_R + B_S A_R.
         """

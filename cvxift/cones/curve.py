@@ -1,0 +1,281 @@
+"""Cones in three dimensions whose curved boundary is swept by one curve of rays: the mathematics of exp and power.
+
+Let p(ρ) be the unit ray of the boundary of K at ρ, n(ρ) the unit ray of the dual cone orthogonal to it (the inner
+normal there), and q = ±p × n the third direction. As ρ moves they turn with the speeds θ, ψ ≥ 0:
+
+    p' = θ q,      n' = −ψ q,      q' = −θ p + ψ n.
+
+A point whose projection lies on the curved boundary is v = σ p − τ n with σ = ‖Π(v)‖ > 0, τ = ‖Π(v) − v‖ > 0, and its
+ρ is the one root, among those with σ, τ > 0, of
+
+    φ(ρ) = q(ρ)ᵀv,      φ' = −(θσ + ψτ).
+
+p, q and n have unit length, so rounding in φ moves σ p by rounding relative to ‖v‖ whatever ρ is: no parametrization
+of the curve can spoil the projection. Moving v moves ρ by q/(θσ + ψτ), σ by p and τ by −n, hence
+
+    D = p pᵀ + d q qᵀ,      d = θσ/(θσ + ψτ) = 1/(1 + κ),      κ = ψτ/(θσ),
+
+and differentiating once more, with a_p = pᵀa and so on, D²Π(v)[a, b] is
+
+    c_p (a_q b_q p + (a_p b_q + a_q b_p) q) + c_n (a_q b_q n + (a_n b_q + a_q b_n) q) + c_q a_q b_q q,
+    c_p = d(1 − d)/σ,    c_n = d(1 − d)/τ,    c_q = d(1 − d)/(θσ + ψτ) · (log θ/ψ)'.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvxift.cones.base import BELOW_ONE, TINY, Cone, Floats, Group
+from cvxift.cones.spec import Part
+
+INSIDE, CURVED, POLAR, FACE = 1, 0, -1, 2  # Π(v) = v; on the curved boundary; 0; on a flat face
+Regimes = NDArray[np.int8]
+
+EPS = float(np.finfo(np.float64).eps)
+FAR = 1e300  # |ρ| of an end of the curve, where the frame is a limit
+POLISH = 3  # Newton steps on φ after the root is bracketed; one is enough nearly always
+REFINEMENTS = 12
+GRID = np.sinh(np.linspace(-4.8, 4.8, 33))  # rays tried for the distance from the inside to the boundary, |ρ| ≤ 61
+CHUNK = 4096  # points tried on the grid at a time
+
+
+class Frame(NamedTuple):
+    """The frame at some rays: p, q, n of shape (3, N) and the speeds θ, ψ of shape (N,)."""
+
+    p: Floats
+    q: Floats
+    n: Floats
+    theta: Floats
+    psi: Floats
+
+
+class Curved(NamedTuple):
+    """The points of a group that project to the curved boundary; N of them.
+
+    Attributes:
+        chosen: their positions among all points.
+        frame: the frame at their rays, in the signs of the points.
+        sigma: ‖Π(v)‖, shape (N,).
+        tau: ‖Π(v) − v‖, shape (N,).
+        d: the eigenvalue between 0 and 1, shape (N,).
+        complement: 1 − d, shape (N,).
+        twist: (log θ/ψ)', shape (N,).
+    """
+
+    chosen: NDArray[np.intp]
+    frame: Frame
+    sigma: Floats
+    tau: Floats
+    d: Floats
+    complement: Floats
+    twist: Floats
+
+
+class CurveGroup(Group):
+    """Spectrum of three-dimensional cones: eigenvalues 1, d, 0 at p, q, n on the curved boundary; Q = I elsewhere.
+
+    Attributes:
+        regime: 1 inside, 0 on the curved boundary, −1 in the polar cone, 2 on a flat face, shape (..., count).
+    """
+
+    def __init__(self, part: Part, v: Floats, regime: Regimes, curved: Curved | None) -> None:
+        self.part, self.s, self.regime = part, _points(v, regime, curved), regime.reshape(v.shape[:-1])
+        d = np.zeros((regime.size, 3))
+        d[regime == INSIDE] = 1.0
+        face = regime == FACE
+        d[face, 0] = 1.0
+        d[face, 2] = v.reshape(-1, 3)[face, 2] >= 0.0
+        complement = 1.0 - d
+        Q = np.zeros((regime.size, 3, 3))
+        Q[:, range(3), range(3)] = 1.0
+        if curved is not None:
+            one, zero = np.ones_like(curved.d), np.zeros_like(curved.d)
+            d[curved.chosen] = np.stack([one, curved.d, zero], axis=-1)
+            complement[curved.chosen] = np.stack([zero, curved.complement, one], axis=-1)
+            Q[curved.chosen] = np.stack(curved.frame[:3]).T
+        self.d, self.complement = d.reshape(v.shape), complement.reshape(v.shape)
+        self._Q = Q.reshape(*v.shape, 3)
+
+    @property
+    def Q(self) -> Floats:
+        """Eigenvectors, shape (..., count, 3, 3)."""
+        return self._Q
+
+    def rotate(self, w: Floats) -> Floats:
+        """Product Qᵀw."""
+        return np.einsum("...ji,...j->...i", self._Q, w)
+
+    def restore(self, w: Floats) -> Floats:
+        """Product Qw."""
+        return np.einsum("...ij,...j->...i", self._Q, w)
+
+
+class CurveCone(Cone):
+    """A cone whose curved boundary is one curve of rays; subclasses give the curve and find the root.
+
+    Points come as columns v of shape (3, N), with v₃ ≥ 0 where the cone is symmetric in it.
+    """
+
+    symmetric: bool  # whether (x, y, z) ∈ K ⇔ (x, y, −z) ∈ K
+
+    @abc.abstractmethod
+    def regime(self, v: Floats, alpha: Floats) -> Regimes:
+        """Where Π(v) lies, shape (N,): INSIDE, CURVED, POLAR or FACE."""
+
+    @abc.abstractmethod
+    def frame(self, rho: Floats, alpha: Floats) -> Frame:
+        """The frame at ρ, without overflow for any ρ; derivatives as in the module's first lines."""
+
+    @abc.abstractmethod
+    def bend(self, rho: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+        """The ratio ψ/θ, which may overflow to inf, and (log θ/ψ)', each of shape (N,)."""
+
+    @abc.abstractmethod
+    def root(self, v: Floats, alpha: Floats) -> Floats:
+        """The ρ with φ(ρ) = 0 and σ, τ > 0, to about half of the digits, for CURVED points with max |v| = 1."""
+
+    @abc.abstractmethod
+    def nearby(self, v: Floats, alpha: Floats, polar: bool) -> tuple[list[Floats], Floats]:
+        """For points INSIDE (or POLAR): rays close to a near boundary, and the distance to the boundary's end rays."""
+
+    def face_distance(self, v: Floats) -> Floats:
+        """Distance of CURVED points to the points that project to a flat face, shape (N,); inf if there is none."""
+        return np.full(v.shape[1], np.inf)
+
+    def project(self, part: Part, v: Floats) -> Floats:
+        """Π(v): v, 0, σp, or on a flat face v without its second and negative third entry."""
+        regime, curved = self._locate(part, v)
+        return _points(v, regime, curved)
+
+    def spectrum(self, part: Part, v: Floats) -> CurveGroup:
+        """Eigenvalues 1, d, 0 at p, q, n."""
+        return CurveGroup(part, v, *self._locate(part, v))
+
+    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
+        """The last formula of the module's first lines; zero off the curved boundary."""
+        regime, curved = self._locate(part, v)
+        group = CurveGroup(part, v, regime, curved)
+        c = np.zeros((regime.size, 3))
+        if curved is not None:
+            speed = curved.frame.theta * curved.sigma + curved.frame.psi * curved.tau
+            both = curved.d * curved.complement
+            turn = np.divide(curved.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
+            c[curved.chosen] = np.stack([both / curved.sigma, both * turn, both / curved.tau], axis=-1)
+        c_p, c_q, c_n = np.moveaxis(c.reshape(v.shape), -1, 0)
+        a_p, a_q, a_n = np.moveaxis(group.rotate(a), -1, 0)
+        b_p, b_q, b_n = np.moveaxis(group.rotate(b), -1, 0)
+        along_q = c_p * (a_q * b_p + a_p * b_q) + c_n * (a_q * b_n + a_n * b_q) + c_q * a_q * b_q
+        return group.restore(np.stack([c_p * a_q * b_q, along_q, c_n * a_q * b_q], axis=-1))
+
+    def margin(self, part: Part, v: Floats) -> Floats:
+        """Distance to the boundaries of the cone, of its polar, and of what projects to a flat face."""
+        points, alpha = self._columns(part, v)
+        regime, curved = self._locate(part, v)
+        out = np.abs(points).min(axis=0)  # right for FACE, whose neighbours are v₁ > 0, v₂ > 0 and the other sign of v₃
+        if curved is not None:
+            faces = self.face_distance(points[:, curved.chosen])
+            out[curved.chosen] = np.minimum(np.minimum(curved.sigma, curved.tau), faces)
+        for which in (INSIDE, POLAR):
+            chosen = np.flatnonzero(regime == which)
+            for first in range(0, chosen.size, CHUNK):
+                some = chosen[first : first + CHUNK]
+                out[some] = self._depth(points[:, some], alpha[some], which == POLAR)
+        return out.reshape(v.shape[:-1])
+
+    def _depth(self, v: Floats, alpha: Floats, polar: bool) -> Floats:
+        """Distance to the boundary from inside the cone, or its polar: the least nᵀv, or −pᵀv, over all rays.
+
+        Its derivative in ρ is −ψφ, or −θφ, so it falls in the direction of φ.
+        """
+        scale = np.abs(v).max(axis=0)
+        scale = np.where(scale > 0.0, scale, 1.0)
+        v = v / scale
+        near, depth = self.nearby(v, alpha, polar)
+
+        def gap(rho: Floats) -> tuple[Floats, Floats, Floats]:
+            frame = self.frame(rho, alpha)
+            along = np.einsum("i...n,in->...n", frame.p, v), np.einsum("i...n,in->...n", frame.n, v)
+            slope = np.einsum("i...n,in->...n", frame.q, v)
+            return (-along[0] if polar else along[1]), slope, frame.theta * along[0] - frame.psi * along[1]
+
+        tried = np.stack([*np.broadcast_arrays(*(np.full(v.shape[1], ray) for ray in GRID)), *near])
+        values = gap(tried)[0]
+        values = np.where(np.isnan(values), np.inf, values)
+        first = values.argmin(axis=0)
+        rho = np.take_along_axis(tried, first[None], axis=0)[0]
+        reach = 0.5 * (1.0 + np.abs(rho))
+        value, slope, speed = gap(rho)
+        for _ in range(REFINEMENTS):
+            step = slope / np.maximum(np.abs(speed), TINY)
+            trial = rho + np.clip(step, -reach, reach)
+            new = gap(trial)
+            better = new[0] < value
+            reach = np.where(better, reach, 0.125 * reach)
+            rho = np.where(better, trial, rho)
+            value, slope, speed = (np.where(better, now, old) for now, old in zip(new, (value, slope, speed)))
+        return scale * np.maximum(np.minimum(value, depth), 0.0)
+
+    def _columns(self, part: Part, v: Floats) -> tuple[Floats, Floats]:
+        """The points as columns (3, M), folded to v₃ ≥ 0 where the cone is symmetric, and their α (M,)."""
+        points = v.reshape(-1, 3).T
+        alpha = np.broadcast_to(0.0 if part.param is None else part.param, v.shape[:-1]).ravel()
+        if self.symmetric:
+            points = np.stack([points[0], points[1], np.abs(points[2])])
+        return points, alpha
+
+    def _locate(self, part: Part, v: Floats) -> tuple[Regimes, Curved | None]:
+        """Where the points project to, and those on the curved boundary, if any."""
+        points, alpha = self._columns(part, v)
+        with np.errstate(all="ignore"):  # overflow and 0/0 give the right side of every comparison
+            regime = self.regime(points, alpha)
+        chosen = np.flatnonzero(regime == CURVED)
+        if chosen.size == 0:
+            return regime, None
+        points, alpha = points[:, chosen], alpha[chosen]
+        scale = np.abs(points).max(axis=0)
+        points = points / scale
+        with np.errstate(all="ignore"):
+            rho = self.root(points, alpha)
+            frame, sigma, tau = self._at(rho, points, alpha)
+            for _ in range(POLISH):
+                speed = frame.theta * sigma + frame.psi * tau
+                step = np.einsum("in,in->n", frame.q, points) / np.where(speed > 0.0, speed, np.inf)
+                if not (np.abs(step) > EPS * (1.0 + np.abs(rho))).any():
+                    break
+                # The root is known to half of the digits: a longer step is rounding where the curve hardly turns.
+                rho = rho + np.clip(step, *(1e-3 * (1.0 + np.abs(rho)) * sign for sign in (-1.0, 1.0)))
+                frame, sigma, tau = self._at(rho, points, alpha)
+            ratio, twist = self.bend(rho, alpha)
+            kappa = ratio * (tau / sigma)
+            d, complement = 1.0 / (1.0 + kappa), 1.0 / (1.0 + 1.0 / kappa)
+        inner = np.abs(rho) < FAR
+        d = np.where(inner, np.clip(d, TINY, BELOW_ONE), d)
+        complement = np.where(inner, np.clip(complement, TINY, BELOW_ONE), complement)
+        if self.symmetric:
+            side = np.where(v.reshape(-1, 3)[chosen, 2] < 0.0, -1.0, 1.0)
+            for vector in frame[:3]:
+                vector[2] *= side
+        return regime, Curved(chosen, frame, scale * sigma, scale * tau, d, complement, twist)
+
+    def _at(self, rho: Floats, v: Floats, alpha: Floats) -> tuple[Frame, Floats, Floats]:
+        """The frame at ρ, σ and τ."""
+        frame = self.frame(rho, alpha)
+        sigma, tau = np.einsum("in,in->n", frame.p, v), -np.einsum("in,in->n", frame.n, v)
+        return frame, np.maximum(sigma, TINY), np.maximum(tau, TINY)
+
+
+def _points(v: Floats, regime: Regimes, curved: Curved | None) -> Floats:
+    """The projections."""
+    flat = v.reshape(-1, 3)
+    s = np.where((regime == INSIDE)[:, None], flat, 0.0)
+    face = regime == FACE
+    if face.any():
+        s[face, 0] = flat[face, 0]
+        s[face, 2] = np.maximum(flat[face, 2], 0.0)
+    if curved is not None:
+        s[curved.chosen] = (curved.sigma * curved.frame.p).T
+    return s.reshape(v.shape)
