@@ -161,7 +161,7 @@ class Sensitivity:
         solution_map = self._map([output])
         matrix = solution_map.jacobian(self._solved([output]).solutions[0], columns)
         matrix = matrix * self._output_scale([output])[:, None] * self._theta_scale()[columns]
-        return matrix.reshape(*output.shape, *parameter.shape)
+        return matrix.reshape((*output.shape, *parameter.shape))
 
     def _map(self, keys: list[Any]) -> SolutionMap:
         index = tuple(key.id for key in keys)
