@@ -127,6 +127,8 @@ class Session(abc.ABC):
             raw = self._solve_nonfinite(P, q, A, b, warm)
         else:
             raw = self._try(P, q, A, b, warm)
+            if raw.status.has_point and not math.isfinite(float(raw.x.dot(raw.x)) + float(raw.y.dot(raw.y))):
+                raw = self.failure(f"{raw.message}; the point is not finite", Status.NUMERICAL)
         raw.seconds = time.perf_counter() - start
         return raw
 
@@ -210,6 +212,8 @@ class Solver(abc.ABC):
     """The name that `get` knows it by."""
     defaults: Mapping[str, Any] = MappingProxyType({})
     """The options that cvxift sets unless told otherwise, where they differ from the solver's own defaults."""
+    verbose_options: Mapping[str, Any] = MappingProxyType({})
+    """The options that make the solver print its progress; empty where it has none."""
 
     @abc.abstractmethod
     def missing(self) -> str | None:

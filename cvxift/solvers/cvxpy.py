@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import cvxpy as cp
@@ -52,6 +53,8 @@ class Cvxpy(Solver):
     Args:
         solver: CVXPY's name of it, such as "HIGHS".
     """
+
+    verbose_options = MappingProxyType({"verbose": True})
 
     def __init__(self, solver: str) -> None:
         self.solver = solver.upper()

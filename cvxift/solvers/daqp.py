@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional
@@ -30,6 +31,8 @@ _EXITS = {
     -6: (Status.NUMERICAL, "the equalities, or the starting active set, are linearly dependent"),
     -7: (Status.ITERATION_LIMIT, "time limit"),
 }
+# DAQP scales rows but not columns: with P's diagonal over 12 orders of magnitude it cycles, or takes P for singular.
+_SPREAD = 1e8
 _EQUALITY, _ACTIVE_UPPER, _ACTIVE_LOWER = 5, 1, 3
 
 
@@ -37,9 +40,10 @@ class Daqp(Solver):
     """DAQP through its Python package `daqp`, which solves outside Python's lock."""
 
     name = "daqp"
-    # Inactive rows may be violated by primal_tol; 1e-6 (the solver's default) would decide the active set of a
-    # nearly degenerate point wrongly.
-    defaults = MappingProxyType({"primal_tol": 1e-9})
+    # primal_tol: inactive rows may be violated by so much; the solver's 1e-6 can decide the active set of a nearly
+    # degenerate point wrongly. eta_prox: with a singular P the proximal iterations stop at ‖Δx‖ ≤ eta_prox / eps_prox;
+    # the solver's 1e-6 leaves residuals of 1e-4 (GOULDQP2 of the Maros–Mészáros set), 1e-10 costs no more time.
+    defaults = MappingProxyType({"primal_tol": 1e-9, "eta_prox": 1e-10})
 
     def missing(self) -> str | None:
         """None if `daqp` is importable, else what to install."""
@@ -70,6 +74,8 @@ class DaqpSession(Session):
         n, zero = structure.n, structure.cones.zero
         self._zero = zero
         self._P = Dense(structure.P_rows, structure.P_cols, (n, n)) if structure.nnzP else None
+        on_diagonal = np.flatnonzero(structure.P_rows == structure.P_cols)
+        self._diagonal = on_diagonal if 0 < len(on_diagonal) == n else None
         self._bounds = Bounds(structure)
         general = self._bounds.general
         if self._bounds.count:
@@ -85,56 +91,82 @@ class DaqpSession(Session):
         self._lower = np.full(width + len(general), -np.inf)
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
+        if self._diagonal is not None:
+            diagonal = P[self._diagonal]
+            least = float(diagonal.min())
+            if least > 0.0 and float(diagonal.max()) > _SPREAD * least:
+                return self._solve_scaled(1.0 / np.sqrt(diagonal), P, q, A, b, warm)
+        return self._solve_as_it_is(P, q, A, b, warm)
+
+    def _solve_scaled(self, d: Floats, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
+        """Solve for z in x = d∘z, so that P's diagonal is 1; y and s stay the same."""
+        structure = self.structure
+        P = P * d[structure.P_rows] * d[structure.P_cols]
+        raw = self._solve_as_it_is(P, q * d, A * d[structure.A_cols], b, warm)
+        raw.x *= d
+        return raw
+
+    def _solve_as_it_is(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         if self._bounds.count:
             return self._solve_bounded(P, q, A, b, warm)
-        zero, lower, sense = self._zero, self._lower, self._sense
+        zero, sense = self._zero, self._sense
         matrix = self._A(A)
-        lower[:zero] = b[:zero]
+        self._lower[:zero] = b[:zero]
         if warm is not None:
             sense = np.where(warm.y > 0.0, _ACTIVE_UPPER, 0).astype(np.intc)
             sense[:zero] = _EQUALITY
-        H = None if self._P is None else self._P(P)
-        x, _, flag, info = daqp.solve(H, q, matrix, b, lower, sense, **self.options)
-        status, message = _EXITS.get(flag, (Status.FAILED, f"exit flag {flag}"))
+        x, y, status, message, iterations = self._call(P, q, matrix, b, sense)
         if not status.has_point:
             return self.failure(message, status)
-        y = info["lam"]
         s = b - matrix.dot(x)
         _complement(s, y, zero)
-        return Raw(x, s, y, status, message, info["iterations"])
+        return Raw(x, s, y, status, message, iterations)
 
     def _solve_bounded(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         """The same with the bound rows first, as DAQP wants them."""
         zero, bounds, sense = self._zero, self._bounds, self._sense
-        width, general = bounds.width, bounds.general
+        width, general, rows = bounds.width, bounds.general, bounds.rows
         limits = bounds.evaluate(A, b, width)
         if isinstance(limits, str):
             return self.failure(limits, Status.INFEASIBLE)
         matrix = self._A(A[self._kept])
         b_general = b[general]
-        upper = np.concatenate([limits[1], b_general])
-        lower = self._lower
-        lower[:width] = limits[0]
-        lower[width : width + zero] = b[:zero]
+        self._lower[:width] = limits.lower
+        self._lower[width : width + zero] = b_general[:zero]
         if warm is not None:
             sense = np.zeros_like(sense)
             sense[width:][warm.y[general] > 0.0] = _ACTIVE_UPPER
             sense[width : width + zero] = _EQUALITY
-            held = (warm.y[bounds.rows] > 0.0) & limits[2]
-            sense[bounds.cols[held]] = np.where(A[bounds.entries[held]] > 0.0, _ACTIVE_UPPER, _ACTIVE_LOWER)
-        H = None if self._P is None else self._P(P)
-        x, _, flag, info = daqp.solve(H, q, matrix, upper, lower, sense, **self.options)
-        status, message = _EXITS.get(flag, (Status.FAILED, f"exit flag {flag}"))
+            held = warm.y[rows] > 0.0
+            if limits.binds is not None:
+                held &= limits.binds
+            sense[bounds.cols[held]] = np.where(limits.up[held], _ACTIVE_UPPER, _ACTIVE_LOWER)
+        upper = np.concatenate((limits.upper, b_general))
+        x, lam, status, message, iterations = self._call(P, q, matrix, upper, sense)
         if not status.has_point:
             return self.failure(message, status)
-        lam = info["lam"]
-        y, s = np.empty_like(b), np.empty_like(b)
+        y, s = np.empty(len(b)), np.empty(len(b))
         y[general] = lam[width:]
-        y[bounds.rows] = bounds.multipliers(A, np.maximum(-lam[:width], 0.0), np.maximum(lam[:width], 0.0), limits[2])
+        y[rows] = bounds.multipliers(limits, -lam[:width], lam[:width])
         s[general] = b_general - matrix.dot(x)
-        s[bounds.rows] = b[bounds.rows] - A[bounds.entries] * x[bounds.cols]
+        s[rows] = b[rows] - A[bounds.entries] * x[bounds.cols]
         _complement(s, y, zero)
-        return Raw(x, s, y, status, message, info["iterations"])
+        return Raw(x, s, y, status, message, iterations)
+
+    def _call(
+        self, P: Floats, q: Floats, matrix: Floats, upper: Floats, sense: NDArray[np.intc]
+    ) -> tuple[Floats, Floats, Status, str, int]:
+        """DAQP's x, λ, status, words and iterations; it wants arrays that it could write to."""
+        H = None if self._P is None else self._P(P)
+        if H is not None and not H.flags.writeable:
+            H = H.copy()
+        if not q.flags.writeable:
+            q = q.copy()
+        if not upper.flags.writeable:
+            upper = upper.copy()
+        x, _, flag, info = daqp.solve(H, q, matrix, upper, self._lower, sense, **self.options)
+        status, message = _EXITS.get(flag) or (Status.FAILED, f"exit flag {flag}")
+        return x, info["lam"], status, message, info["iterations"]
 
 
 def _complement(s: Floats, y: Floats, zero: int) -> None:

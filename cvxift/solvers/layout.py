@@ -6,12 +6,15 @@ Which of the two is known only with the numbers; a = 0 makes the row void (or, w
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cvxift.program.structure import Structure
 
 Floats = NDArray[np.float64]
+WORTH = 2000.0
 
 
 def only_linear_cones(structure: Structure) -> str | None:
@@ -35,18 +38,32 @@ class Dense:
         self.shape = shape
         flat = rows.astype(np.intp) * shape[1] + cols
         columnwise = cols.astype(np.intp) * shape[0] + rows
-        self._full = len(flat) == shape[0] * shape[1] and bool(np.all(columnwise == np.arange(len(flat))))
+        every = np.arange(shape[0] * shape[1])
+        self._by_rows = np.array_equal(flat, every)
+        self._by_columns = np.array_equal(columnwise, every)
         self._flat = flat
         self._out = np.zeros(shape)
         self._out_flat = self._out.reshape(-1)
 
     def __call__(self, values: Floats) -> Floats:
-        """The matrix of these values, shape `shape`; overwritten by the next call."""
-        if self._full:
+        """The matrix of these values, shape `shape`: a view of them, or overwritten by the next call."""
+        if self._by_rows:
+            return values.reshape(self.shape)
+        if self._by_columns:
             np.copyto(self._out, values.reshape(self.shape[1], self.shape[0]).T)
         else:
             self._out_flat[self._flat] = values
         return self._out
+
+
+class Limits(NamedTuple):
+    """Bounds of variables, and how the rows they came from stand to them."""
+
+    lower: Floats  # (size,), −∞ where there is none
+    upper: Floats  # (size,), +∞ where there is none
+    a: Floats  # (count,) the rows' coefficients, 1 in void rows
+    up: NDArray[np.bool_]  # (count,) whether the row bounds from above
+    binds: NDArray[np.bool_] | None  # (count,) whether the bound on that side is the row's; None if all are
 
 
 class Bounds:
@@ -56,12 +73,16 @@ class Bounds:
 
     Args:
         structure: a structure whose cones are zero and nonneg.
+        worth: with fewer bounds than this divided by the number of variables, all rows stay general: sorting out a few
+            bounds costs more than it saves.
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, worth: float = WORTH) -> None:
         zero = structure.cones.zero
         counts = np.bincount(structure.A_rows, minlength=structure.m)
         entries = np.flatnonzero((counts[structure.A_rows] == 1) & (structure.A_rows >= zero))
+        if len(entries) * structure.n < worth:
+            entries = entries[:0]
         # Entries are ordered by column: the position within its column tells the first and second bound of a variable.
         cols = structure.A_cols[entries]
         order = np.arange(len(cols)) - np.searchsorted(cols, cols)
@@ -70,17 +91,20 @@ class Bounds:
         self.entries: NDArray = np.concatenate([entries[~second], entries[second]])  # into A's values
         self.rows: NDArray = structure.A_rows[self.entries]
         self.cols: NDArray = structure.A_cols[self.entries]
-        self._first = slice(0, int(np.count_nonzero(~second)))
-        self._second = slice(self._first.stop, len(self.entries))
         self.count = len(self.entries)
         self.width = int(self.cols.max()) + 1 if self.count else 0
         """Bounds cover the variables 0 … width − 1."""
+        firsts = int(np.count_nonzero(~second))
+        self._first_cols = self.cols[:firsts]
+        self._first, self._second = slice(0, firsts), slice(firsts, self.count)
+        self._second_cols = self.cols[firsts:]
+        self._partner = np.searchsorted(self._first_cols, self._second_cols)  # first row of the same variable
         general = np.ones(structure.m, dtype=bool)
         general[self.rows] = False
         self.general: NDArray = np.flatnonzero(general)
         """The rows that are no bounds: all of the zero cone, then the rest of the nonneg cone."""
 
-    def evaluate(self, A: Floats, b: Floats, size: int) -> tuple[Floats, Floats, NDArray[np.bool_]] | str:
+    def evaluate(self, A: Floats, b: Floats, size: int) -> Limits | str:
         """Lower and upper bounds of the variables.
 
         Args:
@@ -89,47 +113,46 @@ class Bounds:
             size: number of variables to give bounds for, at least `width`.
 
         Returns:
-            Lower and upper bounds, shape (size,), infinite where there is none, and for each bound row (in the order of
-            `rows`) whether it is the one that binds on its side; or, if no x satisfies the bounds, why.
+            The bounds; or, if no x satisfies them, why.
         """
         a, limit = A[self.entries], b[self.rows]
         lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
-        up, down = a > 0.0, a < 0.0
-        if not a.all():
-            if np.any(limit[a == 0.0] < 0.0):
+        binds = None
+        if not a.all():  # 0 ≤ b: void. Its multiplier is 0, and as an upper bound of +∞ it stays out of the way.
+            void = a == 0.0
+            if np.any(limit[void] < 0.0):
                 return "a row without coefficients asks for 0 ≤ b with b < 0"
-            a = np.where(a == 0.0, 1.0, a)
+            a, limit, binds = np.where(void, 1.0, a), np.where(void, np.inf, limit), ~void
+        up = a > 0.0
         value = limit / a
-        first, second = self._first, self._second
-        upper[self.cols[first]] = np.where(up[first], value[first], np.inf)
-        lower[self.cols[first]] = np.where(down[first], value[first], -np.inf)
-        binds = np.ones(self.count, dtype=bool)
-        if second.start < second.stop:
-            cols = self.cols[second]
-            tighter_up = up[second] & (value[second] < upper[cols])
-            tighter_down = down[second] & (value[second] > lower[cols])
-            both = np.isfinite(upper[cols]) & up[second] | np.isfinite(lower[cols]) & down[second]
-            binds[second] = tighter_up | tighter_down
-            partner = np.searchsorted(self.cols[first], cols)
-            binds[partner[both & binds[second]]] = False
-            upper[cols] = np.where(tighter_up, value[second], upper[cols])
-            lower[cols] = np.where(tighter_down, value[second], lower[cols])
+        above, below = np.where(up, value, np.inf), np.where(up, -np.inf, value)
+        upper[self._first_cols] = above[self._first]
+        lower[self._first_cols] = below[self._first]
+        if self._second.start < self.count:
+            cols, partner = self._second_cols, self._partner
+            same = up[self._second] == up[partner]
+            if same.any():  # two rows on one side: the tighter one binds
+                new = value[self._second]
+                tighter = np.where(up[partner], new < value[partner], new > value[partner])
+                binds = np.ones(self.count, dtype=bool) if binds is None else binds
+                binds[self._second] &= ~same | tighter
+                binds[partner[same & tighter]] = False
+            upper[cols] = np.minimum(upper[cols], above[self._second])
+            lower[cols] = np.maximum(lower[cols], below[self._second])
             if np.any(lower > upper):
                 return "two bounds of one variable contradict each other"
-        return lower, upper, binds
+        return Limits(lower, upper, a, up, binds)
 
-    def multipliers(self, A: Floats, at_lower: Floats, at_upper: Floats, binds: NDArray[np.bool_]) -> Floats:
+    def multipliers(self, limits: Limits, at_lower: Floats, at_upper: Floats) -> Floats:
         """Multipliers of the bound rows from those of the bounds.
 
         Args:
-            A: values of A's stored entries.
+            limits: from `evaluate`.
             at_lower: multipliers of the lower bounds, ≥ 0, at least `width` of them.
             at_upper: multipliers of the upper bounds, ≥ 0.
-            binds: which row binds, from `evaluate`.
 
         Returns:
-            y of the rows `rows`: x_j ≤ b/a has z ≥ 0 in Px + q + … + z = 0, hence a·y = z.
+            y of the rows `rows`: with x_j ≤ b/a and multiplier z of the bound, a·y = z.
         """
-        a = A[self.entries]
-        z = np.where(a > 0.0, at_upper[self.cols], np.where(a < 0.0, at_lower[self.cols], 0.0))
-        return np.where(binds, z, 0.0) / np.where(a == 0.0, 1.0, np.abs(a))
+        y = np.where(limits.up, at_upper[self.cols], at_lower[self.cols]) / np.abs(limits.a)
+        return y if limits.binds is None else np.where(limits.binds, y, 0.0)

@@ -32,6 +32,7 @@ class Moreau(Solver):
     """
 
     name = "moreau"
+    verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9, "tol_feas": 1e-9, "primal_tol": 1e-9})
 
     def missing(self) -> str | None:

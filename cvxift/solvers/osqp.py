@@ -39,6 +39,7 @@ class Osqp(Solver):
     """OSQP through its Python package `osqp`, which solves outside Python's lock."""
 
     name = "osqp"
+    verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType(
         {
             "verbose": False,

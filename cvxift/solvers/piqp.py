@@ -29,7 +29,6 @@ _STATUS = {
     "PIQP_DUAL_INFEASIBLE": Status.UNBOUNDED,
     "PIQP_NUMERICS": Status.NUMERICAL,
 }
-_NO_BOUNDS = np.zeros(0, dtype=bool)
 _BACKENDS = ("auto", "dense", "sparse")
 
 
@@ -41,6 +40,7 @@ class Piqp(Solver):
     """
 
     name = "piqp"
+    verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"backend": "auto", "eps_abs": 1e-9, "eps_rel": 1e-10, "eps_duality_gap_abs": 1e-9})
 
     def missing(self) -> str | None:
@@ -109,13 +109,12 @@ class _PiqpSession(Session):
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         zero, bounds, structure = self._zero, self._bounds, self.structure
-        lower = upper = None
-        binds = _NO_BOUNDS
+        limits = None
         if bounds.count:
             limits = bounds.evaluate(A, b, structure.n)
             if isinstance(limits, str):
                 return self.failure(limits, Status.INFEASIBLE)
-            lower, upper, binds = limits
+        lower, upper = (None, None) if limits is None else (limits.lower, limits.upper)
         P_matrix, A_matrix, G = self._matrices(P, A)
         b_zero = b[:zero] if zero else None
         h = b[self._inequalities] if len(self._inequalities) else None
@@ -136,8 +135,8 @@ class _PiqpSession(Session):
         if h is not None:
             y[self._inequalities] = result.z_u
             s[self._inequalities] = result.s_u
-        if bounds.count:
-            y[bounds.rows] = bounds.multipliers(A, result.z_bl, result.z_bu, binds)
+        if limits is not None:
+            y[bounds.rows] = bounds.multipliers(limits, result.z_bl, result.z_bu)
             s[bounds.rows] = np.maximum(b[bounds.rows] - A[bounds.entries] * x[bounds.cols], 0.0)
         return Raw(x, s, y, status, word, result.info.iter)
 

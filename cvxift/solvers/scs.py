@@ -60,6 +60,7 @@ class Scs(Solver):
     """
 
     name = "scs"
+    verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"verbose": False, "eps_abs": 1e-9, "eps_rel": 1e-9})
 
     def missing(self) -> str | None:
@@ -94,7 +95,7 @@ class ScsSession(Session):
         cones = structure.cones
         order = [
             block.start
-            + (lower_columnwise(block.param) if block.kind == "psd" else np.arange(block.stop - block.start))
+            + (lower_columnwise(int(block.param or 0)) if block.kind == "psd" else np.arange(block.stop - block.start))
             for block in cones.blocks()
         ]
         self._rows = RowOrder(structure, np.concatenate(order).astype(np.intp))

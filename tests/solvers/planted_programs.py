@@ -126,7 +126,7 @@ def plant(cones, n, seed, *, where="boundary", quadratic=True, density=1.0, ever
             size = rng.uniform(0.5, 2.0, block.stop - block.start)
             y[rows], s[rows] = np.where(tight, size, 0.0), np.where(tight, 0.0, size)
         else:
-            s[rows], y[rows] = complementary_pair(block.kind, block.param, rng, where)
+            s[rows], y[rows] = complementary_pair(block.kind, block.param or block.stop - block.start, rng, where)
     A = rng.standard_normal((cones.m, n)) * (rng.random((cones.m, n)) < density)
     for row in range(cones.zero, cones.zero + singletons):
         A[row] = 0.0
