@@ -89,22 +89,21 @@ class BareQP:
         """Make the data of every instance in the leanest form that the case knows."""
         if solver not in case.floors:
             raise Unsupported("no floor for this case")
-        self._solve = bare.SOLVERS[solver]
-        self._case = case
-        self._data = []
-        for draw in range(case.draws):
-            instances = [case.qp(values) for values in case.instances(draw)]
-            self._data.append([qp for qp in instances if qp is not None])
-        if not self._data[0]:
+        draws = [[case.qp(values) for values in case.instances(draw)] for draw in range(case.draws)]
+        data = [[qp for qp in instances if qp is not None] for instances in draws]
+        if not data[0]:
             raise Unsupported("not a quadratic program")
-        size = max(self._data[0][0].A.shape)
+        size = max(data[0][0].A.shape)
         if solver == "daqp" and size > DENSE_LIMIT:
             raise Unsupported(f"a dense solver, and {size} rows")
-        size = int(np.prod(case.shape))
+        self._case = case
+        self._solve = [[bare.READY[solver](qp) for qp in instances] for instances in data]
+        self._factor = [[bare.ready_factorization(qp) for qp in instances] for instances in data]
+        self._size = int(np.prod(case.shape))
         self._cotangents = []
-        for draw in range(case.draws):
-            dz = np.zeros((len(self._data[draw]), self._data[0][0].q.size))
-            dz[:, :size] = case.cotangent(draw).reshape(len(dz), size)
+        for draw, instances in enumerate(data):
+            dz = np.zeros((len(instances), instances[0].q.size))
+            dz[:, : self._size] = case.cotangent(draw).reshape(len(instances), self._size)
             self._cotangents.append(dz)
 
     def build(self) -> None:
@@ -112,15 +111,14 @@ class BareQP:
 
     def forward(self, draw: int) -> Array:
         """Solve every instance of the draw."""
-        self._points = [self._solve(qp) for qp in self._data[draw]]
-        size = int(np.prod(self._case.shape))
-        solutions = [x[:size].reshape(self._case.shape) for x, _ in self._points]
+        self._points = [solve() for solve in self._solve[draw]]
+        solutions = [x[: self._size].reshape(self._case.shape) for x, _ in self._points]
         return solutions[0] if self._case.batch is None else np.stack(solutions)
 
     def backward(self, draw: int) -> None:
         """Factorize the reduced KKT system at each solution and solve once."""
-        for qp, (x, y), dz in zip(self._data[draw], self._points, self._cotangents[draw], strict=True):
-            bare.differentiate_once(qp, x, y, dz)
+        for factor, (x, y), dz in zip(self._factor[draw], self._points, self._cotangents[draw], strict=True):
+            factor(x, y, dz)
 
 
 class BareClarabel:

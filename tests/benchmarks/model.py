@@ -52,7 +52,8 @@ class Reference:
 
     Attributes:
         x: solution, in the shape of the variable.
-        gradients: one for each parameter, in its shape; empty where the map has no derivative.
+        gradients: one for each parameter, in its shape; NaN where the map has no derivative with respect to that
+            parameter, and empty where it has none at all.
         regular: whether the solution map is differentiable here, with margins that double precision resolves.
         note: why not, or how the reference was obtained.
         extra: further arrays that a group of cases reports (the finite difference of a Maros–Mészáros problem).
@@ -180,8 +181,9 @@ def errors(case: Case, reference: Reference, x: Array, gradients: list[Array] | 
     found = {"x": relative_error(flat(x), flat(reference.x), np.ones(instances))}
     if gradients is None or not reference.regular:
         return found
-    whole = np.sqrt(sum(np.sum(flat(g) ** 2, axis=1) for g in reference.gradients))
+    whole = np.sqrt(sum(np.nansum(flat(g) ** 2, axis=1) for g in reference.gradients))
     names = [parameter.name() for parameter in case.formulate().parameters]
     for name, value, expected in zip(names, gradients, reference.gradients, strict=True):
-        found[name] = relative_error(flat(value), flat(expected), whole)
+        if not np.isnan(expected).all() or not expected.size:
+            found[name] = relative_error(flat(value), flat(expected), whole)
     return found

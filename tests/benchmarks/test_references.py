@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from .bare import solve_clarabel, solve_daqp, solve_piqp
+from .bare import ready_clarabel, ready_daqp, ready_piqp
 from .cases.argmax import SimplexProjection, Softmax, Sparsemax
 from .cases.cones import BallRegression, ConeProgram, MaxCut, NearestCorrelation
 from .cases.qp import DenseQP, LinearProgram, Portfolio
@@ -66,8 +66,8 @@ def test_solution_is_that_of_the_problem(case: Case) -> None:
 
 
 DENSE, SPARSE = DenseQP(None, 6, 8, 2), Portfolio(assets=15, factors=3)
-PAIRS = [(solver, case) for solver in (solve_daqp, solve_piqp, solve_clarabel) for case in (DENSE, SPARSE)]
-PAIRS += [(solver, TotalVariation(n=50)) for solver in (solve_piqp, solve_clarabel)]  # P is singular: not for DAQP
+PAIRS = [(solver, case) for solver in (ready_daqp, ready_piqp, ready_clarabel) for case in (DENSE, SPARSE)]
+PAIRS += [(solver, TotalVariation(n=50)) for solver in (ready_piqp, ready_clarabel)]  # P is singular: not for DAQP
 
 
 @pytest.mark.parametrize(("solver", "case"), PAIRS, ids=lambda value: getattr(value, "name", value.__class__.__name__))
@@ -75,7 +75,7 @@ def test_bare_solvers_return_a_primal_dual_pair(solver, case: Case) -> None:
     """Signs of the multipliers are as stated, bounds handed over as bounds included."""
     qp = case.qp(case.values(0))
     assert qp is not None
-    assert max(residuals(qp, *solver(qp))) < 1e-6
+    assert max(residuals(qp, *solver(qp)())) < 1e-6
 
 
 def test_residuals_see_a_wrong_point() -> None:

@@ -9,6 +9,11 @@ With K [w; v] = [dz; 0] the vector-Jacobian products are therefore
 
     q̄ = −w,   P̄ = −w xᵀ (to be symmetrized),   Ā_a = −(y_a wᵀ + v xᵀ),   b̄_a = v.
 
+Where active rows depend on each other the multipliers are not unique and K is singular, but as long as P is positive
+definite on the null space of A_a and some multipliers are strictly complementary, x is still a differentiable function
+of q (of b only in directions that keep the rows consistent). There K is factorized with −δI in its corner and the
+consistent systems are solved by refinement, which converges to a solution of the unshifted system.
+
 The active set comes from a tight interior-point solution and is then corrected until the signs certify it: multipliers
 of the right sign and inactive rows slack. Nothing here depends on which solver supplied the start.
 """
@@ -24,19 +29,31 @@ import scipy.linalg as la
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from ..bare import SolverFailed, solve_clarabel, solve_daqp, solve_piqp
+from ..bare import Call, SolverFailed, ready_clarabel, ready_daqp, ready_piqp
 from ..model import QP, Array, ReferenceFailed
+
+SHIFT = 1e-8  # δ for dependent rows; refinement contracts by δ / (δ + σ²), σ the smallest non-zero singular value
 
 
 class LinearSystem:
-    """Factorized symmetric K; solutions are refined with residuals in extended precision."""
+    """Factorized symmetric K; solutions are refined with residuals in extended precision.
 
-    def __init__(self, K: sp.csr_array):
+    Args:
+        K: symmetric.
+        corner: number of last rows whose diagonal is shifted by −shift in the factorized (not in the solved) matrix.
+        shift: δ ≥ 0 relative to the scaled matrix.
+    """
+
+    def __init__(self, K: sp.csr_array, corner: int = 0, shift: float = 0.0):
         """Scale K symmetrically to unit row maxima and factorize it, dense where it is dense."""
         self.K = sp.csr_array(K)
+        self.shift = shift
         size = abs(self.K).max(axis=1).toarray().ravel() if self.K.shape[0] else np.zeros(0)
         self.scale = 1 / np.sqrt(np.where(size > 0, size, 1.0))
         scaled = sp.csc_matrix(sp.diags_array(self.scale) @ self.K @ sp.diags_array(self.scale))
+        if shift:
+            low = np.arange(self.K.shape[0]) >= self.K.shape[0] - corner
+            scaled = sp.csc_matrix(scaled - sp.diags_array(np.where(low, shift, 0.0)))
         if self.K.nnz > 0.2 * self.K.shape[0] ** 2 or self.K.shape[0] < 200:
             factor = la.lu_factor(scaled.toarray(), check_finite=False)
             self._solve = lambda r, trans=0: la.lu_solve(factor, r, trans=trans, check_finite=False)
@@ -55,21 +72,27 @@ class LinearSystem:
             out[rows] = np.add.reduceat(products, self.K.indptr[rows])
         return out
 
-    def solve(self, rhs: Array) -> Array:
-        """K⁻¹ rhs, iteratively refined; raises if the refinement does not contract."""
+    def solve(self, rhs: Array, start: Array | None = None) -> Array:
+        """A solution of K x = rhs near ``start``, iteratively refined; raises where there is none."""
         rhs = np.asarray(rhs, np.longdouble)
-        x = np.zeros_like(rhs)
-        last = np.inf
-        for _ in range(8):
+        x = np.zeros_like(rhs) if start is None else np.asarray(start, np.longdouble)
+        last, stall = np.inf, 0.95 if self.shift else 0.5
+        for _ in range(300 if self.shift else 8):
             residual = rhs - self.multiply(x)
             step = self.scale * self._solve((self.scale * residual).astype(float))
             if not np.all(np.isfinite(step)):
                 raise ReferenceFailed("the reduced KKT system is singular")
             x = x + step
             size = float(np.linalg.norm(step / self.scale))
-            if size <= 1e-17 * float(np.linalg.norm((x / self.scale).astype(float))) or size > 0.5 * last:
+            if size <= 1e-17 * float(np.linalg.norm((x / self.scale).astype(float))) or size > stall * last:
                 break
             last = size
+        residual = self.scale * (rhs - self.multiply(x)).astype(float)
+        size = 1 + float(
+            np.linalg.norm((x / self.scale).astype(float)) + np.linalg.norm((self.scale * rhs).astype(float))
+        )
+        if self.shift and float(np.linalg.norm(residual)) > 1e-13 * size:
+            raise ReferenceFailed("the shifted KKT system does not converge to the singular one")
         return x
 
     def condition(self) -> float:
@@ -103,10 +126,21 @@ class ActiveSet:
     _condition: float | None = field(default=None)
 
     @property
+    def independent(self) -> bool:
+        """Whether the active rows were taken to be independent, so that derivatives with respect to b exist."""
+        return self.system.shift == 0
+
+    @property
     def condition(self) -> float:
-        """Condition estimate of the reduced KKT matrix."""
+        """Condition estimate of the reduced KKT matrix, with −I in its corner where rows depend on each other.
+
+        [P, A_aᵀ; A_a, −I] is nonsingular if and only if P is definite on the null space of A_a, dependent rows or not.
+        """
         if self._condition is None:
-            self._condition = self.system.condition()
+            system = self.system
+            if not self.independent:
+                system = LinearSystem(system.K, self.rows.size, 1.0)
+            self._condition = system.condition()
         return self._condition
 
     def vjp(self, dz: Array) -> tuple[Array, Array]:
@@ -131,15 +165,15 @@ def tight(qp: QP) -> tuple[Array, Array]:
 
     They are asked in turn until one is below 1e-10; the dense solver only where it is affordable.
     """
-    attempts: list[Callable[[], tuple[Array, Array]]] = []
+    attempts: list[Callable[[], Call]] = []
     for tolerance in (1e-12, 1e-10, None):
-        attempts += [partial(solve_piqp, qp, tolerance), partial(solve_clarabel, qp, tolerance)]
+        attempts += [partial(ready_piqp, qp, tolerance), partial(ready_clarabel, qp, tolerance)]
     if max(qp.A.shape) <= 2500:
-        attempts.insert(2, partial(solve_daqp, qp))
+        attempts.insert(2, partial(ready_daqp, qp))
     best, least, reasons = None, np.inf, []
     for attempt in attempts:
         try:
-            pair = attempt()
+            pair = attempt()()
         except SolverFailed as failure:
             reasons.append(str(failure))
             continue
@@ -153,15 +187,17 @@ def tight(qp: QP) -> tuple[Array, Array]:
     return best
 
 
-def _point(qp: QP, rows: Array, side: Array) -> ActiveSet:
+def _point(qp: QP, rows: Array, side: Array, near: tuple[Array, Array] | None) -> ActiveSet:
     A = qp.A.tocsr()
     n, m = qp.q.size, qp.l.size
     bound = np.where(side < 0, qp.l[rows], qp.u[rows])
     Aa = A[rows]
     corner = sp.csr_array((rows.size, rows.size))
     try:
-        system = LinearSystem(sp.csr_array(sp.vstack([sp.hstack([qp.P, Aa.T]), sp.hstack([Aa, corner])])))
-        solution = system.solve(np.concatenate([-qp.q, bound])).astype(float)
+        K = sp.csr_array(sp.vstack([sp.hstack([qp.P, Aa.T]), sp.hstack([Aa, corner])]))
+        system = LinearSystem(K) if near is None else LinearSystem(K, rows.size, SHIFT)
+        start = None if near is None else np.concatenate([near[0], near[1][rows]])
+        solution = system.solve(np.concatenate([-qp.q, bound]), start).astype(float)
     except RuntimeError as failure:
         raise ReferenceFailed(f"the reduced KKT system is singular ({failure})") from None
     x, y = solution[:n], np.zeros(m)
@@ -190,13 +226,14 @@ def _sizes(qp: QP, x: Array, y: Array) -> tuple[float, Array]:
     return 1 + float(np.abs(y).max(initial=0.0)), 1 + np.minimum(bound, np.abs(qp.A) @ np.abs(x))
 
 
-def certified(qp: QP, start: tuple[Array, Array] | None = None, rounds: int = 30) -> ActiveSet:
+def certified(qp: QP, start: tuple[Array, Array] | None = None, rounds: int = 30, dependent: bool = False) -> ActiveSet:
     """The solution of a QP with its certified active set.
 
     Args:
         qp: data; a solution must exist.
         start: approximate (x, y); solved for tightly when missing.
         rounds: corrections of the active set that are tried.
+        dependent: let active rows depend on each other; the multipliers stay near those of the start.
 
     Raises:
         ReferenceFailed: no active set with nonsingular KKT system is certified by its signs, which is what happens at
@@ -213,7 +250,7 @@ def certified(qp: QP, start: tuple[Array, Array] | None = None, rounds: int = 30
     best: ActiveSet | None = None
     for _ in range(rounds):
         rows = np.flatnonzero(equal | (side != 0))
-        point = _point(qp, rows, side[rows])
+        point = _point(qp, rows, side[rows], (x, y) if dependent else None)
         if best is None or point.violation < best.violation:
             best = point
         if point.violation == 0:
