@@ -148,8 +148,8 @@ class SparseFactor(Factor):
     """LDLᵀ of the equilibrated sparse K, shifted to quasidefinite; refinement removes the shift.
 
     Args:
-        K: symmetric CSC matrix, shape (N, N), whose first n rows are the columns' block.
-        n: size of that block.
+        K: symmetric CSC matrix, shape (N, N), which stores its whole diagonal (see `kkt_matrix`).
+        n: size of the first block, which is shifted upwards; the rest is shifted downwards.
         delta: the shift, relative to the equilibrated K.
     """
 
@@ -157,13 +157,16 @@ class SparseFactor(Factor):
 
     def __init__(self, K: sp.csc_array, n: int, delta: float = SPARSE_DELTA) -> None:
         self.K = K
-        self.scale = equilibrate(K)
         size = K.shape[0]
-        scaled = scale_symmetric(K, self.scale)
-        shift = np.full(size, delta)
-        shift[n:] = -delta
-        self._shifted = (scaled + sp.diags_array(shift, format="csc")).tocsc()
-        self._ldl = qdldl.Solver(self._shifted)
+        self.scale = equilibrate(K)
+        columns = _columns(K)
+        data = K.data * self.scale[K.indices] * self.scale[columns]
+        data[K.indices == columns] += np.where(np.arange(size) < n, delta, -delta)
+        self._shifted = sp.csc_array((data, K.indices, K.indptr), shape=K.shape)
+        upper = K.indices <= columns
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(columns[upper], minlength=size))])
+        triangle = sp.csc_array((data[upper], K.indices[upper], indptr), shape=K.shape)
+        self._ldl = qdldl.Solver(triangle, upper=True)
 
     def apply_inverse(self, f: Floats) -> Floats:
         """One solve with the factors."""
@@ -176,8 +179,7 @@ class SparseFactor(Factor):
 
     @cached_property
     def condition(self) -> float:
-        """1-norm condition estimate of the equilibrated, shifted K (Higham & Tisseur 2000); at most about 1/δ by
-        construction."""
+        """1-norm condition estimate of the equilibrated, shifted K (Higham & Tisseur 2000), at most about 1/δ."""
         size = self.K.shape[0]
         if not size:
             return 1.0
@@ -198,22 +200,63 @@ def equilibrate(K, rounds: int = 4) -> Floats:
     """
     scale = np.ones(K.shape[0])
     magnitude = abs(K)
-    sparse = sp.issparse(magnitude)
+    if sp.issparse(magnitude):
+        filled = np.flatnonzero(np.diff(K.indptr))
+        starts = K.indptr[filled]
     for _ in range(rounds):
-        if sparse:
-            largest = (
-                scale * np.asarray((magnitude @ sp.diags_array(scale, format="csc")).max(axis=1).todense()).ravel()
-            )
+        if sp.issparse(magnitude):
+            largest = np.zeros_like(scale)
+            if len(filled):
+                largest[filled] = np.maximum.reduceat(magnitude.data * scale[K.indices], starts)
+            largest *= scale
         else:
-            largest = scale * (magnitude * scale[None, :]).max(axis=1)
+            largest = scale * (magnitude * scale[None, :]).max(axis=1, initial=0.0)
         scale /= np.sqrt(np.where(largest > 0, largest, 1.0))
     return scale
 
 
+def _columns(K: sp.csc_array) -> np.ndarray:
+    """The column of every stored entry."""
+    return np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
+
+
+def kkt_matrix(P: sp.csc_array, A_r: sp.csr_array, diagonal: Floats) -> sp.csc_array:
+    """[ P  A_rᵀ ; A_r  0 ] + diag(diagonal), with every diagonal entry stored, zeros too.
+
+    Args:
+        P: symmetric, CSC, shape (n, n).
+        A_r: CSR, shape (r, n).
+        diagonal: shape (n + r,).
+
+    Returns:
+        CSC matrix of shape (n + r, n + r); put together from the parts' own arrays, several times faster than a block constructor.
+    """
+    (r, n), by_column = A_r.shape, A_r.tocsc()
+    size = n + r
+    counts = np.concatenate([np.diff(P.indptr) + np.diff(by_column.indptr) + 1, np.diff(A_r.indptr) + 1])
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1])
+
+    def put(part: Any, first_column: int, offset: np.ndarray | int, shift: int) -> None:
+        """Write the part's (compressed) columns at an offset inside each of K's columns."""
+        length = np.diff(part.indptr)
+        start = indptr[first_column : first_column + len(length)] + offset - part.indptr[:-1]
+        at = np.arange(part.indptr[-1]) + np.repeat(start, length)
+        indices[at], data[at] = part.indices + shift, part.data
+
+    put(P, 0, 0, 0)
+    put(by_column, 0, np.diff(P.indptr), n)
+    put(A_r, n, 0, 0)  # the rows of A_r are the columns of A_rᵀ
+    last = indptr[1:] - 1
+    indices[last], data[last] = np.arange(size), diagonal
+    K = sp.csc_array((data, indices, indptr), shape=(size, size))
+    K.sum_duplicates()
+    return K
+
+
 def scale_symmetric(K: sp.csc_array, scale: Floats) -> sp.csc_array:
     """diag(scale) K diag(scale), as CSC."""
-    columns = np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
-    return sp.csc_array((K.data * scale[K.indices] * scale[columns], K.indices, K.indptr), shape=K.shape)
+    return sp.csc_array((K.data * scale[K.indices] * scale[_columns(K)], K.indices, K.indptr), shape=K.shape)
 
 
 def _column_size(f: Floats) -> Any:

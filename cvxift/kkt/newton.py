@@ -19,7 +19,7 @@ from cvxift.kkt.instance import Instance, Residuals
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Floats
 
-GOAL = 1e-11  # relative residual from which a point is left as it is
+GOAL = 1e-12  # relative residual from which a point is left as it is
 MAX_STEPS = 12  # first-order points of 1e-3 need about six
 SHRINK = (1.0, 0.5, 0.1)  # step lengths tried before giving up
 

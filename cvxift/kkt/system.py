@@ -21,8 +21,8 @@ import scipy.sparse as sp
 
 from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
-from cvxift.kkt.factor import Certificate, DenseFactor, Factor, LeastSquares, SparseFactor, equilibrate
-from cvxift.kkt.instance import Instance
+from cvxift.kkt.factor import Certificate, DenseFactor, Factor, LeastSquares, SparseFactor, equilibrate, kkt_matrix
+from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.policy import Singular
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
@@ -194,26 +194,31 @@ class ReducedSystem:
             if h is not None:
                 diagonal[n:] = -h
             if self.singular == "regularize":
-                diagonal += self._shift(K, n)
+                diagonal += self._shift(np.abs(K).max(initial=0.0), n, n + r)
             return K
-        H = sp.csc_array((r, r)) if h is None else sp.diags_array(-h, format="csc")
-        K = sp.block_array([[P, A_r.T], [A_r, H]], format="csc")
-        return (K + sp.diags_array(self._shift(K, n), format="csc")).tocsc() if self.singular == "regularize" else K
+        diagonal = np.zeros(n + r)
+        if h is not None:
+            diagonal[n:] = -h
+        if self.singular == "regularize":
+            largest = max(abs(P).max() if P.nnz else 0.0, abs(A_r).max() if A_r.nnz else 0.0)
+            diagonal += self._shift(largest, n, n + r)
+        return kkt_matrix(P, A_r.tocsr(), diagonal)
 
-    def _shift(self, K, n: int) -> Floats:
-        largest = float(abs(K).max()) if K.shape[0] else 0.0
-        shift = np.full(K.shape[0], -self.proximal * (largest or 1.0))
+    def _shift(self, largest: float, n: int, size: int) -> Floats:
+        shift = np.full(size, -self.proximal * (float(largest) or 1.0))
         shift[:n] *= -1.0
         return shift
 
     @cached_property
     def factor(self) -> Factor:
-        """The factorization of K."""
-        return (
-            DenseFactor(self.K)
-            if isinstance(self.K, np.ndarray)
-            else SparseFactor(self.K, self.n if self.fixed is None else len(self.fixed.U))
-        )
+        """The factorization of K; a sparse K that cones have filled in (a large SDP) is factorized as a dense one."""
+        K = self.K
+        if isinstance(K, np.ndarray):
+            return DenseFactor(K)
+        size = K.shape[0]
+        if size <= DENSE_LIMIT and K.nnz >= DENSE_DENSITY * size * size:
+            return DenseFactor(K.toarray())
+        return SparseFactor(K, self.n if self.fixed is None else len(self.fixed.U))
 
     @cached_property
     def least_squares(self) -> LeastSquares:
