@@ -35,9 +35,8 @@ from cvxift.cones.spec import Part
 INSIDE, CURVED, POLAR, FACE = 1, 0, -1, 2  # Π(v) = v; on the curved boundary; 0; on a flat face
 Regimes = NDArray[np.int8]
 
-EPS = float(np.finfo(np.float64).eps)
 FAR = 1e300  # |ρ| of an end of the curve, where the frame is a limit
-POLISH = 3  # Newton steps on φ after the root is bracketed; one is enough nearly always
+POLISH = 3  # Newton steps on φ at most, once the root is bracketed; one is enough nearly always
 REFINEMENTS = 12
 GRID = np.sinh(np.linspace(-4.8, 4.8, 33))  # rays tried for the distance from the inside to the boundary, |ρ| ≤ 61
 CHUNK = 4096  # points tried on the grid at a time
@@ -244,11 +243,12 @@ class CurveCone(Cone):
             for _ in range(POLISH):
                 speed = frame.theta * sigma + frame.psi * tau
                 step = np.einsum("in,in->n", frame.q, points) / np.where(speed > 0.0, speed, np.inf)
-                if not (np.abs(step) > EPS * (1.0 + np.abs(rho))).any():
-                    break
                 # The root is known to half of the digits: a longer step is rounding where the curve hardly turns.
-                rho = rho + np.clip(step, *(1e-3 * (1.0 + np.abs(rho)) * sign for sign in (-1.0, 1.0)))
+                reach = 1e-3 * (1.0 + np.abs(rho))
+                rho = rho + np.minimum(np.maximum(step, -reach), reach)
                 frame, sigma, tau = self._at(rho, points, alpha)
+                if not (np.abs(step) > 1e-5 * reach).any():
+                    break
             ratio, twist = self.bend(rho, alpha)
             kappa = ratio * (tau / sigma)
             d, complement = 1.0 / (1.0 + kappa), 1.0 / (1.0 + 1.0 / kappa)

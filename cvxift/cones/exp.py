@@ -21,9 +21,10 @@ import numpy as np
 
 from cvxift.cones.base import Floats
 from cvxift.cones.bracket import NEAR_END, descend
-from cvxift.cones.curve import CURVED, EPS, FACE, INSIDE, POLAR, CurveCone, Frame, Regimes
+from cvxift.cones.curve import CURVED, FACE, INSIDE, POLAR, CurveCone, Frame, Regimes
 
 E = float(np.e)
+EPS = float(np.finfo(np.float64).eps)
 WIDEST = 1e60  # rays further out cannot be told from the ends of the curve, and powers of ρ stay in range
 
 

@@ -15,8 +15,8 @@ projection onto power cone", 2015)
     x = ½(r + √(r² + 4α zλ)),    y = ½(s + √(s² + 4β zλ)),    λ = t − z,    α log x + β log y = log z.
 
 In u = log(z/λ) the difference M(u) of the last equation's sides falls everywhere: with
-e = α(1 − r/√(r² + 4αzλ))/2 + β(1 − s/√(s² + 4βzλ))/2, M' = −((1 − e)λ + ez)/t. It levels off only where a root is near a
-boundary: for u → ∞ if r, s > 0, being nearly linear in λ there, and for u → −∞ if r, s < 0, being nearly linear in z.
+e = α(1 − r/√(r² + 4αzλ))/2 + β(1 − s/√(s² + 4βzλ))/2, M' = −((1 − e)λ + ez)/t. It levels off only where a root is near
+a boundary: for u → ∞ if r, s > 0, being nearly linear in λ there, and for u → −∞ if r, s < 0, being nearly linear in z.
 Newton's steps are taken in those variables there.
 """
 
