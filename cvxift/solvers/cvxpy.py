@@ -199,8 +199,8 @@ class CvxpySession(Session):
                 problem.solve(solver=self._solver.solver, **self.options)
             except (TypeError, ValueError) as error:
                 if not self.options:
-                    raise
-                message = f"Solver '{self._solver.name}' refuses one of the options {self.options}: {error}"
+                    return self.failure(f"{type(error).__name__}: {error}")
+                message = f"Solver '{self._solver.name}' cannot work with the options {self.options}: {error}"
                 raise ProgramError(message) from error
         status = _STATUS.get(problem.status, Status.FAILED)
         if not status.has_point or model.x.value is None:

@@ -25,6 +25,20 @@ def only_linear_cones(structure: Structure) -> str | None:
     return f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
 
 
+def singletons(structure: Structure) -> int:
+    """Number of rows of the nonneg cone with a single stored entry."""
+    return int(np.count_nonzero(_entries_per_row(structure)[structure.cones.zero :] == 1))
+
+
+def very_sparse(structure: Structure) -> bool:
+    """Whether columns of P and A hold six entries or fewer on average, bounds aside: little fill is to be expected."""
+    return structure.nnzP + structure.nnzA - singletons(structure) <= 6 * structure.n
+
+
+def _entries_per_row(structure: Structure) -> NDArray:
+    return np.bincount(structure.A_rows, minlength=structure.m)
+
+
 class Dense:
     """Turns value arrays on a fixed pattern into dense row-major matrices.
 
@@ -79,7 +93,7 @@ class Bounds:
 
     def __init__(self, structure: Structure, worth: float = WORTH) -> None:
         zero = structure.cones.zero
-        counts = np.bincount(structure.A_rows, minlength=structure.m)
+        counts = _entries_per_row(structure)
         entries = np.flatnonzero((counts[structure.A_rows] == 1) & (structure.A_rows >= zero))
         if len(entries) * structure.n < worth:
             entries = entries[:0]

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings
 from cvxift.solvers.layout import only_linear_cones
 
 osqp = optional("osqp")
@@ -61,14 +60,20 @@ class Osqp(Solver):
     @property
     def options(self) -> Mapping[str, Any]:
         """OSQP's settings, and the names they had before version 1 (`polish`, `warm_start`)."""
-        extension = osqp.OSQP().ext
-        settings = extension.OSQPSettings()
-        extension.osqp_set_default_settings(settings)
-        known = {**read_settings(settings), **self.defaults}
+        known = {**read_settings(_settings()), **self.defaults}
         return {**known, **{old: known[new] for old, new in _OLD_NAMES.items()}}
 
     def _session(self, structure: Structure, options: Mapping[str, Any]) -> Session:
-        return OsqpSession(structure, {_OLD_NAMES.get(name, name): value for name, value in options.items()})
+        options = {_OLD_NAMES.get(name, name): value for name, value in options.items()}
+        write_settings(self.name, _settings(), options)  # refuse a value now, not at the first solve
+        return OsqpSession(structure, options)
+
+
+def _settings() -> Any:
+    extension = osqp.OSQP().ext
+    settings = extension.OSQPSettings()
+    extension.osqp_set_default_settings(settings)
+    return settings
 
 
 class OsqpSession(Session):
@@ -113,8 +118,5 @@ class OsqpSession(Session):
         n, m = structure.n, structure.m
         P_matrix = sp.triu(sp.csc_matrix((P, structure.P_rows, structure.P_indptr), shape=(n, n)), format="csc")
         A_matrix = sp.csc_matrix((A, structure.A_rows, structure.A_indptr), shape=(m, n))
-        try:
-            self._solver.setup(P_matrix, q, A_matrix, self._lower, b, **self.options)
-        except TypeError as error:
-            raise ProgramError(f"Solver 'osqp' refuses one of the options {self.options}: {error}") from error
+        self._solver.setup(P_matrix, q, A_matrix, self._lower, b, **self.options)
         self._ready = True

@@ -81,7 +81,17 @@ class Scs(Solver):
         eps = options.pop("eps", None)
         if eps is not None:
             options.update(eps_abs=eps, eps_rel=eps)
+        _check_values(options)
         return ScsSession(structure, options)
+
+
+def _check_values(options: Mapping[str, Any]) -> None:
+    """Refuse a value now, not at the first solve: SCS checks them as it is set up."""
+    data = {"A": sp.csc_matrix(np.ones((1, 1))), "b": np.ones(1), "c": np.ones(1)}
+    try:
+        scs.SCS(data, {"l": 1}, **{key: value for key, value in options.items() if not key.endswith("_filename")})
+    except (TypeError, ValueError, OverflowError, ImportError) as error:
+        raise ProgramError(f"Solver 'scs' refuses one of the options {dict(options)}: {error}") from error
 
 
 class ScsSession(Session):
@@ -140,8 +150,5 @@ class ScsSession(Session):
         self._P.data, self._A.data = P[self._upper], self._rows.matrix(A)
         data = {"P": self._P if len(self._upper) else None, "A": self._A, "b": b, "c": q}
         self._matrices = None
-        try:
-            self._solver = scs.SCS(data, self._cones, **self.options)
-        except (TypeError, ImportError) as error:
-            raise ProgramError(f"Solver 'scs' refuses one of the options {self.options}: {error}") from error
+        self._solver = scs.SCS(data, self._cones, **self.options)
         self._matrices = P.copy(), A.copy()

@@ -1,17 +1,37 @@
-"""The table of solvers: which exist, and which to try first for a program of a given structure."""
+"""The table of solvers: which exist, and which to try first for a program of a given structure.
+
+Measured on two cores of one machine, each solver with the defaults of its file here. Relative residuals: primal, dual
+and gap, each divided by one plus its largest term.
+
+Maros–Mészáros, 69 problems, solved to 1e-6 (limit 30 s):
+    PIQP 69 (all to 1e-8), Clarabel 62 (two out of time, one called infeasible), DAQP 35 of the 39 with n ≤ 1100,
+    OSQP 25 of those 39 (20 000 iterations; two called unbounded)
+Random QPs, LPs, degenerate, low-rank P, badly scaled, n < 25, 300 of each, solved to 1e-6:
+    PIQP all; DAQP all but one in a hundred LPs, called unbounded; Clarabel all but one; OSQP 87 % of LPs, else all
+    infeasible and unbounded ones recognized: DAQP, Clarabel and OSQP all, PIQP few (it ends at its iteration limit)
+Milliseconds, variables × inequalities × equalities, dense:
+    10×10×5     DAQP 0.03   PIQP 0.05   SCS 0.11   Clarabel 0.15   OSQP 0.18   HiGHS through CVXPY 8
+    100×100×50  DAQP 0.6    PIQP 1.1    SCS 2.7    OSQP 5.9        Clarabel 16
+    100×400×20  DAQP 2.6    PIQP 2.4;    300×300×100  DAQP 16  PIQP 18;    500×2000×50  DAQP 617  PIQP 254
+Milliseconds, sparse:
+    simplex projection   n = 100: PIQP 0.17, DAQP 0.32;   1000: PIQP 0.9, Clarabel 4.7;   10⁵: PIQP 150, Clarabel 740
+    total variation      n = 1000: PIQP 3.3, SCS 18, Clarabel 29;   10⁴: PIQP 46
+    LP, 1000 × 500       PIQP 190, Clarabel 240, DAQP 350, HiGHS 3000
+So: small dense programs DAQP, whose active set is exact; all other QPs PIQP; Clarabel next, which proves infeasibility;
+OSQP last. For other cones Clarabel, then SCS, which is quicker on easy programs and slow on hard ones.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
-
-import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Solver
+from cvxift.solvers.layout import singletons, very_sparse
 
 GROUP = "cvxift.solvers"
 """Entry-point group under which another package offers a solver: a name, and a callable that returns a `Solver`."""
@@ -24,6 +44,11 @@ _BUILT_IN = {
     "scs": "cvxift.solvers.scs:Scs",
     "moreau": "cvxift.solvers.moreau:Moreau",
 }
+_ALWAYS_DENSE = 40
+_MOST_ROWS = 2000
+_MOST_VARIABLES = 300
+_MOST_TOGETHER = 700
+
 _registered: dict[str, Callable[[], Solver]] = {}
 _open: dict[str, Solver] = {}
 
@@ -92,31 +117,42 @@ def _entry_points() -> dict:
     return {point.name.lower(): point for point in entry_points(group=GROUP)}
 
 
-def choose(structure: Structure) -> list[str]:
+def choose(structure: Structure, device: str = "cpu") -> list[str]:
     """The solvers to try for programs of this structure, best first; only those installed that can solve it.
 
     Args:
         structure: sizes, cones and patterns.
+        device: "cuda" if the numbers are on a CUDA device: then Moreau comes first, where it is installed.
 
     Returns:
         Names for `get`, at least one wherever Clarabel is installed.
     """
-    return [name for name in _ranking(structure) if get(name).supports(structure) is None]
+    ranking = list(_ranking(structure))
+    if device == "cuda":
+        ranking.insert(0, "moreau")
+    return [name for name in ranking if get(name).supports(structure) is None]
 
 
-def _ranking(structure: Structure) -> list[str]:
+def _ranking(structure: Structure) -> Sequence[str]:
     if not structure.cones.polyhedral:
-        return ["clarabel", "scs"]
-    if _dense_size(structure) and _may_be_definite(structure):
-        return ["daqp", "piqp", "clarabel", "osqp"]
-    return ["piqp", "clarabel", "osqp"]
+        return "clarabel", "scs"
+    if prefers_active_set(structure):
+        return "daqp", "piqp", "clarabel", "osqp"
+    return "piqp", "clarabel", "osqp"
 
 
-def _dense_size(structure: Structure) -> bool:
-    """Whether dense matrices of these sizes are cheap to factorize."""
-    return structure.n <= 300 and structure.m <= 1000
+def prefers_active_set(structure: Structure) -> bool:
+    """Whether a dense active-set method beats a sparse interior-point method: small, and not very sparse.
 
+    Args:
+        structure: the structure of a quadratic program.
 
-def _may_be_definite(structure: Structure) -> bool:
-    """Whether P can be positive definite: it stores every diagonal entry."""
-    return np.count_nonzero(structure.P_rows == structure.P_cols) == structure.n
+    Returns:
+        True up to 40 variables, and up to 300 where variables and general rows together are at most 700 and columns
+        hold more than six entries on average, so that a sparse factorization would fill in.
+    """
+    n = structure.n
+    rows = structure.m - singletons(structure)
+    if n <= _ALWAYS_DENSE:
+        return rows <= _MOST_ROWS
+    return n <= _MOST_VARIABLES and n + rows <= _MOST_TOGETHER and not very_sparse(structure)
