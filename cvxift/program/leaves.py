@@ -10,6 +10,8 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift.program.structure import Floats
+
 SYMMETRIC = ("symmetric", "PSD", "NSD")
 
 
@@ -55,17 +57,27 @@ def expand(leaf: cp.Variable | cp.Parameter) -> sp.csr_array:
     return sp.csr_array((np.ones(len(shown)), (shown, entry[shown])), shape=(len(entry), size))
 
 
-def reduce(leaf: cp.Parameter) -> sp.csr_array:
-    """The free entries from the full array, C order: the mean of the entries that show the same free one.
+def read(leaf: cp.Parameter, is_reduced: bool) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """How an inner parameter reads the user's array: the entries of a sparse matrix.
+
+    A free entry is the mean of the entries that show it; an inner parameter holds the free entries, or the whole array
+    in Fortran order rebuilt from them.
 
     Args:
-        leaf: a parameter.
+        leaf: the user's parameter.
+        is_reduced: whether the inner parameter holds only the free entries.
 
     Returns:
-        Sparse matrix of shape (number of free entries, leaf.size); `reduce(leaf) @ expand(leaf)` is the identity.
+        Inner positions, C-order positions in the user's array, and weights.
     """
-    shown = expand(leaf)
-    return sp.csr_array(sp.diags_array(1.0 / np.asarray(shown.sum(axis=0))) @ shown.T)
+    entry = free_entry(leaf).ravel()
+    shown = np.flatnonzero(entry >= 0)
+    weight = 1.0 / np.bincount(entry[shown])[entry[shown]]
+    if is_reduced or len(shown) == len(entry) == entry.max(initial=-1) + 1:
+        return entry[shown], shown, weight
+    mean = sp.csr_array((weight, (entry[shown], shown)), shape=(entry.max(initial=-1) + 1, len(entry)))
+    whole = sp.coo_array((expand(leaf) @ mean)[fortran_order(leaf.shape)])
+    return whole.row, whole.col, np.asarray(whole.data, dtype=np.float64)
 
 
 def fortran_order(shape: tuple[int, ...]) -> np.ndarray:

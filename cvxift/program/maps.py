@@ -49,7 +49,7 @@ class Maps:
     def evaluate(self, theta: Floats) -> Data:
         """The data at θ, shape (..., N)."""
         data = self._cut(self._map(theta), theta.shape[:-1], self._constants)
-        if self._may_release and np.isposinf(data.b.max(initial=0.0)):
+        if self._may_release and data.b.max(initial=0.0) == np.inf:
             return self._release(data)
         return data
 
@@ -64,8 +64,12 @@ class Maps:
         batch = () if given is None else np.shape(pieces[given])[: np.ndim(pieces[given]) - (given != "d")]
         stacked = []
         for name, where in self._varying.items():
-            piece, shape = pieces[name], (*batch, where.stop - where.start)
-            stacked.append(np.zeros(shape) if piece is None else np.reshape(piece, shape))
+            piece = pieces[name]
+            if piece is None:
+                piece = np.zeros((*batch, where.stop - where.start))
+            elif name == "d":
+                piece = np.asarray(piece)[..., None]
+            stacked.append(piece)
         if not stacked:
             return np.zeros((*batch, self._theta_size))
         return self._adjoint(stacked[0] if len(stacked) == 1 else np.concatenate(stacked, axis=-1))

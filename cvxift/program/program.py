@@ -22,7 +22,7 @@ from cvxift.program import parameters as _parameters
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
-from cvxift.program.leaves import expand, fortran_order, reduce
+from cvxift.program.leaves import read
 from cvxift.program.maps import Maps
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.rows import Rows, arrange
@@ -36,7 +36,7 @@ class Program:
     Args:
         problem: a DPP problem without integer or complex variables.
         gp: read the problem as a geometric program (log-log convex).
-        canon_backend: CVXPY's canonicalization backend ("CPP", "SCIPY", "COO"); None picks by size.
+        canon_backend: CVXPY's canonicalization backend ("CPP", "SCIPY", "COO"); None takes "COO", the fastest.
 
     Attributes:
         problem: the user's problem.
@@ -232,15 +232,13 @@ class Program:
         for identifier, (number, _, is_reduced) in stuffed.parameters.items():
             if identifier in columns:
                 parameter = self.parameters[number]
-                free = reduce(parameter)
-                block = sp.coo_array(free if is_reduced else (expand(parameter) @ free)[fortran_order(parameter.shape)])
-                rows.append(block.row + columns[identifier])
-                cols.append(block.col + self.offsets[parameter].start)
-                values.append(np.asarray(block.data, dtype=np.float64))
+                inner, own, weight = read(parameter, is_reduced)
+                rows.append(inner + columns[identifier])
+                cols.append(own + self.offsets[parameter].start)
+                values.append(weight)
         indices = (np.concatenate(rows), np.concatenate(cols))
-        return sp.csr_array(
-            (np.concatenate(values), indices), shape=(stuffed.program.total_param_size, self.theta_size)
-        )
+        shape = (stuffed.program.total_param_size, self.theta_size)
+        return sp.csr_array((np.concatenate(values), indices), shape=shape)
 
     def _log_entries(self, stuffed: Stuffed) -> np.ndarray:
         """Which entries of θ enter through their logarithm."""

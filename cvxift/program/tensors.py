@@ -8,6 +8,7 @@ is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,15 @@ class Stack:
     theta_size: int
 
 
+@dataclass(frozen=True)
+class _Terms:
+    """Summands of data entries: entry `place` gains value · (inner parameter), or value · 1 for the last parameter."""
+
+    place: np.ndarray
+    parameter: np.ndarray
+    value: Floats
+
+
 def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array, theta_size: int) -> tuple[Structure, Stack]:
     """Place CVXPY's tensors into A's rows and compose them with the parameters' map.
 
@@ -50,74 +60,39 @@ def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array, theta_size
     Returns:
         The structure and the stacked affine map.
     """
-    x_size, m = program.x.size, rows.cones.m
+    x_size, m, one = program.x.size, rows.cones.m, program.total_param_size
     n = x_size + len(rows.links)
 
     row, column, parameter, value = _entries(program.P, x_size)
-    pattern_P, P = _collect(
-        np.concatenate([row, column]),
-        np.concatenate([column, row]),
-        np.tile(parameter, 2),
-        np.tile(value / 2, 2),
-        (n, n),
-        to_inner,
-    )
+    both = np.concatenate([row, column]), np.concatenate([column, row])
+    pattern_P, place = _pattern(*both, n)
+    P = _Terms(place, np.tile(parameter, 2), np.tile(value / 2, 2))
+
     row, column, parameter, value = _entries(program.A, len(rows.target))
+    target, value = rows.target[row], value * rows.sign[row] * rows.weight[row]
     offset = column == x_size
+    b = _Terms(target[offset], parameter[offset], -value[offset])
+    coefficient = ~offset
+    link_rows = rows.links.ravel()
     link_columns = np.repeat(x_size + np.arange(len(rows.links)), 2)
-    weight, sign = rows.weight[row], rows.sign[row]
-    is_A = ~offset
-    constant_column = program.total_param_size
-    pattern_A, A = _collect(
-        np.concatenate([rows.target[row[is_A]], rows.links.ravel()]),
-        np.concatenate([column[is_A], link_columns]),
-        np.concatenate([parameter[is_A], np.full(len(link_columns), constant_column)]),
-        np.concatenate([(value * sign * weight)[is_A], np.full(len(link_columns), -1.0)]),
-        (m, n),
-        to_inner,
+    pattern_A, place = _pattern(
+        np.concatenate([target[coefficient], link_rows]), np.concatenate([column[coefficient], link_columns]), m
     )
-    b = _dense(rows.target[row[offset]], parameter[offset], -(value * sign * weight)[offset], m, to_inner)
-    row, column, parameter, value = _entries(program.q, x_size + 1)
+    A = _Terms(
+        place,
+        np.concatenate([parameter[coefficient], np.full(len(link_rows), one)]),
+        np.concatenate([value[coefficient], np.full(len(link_rows), -1.0)]),
+    )
+
+    row, _, parameter, value = _entries(program.q, x_size + 1)
     last = row == x_size
-    q = _dense(row[~last], parameter[~last], value[~last], n, to_inner)
-    d = _dense(np.zeros(last.sum(), dtype=np.int64), parameter[last], value[last], 1, to_inner)
+    q = _Terms(row[~last], parameter[~last], value[~last])
+    d = _Terms(np.zeros(np.count_nonzero(last), dtype=np.int64), parameter[last], value[last])
 
-    pieces = (P, q, A, b, d)
-    matrix = sp.csr_array(sp.vstack([piece[0] for piece in pieces], format="csr"))
-    constant = np.concatenate([piece[1] for piece in pieces])
+    slices = _slices((len(pattern_P[0]), n, len(pattern_A[0]), m, 1))
+    matrix, constant = _combine((P, q, A, b, d), slices, one)
     structure = Structure.from_patterns(n, rows.cones, pattern_P, pattern_A)
-    return structure, Stack(matrix, constant, _slices([len(piece[1]) for piece in pieces]), theta_size)
-
-
-def _entries(tensor: sp.sparray | None, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Floats]:
-    """Row, column, parameter and coefficient of each stored entry of a tensor whose data have `height` rows."""
-    if tensor is None or height == 0:
-        empty = np.zeros(0, dtype=np.int64)
-        return empty, empty, empty, np.zeros(0)
-    entries = sp.coo_array(tensor)
-    flat, parameter = (np.asarray(index, dtype=np.int64) for index in entries.coords)
-    value = np.asarray(entries.data, dtype=np.float64)
-    keep = value != 0
-    flat, parameter, value = flat[keep], parameter[keep], value[keep]
-    return flat % height, flat // height, parameter, value
-
-
-def _collect(row, column, parameter, value, shape, to_inner):
-    """Sum entries at equal positions; returns the pattern in CSC order and (matrix, constant) aligned with it."""
-    key = column * shape[0] + row
-    positions, place = np.unique(key, return_inverse=True)
-    pattern = (positions % shape[0], positions // shape[0]) if shape[0] else (positions, positions)
-    return pattern, _dense(place, parameter, value, len(positions), to_inner)
-
-
-def _dense(place, parameter, value, size, to_inner):
-    """(matrix, constant) of `size` data entries from triplets (place, inner parameter or the constant 1, value)."""
-    inner_size = to_inner.shape[0]
-    is_constant = parameter == inner_size
-    constant = np.bincount(place[is_constant], value[is_constant], minlength=size)[:size]
-    varying = ~is_constant
-    tensor = sp.csr_array((value[varying], (place[varying], parameter[varying])), shape=(size, inner_size))
-    return tensor @ to_inner, constant.astype(float)
+    return structure, Stack(matrix @ to_inner, constant, slices, theta_size)
 
 
 def drop_free_rows(structure: Structure, stacked: Stack) -> tuple[Structure, Stack, np.ndarray]:
@@ -152,6 +127,40 @@ def drop_free_rows(structure: Structure, stacked: Stack) -> tuple[Structure, Sta
     return structure, Stack(stacked.matrix[keep], stacked.constant[keep], _slices(sizes), stacked.theta_size), kept
 
 
-def _slices(sizes) -> dict[str, slice]:
+def _slices(sizes: Iterable[int]) -> dict[str, slice]:
     ends = np.cumsum([0, *sizes])
     return {name: slice(int(start), int(stop)) for name, start, stop in zip(PIECES, ends[:-1], ends[1:], strict=True)}
+
+
+def _entries(tensor: sp.sparray | None, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Floats]:
+    """Row, column, parameter and coefficient of each stored entry of a tensor whose data have `height` rows."""
+    if tensor is None or height == 0:
+        empty = np.zeros(0, dtype=np.int64)
+        return empty, empty, empty, np.zeros(0)
+    entries = sp.coo_array(tensor)
+    flat, parameter = (np.asarray(index, dtype=np.int64) for index in entries.coords)
+    value = np.asarray(entries.data, dtype=np.float64)
+    keep = value != 0
+    flat, parameter, value = flat[keep], parameter[keep], value[keep]
+    return flat % height, flat // height, parameter, value
+
+
+def _pattern(row: np.ndarray, column: np.ndarray, height: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """The distinct positions in CSC order, as rows and columns, and each entry's place among them."""
+    positions, place = np.unique(column * height + row, return_inverse=True)
+    height = max(height, 1)
+    return (positions % height, positions // height), place
+
+
+def _combine(pieces: Iterable[_Terms], slices: dict[str, slice], one: int) -> tuple[sp.csr_array, Floats]:
+    """Matrix on the inner parameters and constant, of all pieces one after the other."""
+    starts = [where.start for where in slices.values()]
+    size = slices[PIECES[-1]].stop
+    place = np.concatenate([terms.place + start for terms, start in zip(pieces, starts, strict=True)])
+    parameter = np.concatenate([terms.parameter for terms in pieces])
+    value = np.concatenate([terms.value for terms in pieces])
+    is_constant = parameter == one
+    constant = np.bincount(place[is_constant], value[is_constant], minlength=size).astype(np.float64)
+    varying = ~is_constant
+    indices = (place[varying], parameter[varying])
+    return sp.csr_array((value[varying], indices), shape=(size, one)), constant

@@ -11,7 +11,7 @@ from test_against_cvxpy import NEEDS_1_9, OLD, solve
 
 from cvxift.program import Data, Program
 from cvxift.program.affine import AffineMap
-from cvxift.program.leaves import expand, reduce
+from cvxift.program.leaves import expand, read
 
 PIECES = ("P", "q", "A", "b", "d")
 
@@ -141,11 +141,18 @@ def test_rows_without_entries_do_not_spread_nan():
     np.testing.assert_array_equal(affine(np.array([np.nan, 1.0])), [np.nan, 0.0])
 
 
+@pytest.mark.parametrize("is_reduced", [True, False])
 @pytest.mark.parametrize("attribute", [{}, {"symmetric": True}, {"diag": True}, {"sparsity": ([0, 2, 1], [1, 2, 0])}])
-def test_free_entries_determine_the_leaf(attribute):
+def test_inner_parameters_read_and_rebuild_the_array(attribute, is_reduced, rng):
+    """Reading an array that has the attribute loses nothing; reading any array projects it."""
     leaf = cp.Parameter((3, 3), **attribute)
-    identity = (reduce(leaf) @ expand(leaf)).toarray()
-    np.testing.assert_allclose(identity, np.eye(len(identity)), atol=1e-15)
+    inner, own, weight = read(leaf, is_reduced)
+    fill = expand(leaf)
+    theta = (fill @ rng.normal(size=fill.shape[1])).reshape(3, 3)
+    size = fill.shape[1] if is_reduced or not attribute else 9
+    values = np.bincount(inner, weight * theta.ravel()[own], minlength=size)
+    rebuilt = (fill @ values).reshape(3, 3) if is_reduced or not attribute else values.reshape(3, 3, order="F")
+    np.testing.assert_allclose(rebuilt, theta, atol=1e-15)
 
 
 class TestInfiniteBounds:
