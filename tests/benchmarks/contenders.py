@@ -69,7 +69,14 @@ class TorchLayer:
     def build(self) -> None:
         """Construct the layer."""
         f = self._formulation
-        self._layer = self._class(f.problem, parameters=list(f.parameters), variables=[f.variable], **self._options)
+        arguments = {"parameters": list(f.parameters), "variables": [f.variable], **self._options}
+        try:
+            self._layer = self._class(f.problem, **arguments)
+        except ValueError as error:
+            # A named solver may refuse a cone, and says so; that is no failure of the layer.
+            if "solver" in self._options and "cannot solve" in str(error):
+                raise Unsupported(str(error)) from None
+            raise
 
     def forward(self, draw: int) -> Array:
         """Call the layer."""
