@@ -16,6 +16,8 @@ import scipy.sparse as sp
 
 from cvxift.program.structure import Floats
 
+LARGE = 2048  # rows; a batch of larger maps is evaluated instance by instance, which keeps each in the cache
+
 
 class AffineMap:
     """The map v ↦ c + Mv on vectors or on batches of them.
@@ -77,17 +79,18 @@ class AffineMap:
 
     def _apply(self, v: Floats, one: float) -> Floats:
         if v.ndim == 1:
-            extended = np.empty(self._size + 1)
-            extended[:-1] = v
-            extended[-1] = one
-            out = extended.take(self._source)
-        else:
+            out = self._gather(v, one)
+        elif len(self._source) < LARGE:
             extended = np.empty((*v.shape[:-1], self._size + 1))
             extended[..., :-1] = v
             extended[..., -1] = one
             out = extended.take(self._source, axis=-1)
-        if self._coefficient is not None:
-            out *= self._coefficient
+            if self._coefficient is not None:
+                out *= self._coefficient
+        else:
+            out = np.empty((*v.shape[:-1], len(self._source)))
+            for index in np.ndindex(v.shape[:-1]):
+                self._gather(v[index], one, out[index])
         if self._mixed is not None:
             if v.ndim == 1:
                 value = self._mixed_matrix @ v
@@ -98,4 +101,17 @@ class AffineMap:
             if one and self._mixed_constant is not None:
                 value += self._mixed_constant
             out[..., self._mixed] = value
+        return out
+
+    def _gather(self, v: Floats, one: float, out: Floats | None = None) -> Floats:
+        """The rows of at most one entry, for one instance."""
+        extended = np.empty(self._size + 1)
+        extended[:-1] = v
+        extended[-1] = one
+        if out is None:
+            out = extended.take(self._source)
+        else:
+            extended.take(self._source, out=out, mode="clip")  # any mode but "raise" writes without a copy
+        if self._coefficient is not None:
+            out *= self._coefficient
         return out

@@ -16,7 +16,6 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
@@ -26,7 +25,7 @@ from cvxift.program.leaves import read
 from cvxift.program.maps import Maps
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.rows import Rows, arrange
-from cvxift.program.structure import Data, Floats
+from cvxift.program.structure import Cones, Data, Floats
 from cvxift.program.tensors import Stack, drop_free_rows, stack
 
 

@@ -23,9 +23,8 @@ from cvxpy.constraints.psd import PSD
 from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Zero
 
-from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
-from cvxift.program.structure import Floats
+from cvxift.program.structure import Cones, Floats
 from cvxift.program.wording import short
 
 SQRT2 = np.sqrt(2.0)

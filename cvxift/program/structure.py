@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from cvxift.cones.spec import Cones
 
+__all__ = ["Cones", "Data", "Floats", "Ints", "Structure"]
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
@@ -38,7 +40,6 @@ class Structure:
         A_indptr: CSC column pointers of A, shape (n + 1,).
 
     Example:
-        >>> from cvxift.cones.spec import Cones
         >>> structure = Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0]))
         >>> structure.nnzP, structure.nnzA
         (1, 1)

@@ -15,9 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ParamConeProg
 
-from cvxift.cones.spec import Cones
 from cvxift.program.rows import Rows
-from cvxift.program.structure import Floats, Structure
+from cvxift.program.structure import Cones, Floats, Structure
 
 PIECES = ("P", "q", "A", "b", "d")
 

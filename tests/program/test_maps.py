@@ -10,7 +10,7 @@ from problem_zoo import ZOO
 from test_against_cvxpy import NEEDS_1_9, OLD, solve
 
 from cvxift.program import Data, Program
-from cvxift.program.affine import AffineMap
+from cvxift.program.affine import LARGE, AffineMap
 from cvxift.program.leaves import expand, read
 
 PIECES = ("P", "q", "A", "b", "d")
@@ -134,6 +134,17 @@ def test_affine_map_of_every_kind_of_row(rng):
     np.testing.assert_allclose(affine(v[0]), dense @ v[0] + constant, atol=1e-14)
     np.testing.assert_allclose(affine(v), v @ dense.T + constant, atol=1e-14)
     np.testing.assert_allclose(affine.linear(v), v @ dense.T, atol=1e-14)
+
+
+def test_batches_of_large_maps(rng):
+    """Large maps are evaluated instance by instance; the numbers are those of single calls."""
+    matrix = sp.csr_array(sp.random_array((5000, 40), density=0.02, rng=rng))
+    affine, v = AffineMap(matrix, rng.normal(size=5000)), rng.normal(size=(2, 3, 40))
+    assert len(affine._source) > LARGE
+    batch, linear = affine(v), affine.linear(v)
+    for index in np.ndindex(2, 3):
+        np.testing.assert_allclose(batch[index], affine(v[index]), atol=1e-14)
+        np.testing.assert_allclose(linear[index], matrix @ v[index], atol=1e-14)
 
 
 def test_rows_without_entries_do_not_spread_nan():
