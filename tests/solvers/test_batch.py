@@ -1,0 +1,203 @@
+"""Batches: each instance for itself, whatever happens to the others, in any number of threads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import threading
+
+import numpy as np
+import pytest
+from planted_programs import plant, structure_of
+
+from cvxift.cones.spec import Cones
+from cvxift.program.structure import Data
+from cvxift.solvers import Pool, Session, Status, get, solve_batch
+from cvxift.solvers.base import Raw
+
+CONES = Cones(zero=3, nonneg=8)
+NAMES = ("daqp", "piqp", "osqp", "clarabel", "scs", "moreau")
+
+
+def batch(size, n=14, cones=CONES):
+    """Planted programs on one structure."""
+    planted = [plant(cones, n, seed, everywhere=True) for seed in range(size)]
+    P, q, A, b = (np.stack(parts) for parts in zip(*(p.numbers for p in planted)))
+    return planted, Data(P, q, A, b, np.zeros(size))
+
+
+def opener(name, structure, **options):
+    solver = get(name)
+    if solver.missing():
+        pytest.skip(solver.missing())
+    return lambda: solver.session(structure, **options)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_solves_every_instance(name, workers):
+    planted, data = batch(7)
+    raws = solve_batch(opener(name, planted[0].structure), data, workers=workers)
+    assert len(raws) == 7
+    for instance, raw in zip(planted, raws):
+        assert raw.status is Status.SOLVED
+        np.testing.assert_allclose(raw.x, instance.x, atol=1e-6)
+        assert raw.seconds > 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_bad_instance_costs_no_other(name):
+    planted, data = batch(6)
+    data.q[1, 3] = np.nan
+    data.A[4, 0] = np.inf
+    pool = Pool(opener(name, planted[0].structure), workers=2)
+    raws = pool.solve_batch(data)
+    assert [raw.status is Status.SOLVED for raw in raws] == [True, False, True, True, False, True]
+    assert "q[3] = nan" in raws[1].message
+    assert "A[0, 0] = inf" in raws[4].message
+    for i in (0, 2, 3, 5):
+        np.testing.assert_allclose(raws[i].x, planted[i].x, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["daqp", "clarabel", "osqp"])
+def test_infeasible_instance_costs_no_other(name):
+    structure, P, A = structure_of(np.eye(2), [[1.0, 1.0], [-1.0, -1.0]], Cones(nonneg=2))
+    bounds = np.array([[1.0, 0.0], [1.0, -2.0], [1.0, 0.0]])  # the second: x₁ + x₂ ≤ 1 and ≥ 2
+    data = Data(np.tile(P, (3, 1)), np.zeros((3, 2)), np.tile(A, (3, 1)), bounds, np.zeros(3))
+    raws = solve_batch(opener(name, structure), data)
+    assert [raw.status for raw in raws] == [Status.SOLVED, Status.INFEASIBLE, Status.SOLVED]
+
+
+@pytest.mark.parametrize("name", ["daqp", "moreau"])
+def test_batch_dimensions(name):
+    planted, data = batch(6)
+    raws = solve_batch(opener(name, planted[0].structure), data.reshape(2, 3))
+    for instance, raw in zip(planted, raws):
+        np.testing.assert_allclose(raw.x, instance.x, atol=1e-6)
+    assert solve_batch(opener(name, planted[0].structure), data[:0]) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_matrices_shared_by_the_batch(name):
+    planted, data = batch(4)
+    P, A = (np.broadcast_to(part[0], part.shape) for part in (data.P, data.A))  # read-only, no copy in memory
+    raws = solve_batch(opener(name, planted[0].structure), Data(P, data.q, A, data.b, data.d))
+    session = get(name).session(planted[0].structure)
+    for i, raw in enumerate(raws):
+        alone = session.solve(data.P[0], data.q[i], data.A[0], data.b[i])
+        assert raw.status is alone.status
+        np.testing.assert_allclose(raw.x, alone.x, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["daqp", "moreau"])
+def test_warm_starts(name):
+    planted, data = batch(4)
+    pool = Pool(opener(name, planted[0].structure))
+    cold = pool.solve_batch(data)
+    for points in (cold, [cold[0], None, cold[2], None]):
+        for instance, raw in zip(planted, pool.solve_batch(data, points)):
+            np.testing.assert_allclose(raw.x, instance.x, atol=1e-6)
+    with pytest.raises(ValueError, match="3 points; expected one for each of the 4"):
+        pool.solve_batch(data, cold[:3])
+
+
+class Slow(Session):
+    """Claims to release the lock and to take its time, and counts who works at once."""
+
+    releases_gil = True
+    working = 0
+    most = 0
+    lock = threading.Lock()
+    together = threading.Barrier(2)
+
+    def _solve(self, P, q, A, b, warm):
+        cls = type(self)
+        with cls.lock:
+            cls.working += 1
+            cls.most = max(cls.most, cls.working)
+        if q[0] >= 2.0:  # two instances meet here: only threads can
+            cls.together.wait(timeout=30.0)
+        else:
+            threading.Event().wait(0.01)
+        with cls.lock:
+            cls.working -= 1
+        if q[0] == 1.0:
+            return self.failure("this one fails")
+        return Raw(q.copy(), b.copy(), b.copy(), Status.SOLVED, "done")
+
+
+def test_threads_work_at_the_same_time():
+    structure, P, A = structure_of(np.eye(1), [[1.0]], Cones(nonneg=1))
+    q = np.array([[0.0], [1.0], [2.0], [3.0]])
+    data = Data(np.tile(P, (4, 1)), q, np.tile(A, (4, 1)), np.zeros((4, 1)), np.zeros(4))
+    raws = Pool(lambda: Slow(structure, {}), workers=2).solve_batch(data)
+    assert Slow.most == 2
+    assert [raw.status for raw in raws] == [Status.SOLVED, Status.FAILED, Status.SOLVED, Status.SOLVED]
+    assert [raw.x[0] for raw in raws if raw.status is Status.SOLVED] == [0.0, 2.0, 3.0]
+
+
+class Broken(Session):
+    """Raises what its library raises, and on the last instance what it never should."""
+
+    raises = (KeyError,)
+
+    def _solve(self, P, q, A, b, warm):
+        if q[0] == 1.0:
+            raise KeyError("library's trouble")
+        if q[0] == 2.0:
+            raise AssertionError("a mistake in the adapter")
+        return Raw(q.copy(), b.copy(), b.copy(), Status.SOLVED, "done")
+
+
+def test_exceptions_of_the_library_are_statuses_and_others_are_not_hidden():
+    structure, P, A = structure_of(np.eye(1), [[1.0]], Cones(nonneg=1))
+
+    def data(*costs):
+        size = len(costs)
+        q = np.array(costs)[:, None]
+        return Data(np.tile(P, (size, 1)), q, np.tile(A, (size, 1)), np.zeros((size, 1)), np.zeros(size))
+
+    raws = solve_batch(lambda: Broken(structure, {}), data(0.0, 1.0, 0.0))
+    assert [raw.status for raw in raws] == [Status.SOLVED, Status.FAILED, Status.SOLVED]
+    assert "KeyError" in raws[1].message
+    with pytest.raises(AssertionError, match="adapter"):
+        solve_batch(lambda: Broken(structure, {}), data(0.0, 2.0))
+
+
+def test_pool_is_shared_by_threads():
+    planted, data = batch(12)
+    pool = Pool(opener("clarabel", planted[0].structure))
+    results = [None] * 4
+
+    def work(k):
+        results[k] = pool.solve_batch(data)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for raws in results:
+        for instance, raw in zip(planted, raws):
+            np.testing.assert_allclose(raw.x, instance.x, atol=1e-6)
+
+
+def _in_child(connection, structure, data):
+    raws = Pool(lambda: get("clarabel").session(structure), workers=2).solve_batch(data)
+    connection.send([raw.x for raw in raws])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is Linux' way")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_batch_in_a_forked_process():
+    cones = Cones(zero=10, nonneg=60)
+    planted, data = batch(8, n=60, cones=cones)  # large enough for threads
+    Pool(opener("clarabel", planted[0].structure), workers=2).solve_batch(data)  # the parent has threads already
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_in_child, args=(there, planted[0].structure, data))
+    child.start()
+    assert here.poll(60.0), "the child hangs"
+    for x, instance in zip(here.recv(), planted):
+        np.testing.assert_allclose(x, instance.x, atol=1e-6)
+    child.join(10.0)
