@@ -38,9 +38,7 @@ def test_piqp_solves_all(name):
     assert raw.s[structure.cones.zero :].min(initial=0.0) >= 0.0
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in PROBLEMS if name not in {"YAO", "LASER", "QSHELL", "POWELL20", "LISWET9"}]
-)
+@pytest.mark.parametrize("name", FOR_DAQP)
 def test_daqp_is_exact_or_says_that_it_is_not(name):
     structure, numbers = problem(name)
     raw = get("daqp").session(structure).solve(*numbers)
