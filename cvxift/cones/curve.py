@@ -37,17 +37,15 @@ Regimes = NDArray[np.int8]
 
 FAR = 1e300  # |ρ| of an end of the curve, where the frame is a limit
 POLISH = 3  # Newton steps on φ at most, once the root is bracketed; one is enough nearly always
-REFINEMENTS = 12
+REFINEMENTS = 6  # steps that sharpen the best ray of the grid; the distance's error is the square of the ray's
 GRID = np.sinh(np.linspace(-4.8, 4.8, 33))  # rays tried for the distance from the inside to the boundary, |ρ| ≤ 61
 CHUNK = 4096  # points tried on the grid at a time
 
 
 class Frame(NamedTuple):
-    """The frame at some rays: p, q, n of shape (3, N) and the speeds θ, ψ of shape (N,)."""
+    """The frame at some rays: p, q, n as axes[0], axes[1], axes[2], each (3, N), and the speeds θ, ψ, each (N,)."""
 
-    p: Floats
-    q: Floats
-    n: Floats
+    axes: Floats
     theta: Floats
     psi: Floats
 
@@ -57,18 +55,28 @@ class Curved(NamedTuple):
 
     Attributes:
         chosen: their positions among all points.
-        frame: the frame at their rays, in the signs of the points.
+        rho: their rays, shape (N,).
+        alpha: their exponents, shape (N,).
+        frame: the frame there, in the signs of the points.
         sigma: ‖Π(v)‖, shape (N,).
         tau: ‖Π(v) − v‖, shape (N,).
-        d: the eigenvalue between 0 and 1, shape (N,).
-        complement: 1 − d, shape (N,).
-        twist: (log θ/ψ)', shape (N,).
     """
 
     chosen: NDArray[np.intp]
+    rho: Floats
+    alpha: Floats
     frame: Frame
     sigma: Floats
     tau: Floats
+
+
+EMPTY = np.empty(0)
+NONE = Curved(np.empty(0, np.intp), EMPTY, EMPTY, Frame(np.empty((3, 3, 0)), EMPTY, EMPTY), EMPTY, EMPTY)
+
+
+class Between(NamedTuple):
+    """The eigenvalue d between 0 and 1, 1 − d without cancellation, and (log θ/ψ)', each (N,)."""
+
     d: Floats
     complement: Floats
     twist: Floats
@@ -81,7 +89,7 @@ class CurveGroup(Group):
         regime: 1 inside, 0 on the curved boundary, −1 in the polar cone, 2 on a flat face, shape (..., count).
     """
 
-    def __init__(self, part: Part, v: Floats, regime: Regimes, curved: Curved | None) -> None:
+    def __init__(self, part: Part, v: Floats, regime: Regimes, curved: Curved, between: Between) -> None:
         self.part, self.s, self.regime = part, _points(v, regime, curved), regime.reshape(v.shape[:-1])
         d = np.zeros((regime.size, 3))
         d[regime == INSIDE] = 1.0
@@ -91,11 +99,9 @@ class CurveGroup(Group):
         complement = 1.0 - d
         Q = np.zeros((regime.size, 3, 3))
         Q[:, range(3), range(3)] = 1.0
-        if curved is not None:
-            one, zero = np.ones_like(curved.d), np.zeros_like(curved.d)
-            d[curved.chosen] = np.stack([one, curved.d, zero], axis=-1)
-            complement[curved.chosen] = np.stack([zero, curved.complement, one], axis=-1)
-            Q[curved.chosen] = np.stack(curved.frame[:3]).T
+        d[curved.chosen, 0], d[curved.chosen, 1] = 1.0, between.d
+        complement[curved.chosen, 0], complement[curved.chosen, 1] = 0.0, between.complement
+        Q[curved.chosen] = curved.frame.axes.T
         self.d, self.complement = d.reshape(v.shape), complement.reshape(v.shape)
         self._Q = Q.reshape(*v.shape, 3)
 
@@ -152,18 +158,19 @@ class CurveCone(Cone):
 
     def spectrum(self, part: Part, v: Floats) -> CurveGroup:
         """Eigenvalues 1, d, 0 at p, q, n."""
-        return CurveGroup(part, v, *self._locate(part, v))
+        regime, curved = self._locate(part, v)
+        return CurveGroup(part, v, regime, curved, self._between(curved))
 
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
         """The last formula of the module's first lines; zero off the curved boundary."""
         regime, curved = self._locate(part, v)
-        group = CurveGroup(part, v, regime, curved)
+        between = self._between(curved)
+        group = CurveGroup(part, v, regime, curved, between)
+        both = between.d * between.complement
+        speed = curved.frame.theta * curved.sigma + curved.frame.psi * curved.tau
+        turn = np.divide(between.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
         c = np.zeros((regime.size, 3))
-        if curved is not None:
-            speed = curved.frame.theta * curved.sigma + curved.frame.psi * curved.tau
-            both = curved.d * curved.complement
-            turn = np.divide(curved.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
-            c[curved.chosen] = np.stack([both / curved.sigma, both * turn, both / curved.tau], axis=-1)
+        c[curved.chosen] = np.stack([both / curved.sigma, both * turn, both / curved.tau], axis=-1)
         c_p, c_q, c_n = np.moveaxis(c.reshape(v.shape), -1, 0)
         a_p, a_q, a_n = np.moveaxis(group.rotate(a), -1, 0)
         b_p, b_q, b_n = np.moveaxis(group.rotate(b), -1, 0)
@@ -175,9 +182,8 @@ class CurveCone(Cone):
         points, alpha = self._columns(part, v)
         regime, curved = self._locate(part, v)
         out = np.abs(points).min(axis=0)  # right for FACE, whose neighbours are v₁ > 0, v₂ > 0 and the other sign of v₃
-        if curved is not None:
-            faces = self.face_distance(points[:, curved.chosen])
-            out[curved.chosen] = np.minimum(np.minimum(curved.sigma, curved.tau), faces)
+        faces = self.face_distance(points[:, curved.chosen])
+        out[curved.chosen] = np.minimum(np.minimum(curved.sigma, curved.tau), faces)
         for which in (INSIDE, POLAR):
             chosen = np.flatnonzero(regime == which)
             for first in range(0, chosen.size, CHUNK):
@@ -197,9 +203,8 @@ class CurveCone(Cone):
 
         def gap(rho: Floats) -> tuple[Floats, Floats, Floats]:
             frame = self.frame(rho, alpha)
-            along = np.einsum("i...n,in->...n", frame.p, v), np.einsum("i...n,in->...n", frame.n, v)
-            slope = np.einsum("i...n,in->...n", frame.q, v)
-            return (-along[0] if polar else along[1]), slope, frame.theta * along[0] - frame.psi * along[1]
+            along_p, slope, along_n = np.einsum("ki...n,in->k...n", frame.axes, v)
+            return (-along_p if polar else along_n), slope, frame.theta * along_p - frame.psi * along_n
 
         tried = np.stack([*np.broadcast_arrays(*(np.full(v.shape[1], ray) for ray in GRID)), *near])
         values = gap(tried)[0]
@@ -226,49 +231,53 @@ class CurveCone(Cone):
             points = np.stack([points[0], points[1], np.abs(points[2])])
         return points, alpha
 
-    def _locate(self, part: Part, v: Floats) -> tuple[Regimes, Curved | None]:
-        """Where the points project to, and those on the curved boundary, if any."""
+    def _locate(self, part: Part, v: Floats) -> tuple[Regimes, Curved]:
+        """Where the points project to, and those on the curved boundary."""
         points, alpha = self._columns(part, v)
         with np.errstate(all="ignore"):  # overflow and 0/0 give the right side of every comparison
             regime = self.regime(points, alpha)
         chosen = np.flatnonzero(regime == CURVED)
         if chosen.size == 0:
-            return regime, None
+            return regime, NONE
         points, alpha = points[:, chosen], alpha[chosen]
         scale = np.abs(points).max(axis=0)
         points = points / scale
         with np.errstate(all="ignore"):
             rho = self.root(points, alpha)
-            frame, sigma, tau = self._at(rho, points, alpha)
+            frame, sigma, phi, tau = self._at(rho, points, alpha)
             for _ in range(POLISH):
                 speed = frame.theta * sigma + frame.psi * tau
-                step = np.einsum("in,in->n", frame.q, points) / np.where(speed > 0.0, speed, np.inf)
+                step = phi / np.where(speed > 0.0, speed, np.inf)
                 # The root is known to half of the digits: a longer step is rounding where the curve hardly turns.
                 reach = 1e-3 * (1.0 + np.abs(rho))
                 rho = rho + np.minimum(np.maximum(step, -reach), reach)
-                frame, sigma, tau = self._at(rho, points, alpha)
+                frame, sigma, phi, tau = self._at(rho, points, alpha)
                 if not (np.abs(step) > 1e-5 * reach).any():
                     break
-            ratio, twist = self.bend(rho, alpha)
-            kappa = ratio * (tau / sigma)
-            d, complement = 1.0 / (1.0 + kappa), 1.0 / (1.0 + 1.0 / kappa)
-        inner = np.abs(rho) < FAR
-        d = np.where(inner, np.clip(d, TINY, BELOW_ONE), d)
-        complement = np.where(inner, np.clip(complement, TINY, BELOW_ONE), complement)
         if self.symmetric:
-            side = np.where(v.reshape(-1, 3)[chosen, 2] < 0.0, -1.0, 1.0)
-            for vector in frame[:3]:
-                vector[2] *= side
-        return regime, Curved(chosen, frame, scale * sigma, scale * tau, d, complement, twist)
+            frame.axes[:, 2] *= np.where(v.reshape(-1, 3)[chosen, 2] < 0.0, -1.0, 1.0)
+        return regime, Curved(chosen, rho, alpha, frame, scale * sigma, scale * tau)
 
-    def _at(self, rho: Floats, v: Floats, alpha: Floats) -> tuple[Frame, Floats, Floats]:
-        """The frame at ρ, σ and τ."""
+    def _at(self, rho: Floats, v: Floats, alpha: Floats) -> tuple[Frame, Floats, Floats, Floats]:
+        """The frame at ρ, σ, φ and τ."""
         frame = self.frame(rho, alpha)
-        sigma, tau = np.einsum("in,in->n", frame.p, v), -np.einsum("in,in->n", frame.n, v)
-        return frame, np.maximum(sigma, TINY), np.maximum(tau, TINY)
+        sigma, phi, minus_tau = np.einsum("kin,in->kn", frame.axes, v)
+        return frame, np.maximum(sigma, TINY), phi, np.maximum(-minus_tau, TINY)
+
+    def _between(self, curved: Curved) -> Between:
+        """The eigenvalue d and what its derivative needs."""
+        if curved.chosen.size == 0:
+            return Between(curved.sigma, curved.sigma, curved.sigma)
+        with np.errstate(all="ignore"):  # infinite κ is a limit like any other
+            ratio, twist = self.bend(curved.rho, curved.alpha)
+            kappa = ratio * (curved.tau / curved.sigma)
+            d, complement = 1.0 / (1.0 + kappa), 1.0 / (1.0 + 1.0 / kappa)
+        at_end = np.abs(curved.rho) >= FAR
+        d = np.where(at_end, d, np.clip(d, TINY, BELOW_ONE))
+        return Between(d, np.where(at_end, complement, np.clip(complement, TINY, BELOW_ONE)), twist)
 
 
-def _points(v: Floats, regime: Regimes, curved: Curved | None) -> Floats:
+def _points(v: Floats, regime: Regimes, curved: Curved) -> Floats:
     """The projections."""
     flat = v.reshape(-1, 3)
     s = np.where((regime == INSIDE)[:, None], flat, 0.0)
@@ -276,6 +285,5 @@ def _points(v: Floats, regime: Regimes, curved: Curved | None) -> Floats:
     if face.any():
         s[face, 0] = flat[face, 0]
         s[face, 2] = np.maximum(flat[face, 2], 0.0)
-    if curved is not None:
-        s[curved.chosen] = (curved.sigma * curved.frame.p).T
+    s[curved.chosen] = (curved.sigma * curved.frame.axes[0]).T
     return s.reshape(v.shape)

@@ -46,12 +46,13 @@ class Exponential(CurveCone):
         """P and N are divided by e^max(ρ, 0) and e^max(−ρ, 0)."""
         up, down, squared_P, squared_N = _scales(rho)
         length_P, length_N = np.sqrt(squared_P), np.sqrt(squared_N)
-        p = np.stack([rho * down, down, up]) / length_P
-        n = np.stack([-up, (rho - 1.0) * up, down]) / length_N
         up2, down2 = up * up, down * down
-        q = np.stack([down2 - (rho - 1.0) * up2, -up2 - rho * down2, (rho * (rho - 1.0) + 1.0) * up * down])
-        q /= length_P * length_N
-        return Frame(p, q, n, down * length_N / squared_P, up * length_P / squared_N)
+        axes = np.empty((3, 3, *rho.shape))
+        axes[0] = rho * down, down, up
+        axes[1] = down2 - (rho - 1.0) * up2, -up2 - rho * down2, (rho * (rho - 1.0) + 1.0) * up * down
+        axes[2] = -up, (rho - 1.0) * up, down
+        axes /= np.stack([length_P, length_P * length_N, length_N])[:, None]
+        return Frame(axes, down * length_N / squared_P, up * length_P / squared_N)
 
     def bend(self, rho: Floats, alpha: Floats) -> tuple[Floats, Floats]:
         """ψ/θ = e^−2ρ (|P|/|N|)³."""

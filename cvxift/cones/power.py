@@ -50,13 +50,14 @@ class Power(CurveCone):
         """In the scaled form above; at |ρ| = ∞ its limit."""
         first, b, tail, z_P, z_N, length_P, length_N = _scale(rho, alpha)
         near, away = (1.0 - b) * tail, b
-        p = np.stack([np.where(first, 1.0, tail), np.where(first, tail, 1.0), z_P]) / length_P
-        n = np.stack([np.where(first, near, away), np.where(first, away, near), -z_N]) / length_N
         # −P × N = (y + N₂, −(x + N₁), yN₁ − xN₂)
         short, long, flat = z_N * tail + away * z_P, z_N + near * z_P, near * tail - away
-        q = np.stack([np.where(first, short, long), -np.where(first, long, short), np.where(first, flat, -flat)])
-        q /= length_P * length_N
-        return Frame(p, q, n, z_P * length_N / length_P**2, b * (1.0 - b) * z_N * length_P / length_N**2)
+        axes = np.empty((3, 3, *first.shape))
+        axes[0] = np.where(first, 1.0, tail), np.where(first, tail, 1.0), z_P
+        axes[1] = np.where(first, short, long), -np.where(first, long, short), np.where(first, flat, -flat)
+        axes[2] = np.where(first, near, away), np.where(first, away, near), -z_N
+        axes /= np.stack([length_P, length_P * length_N, length_N])[:, None]
+        return Frame(axes, z_P * length_N / length_P**2, b * (1.0 - b) * z_N * length_P / length_N**2)
 
     def bend(self, rho: Floats, alpha: Floats) -> tuple[Floats, Floats]:
         """ψ/θ = αβ e^2(α−β)ρ (|P|/|N|)³."""

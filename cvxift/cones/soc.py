@@ -127,6 +127,7 @@ class SocGroup(Group):
         """Product Qw, in O(dim) each."""
         if self.part.dim == 1:
             return w
+        w = np.broadcast_to(w, np.broadcast_shapes(w.shape, self.d.shape))
         _, sign = self._reflector
         along = -sign * ROOT_HALF * (w[..., 0] - w[..., -1])
         tail = self._reflect(np.concatenate([along[..., None], w[..., 1:-1]], axis=-1))
@@ -137,9 +138,8 @@ class SocGroup(Group):
     @property
     def Q(self) -> Floats:
         """Dense eigenvectors (..., count, dim, dim) of dim² numbers; for large cones prefer p, n, c or the products."""
-        identity = np.eye(self.part.dim)
-        columns = [self.restore(np.broadcast_to(e, self.d.shape)) for e in identity]
-        return np.stack(columns, axis=-1)
+        identity = np.eye(self.dim).reshape(self.dim, *(1,) * (self.d.ndim - 1), self.dim)
+        return np.moveaxis(self.restore(identity), 0, -1)
 
 
 class SecondOrder(Cone):
