@@ -244,7 +244,7 @@ class LayerCore:
     def _split(self, flat: Floats, batch: tuple[int, ...]) -> list[Floats]:
         """Flat outputs, one array a variable."""
         return [
-            flat[..., part].reshape(*batch, *shape)
+            flat[..., part].reshape((*batch, *shape))
             for part, shape in zip(self.output_slices, self.output_shapes, strict=True)
         ]
 

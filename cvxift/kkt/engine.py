@@ -28,6 +28,7 @@ from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Session, Status
 
 TOLERANCE = 1e-9  # a point this good ends the search
+SCALES = (1e3, 1e-3, 1e6)  # of s over y, tried where reading the active set off s − y fails
 ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
 
 
@@ -222,7 +223,7 @@ class Engine:
                     break  # two solvers agree, or an interior-point certificate
                 status = raw.status
                 continue
-            point = polish(instance, raw.x, raw.s - raw.y)
+            point = self._polished(instance, raw)
             worst = point.residuals.worst
             attempts.append((name, raw.status, raw.message, worst))
             if best is None or worst < best.residuals.worst:
@@ -232,6 +233,27 @@ class Engine:
         if best is None or not best.residuals.worst <= ACCEPTABLE:
             return self.solution(data, None, instance, substitution, best_name, status, attempts)
         return self.solution(data, best, instance, substitution, best_name, status, attempts)
+
+    def _polished(self, instance: Instance, raw: Raw) -> Point:
+        """A solver's point after Newton.
+
+        An interior-point solver leaves sᵢ yᵢ ≈ μ in every row, and v = s − y reads the active set off it right only
+        where both are of one scale. Where that fails, a row is counted as tight if sᵢ < τ yᵢ, for other scales τ.
+        """
+        best = polish(instance, raw.x, raw.s - raw.y)
+        rows = slice(self.cones.zero, self.cones.zero + self.cones.nonneg)
+        if not self.cones.nonneg:
+            return best
+        for tau in SCALES:
+            if best.residuals.worst <= TOLERANCE:
+                break
+            v = raw.s - raw.y
+            s, y = np.maximum(raw.s[rows], 0.0), np.maximum(raw.y[rows], 0.0)
+            v[rows] = np.where(s < tau * y, -y, s)
+            point = polish(instance, raw.x, v)
+            if point.residuals.worst < best.residuals.worst:
+                best = point
+        return best
 
     def accept_condensed(self, data: Data, x: Floats, v: Floats, name: str) -> Solution:
         """The solution at a point of the condensed program that somebody else found, polished.

@@ -15,7 +15,7 @@ import abc
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import qdldl
@@ -33,27 +33,40 @@ POOR_RCOND = 1e-9  # reciprocal condition under which equilibration is worth its
 SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
 
 
-class Certificate(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Certificate:
     """What is known of one linear solve.
 
     Attributes:
         residual: ‖f − K u‖∞ / ‖f‖∞ (0 when f = 0).
-        condition: estimate of the 1-norm condition number of K (after equilibration where that was needed).
+        source: the condition estimate, or what computes it when asked.
         method: how the system was solved.
         iterations: refinement steps, or iterations of an iterative method.
         message: an iterative method's stopping reason, else empty.
     """
 
     residual: float
-    condition: float
+    source: float | Factor
     method: str
     iterations: int = 0
     message: str = ""
 
     @property
+    def condition(self) -> float:
+        """Estimate of K's 1-norm condition number, after equilibration where that was needed.
+
+        A sparse K's takes about ten more solves, so it is made when it is first asked for.
+        """
+        return self.source.condition if isinstance(self.source, Factor) else self.source
+
+    @property
     def consistent(self) -> bool:
         """Whether the system was solved: the derivative asked for exists as far as linear algebra can tell."""
         return self.residual <= CONSISTENT
+
+    def __str__(self) -> str:
+        stop = f", {self.message}" if self.message else ""
+        return f"relative residual {self.residual:.1e}, condition ≈ {self.condition:.1e} ({self.method}{stop})"
 
 
 class Factor(abc.ABC):
@@ -150,7 +163,7 @@ class SparseFactor(Factor):
     Args:
         K: symmetric CSC matrix, shape (N, N), which stores its whole diagonal (see `kkt_matrix`).
         n: size of the first block, which is shifted upwards; the rest is shifted downwards.
-        delta: the shift, relative to the equilibrated K.
+        delta: the shift, relative to the equilibrated K; raised where it is too small for K's rounding errors.
     """
 
     method = "sparse LDLᵀ"
@@ -160,13 +173,21 @@ class SparseFactor(Factor):
         size = K.shape[0]
         self.scale = equilibrate(K)
         columns = _columns(K)
-        data = K.data * self.scale[K.indices] * self.scale[columns]
-        data[K.indices == columns] += np.where(np.arange(size) < n, delta, -delta)
-        self._shifted = sp.csc_array((data, K.indices, K.indptr), shape=K.shape)
-        upper = K.indices <= columns
+        scaled = K.data * self.scale[K.indices] * self.scale[columns]
+        diagonal, upper = K.indices == columns, K.indices <= columns
         indptr = np.concatenate([[0], np.cumsum(np.bincount(columns[upper], minlength=size))])
-        triangle = sp.csc_array((data[upper], K.indices[upper], indptr), shape=K.shape)
-        self._ldl = qdldl.Solver(triangle, upper=True)
+        while True:
+            data = scaled.copy()
+            data[diagonal] += np.where(np.arange(size) < n, delta, -delta)
+            triangle = sp.csc_array((data[upper], K.indices[upper], indptr), shape=K.shape)
+            try:
+                self._ldl = qdldl.Solver(triangle, upper=True)
+                break
+            except RuntimeError:  # rounding has turned a pivot's sign: K is nearly singular and wants a larger shift
+                if delta > 1e-3:
+                    raise
+                delta *= 100.0
+        self._shifted = sp.csc_array((data, K.indices, K.indptr), shape=K.shape)
 
     def apply_inverse(self, f: Floats) -> Floats:
         """One solve with the factors."""
@@ -179,16 +200,46 @@ class SparseFactor(Factor):
 
     @cached_property
     def condition(self) -> float:
-        """1-norm condition estimate of the equilibrated, shifted K (Higham & Tisseur 2000), at most about 1/δ."""
-        size = self.K.shape[0]
-        if not size:
-            return 1.0
-        inverse = sla.LinearOperator((size, size), matvec=self._ldl.solve, rmatvec=self._ldl.solve, dtype=float)
-        return (
-            float(sla.onenormest(inverse) * sla.norm(self._shifted, 1))
-            if size > 4
-            else float(np.linalg.cond(self._shifted.toarray(), 1))
-        )
+        """1-norm condition estimate of the equilibrated, shifted K, at most about 1/δ."""
+        return _condition(self._shifted, self._ldl.solve)
+
+
+class LuFactor(Factor):
+    """LU with partial pivoting (SuperLU) of the equilibrated sparse K, for systems that are too ill-conditioned for a shift.
+
+    Args:
+        K: symmetric CSC matrix, shape (N, N).
+
+    Raises:
+        RuntimeError: K is exactly singular.
+    """
+
+    method = "sparse LU"
+
+    def __init__(self, K: sp.csc_array) -> None:
+        self.K = K
+        self.scale = equilibrate(K)
+        self._scaled = scale_symmetric(K, self.scale)
+        self._lu = sla.splu(self._scaled)
+
+    def apply_inverse(self, f: Floats) -> Floats:
+        """One solve with the factors."""
+        scale = self.scale if f.ndim == 1 else self.scale[:, None]
+        return scale * self._lu.solve(scale * f)
+
+    @cached_property
+    def condition(self) -> float:
+        """1-norm condition estimate of the equilibrated K."""
+        return _condition(self._scaled, self._lu.solve)
+
+
+def _condition(K: sp.csc_array, solve: Any) -> float:
+    """1-norm condition estimate of a symmetric K from solves with it (Higham & Tisseur 2000)."""
+    size = K.shape[0]
+    if size <= 4:
+        return float(np.linalg.cond(K.toarray(), 1)) if size else 1.0
+    inverse = sla.LinearOperator((size, size), matvec=solve, rmatvec=solve, dtype=float)  # type: ignore[call-arg]
+    return float(sla.onenormest(inverse) * sla.norm(K, 1))
 
 
 def equilibrate(K, rounds: int = 4) -> Floats:
@@ -279,7 +330,7 @@ class LeastSquares:
     """Minimum-norm least-squares solutions of a singular K u = f.
 
     Dense K: spectral decomposition of the equilibrated K, eigenvalues below `tolerance` of the largest dropped. Sparse
-    K: the Tikhonov system [ I  K ; K  −ε²I ] [r; u] = [f; 0], quasidefinite, iterated so that ε leaves no trace.
+    K: the Tikhonov system [ I  K ; K  −ε²I ] [r; u] = [f; 0], by LU, iterated so that ε leaves no trace.
     """
 
     K: Any
@@ -297,7 +348,7 @@ class LeastSquares:
     def _augmented(self):
         K = scale_symmetric(self.K, self.scale)
         eye = sp.eye_array(K.shape[0], format="csc")
-        return qdldl.Solver(sp.block_array([[eye, K], [K, -(self.epsilon**2) * eye]], format="csc")), K
+        return sla.splu(sp.block_array([[eye, K], [K, -(self.epsilon**2) * eye]], format="csc")), K
 
     @property
     def null_vectors(self) -> Floats | None:

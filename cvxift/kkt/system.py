@@ -21,7 +21,18 @@ import scipy.sparse as sp
 
 from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
-from cvxift.kkt.factor import Certificate, DenseFactor, Factor, LeastSquares, SparseFactor, equilibrate, kkt_matrix
+from cvxift.kkt.factor import (
+    CONSISTENT,
+    SINGULAR_RCOND,
+    Certificate,
+    DenseFactor,
+    Factor,
+    LeastSquares,
+    LuFactor,
+    SparseFactor,
+    equilibrate,
+    kkt_matrix,
+)
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.policy import Singular
 from cvxift.program.products import apply
@@ -261,20 +272,37 @@ class ReducedSystem:
         w_r[..., fixed.f] = rest[..., F] / fixed.a
         return u, w_r, certificate
 
+    @cached_property
+    def _lu(self) -> LuFactor | None:
+        """The unshifted factorization of a sparse K; None if K is exactly singular."""
+        try:
+            return LuFactor(self.K)
+        except RuntimeError:
+            return None
+
     def _solve(self, f: Floats) -> tuple[Floats, Certificate]:
-        factor = self.factor
-        singular = isinstance(factor, DenseFactor) and factor.singular
-        if not singular:
+        factor: Factor = self.factor
+        if isinstance(factor, DenseFactor):
+            if not factor.singular:
+                u, residual, steps = factor.solve(f)
+                certificate = Certificate(residual, factor, factor.method, steps)
+                if certificate.consistent:
+                    return u, certificate
+        else:
             u, residual, steps = factor.solve(f)
-            condition = factor.condition if isinstance(factor, DenseFactor) else float("nan")
-            certificate = Certificate(residual, condition, factor.method, steps)
-            if certificate.consistent:
-                return u, certificate
+            if residual <= CONSISTENT:
+                return u, Certificate(residual, factor, factor.method, steps)
+            if self._lu is not None:
+                u, residual, steps = self._lu.solve(f)
+                certificate = Certificate(residual, self._lu, self._lu.method, steps)
+                if certificate.consistent and certificate.condition < 1.0 / SINGULAR_RCOND:
+                    return u, certificate
         if self.singular == "raise":
             raise ApplicabilityError(
-                "The KKT system is singular at this point (condition 3 of the implicit function theorem), so the solution map may have no derivative "
-                f"here (condition number ≈ {factor.condition:.1e}). Remove dependent constraints, add curvature to the objective, or choose "
-                "singular='least_squares', 'regularize' or 'smooth'."
+                "The KKT system is singular at this point (condition 3 of the implicit function theorem), so the "
+                f"solution map may have no derivative here (condition number ≈ {factor.condition:.1e}). Remove "
+                "dependent constraints, add curvature to the objective, or choose singular='least_squares', "
+                "'regularize' or 'smooth'."
             )
         u, residual, steps = self.least_squares.solve(f)
-        return u, Certificate(residual, factor.condition, "least squares", steps)
+        return u, Certificate(residual, factor, "least squares", steps)

@@ -90,4 +90,4 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 def to_torch(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     """An array as a tensor of the other's dtype and device."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device=like.device, dtype=like.dtype)
+    return torch.from_numpy(np.asarray(array, order="C")).to(device=like.device, dtype=like.dtype)

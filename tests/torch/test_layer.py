@@ -1,0 +1,405 @@
+"""The PyTorch layer: results against cvxpylayers' conventions, gradients against finite differences, behaviour as a module."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+torch = pytest.importorskip("torch")
+
+from cvxift import ApplicabilityWarning, ProgramError, SolveError  # noqa: E402
+from cvxift.torch import CvxpyLayer  # noqa: E402
+
+double = torch.float64
+
+
+def qp_layer(n=4, m=3, p=2, **options):
+    x = cp.Variable(n, name="x")
+    Q, q = cp.Parameter((n, n), name="Q"), cp.Parameter(n, name="q")
+    G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
+    A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
+    inequality = G @ x <= h
+    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [inequality, A @ x == b])
+    return CvxpyLayer(problem, [Q, q, G, h, A, b], [x, inequality.dual_variables[0]], **options)
+
+
+def qp_tensors(batch=(), n=4, m=3, p=2, seed=0):
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*batch, *shape, generator=g, dtype=double)
+
+    Q = randn(n, n) + 2 * torch.eye(n, dtype=double)
+    G, A, x0 = randn(m, n), randn(p, n), randn(n)
+    h = (G @ x0[..., None])[..., 0] + torch.rand(*batch, m, generator=g, dtype=double)
+    return [Q, randn(n), G, h, A, (A @ x0[..., None])[..., 0]]
+
+
+def entropy_layer(n=4):
+    z, theta, t = cp.Variable(n), cp.Parameter(n), cp.Parameter(pos=True)
+    problem = cp.Problem(cp.Maximize(theta @ z + t * cp.sum(cp.entr(z))), [cp.sum(z) == 1])
+    return CvxpyLayer(problem, [theta, t], [z])
+
+
+def requires_grad(tensors):
+    return [t.clone().requires_grad_() for t in tensors]
+
+
+def test_gradcheck_and_gradgradcheck_of_a_quadratic_program():
+    layer, tensors = qp_layer(), requires_grad(qp_tensors())
+    assert torch.autograd.gradcheck(layer, tensors)
+    assert torch.autograd.gradgradcheck(layer, tensors)
+
+
+def test_gradcheck_and_gradgradcheck_of_a_batch_with_shared_parameters():
+    layer = qp_layer()
+    tensors = qp_tensors((2, 3))
+    tensors[0] = tensors[0][0, 0]
+    tensors[2] = tensors[2][:, :1]
+    tensors[3] = tensors[3] + 5.0  # the shared G makes other rows tight; keep the active sets apart from their kinks
+    tensors = requires_grad(tensors)
+    x, dual = layer(*tensors)
+    assert x.shape == (2, 3, 4) and dual.shape == (2, 3, 3)
+    assert torch.autograd.gradcheck(layer, tensors)
+    assert torch.autograd.gradgradcheck(layer, tensors)
+
+
+def test_gradgradcheck_through_curved_cones():
+    theta = torch.tensor([0.3, -0.2, 1.0, 0.1], dtype=double, requires_grad=True)
+    t = torch.tensor(0.7, dtype=double, requires_grad=True)
+    layer = entropy_layer()
+    assert torch.autograd.gradcheck(layer, (theta, t))
+    assert torch.autograd.gradgradcheck(layer, (theta, t))
+    x, target = cp.Variable(3), cp.Parameter(3)
+    ball = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x - target)), [cp.norm(x) <= 1]), [target], [x])
+    point = torch.tensor([2.0, 1.0, -0.5], dtype=double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(ball, (point,))
+    # the projection onto the ball is p/‖p‖: its Hessian, from the formula by autograd itself
+    ours = torch.autograd.functional.hessian(lambda p: ball(p)[0][0], point)
+    closed = torch.autograd.functional.hessian(lambda p: (p / p.norm())[0], point)
+    torch.testing.assert_close(ours, closed, atol=1e-9, rtol=1e-9)
+
+
+def test_a_batch_is_its_instances():
+    layer, batch = qp_layer(), qp_tensors((5,))
+    together = requires_grad(batch)
+    x, dual = layer(*together)
+    (x.square().sum() + dual.sum()).backward()
+    for i in range(5):
+        alone = requires_grad([t[i] for t in batch])
+        xi, di = layer(*alone)
+        (xi.square().sum() + di.sum()).backward()
+        torch.testing.assert_close(x[i], xi, atol=1e-12, rtol=0)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.grad[i], b.grad, atol=1e-9, rtol=1e-9)
+
+
+def test_shared_parameters_sum_their_gradients_over_the_batch():
+    layer, batch = qp_layer(), qp_tensors((4,))
+    shared = qp_tensors(seed=3)[1].requires_grad_()
+    copies = shared.detach().expand(4, 4).clone().requires_grad_()
+    weights = torch.arange(1.0, 17.0, dtype=double).reshape(4, 4)
+    for q in (shared, copies):
+        x, _ = layer(batch[0], q, *batch[2:])
+        (weights * x).sum().backward()
+    torch.testing.assert_close(shared.grad, copies.grad.sum(0), atol=1e-10, rtol=1e-10)
+
+
+def test_agrees_with_cvxpylayers():
+    peer = pytest.importorskip("cvxpylayers.torch").CvxpyLayer
+    x, A, b = cp.Variable(3), cp.Parameter((6, 3)), cp.Parameter(6)
+    constraint = x >= 0.05
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(A @ x - b) + cp.norm1(x)), [constraint])
+    g = torch.Generator().manual_seed(0)
+    values = [torch.randn(6, 3, generator=g, dtype=double), torch.randn(6, generator=g, dtype=double)]
+    outputs = [x, constraint.dual_variables[0]]
+    results = []
+    # The peer states ‖r‖² as a cone, so its x is only as good as the square root of the solver's tolerance.
+    tight = {"solve_method": "Clarabel", "tol_gap_abs": 1e-13, "tol_gap_rel": 1e-13, "tol_feas": 1e-13}
+    for make in (CvxpyLayer, lambda *a: peer(*a, solver_args=tight)):
+        tensors = requires_grad(values)
+        primal, dual = make(problem, [A, b], outputs)(*tensors)
+        (primal.sum() + 0.1 * dual.sum()).backward()
+        results.append([primal.detach(), dual.detach(), *(t.grad for t in tensors)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("arguments", [
+    {"solver_args": {"solve_method": "SCS", "eps": 1e-7, "max_iters": 20000}},
+    {"solver_args": {"solve_method": "Clarabel"}},
+    {"solver": "DIFFCP", "solver_args": {"eps": 1e-8, "max_iters": 10000, "acceleration_lookback": 0}},
+    {"solver": "CLARABEL"}, {"solver": "SCS"}, {"solver": "OSQP"}, {"solver": "PIQP"}, {"solver": "DAQP"}, {"solver": "HIGHS"},
+])  # fmt: skip
+def test_every_solver_gives_the_same_result_and_gradient(arguments):
+    tensors, reference = requires_grad(qp_tensors()), requires_grad(qp_tensors())
+    for layer, inputs in ((qp_layer(**arguments), tensors), (qp_layer(), reference)):
+        x, dual = layer(*inputs)
+        (x.sum() + dual.square().sum()).backward()
+    for a, b in zip(tensors, reference, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-8, rtol=1e-8)
+
+
+def test_geometric_program():
+    x, y, z = (cp.Variable(pos=True) for _ in range(3))
+    a, b, c = cp.Parameter(pos=True), cp.Parameter(pos=True), cp.Parameter()
+    problem = cp.Problem(cp.Minimize(1 / (x * y * z)), [a * (x * y + x * z + y * z) <= b, x >= y**c])
+    layer = CvxpyLayer(problem, [a, b, c], [x, y, z], gp=True)
+    values = [torch.tensor(v, dtype=double, requires_grad=True) for v in (2.0, 1.0, 0.5)]
+    torch.testing.assert_close(torch.stack(layer(*values)), torch.tensor([0.561, 0.315, 0.368], dtype=double), atol=1e-3, rtol=0)
+    assert torch.autograd.gradcheck(layer, values)
+    assert torch.autograd.gradgradcheck(layer, values)
+    batch = [v.detach().expand(3) * torch.tensor([1.0, 1.1, 0.9], dtype=double) for v in values]
+    assert torch.autograd.gradcheck(layer, requires_grad(batch))
+
+
+def test_float32_in_float32_out_solved_in_float64():
+    single = [t.float().requires_grad_() for t in qp_tensors()]
+    wide = requires_grad([t.detach().double() for t in single])
+    x, dual = qp_layer()(*single)
+    x64, dual64 = qp_layer()(*wide)
+    assert x.dtype == dual.dtype == torch.float32
+    torch.testing.assert_close(x, x64.float(), atol=0, rtol=0)
+    x.sum().backward()
+    x64.sum().backward()
+    torch.testing.assert_close(single[0].grad, wide[0].grad.float(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    tensors = [t.to(dtype).requires_grad_() for t in qp_tensors()]
+    x, _ = qp_layer()(*tensors)
+    x.sum().backward()
+    assert x.dtype == tensors[0].grad.dtype == dtype
+
+
+def test_empty_batch():
+    tensors = requires_grad([t[:0] for t in qp_tensors((2,))])
+    x, dual = qp_layer()(*tensors)
+    assert x.shape == (0, 4) and dual.shape == (0, 3)
+    x.sum().backward()
+    assert tensors[0].grad.shape == (0, 4, 4)
+
+
+def test_module_behaviour():
+    layer, tensors = qp_layer(), qp_tensors()
+    expected = layer(*tensors)[0]
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), layer.to(torch.float32)):
+        torch.testing.assert_close(twin(*tensors)[0], expected, atol=1e-12, rtol=0)
+    assert layer.state_dict() == {} and not list(layer.parameters())
+    layer.load_state_dict({})
+    nested = torch.nn.ModuleList([layer]).eval()
+    with torch.no_grad():
+        assert not nested[0](*requires_grad(tensors))[0].requires_grad
+    model = copy.deepcopy(nested)
+    torch.testing.assert_close(model[0](*tensors)[0], expected, atol=1e-12, rtol=0)
+
+
+def test_no_parameters():
+    x = cp.Variable(2)
+    layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x - 1))), [], [x])
+    (value,) = layer()
+    torch.testing.assert_close(value, torch.ones(2), atol=1e-6, rtol=0)
+
+
+def test_symmetric_parameter_and_variable():
+    n = 3
+    S, X = cp.Parameter((n, n), symmetric=True), cp.Variable((n, n), symmetric=True)
+    layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(X - S)), [X >> 0]), [S], [X])
+    root = torch.randn(n, n, generator=torch.Generator().manual_seed(1), dtype=double, requires_grad=True)
+
+    def symmetrized(r):
+        return layer(r + r.T)[0]
+
+    assert torch.autograd.gradcheck(symmetrized, (root,))
+    values, vectors = torch.linalg.eigh((root + root.T).detach())
+    closed = vectors @ torch.diag(values.clamp(min=0)) @ vectors.T
+    torch.testing.assert_close(symmetrized(root).detach(), closed, atol=1e-9, rtol=0)
+
+
+def test_warm_start_gives_the_same_solution():
+    layer = qp_layer()
+    first = qp_tensors()
+    layer(*first)
+    moved = [t + 0.01 for t in first]
+    torch.testing.assert_close(layer(*moved, warm_start=True)[0], layer(*moved)[0], atol=1e-11, rtol=0)
+    batch = qp_tensors((3,))
+    torch.testing.assert_close(layer(*batch, warm_start=True)[0], layer(*batch, warm_start=True)[0], atol=1e-11, rtol=0)
+
+
+class TestFailures:
+    """One bad instance costs no other."""
+
+    def layer(self, **options):
+        x, c, lower = cp.Variable(2), cp.Parameter(2, name="c"), cp.Parameter(name="lower")
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.sum(x) <= 1, cp.sum(x) >= lower])
+        return CvxpyLayer(problem, [c, lower], [x], **options)
+
+    def tensors(self):
+        return torch.zeros(3, 2, dtype=double, requires_grad=True), torch.tensor([0.0, 2.0, 0.5], dtype=double, requires_grad=True)
+
+    def test_raises_after_the_batch_and_carries_the_rest(self):
+        with pytest.raises(SolveError, match=r"\(1,\).*infeasible") as caught:
+            self.layer()(*self.tensors())
+        error = caught.value
+        assert error.status == "infeasible" and list(error.failures) == [(1,)]
+        np.testing.assert_allclose(error.solutions[[0, 2]], [[0.0, 0.0], [0.25, 0.25]], atol=1e-10)
+        assert np.isnan(error.solutions[1]).all()
+
+    def test_nan_and_zero_gradients_on_request(self):
+        c, lower = self.tensors()
+        with pytest.warns(ApplicabilityWarning, match="infeasible"):
+            (x,) = self.layer(on_failure="nan")(c, lower)
+        assert torch.isnan(x[1]).all() and torch.isfinite(x[[0, 2]]).all()
+        torch.nansum(x).backward()
+        torch.testing.assert_close(lower.grad, torch.tensor([0.0, 0.0, 1.0], dtype=double), atol=1e-10, rtol=0)
+
+    def test_unbounded(self):
+        x, c = cp.Variable(2), cp.Parameter(2)
+        layer = CvxpyLayer(cp.Problem(cp.Minimize(c @ x), [x >= 0]), [c], [x])
+        with pytest.raises(SolveError, match="unbounded"):
+            layer(torch.tensor([-1.0, 1.0], dtype=double))
+
+
+class TestBadInput:
+    """Refused before anything is solved, with the parameter's name and the remedy."""
+
+    def refused(self, message, *tensors):
+        with pytest.raises(ProgramError, match=message):
+            qp_layer()(*tensors)
+
+    def test_number_of_tensors(self):
+        self.refused(r"got 5, expected 6", *qp_tensors()[:5])
+
+    def test_shape(self):
+        tensors = qp_tensors()
+        tensors[2] = tensors[2].T
+        self.refused(r"'G' has shape \(4, 3\); expected \(3, 4\).*Transpose", *tensors)
+
+    def test_batch_shapes(self):
+        tensors = qp_tensors((3,))
+        tensors[1] = tensors[1][:2]
+        self.refused(r"do not broadcast.*'q' \(2,\)", *tensors)
+
+    def test_dtype(self):
+        tensors = qp_tensors()
+        tensors[1] = tensors[1].long()
+        self.refused(r"'q' has dtype torch.int64", *tensors)
+        tensors[1] = tensors[1].float()
+        self.refused(r"'q' is torch.float32.*one dtype", *tensors)
+
+    def test_not_a_tensor(self):
+        tensors = qp_tensors()
+        tensors[1] = tensors[1].numpy()
+        self.refused(r"'q' is a ndarray", *tensors)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_not_finite(self, value):
+        tensors = qp_tensors()
+        tensors[1][2] = value
+        self.refused(r"'q'", *tensors)
+
+    def test_attribute(self):
+        x, r = cp.Variable(), cp.Parameter(nonneg=True, name="radius")
+        layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.square(x - r))), [r], [x])
+        with pytest.raises(ProgramError, match="'radius'.*nonneg"):
+            layer(torch.tensor(-1.0, dtype=double))
+
+    def test_constructor(self):
+        x, p, other = cp.Variable(2, name="x"), cp.Parameter(2, name="p"), cp.Parameter(2, name="other")
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p)))
+        for arguments, message in (
+            ({"parameters": [p, other], "variables": [x]}, "not in the problem.*other"),
+            ({"parameters": [], "variables": [x]}, "missing.*'p'"),
+            ({"parameters": [p, p], "variables": [x]}, "once"),
+            ({"parameters": [p], "variables": [cp.Variable(name="w")]}, "'w' is not in the problem"),
+            ({"parameters": [p], "variables": []}, "variables is empty"),
+            ({"parameters": p, "variables": [x]}, "parameters must be a list"),
+            ({"parameters": [p], "variables": [x], "solver": "NOSUCH"}, "nosuch"),
+            ({"parameters": [p], "variables": [x], "solver": "CLARABEL", "solver_args": {"tol_gap": 1}}, "no option 'tol_gap'"),
+            ({"parameters": [p], "variables": [x], "solver_args": {"tol_gap": 1}}, "tol_gap"),
+            ({"parameters": [p], "variables": [x], "singular": "ignore"}, "singular='ignore'"),
+            ({"parameters": [p], "variables": [x], "on_failure": "zero"}, "on_failure='zero'"),
+        ):
+            with pytest.raises(ProgramError, match=message):
+                CvxpyLayer(problem, **arguments)
+
+    def test_problems(self):
+        x, p, q = cp.Variable(2, name="x"), cp.Parameter(name="p"), cp.Parameter(name="q")
+        with pytest.raises(ProgramError, match="not DPP.*p \\* q|p \\* q"):
+            CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x) + p * q * x[0])), [p, q], [x])
+        whole = cp.Variable(2, integer=True, name="whole")
+        with pytest.raises(ProgramError, match="'whole' is integer"):
+            CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(whole - p))), [p], [whole])
+
+
+class TestPolicies:
+    """Where the solution map has no derivative, the policy decides, and says so."""
+
+    def linear_program(self, **options):
+        x, c = cp.Variable(3), cp.Parameter(3)
+        return CvxpyLayer(cp.Problem(cp.Minimize(c @ x), [cp.sum(x) == 1, x >= 0]), [c], [x], **options)
+
+    def flat(self, **options):
+        x, c = cp.Variable(2), cp.Parameter(2)
+        return CvxpyLayer(cp.Problem(cp.Minimize(cp.square(x[0] - c[0]) + 0 * c[1]), [x[1] <= 1, x[1] >= -1]), [c], [x], **options)
+
+    def test_unique_vertex_has_zero_derivative_without_a_warning(self):
+        c = torch.tensor([1.0, 0.2, 0.9], dtype=double, requires_grad=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            (x,) = self.linear_program()(c)
+            x[1].backward()
+        torch.testing.assert_close(c.grad, torch.zeros(3, dtype=double))
+
+    def test_smooth_is_the_derivative_of_the_central_path(self):
+        mu = 0.05
+        c = torch.tensor([1.0, 0.2, 0.9], dtype=double, requires_grad=True)
+        layer = self.linear_program(singular="smooth", mu=mu)
+        jacobian = torch.autograd.functional.jacobian(lambda v: layer(v)[0], c).numpy()
+
+        # On the path cᵢ − μ/xᵢ = ν with Σxᵢ = 1: xᵢ = μ/(cᵢ − ν). Differentiating both, dx = −diag(w)(dc − dν), w = x²/μ, dν = wᵀdc/Σw.
+        cost = c.detach().numpy()
+        nu = brentq(lambda nu: np.sum(mu / (cost - nu)) - 1.0, cost.min() - 10.0, cost.min() - 1e-9, xtol=1e-15, rtol=1e-15)
+        w = (mu / (cost - nu)) ** 2 / mu
+        np.testing.assert_allclose(jacobian, np.outer(w, w) / w.sum() - np.diag(w), atol=1e-8)
+
+    def test_flat_direction_warns_or_raises(self):
+        from cvxift import ApplicabilityError
+
+        c = torch.tensor([0.3, 0.0], dtype=double, requires_grad=True)
+        with pytest.warns(ApplicabilityWarning, match="does not exist"):
+            self.flat()(c)[0][1].backward()
+        with pytest.raises(ApplicabilityError, match="singular"):
+            self.flat(singular="raise")(c)[0][1].backward()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            c.grad = None
+            self.flat()(c)[0][0].backward()  # the other entry is perfectly defined
+        torch.testing.assert_close(c.grad, torch.tensor([1.0, 0.0], dtype=double), atol=1e-8, rtol=0)
+
+    def test_regularize_is_close_where_the_derivative_exists(self):
+        exact, close = requires_grad(qp_tensors()), requires_grad(qp_tensors())
+        qp_layer()(*exact)[0].sum().backward()
+        qp_layer(singular="regularize")(*close)[0].sum().backward()
+        torch.testing.assert_close(exact[1].grad, close[1].grad, atol=1e-4, rtol=1e-4)
+
+    def test_iterative_agrees_with_direct_and_reports_its_stop(self):
+        from cvxift import Iterative
+
+        exact, close = requires_grad(qp_tensors()), requires_grad(qp_tensors())
+        qp_layer()(*exact)[0].sum().backward()
+        layer = qp_layer(linear_solver="iterative")
+        layer(*close)[0].sum().backward()
+        for a, b in zip(exact, close, strict=True):
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-8, rtol=1e-8)
+        short = qp_layer(linear_solver=Iterative(max_iterations=2))
+        x, _ = short(*requires_grad(qp_tensors()))
+        with pytest.warns(ApplicabilityWarning, match="LSMR"):
+            x.sum().backward()
