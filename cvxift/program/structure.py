@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cvxift.cones.spec import Cones
+from cvxift.program.cones import Cones
 
 __all__ = ["Cones", "Data", "Floats", "Ints", "Structure"]
 
