@@ -156,9 +156,9 @@ def _remedy(culprit: Any, gp: bool) -> str:
         return "Replace the product of parameters by one parameter that holds its value."
     if getattr(culprit, "variables", list)():
         return (
-            "Parameters must enter affinely, in products (@, *, cp.multiply) of which one factor holds parameters and the "
-            "other variables. Put the part that holds them into a parameter of its own, or into a new variable tied to "
-            "it by an equality; write out atoms of a parameter and a variable, such as cp.kron, by products."
+            "Parameters must enter affinely, in products (@, *, cp.multiply) of which one factor holds parameters and "
+            "the other variables. Put the part that holds them into a parameter of its own, or into a new variable "
+            "tied to it by an equality; write out atoms of a parameter and a variable, such as cp.kron, by products."
         )
     kind = "log-log affine" if gp else "affine"
     return f"It is not {kind} in the parameters: replace it by one parameter that holds its value."

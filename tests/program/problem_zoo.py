@@ -11,6 +11,17 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+VERSION = tuple(int(part) for part in cp.__version__.split(".")[:3])
+OLD = VERSION < (1, 9)
+# What CVXPY 1.8 does not accept, or gets wrong itself.
+NEEDS_1_9 = {
+    "parametric_quadratic_form",
+    "weighted_quadratic_forms",
+    "parametric_concave_form",
+    "parametric_bounds",
+    "single_power_cone_of_many_factors",
+}
+
 
 @dataclass
 class Case:

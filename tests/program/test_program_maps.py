@@ -6,8 +6,8 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from problem_zoo import ZOO
-from test_against_cvxpy import NEEDS_1_9, OLD, solve
+from problem_zoo import NEEDS_1_9, OLD, ZOO
+from reference_solve import solve
 
 from cvxift.program import Data, Program
 from cvxift.program.affine import LARGE, AffineMap

@@ -6,8 +6,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 from cvxpy.constraints.zero import Equality
-from problem_zoo import ZOO
-from test_against_cvxpy import NEEDS_1_9, OLD
+from problem_zoo import NEEDS_1_9, OLD, ZOO
 
 from cvxift.program import Program
 

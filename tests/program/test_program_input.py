@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from test_against_cvxpy import OLD
+from problem_zoo import OLD
 
 from cvxift.errors import ProgramError
 from cvxift.program import Program
