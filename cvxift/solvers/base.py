@@ -34,21 +34,23 @@ Floats = NDArray[np.float64]
 class Status(enum.Enum):
     """How a solver ended; the value is the word that messages use."""
 
-    SOLVED = "solved"
-    INACCURATE = "solved inaccurately"
-    INFEASIBLE = "infeasible"
-    UNBOUNDED = "unbounded"
-    ITERATION_LIMIT = "iteration or time limit"
-    NUMERICAL = "numerical trouble"
-    FAILED = "failed"
+    has_point: bool
+    """Whether the solver left a point that may be close to a solution (it need not be)."""
 
-    @property
-    def has_point(self) -> bool:
-        """Whether the solver left a point that may be close to a solution (it need not be)."""
-        return self in _WITH_POINT
+    SOLVED = "solved", True
+    INACCURATE = "solved inaccurately", True
+    INFEASIBLE = "infeasible", False
+    UNBOUNDED = "unbounded", False
+    ITERATION_LIMIT = "iteration or time limit", True
+    NUMERICAL = "numerical trouble", True
+    FAILED = "failed", False
 
-
-_WITH_POINT = frozenset({Status.SOLVED, Status.INACCURATE, Status.ITERATION_LIMIT, Status.NUMERICAL})
+    def __new__(cls, word: str, has_point: bool) -> Status:
+        """A member whose value is the word alone."""
+        member = object.__new__(cls)
+        member._value_ = word
+        member.has_point = has_point
+        return member
 
 
 @dataclass(slots=True)

@@ -74,8 +74,8 @@ class DaqpSession(Session):
         n, zero = structure.n, structure.cones.zero
         self._zero = zero
         self._P = Dense(structure.P_rows, structure.P_cols, (n, n)) if structure.nnzP else None
-        on_diagonal = np.flatnonzero(structure.P_rows == structure.P_cols)
-        self._diagonal = on_diagonal if 0 < len(on_diagonal) == n else None
+        diagonal = np.flatnonzero(structure.P_rows == structure.P_cols)
+        self._diagonal = diagonal if 0 < len(diagonal) == n else None
         self._bounds = Bounds(structure)
         general = self._bounds.general
         if self._bounds.count:
@@ -92,9 +92,9 @@ class DaqpSession(Session):
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         if self._diagonal is not None:
-            diagonal = P[self._diagonal]
-            least = float(diagonal.min())
-            if least > 0.0 and float(diagonal.max()) > _SPREAD * least:
+            diagonal = P.take(self._diagonal)
+            least = np.minimum.reduce(diagonal)
+            if least > 0.0 and np.maximum.reduce(diagonal) > _SPREAD * least:
                 return self._solve_scaled(1.0 / np.sqrt(diagonal), P, q, A, b, warm)
         return self._solve_as_it_is(P, q, A, b, warm)
 
@@ -175,4 +175,4 @@ def _complement(s: Floats, y: Floats, zero: int) -> None:
     slack, multiplier = s[zero:], y[zero:]
     np.maximum(multiplier, 0.0, out=multiplier)
     np.maximum(slack, 0.0, out=slack)
-    slack[multiplier > 0.0] = 0.0
+    np.multiply(slack, multiplier == 0.0, out=slack)

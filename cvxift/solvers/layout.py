@@ -58,13 +58,14 @@ class Dense:
         self._flat = flat
         self._out = np.zeros(shape)
         self._out_flat = self._out.reshape(-1)
+        self._out_columns = self._out.T
 
     def __call__(self, values: Floats) -> Floats:
         """The matrix of these values, shape `shape`: a view of them, or overwritten by the next call."""
         if self._by_rows:
             return values.reshape(self.shape)
         if self._by_columns:
-            np.copyto(self._out, values.reshape(self.shape[1], self.shape[0]).T)
+            np.copyto(self._out_columns, values.reshape(self._out_columns.shape))
         else:
             self._out_flat[self._flat] = values
         return self._out
