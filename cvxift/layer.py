@@ -196,6 +196,10 @@ class LayerCore:
         """
         self.map.check(self._pack(values, self.batch_shape(tuple(value.shape for value in values))))
 
+    def prepare(self, call: Call) -> None:
+        """Factorize now what the derivatives will need, so that a singular system is known when the layer is called."""
+        self.map.prepare(call.solved)
+
     def vjp(self, call: Call, bars: Sequence[Floats]) -> list[Floats]:
         """Cotangents of the parameters, of the shapes they were given in, for cotangents of the outputs."""
         return self._unpack(self.map.vjp(call.solved, self._join(bars, call)), call)

@@ -118,6 +118,7 @@ class Engine:
         self.condensation = Condensation(structure, constant, A)
         self.layout = Layout(self.condensation.structure, dense)
         self.cones = self.condensation.structure.cones
+        self._dense_numbers = _dense_numbers(self.cones)
         self.candidates = solvers.choose(self.condensation.structure)
         self.named: str | None = None
         self.solver_args: dict[str, Any] = {}
@@ -318,7 +319,7 @@ class Engine:
         """
         point, x, y = solution.point, solution.x, solution.y
         assert point is not None
-        iterative = policy.iterative(_dense_numbers(self.cones))
+        iterative = policy.iterative(self._dense_numbers)
         if policy.singular == "smooth":
             point = central_point(solution.instance, point.x, point.v, policy.mu)
             x, y = point.x, point.y

@@ -61,6 +61,11 @@ class Linearization:
         v = s - y
         return cls(structure, data, x, y, ReducedSystem(instance, rotation(structure.cones, v)), v)
 
+    def prepare(self) -> None:
+        """Factorize the reduced system, if there is one."""
+        if isinstance(self.system, ReducedSystem):
+            _ = self.system.factor
+
     def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats]:
         """(u, w) with P u + Aᵀw = g and A u − h = "H w" on the kept directions, in the original program; keeps the
         certificate.
@@ -89,21 +94,22 @@ class Linearization:
             y_bar = np.zeros((*x_bar.shape[:-1], self.structure.m))
         return self.solve(-x_bar, -y_bar)
 
-    def pull_back(self, u: Floats, w: Floats) -> Data:
+    def pull_back(self, u: Floats, w: Floats, with_P: bool = True) -> Data:
         """Cotangent of the data, F_θᵀ(u, w).
 
         Args:
             u: adjoint solution on columns, shape (..., n).
             w: adjoint solution on rows, shape (..., m).
+            with_P: whether P's cotangent is wanted.
 
         Returns:
             Data with the leading dimensions of u and w.
         """
-        return outer(self.structure, self.x, self.y, u, w)
+        return outer(self.structure, self.x, self.y, u, w, with_P)
 
-    def vjp(self, x_bar: Floats, y_bar: Floats | None = None) -> Data:
+    def vjp(self, x_bar: Floats, y_bar: Floats | None = None, with_P: bool = True) -> Data:
         """Cotangent of the data for cotangents x_bar (n,) and y_bar (m,) of the solution."""
-        return self.pull_back(*self.adjoint(x_bar, y_bar))
+        return self.pull_back(*self.adjoint(x_bar, y_bar), with_P)
 
     def jvp(self, tangent: Data) -> tuple[Floats, Floats]:
         """Tangents (ẋ, ẏ) of the solution for a tangent of the data, unbatched."""
@@ -133,7 +139,7 @@ class Linearization:
         u, w = self.adjoint(x_bar, y_bar)
         P_dot, A_dot = structure.P_matrix(tangent.P), structure.A_matrix(tangent.A)
         x_dot, y_dot = self.jvp(tangent)
-        direct = outer(structure, x_dot, y_dot, u, w, constant=False)
+        direct = outer(structure, x_dot, y_dot, u, w)
         gamma_x = P_dot @ u + A_dot.T @ w
         gamma_y = A_dot @ u
         if not structure.cones.polyhedral:
@@ -147,7 +153,8 @@ class Linearization:
             w_slack = 0.0
         u2, w2 = self.adjoint(gamma_x, gamma_y)
         through = self.pull_back(u2, w2 + w_slack)
-        return Data(*(a + b for a, b in zip(_fields(direct), _fields(through), strict=True)))
+        # q̄ and b̄ do not multiply the point, so they have no direct part.
+        return Data(direct.P + through.P, through.q, direct.A + through.A, through.b, through.d)
 
     def _split(self, v_bar: Floats) -> tuple[Floats, Floats, Floats]:
         """A general cotangent v̄ of v as (an addition to x̄, an equivalent ȳ, the fixed part of w on slack directions).
@@ -162,7 +169,7 @@ class Linearization:
         return self._A.T @ w_slack, y_bar, w_slack
 
 
-def outer(structure: Structure, x: Floats, y: Floats, u: Floats, w: Floats, constant: bool = True) -> Data:
+def outer(structure: Structure, x: Floats, y: Floats, u: Floats, w: Floats, with_P: bool = True) -> Data:
     """The data's cotangent  P̄ = u xᵀ,  Ā_ij = y_i u_j + w_i x_j,  q̄ = u,  b̄ = −w  on the patterns.
 
     Args:
@@ -171,15 +178,10 @@ def outer(structure: Structure, x: Floats, y: Floats, u: Floats, w: Floats, cons
         y: shape (m,) or (..., m).
         u: shape (..., n).
         w: shape (..., m).
-        constant: whether q̄ and b̄ are wanted (else they are zero).
+        with_P: whether P̄ is wanted; else it is left out (zero), where P is the same for every θ.
     """
-    P = u[..., structure.P_rows] * x[..., structure.P_cols]
-    A = y[..., structure.A_rows] * u[..., structure.A_cols] + w[..., structure.A_rows] * x[..., structure.A_cols]
-    batch = np.shape(u)[:-1]
-    if constant:
-        return Data(P, u, A, -w, np.zeros(batch))
-    return Data(P, np.zeros_like(u), A, np.zeros_like(w), np.zeros(batch))
-
-
-def _fields(data: Data) -> tuple[Floats, ...]:
-    return data.P, data.q, data.A, data.b, data.d
+    P_rows, P_cols, A_rows, A_cols = structure.places
+    P = u.take(P_rows, axis=-1) * x.take(P_cols, axis=-1) if with_P else None
+    A = y.take(A_rows, axis=-1) * u.take(A_cols, axis=-1)
+    A += w.take(A_rows, axis=-1) * x.take(A_cols, axis=-1)
+    return Data(P, u, A, -w, np.zeros(np.shape(u)[:-1]))  # type: ignore[arg-type]  # None is a zero cotangent

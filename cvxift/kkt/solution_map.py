@@ -101,6 +101,7 @@ class SolutionMap:
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
         self.policy = Policy() if policy is None else policy
         self.on_failure: OnFailure = on_failure
+        self._P_varies = bool(self.program.jvp(np.random.default_rng(0).standard_normal(self.program.theta_size)).P.any())
         self.parameters = self._ordered(parameters)
         self._permutation = self._theta_permutation()
         self.outputs = [self.program.output(obj) for obj in outputs]
@@ -272,6 +273,11 @@ class SolutionMap:
         }
         raise SolveError(message, status=first.status.value, failures=failures, solutions=solved.outputs)
 
+    def prepare(self, solved: Solved) -> None:
+        """Linearize and factorize an unbatched call ahead of its derivatives; batches do it all at once when they are asked."""
+        if not solved.batch_shape and solved.ok:
+            solved.solutions[0].linearization(self.policy).prepare()
+
     def vjp(self, solved: Solved, bar: Floats) -> Floats:
         """Vector-Jacobian product.
 
@@ -294,7 +300,7 @@ class SolutionMap:
             solutions = solved.solutions
             x_bar, y_bar = self._recover.transpose(flat)
             u, w, certified = solutions.solve(-x_bar, np.zeros_like(solutions.full_y) if y_bar is None else -y_bar)
-            theta = self._theta_bar(outer(self.program.structure, solutions.full_x, solutions.full_y, u, w))
+            theta = self._theta_bar(outer(self.program.structure, solutions.full_x, solutions.full_y, u, w, self._P_varies))
             rest = sorted({*map(int, np.flatnonzero(~certified)), *solutions.singles})
         for i in rest:
             theta[i] = self._vjp_one(solved.solutions[i], flat[i])
@@ -304,7 +310,7 @@ class SolutionMap:
         if not solution.ok:
             return np.zeros(self.theta_size)
         linear = solution.linearization(self.policy)
-        out = linear.vjp(*self._recover.transpose(bar))
+        out = linear.vjp(*self._recover.transpose(bar), with_P=self._P_varies)
         self._certify(linear.certificate)
         return self._theta_bar(out)
 
@@ -372,7 +378,7 @@ class SolutionMap:
             for start in range(0, self.output_size, chunk):
                 u, w = linear.adjoint(*self._recover.transpose(eye[start : start + chunk]))
                 self._certify(linear.certificate)
-                rows.append(self._theta_bar(linear.pull_back(u, w))[:, columns])
+                rows.append(self._theta_bar(linear.pull_back(u, w, self._P_varies))[:, columns])
             return np.concatenate(rows) if rows else np.zeros((0, width))
         tangents = [linear.residual_tangent(self._tangent(unit)) for unit in np.eye(N)[columns]]
         g, h = (np.stack(part) for part in zip(*tangents, strict=True)) if tangents else (None, None)

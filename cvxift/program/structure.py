@@ -11,6 +11,7 @@ column, and by row within a column, and each (row, column) pair occurs once. An 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -80,6 +81,11 @@ class Structure:
         P_rows, P_cols, P_indptr = _column_compress("P", P, (n, n))
         A_rows, A_cols, A_indptr = _column_compress("A", A, (cones.m, n))
         return cls(n, cones.m, cones, P_rows, P_cols, P_indptr, A_rows, A_cols, A_indptr)
+
+    @cached_property
+    def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """P_rows, P_cols, A_rows, A_cols as NumPy's own index type, which it gathers by without converting first."""
+        return tuple(index.astype(np.intp) for index in (self.P_rows, self.P_cols, self.A_rows, self.A_cols))  # type: ignore[return-value]
 
     @property
     def nnzP(self) -> int:

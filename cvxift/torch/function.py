@@ -23,6 +23,8 @@ class Solve(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         """Solve."""
         call, outputs = core.solve([to_numpy(p) for p in params], solver_args, warm_start)
+        if any(ctx.needs_input_grad):
+            core.prepare(call)
         ctx.core, ctx.call = core, call
         ctx.save_for_backward(*params)
         like = params[0] if params else torch.empty(0, dtype=torch.get_default_dtype())
@@ -85,9 +87,15 @@ def _vjp(
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """The tensor's values as a float64 array on the CPU; shares memory where it can."""
-    return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
+    tensor = tensor.detach()
+    if tensor.dtype is not torch.float64 or not tensor.is_cpu:  # a `to` without effect costs as much as a small product
+        tensor = tensor.to(device="cpu", dtype=torch.float64)
+    return tensor.numpy()
 
 
 def to_torch(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     """An array as a tensor of the other's dtype and device."""
-    return torch.from_numpy(np.asarray(array, order="C")).to(device=like.device, dtype=like.dtype)
+    tensor = torch.from_numpy(np.asarray(array, order="C"))
+    if like.dtype is not torch.float64 or not like.is_cpu:
+        tensor = tensor.to(device=like.device, dtype=like.dtype)
+    return tensor
