@@ -125,11 +125,11 @@ class Session(abc.ABC):
         """
         start = time.perf_counter()
         # A sum of squares is finite unless an entry is not (or overflows, which `_nonfinite` then tells apart).
-        if not math.isfinite(float(P.dot(P)) + float(q.dot(q)) + float(A.dot(A)) + float(b.dot(b))):
+        if not math.isfinite(_total(P) + _total(q) + _total(A) + _total(b)):
             raw = self._solve_nonfinite(P, q, A, b, warm)
         else:
             raw = self._try(P, q, A, b, warm)
-            if raw.status.has_point and not math.isfinite(float(raw.x.dot(raw.x)) + float(raw.y.dot(raw.y))):
+            if raw.status.has_point and not math.isfinite(_total(raw.x) + _total(raw.y)):
                 raw = self.failure(f"{raw.message}; the point is not finite", Status.NUMERICAL)
         raw.seconds = time.perf_counter() - start
         return raw
@@ -274,6 +274,11 @@ def optional(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError:
         return None
+
+
+def _total(values: Floats) -> float:
+    """A number that is finite only if all values are; a long dot product would start BLAS threads, a sum does not."""
+    return float(values.dot(values)) if values.size < 8192 else float(values.sum())
 
 
 def check_options(solver: str, given: Iterable[str], known: Iterable[str]) -> None:
