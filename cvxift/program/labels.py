@@ -87,7 +87,12 @@ class ColumnLabels(Sequence[Label]):
         place, origin = column - block.start, block.origin
         if origin.variable is not None and origin.atom is None:
             variable = self._variables[origin.variable]
-            entry = np.unravel_index(int(np.argmax(free_entry(variable).ravel() == place)), variable.shape)
+            if (
+                block.stop - block.start == variable.size
+            ):  # no attribute reduces it, and there may be 10⁵ labels to make
+                entry = np.unravel_index(place, variable.shape, order="F")
+            else:
+                entry = np.unravel_index(int(np.argmax(free_entry(variable).ravel() == place)), variable.shape)
             entry = tuple(int(k) for k in entry)
             return Label(f"variable {variable.name()}{subscript(entry)}", variable=variable, index=entry)
         entry = tuple(int(k) for k in np.unravel_index(place, block.shape, order="F"))

@@ -4,6 +4,9 @@
 
 All data are affine in θ, which holds the user's parameters one after the other, each in C order. With `gp=True` θ holds
 the logarithms of the entries in `log_mask`, x those of the variables, and the objective is that of the user's.
+
+That DPP problems have affine data: A. Agrawal, B. Amos, S. Barratt, S. Boyd, S. Diamond, Z. Kolter, "Differentiable
+Convex Optimization Layers", NeurIPS 2019, section 4 (affine-solver-affine form).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ NEEDS_1_9 = {
     "weighted_quadratic_forms",
     "parametric_concave_form",
     "parametric_bounds",
+    "batch_of_semidefinite_variables",
     "single_power_cone_of_many_factors",
 }
 
@@ -276,6 +277,20 @@ def attributes(rng):
         z - cp.reshape(b, (2, 2), order="C")
     )
     return Case(cp.Problem(cp.Minimize(objective)), {b: rng.normal(size=4)})
+
+
+@case
+def attributes_together(rng):
+    B, S = cp.Parameter((3, 3)), cp.Variable((3, 3), symmetric=True, bounds=[-0.5, np.ones((3, 3))])
+    D, N = cp.Variable((3, 3), diag=True, nonneg=True), cp.Variable((2, 2), nonneg=True, PSD=True)
+    objective = cp.sum_squares(S - B) + cp.sum_squares(D - B) + cp.sum_squares(N - B[:2, :2])
+    return Case(cp.Problem(cp.Minimize(objective)), {B: rng.normal(size=(3, 3))})
+
+
+@case
+def batch_of_semidefinite_variables(rng):
+    C, X, u = cp.Parameter((3, 2, 2)), cp.Variable((3, 2, 2), PSD=True), cp.Variable(2)
+    return Case(cp.Problem(cp.Minimize(cp.sum_squares(X - C) + cp.sum_squares(u))), {C: rng.normal(size=(3, 2, 2))})
 
 
 @case
