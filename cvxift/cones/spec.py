@@ -1,5 +1,4 @@
-"""The product cone and its blocks, which belong to the program that states them; named here for those who work with the
-cones."""
+"""The product cone and its blocks, which belong to the program that states them, under the cones' own name."""
 
 from cvxift.program.cones import Block, Cones, Part
 
