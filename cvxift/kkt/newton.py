@@ -85,6 +85,7 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
             break
         point, dual, primal = trial, trial_dual, trial_primal
         steps += 1
-    if system is not None and not rotation(instance.structure.cones, point.v).same(system.rotation):
+    cones = instance.structure.cones
+    if system is not None and not (cones.polyhedral and rotation(cones, point.v).same(system.rotation)):
         system = None
     return Point(point.x, point.s, point.y, point.v, point.residuals, steps, system)
