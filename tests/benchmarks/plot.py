@@ -47,7 +47,7 @@ def draw(data: dict[str, Any], path: Path) -> None:
     axis.set_xscale("log")
     axis.set_xlabel("forward + backward, ms")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     if maros:
         axis = axes[0, 1]
         for name, (mark, color) in MARKS.items():

@@ -1,6 +1,6 @@
 """One contender on one case in a process of its own; takes orders from ``measure`` through a pipe.
 
-Orders: ``prepare``, ``start``, ``round`` (seconds), ``results`` (path, draws), ``reference`` (path), ``stop``. Every
+Orders: ``prepare``, ``start``, ``round`` (seconds), ``results`` (path), ``reference`` (path), ``stop``. Every
 order is answered by zero or more ``("begin", phase)`` and ``("phase", name, seconds)``, and one
 ``("done", payload)`` or ``("failed", kind, message)``.
 """
@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Session:
         self.case, self.tell = case, tell
         self.contender = make(case)
         self.call = 0
+        self.kept: dict[int, dict[str, np.ndarray]] = {}  # x and gradients of the draws that were called
         gc.collect()
         self.before = memory()[0]
 
@@ -60,14 +61,22 @@ class Session:
     def start(self) -> dict[str, float]:
         """Build, call once each way, and report the three times."""
         times = {"build": self._timed("build", self.contender.build)[1]}
-        times["first"] = self._timed("forward", self.contender.forward, 0)[1]
+        x, times["first"] = self._timed("forward", self.contender.forward, 0)
+        gradients = None
         try:
-            times["first_backward"] = self._timed("backward", self.contender.backward, 0)[1]
+            gradients, times["first_backward"] = self._timed("backward", self.contender.backward, 0)
             self.both = True
         except Unsupported:
             self.both = False
+        self._keep(0, x, gradients)
         self.length = sum(times.values()) - times["build"]
         return times
+
+    def _keep(self, draw: int, x: np.ndarray | None, gradients: Sequence[np.ndarray] | None) -> None:
+        if draw in self.kept or draw >= self.case.reference_draws:
+            return
+        arrays = {} if x is None else {f"x_{draw}": np.array(x)}
+        self.kept[draw] = arrays | {f"g{i}_{draw}": np.array(g) for i, g in enumerate(gradients or ())}
 
     def round(self, seconds: float) -> dict[str, list[float]]:
         """Call for about ``seconds``, at least once, cycling through the draws."""
@@ -76,29 +85,25 @@ class Session:
         gc.collect()
         end = time.perf_counter() + seconds
         while not forward or time.perf_counter() + self.length < end:
-            draw = self.call % self.case.draws
             self.call += 1
+            draw = self.call % self.case.draws
+            gradients = None
             start = time.perf_counter()
-            self.contender.forward(draw)
+            x = self.contender.forward(draw)
             middle = time.perf_counter()
             if self.both:
-                self.contender.backward(draw)
+                gradients = self.contender.backward(draw)
                 backward.append(time.perf_counter() - middle)
             forward.append(middle - start)
             self.length = min(self.length, time.perf_counter() - start)
+            self._keep(draw, x, gradients)
         return {"forward": forward, "backward": backward}
 
-    def results(self, path: str, draws: int) -> dict[str, int]:
-        """Write x and gradients of every draw, and report the memory used so far."""
+    def results(self, path: str) -> dict[str, int]:
+        """Write x and gradients of the draws that were called, and report the memory used so far."""
         peak = memory()[1]
-        arrays: dict[str, np.ndarray] = {}
-        for draw in range(draws):
-            x = self.contender.forward(draw)
-            if x is not None:
-                arrays[f"x_{draw}"] = np.array(x)
-            gradients = self.contender.backward(draw) if self.both else None
-            arrays |= {f"g{i}_{draw}": np.array(g) for i, g in enumerate(gradients or ())}
-        np.savez(path, **arrays)
+        arrays = {name: array for kept in self.kept.values() for name, array in kept.items()}
+        np.savez(path, allow_pickle=False, **arrays)
         return {"peak": peak, "before": self.before}
 
 
