@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-LIMIT = 200  # every third step of a stubborn function halves its bracket, so this is never met but by NaN
+LIMIT = 100  # met only where subnormal data leave a function no root
 NEAR_END = 1e-3  # how near to the end of its bracket a step that leaves it is taken
 
 

@@ -168,7 +168,8 @@ class CurveCone(Cone):
         group = CurveGroup(part, v, regime, curved, between)
         both = between.d * between.complement
         speed = curved.frame.theta * curved.sigma + curved.frame.psi * curved.tau
-        turn = np.divide(between.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
+        with np.errstate(over="ignore"):  # the curvature itself may be out of range
+            turn = np.divide(between.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
         c = np.zeros((regime.size, 3))
         c[curved.chosen] = np.stack([both / curved.sigma, both * turn, both / curved.tau], axis=-1)
         c_p, c_q, c_n = np.moveaxis(c.reshape(v.shape), -1, 0)

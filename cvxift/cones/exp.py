@@ -65,8 +65,8 @@ class Exponential(CurveCone):
     def root(self, v: Floats, alpha: Floats) -> Floats:
         """Two steps on the logarithmic equation, then bracketed Newton steps on φ."""
         r, s, _ = v
-        lo = np.where(r > 0.0, np.maximum(1.0 - s / r, -WIDEST), -np.inf)
-        hi = np.where(s > 0.0, np.minimum(r / s, WIDEST), np.inf)
+        lo = np.where(r > 0.0, np.clip(1.0 - s / r, -WIDEST, WIDEST), -np.inf)
+        hi = np.where(s > 0.0, np.clip(r / s, -WIDEST, WIDEST), np.inf)
         rho = np.where(r <= 0.0, hi - 1.0, np.where(s <= 0.0, lo + 1.0, (2.0 * r - s) / (r + s)))
         for _ in range(2):
             rho = _logarithmic_step(rho, lo, hi, v)

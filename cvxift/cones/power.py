@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvxift.cones.base import Floats
-from cvxift.cones.bracket import NEAR_END, descend
+from cvxift.cones.bracket import descend
 from cvxift.cones.curve import CURVED, FAR, INSIDE, POLAR, CurveCone, Frame, Regimes
 
 
@@ -77,7 +77,8 @@ class Power(CurveCone):
         v, alpha = v[:, inner], alpha[inner]
         data = v, np.log(v[2]), alpha, np.sign(v[0]) + np.sign(v[1])
         wide = np.full(inner.size, np.inf)
-        u = descend(_step, np.zeros(inner.size), -wide, wide, *data, value_tolerance=1e-14, step_tolerance=1e-8)
+        # |dρ/dM| ≤ 1/min(α, β): an M as small as its rounding leaves ρ half of its digits and more.
+        u = descend(_step, np.zeros(inner.size), -wide, wide, *data, value_tolerance=1e-12, step_tolerance=1e-6)
         log_x, log_y, *_ = _logarithms(u, *data[:3])
         rho[inner] = log_x - log_y
         return rho
@@ -137,5 +138,6 @@ def _step(u: Floats, v: Floats, log_t: Floats, alpha: Floats, signs: Floats) -> 
     value = alpha * log_x + (1.0 - alpha) * log_y - log_z - log_t
     step = value / ((1.0 - e) * np.exp(log_rest) + e * np.exp(log_z))
     in_rest, in_z = (signs == 2.0) & (u >= 0.0), (signs == -2.0) & (u <= 0.0)
-    step = np.where(in_rest, -np.log1p(np.maximum(-step, NEAR_END - 1.0)), step)
-    return value, u + np.where(in_z, np.log1p(np.maximum(step, NEAR_END - 1.0)), step)
+    # A step to λ ≤ 0 or z ≤ 0 gives NaN, which is outside any bracket.
+    step = np.where(in_rest, -np.log1p(-step), np.where(in_z, np.log1p(step), step))
+    return value, u + step

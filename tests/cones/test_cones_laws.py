@@ -84,6 +84,27 @@ def test_projection_is_nonexpansive(cones, rng):
     assert (moved <= size_of(v - w) + 100 * EPS * size_of(v)).all()
 
 
+@pytest.mark.parametrize("width", [0, 2, 8, 30, 150])
+@pytest.mark.parametrize("kind", ["exp", "pow"])
+def test_many_curved_cones_of_every_shape(kind, width, rng):
+    count = 20_000
+    alpha = np.where(rng.random(count) < 0.7, rng.uniform(0.01, 0.99, count), 10 ** rng.uniform(-4, -1, count))
+    cones = Cones(exp=count) if kind == "exp" else Cones(pow=tuple(np.where(rng.random(count) < 0.5, alpha, 1 - alpha)))
+    v = rng.normal(size=(count, 3)) * 10 ** rng.uniform(-width, width, (count, 3))
+    v = (v / np.abs(v).max(axis=1, keepdims=True)).ravel()
+    s = project(cones, v)
+    y = s - v
+    assert (np.abs(np.sum((s * y).reshape(-1, 3), axis=1)) <= 10 * EPS).all()
+    assert (distance(cones, s) <= 10 * EPS).all()
+    assert (distance_dual(cones, y) <= 10 * EPS).all()
+    found = spectrum(cones, v)
+    assert (np.abs(found.apply(v) - s) <= 10 * EPS).all()
+    assert ((found.d >= 0) & (found.d <= 1)).all()
+    free = margin(cones, v)
+    lengths = np.linalg.norm(np.stack([s, y]).reshape(2, -1, 3), axis=-1)
+    assert ((free >= 0) & (free <= lengths.max(axis=0) + 10 * EPS)).all()
+
+
 def test_distances_are_lengths_of_what_is_cut_off(cones, rng):
     v = points(cones, rng)
     off, off_dual = v - project(cones, v), v - project_dual(cones, v)
