@@ -207,7 +207,7 @@ class CurveCone(Cone):
             along_p, slope, along_n = np.einsum("ki...n,in->k...n", frame.axes, v)
             return (-along_p if polar else along_n), slope, frame.theta * along_p - frame.psi * along_n
 
-        tried = np.stack([*np.broadcast_arrays(*(np.full(v.shape[1], ray) for ray in GRID)), *near])
+        tried = np.concatenate([np.repeat(GRID[:, None], v.shape[1], axis=1), near])
         values = gap(tried)[0]
         values = np.where(np.isnan(values), np.inf, values)
         first = values.argmin(axis=0)
