@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
@@ -16,6 +17,9 @@ from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
+
+if TYPE_CHECKING:
+    from cvxift.diagnostics.report import Report
 
 Output = cp.Variable | Objective
 """A variable, a dual variable (``constraint.dual_variables[i]``), or ``problem.objective`` for the optimal value."""
@@ -46,6 +50,13 @@ class Sensitivity:
     def certificate(self):
         """Residual and condition estimate of the last linear solve; None before the first."""
         return self.solution.linearization(self.policy).certificate
+
+    @cached_property
+    def report(self) -> Report:
+        """Whether the implicit function theorem applies at this very point; see `cvxift.diagnose`."""
+        from cvxift.diagnostics.diagnose import report_at
+
+        return report_at(self.problem, self.program, self.solution, self._theta)
 
     def value(self, output: Output) -> Any:
         """The value of a variable, dual variable or the objective at the differentiated point (polished).
@@ -176,7 +187,8 @@ class Sensitivity:
 
     def _output_scale(self, keys: list[Any]) -> Floats:
         """d value / d canonical output: the value itself for outputs that are exponentials (geometric programs), else
-        1."""
+        1.
+        """
         scales = [np.ravel(self.value(key)) if self.program.output(key).exp else np.ones(key.size) for key in keys]
         return np.concatenate(scales) if scales else np.zeros(0)
 

@@ -2,7 +2,7 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    torch  jax  →  argmax  diagnostics  implicit  layer  sensitivity  →  kkt  →  solvers  →  cones  →  program
+    cli  →  torch  jax  →  layer  sensitivity  →  argmax  diagnostics  implicit  →  kkt  →  solvers  →  cones  →  program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions.
 """
@@ -27,11 +27,13 @@ LEVELS = (
     ("cones",),
     ("solvers",),
     ("kkt",),
-    ("argmax", "diagnostics", "implicit", "layer", "sensitivity"),
+    ("argmax", "diagnostics", "implicit"),
+    ("layer", "sensitivity"),
     ("torch", "jax"),
+    ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-ADAPTERS = LEVELS[-1]
+ADAPTERS = LEVELS[-2]
 FRAMEWORKS = {"torch": {"torch"}, "jax": {"jax", "jaxlib"}}
 ATOMS_MAY_IMPORT = {"cvxpy", "numpy", "scipy"} | sys.stdlib_module_names
 

@@ -1,0 +1,203 @@
+"""The checks at one point, and the verdict that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cvxift.diagnostics import advice
+from cvxift.diagnostics.dependence import dependent_groups, null_multipliers
+from cvxift.diagnostics.domain import edges
+from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
+from cvxift.diagnostics.kernel import Kernel
+from cvxift.diagnostics.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
+from cvxift.diagnostics.names import direction_text, unit_names, user_rows
+from cvxift.diagnostics.point import NEAR, LocalPoint
+from cvxift.kkt.engine import ACCEPTABLE
+
+ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
+EPS = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What was found at a point.
+
+    Attributes:
+        verdict: what the theorem says.
+        checks: the conditions as numbers.
+        findings: faults and notes.
+        kinks: what the kinks mean.
+        kernel: K on the piece that the checks look at.
+        primal_unique: whether the user's variables are unique.
+        dual_unique: whether the user's multipliers are.
+        error_bound: bound on the relative error of the gradient.
+    """
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    kinks: Kinks
+    kernel: Kernel
+    primal_unique: bool
+    dual_unique: bool
+    error_bound: float
+
+
+def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
+    """Run all checks.
+
+    Args:
+        point: a point that satisfies the optimality conditions.
+        outputs: the program's maps to the variables and dual variables whose derivatives are wanted; without dual
+            variables among them, multipliers need not be unique.
+    """
+    probes = point.probes
+    kinks = find_kinks(point, probes)
+    kernel = point.kernel(kinks.shift)
+    residual = point.solution.residuals
+    findings: list[Finding] = []
+    verdict = Verdict.APPLIES
+
+    flat = touches_user(point, kernel)
+    direction = None
+    if len(kinks.real):
+        direction = nonunique(point, kinks) if kinks.flat_pieces > 0.0 else None
+        never = kinks.flat_pieces == 1.0 or direction is not None
+        verdict = Verdict.DOES_NOT_APPLY if never else Verdict.ONE_SIDED
+        names = unit_names(point, kinks.real)
+        findings.append(
+            Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
+        )
+    elif flat > TOUCH:
+        verdict = Verdict.DOES_NOT_APPLY
+        part = kernel.null_columns[point.program.user_columns]
+        mix = np.linalg.svd(part, full_matrices=False)[2][0]
+        direction = kernel.flat_columns() @ mix
+    if direction is not None or flat > TOUCH and not len(kinks.real):
+        assert direction is not None
+        text, names = direction_text(point, direction)
+        findings.append(
+            Finding(
+                "flat direction",
+                f"The solution is not unique: the variables can move along {text} at no cost.",
+                advice.flat(point),
+                True,
+                tuple(names),
+            )
+        )
+
+    user = user_rows(point)
+    W = null_multipliers(kernel)
+    loose = W[:, np.linalg.norm(W[user], axis=0) > TOUCH] if W.size else W
+    dual_unique = loose.shape[1] == 0
+    groups = dependent_groups(point, kernel, user) if not dual_unique else []
+    _, _, lost = kernel.solve(*probes)
+    torn = float(lost.max(initial=0.0))
+    if torn > LOST and verdict is Verdict.APPLIES:
+        verdict = Verdict.ONE_SIDED
+        names = groups[0] if groups else []
+        findings.append(Finding("torn apart", advice.torn_text(names), advice.torn(names), True, tuple(names)))
+    if not dual_unique:
+        wanted = _wanted(point, outputs, loose)
+        if verdict is Verdict.APPLIES:
+            verdict = Verdict.PRIMAL_ONLY
+        for group in groups or [[]]:
+            findings.append(
+                Finding(
+                    "dependent constraints", advice.dependent_text(group), advice.dependent(group), wanted, tuple(group)
+                )
+            )
+    findings += edges(point)
+    near = np.flatnonzero((point.margins > point.tolerance) & (point.margins <= NEAR))
+    if len(near):
+        names = unit_names(point, near)
+        findings.append(
+            Finding(
+                "near a kink",
+                f"{listed(names)}: within {point.margins[near].min():.1e} (relative) of a change of the active set.",
+                "The derivative is valid in a small neighbourhood only; report.radius(...) says how small.",
+                False,
+                tuple(names),
+            )
+        )
+    bound = min(1.0, kernel.condition * (EPS + residual.worst))
+    if bound > ERROR and verdict.ok:
+        findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
+    primal_unique = direction is None and not (flat > TOUCH and not len(kinks.real))
+    checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, primal_unique)
+    return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique, bound)
+
+
+def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: np.ndarray) -> bool:
+    """Whether a dual variable among the outputs changes along the multipliers' freedom."""
+    return any(m.kind == "dual" and float(np.abs(m.matrix @ loose).max(initial=0.0)) > TOUCH for m in outputs)
+
+
+def _checks(
+    point: LocalPoint,
+    kinks: Kinks,
+    kernel: Kernel,
+    flat: float,
+    freedom: int,
+    torn: float,
+    bound: float,
+    primal_unique: bool,
+) -> tuple[Check, ...]:
+    residual = point.solution.residuals
+    how = "exact" if kernel.exact else "estimated by Lanczos and inverse iteration"
+    counted = np.ones(len(point.margins), dtype=bool)
+    counted[np.concatenate([kinks.opened, kinks.closed, kinks.harmless])] = False
+    margin = float(point.margins[counted].min(initial=np.inf))
+    harmless = len(kinks.weak) - len(kinks.real)
+    kink_note = "smallest relative distance to a kink" + (
+        f"; {harmless} kinks that the variables do not feel left out" if harmless else ""
+    )
+    known = primal_unique or not len(kinks.real)
+    return (
+        Check("primal residual", residual.primal <= ACCEPTABLE, residual.primal, ACCEPTABLE, "relative"),
+        Check("dual residual", residual.dual <= ACCEPTABLE, residual.dual, ACCEPTABLE, "relative"),
+        Check(
+            "complementarity", residual.complementarity <= ACCEPTABLE, residual.complementarity, ACCEPTABLE, "relative"
+        ),
+        Check("smoothness", not len(kinks.real), margin, point.tolerance, kink_note),
+        Check(
+            "constraint nondegeneracy",
+            freedom == 0,
+            float(freedom),
+            0.0,
+            f"dependent combinations of active constraints ({how})",
+        ),
+        Check(
+            "second-order condition",
+            primal_unique if known else None,
+            flat,
+            TOUCH,
+            f"size of the flat directions in the variables ({how})",
+        ),
+        Check(
+            "smallest singular value",
+            None,
+            kernel.smallest,
+            kernel.tolerance * kernel.largest,
+            f"of the equilibrated K ({how})",
+        ),
+        Check(
+            "condition number",
+            kernel.condition * EPS <= ERROR,
+            kernel.condition,
+            ERROR / EPS,
+            f"of the equilibrated K ({how})",
+        ),
+        Check("gradient error bound", bound <= ERROR, bound, ERROR, "condition × (rounding + residual), relative"),
+        Check(
+            "consistency",
+            torn <= LOST,
+            torn,
+            LOST,
+            "part of a parameter's change that the active constraints cannot follow",
+        ),
+    )

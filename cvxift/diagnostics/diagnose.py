@@ -1,0 +1,222 @@
+"""`diagnose`: from a problem, a sensitivity or a layer to its report. Bad input becomes a report that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+
+from cvxift.diagnostics import advice, peers
+from cvxift.diagnostics.batch import BatchReport
+from cvxift.diagnostics.findings import Finding, Verdict
+from cvxift.diagnostics.point import LocalPoint
+from cvxift.diagnostics.report import Report
+from cvxift.errors import ProgramError
+from cvxift.kkt.complete import held_point
+from cvxift.kkt.engine import Solution
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.program import Program
+from cvxift.solvers.base import Status
+
+_REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
+
+
+def diagnose(
+    subject: Any,
+    *tensors: Any,
+    gp: bool = False,
+    solver: str | None = None,
+    solver_args: Mapping[str, Any] | None = None,
+    outputs: Sequence[Any] = (),
+) -> Report | BatchReport:
+    """Say whether the implicit function theorem applies, how far from failing, what is the cause and what to do.
+
+    Args:
+        subject: a CVXPY problem (at its parameters' values, and at the point it holds if it was solved); a
+            `Sensitivity`; a cvxift layer; or a layer of the cvxpylayers package.
+        *tensors: a layer's inputs, arrays or tensors, of its parameters' shapes with any leading batch dimensions.
+        gp: whether a problem is a geometric program.
+        solver: solve a problem with this solver, whatever point it holds.
+        solver_args: options for that solver.
+        outputs: variables and dual variables whose derivatives are wanted; for a problem, dual variables count only if
+            named here.
+
+    Returns:
+        The report; a `BatchReport` for a layer's batch. Nothing is raised for a problem that is not DPP, infeasible,
+        or given wrong tensors: the report says it.
+
+    Example:
+        >>> import cvxpy as cp, numpy as np, cvxift
+        >>> x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.array([1.0, 1.0]))
+        >>> report = cvxift.diagnose(cp.Problem(cp.Minimize(c @ x), [cp.sum(x) == 1, x >= 0]))
+        >>> report.verdict.value
+        'does not apply'
+        >>> report.faults[0].cause
+        'flat direction'
+    """
+    if isinstance(subject, cp.Problem):
+        if tensors:
+            return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
+        return _problem(subject, gp, solver, solver_args, outputs)
+    report = getattr(subject, "report", None)
+    if isinstance(report, Report):
+        return report
+    core = getattr(subject, "core", None)
+    if isinstance(getattr(core, "map", None), SolutionMap):
+        return _layer(core.map, tensors)
+    if peers.is_layer(subject):
+        return _peer(subject, tensors)
+    raise ProgramError(
+        f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, or a layer of cvxift or "
+        "cvxpylayers."
+    )
+
+
+def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: np.ndarray) -> Report:
+    """The report of a solution that is known already.
+
+    Args:
+        problem: the problem.
+        program: its program.
+        solution: a solution of it.
+        theta: the parameters it was solved at, in the user's units, shape (N,).
+    """
+    mapping = SolutionMap(problem, None, [], program=program, engine=solution.engine)
+    return _report(_title(problem), mapping, solution, _logged(program, theta))
+
+
+def _title(problem: cp.Problem) -> str:
+    names = ", ".join(variable.name() for variable in problem.variables()[:3])
+    return f"problem in {names}" + ("…" if len(problem.variables()) > 3 else "")
+
+
+def _refused(title: str, text: str, advice_text: str = "") -> Report:
+    return Report(title, Verdict.NOT_OPTIMAL, (), (Finding("bad input", text, advice_text),))
+
+
+def _problem(
+    problem: cp.Problem, gp: bool, solver: str | None, solver_args: Mapping[str, Any] | None, outputs: Sequence[Any]
+) -> Report:
+    title = _title(problem)
+    try:
+        program = Program(problem, gp=gp)
+        canonical = _logged(program, program.pack({p: p.value for p in program.parameters}))
+        data = program.evaluate(canonical)
+        mapping = SolutionMap(
+            problem, None, [], program=program, solver=solver, solver_args=solver_args, policy=Policy()
+        )
+        wanted = [program.output(output) for output in outputs]
+    except ProgramError as error:
+        return _refused(title, str(error))
+    notes: list[Finding] = []
+    holds = all(variable.value is not None for variable in problem.variables())
+    solution = held_point(program, mapping.engine, data) if holds and solver is None else None
+    if solution is None and holds and solver is None:
+        fresh = mapping.engine.solve(data)
+        if fresh.ok:
+            text = "The values that the variables hold do not solve the problem at the parameters' current values."
+            return Report(title, Verdict.NOT_OPTIMAL, (), (Finding("not optimal", text, advice.RESOLVE),))
+        solution = fresh
+    elif solution is None:
+        solution = mapping.engine.solve(data)
+        if not holds:
+            text = f"The problem held no solution; it was solved with {solution.solver}."
+            notes.append(Finding("solved here", text, "", False))
+    return _report(title, mapping, solution, canonical, wanted, notes)
+
+
+def _report(
+    title: str,
+    mapping: SolutionMap,
+    solution: Solution,
+    theta: np.ndarray,
+    outputs: Sequence[Any] = (),
+    notes: Sequence[Finding] = (),
+) -> Report:
+    if not solution.ok:
+        text = f"No optimal point was found: {solution.status.value}. Tried {solution.describe()}."
+        return Report(
+            title,
+            Verdict.NOT_OPTIMAL,
+            (),
+            (Finding(solution.status.value, text, _REMEDY.get(solution.status, advice.RESOLVE)),),
+        )
+    notes = list(notes)
+    if not mapping.program.parameters:
+        notes.append(
+            Finding(
+                "no parameters",
+                "The problem has no parameters; it was judged along changes of its cost.",
+                advice.PARAMETERS,
+                False,
+            )
+        )
+    return Report.at(title, mapping, LocalPoint(mapping.program, solution, theta), outputs, notes)
+
+
+def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport:
+    program = mapping.program
+    title = f"layer of {_title(program.problem)}"
+    try:
+        theta = _packed(mapping, tensors)
+    except ProgramError as error:
+        return _refused(title, str(error))
+    outputs = [output for output in mapping.outputs if output.kind == "dual"]
+    reports = []
+    for index, row in enumerate(theta.reshape(-1, program.theta_size)):
+        solution = mapping.engine.solve(program.evaluate(row))
+        where = tuple(map(int, np.unravel_index(index, theta.shape[:-1]))) if theta.ndim > 1 else ()
+        name = f"{title}, instance {where}" if where else title
+        reports.append(_report(name, mapping, solution, row, outputs))
+    return reports[0] if theta.ndim == 1 else BatchReport(title, theta.shape[:-1], tuple(reports))
+
+
+def _packed(mapping: SolutionMap, tensors: Sequence[Any]) -> np.ndarray:
+    """A layer's tensors as θ in the program's order, logarithms taken, shape (*batch, N)."""
+    if len(tensors) != len(mapping.parameters):
+        names = ", ".join(f"'{p.name()}' {p.shape}" for p in mapping.parameters)
+        raise ProgramError(f"A tensor must be given for each parameter: got {len(tensors)}, expected {names}.")
+    values = {p: _array(tensor) for p, tensor in zip(mapping.parameters, tensors, strict=True)}
+    return _logged(mapping.program, mapping.program.pack(values))
+
+
+def _logged(program: Program, theta: np.ndarray) -> np.ndarray:
+    if program.log_mask is None:
+        return theta
+    out = theta.copy()
+    out[..., program.log_mask] = np.log(theta[..., program.log_mask])
+    return out
+
+
+def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:
+    """A layer of cvxpylayers: its problem at these tensors, and the gradient that it computes, compared."""
+    context = layer.ctx
+    title = f"cvxpylayers layer of {_title(context.problem)}"
+    try:
+        mapping = SolutionMap(context.problem, context.parameters, context.variables, gp=context.gp)
+    except ProgramError as error:
+        return _refused(title, str(error))
+    report = _layer(mapping, tensors)
+    if context.gp or report.verdict is Verdict.NOT_OPTIMAL or not report.ok:
+        return report
+    finding = peers.compare(layer, mapping, [_array(tensor) for tensor in tensors], tensors)
+    if finding is None:
+        return report
+    if isinstance(report, BatchReport):
+        first = replace(report.reports[0], findings=(finding, *report.reports[0].findings))
+        return replace(report, reports=(first, *report.reports[1:]))
+    return replace(report, findings=(finding, *report.findings))
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A tensor of any framework as a float64 array."""
+    for name in ("detach", "cpu"):
+        tensor = getattr(tensor, name)() if hasattr(tensor, name) else tensor
+    try:
+        return np.asarray(tensor, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(f"A tensor could not be read as numbers: {error}.") from None

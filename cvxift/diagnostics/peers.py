@@ -1,0 +1,72 @@
+"""Layers of the cvxpylayers package: recognized without importing it, and their gradient compared with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cvxift.diagnostics.findings import Finding
+from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.structure import Floats
+
+AGREE = 1e-3  # relative difference of gradients that is worth a word
+
+
+def is_layer(subject: Any) -> bool:
+    """Whether the object is a layer of cvxpylayers 1.x."""
+    return type(subject).__module__.startswith("cvxpylayers") and all(
+        hasattr(getattr(subject, "ctx", None), name) for name in ("problem", "parameters", "variables", "gp")
+    )
+
+
+def compare(layer: Any, mapping: SolutionMap, values: Sequence[Floats], tensors: Sequence[Any]) -> Finding | None:
+    """The layer's own gradient of a random combination of its outputs against the implicit one.
+
+    Args:
+        layer: a torch layer of cvxpylayers.
+        mapping: its problem's solution map, parameters and outputs in the layer's order.
+        values: the tensors as arrays.
+        tensors: the tensors.
+
+    Returns:
+        A finding that says how far they differ; None if the layer is not of torch, so that it cannot be asked this way.
+    """
+    if not all(hasattr(tensor, "requires_grad_") for tensor in tensors):
+        return None
+    leaves = [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
+    outputs = layer(*leaves)
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(tuple(out.shape)) for out in outputs]
+    sum((out * out.new_tensor(weight)).sum() for out, weight in zip(outputs, weights, strict=True)).backward()
+    theirs = [leaf.grad.detach().cpu().numpy() for leaf in leaves]
+
+    shapes = [p.shape for p in mapping.parameters]
+    batch = np.broadcast_shapes(*(v.shape[: v.ndim - len(s)] for v, s in zip(values, shapes, strict=True)))
+    theta = np.concatenate(
+        [np.broadcast_to(v, (*batch, *s)).reshape(*batch, -1) for v, s in zip(values, shapes, strict=True)], axis=-1
+    )
+    bar = np.concatenate([weight.reshape(*batch, -1) for weight in weights], axis=-1)
+    own = mapping.vjp(mapping.solve(theta), bar)
+    worst, start = 0.0, 0
+    for grad, value, shape in zip(theirs, values, shapes, strict=True):
+        size = int(np.prod(shape))
+        part = own[..., start : start + size].reshape(*batch, *shape)
+        start += size
+        extra = part.ndim - value.ndim
+        axes = (
+            *range(extra),
+            *(k + extra for k in range(value.ndim) if value.shape[k] == 1 and part.shape[k + extra] != 1),
+        )
+        part = part.sum(axis=axes, keepdims=False).reshape(value.shape)
+        largest = max(float(np.abs(part).max(initial=0.0)), float(np.abs(grad).max(initial=0.0)))
+        error = float(np.abs(part - grad).max(initial=0.0))
+        worst = max(worst, error / largest if largest > 0.0 else 0.0)
+    if worst <= AGREE:
+        text = f"The layer's own gradient agrees with the implicit one (relative difference {worst:.0e})."
+        return Finding("gradient compared", text, "", False)
+    text = f"The layer's own gradient differs from the implicit one by {worst:.0e} (relative)."
+    return Finding(
+        "gradient differs", text, "Tighten the layer's solver, or import CvxpyLayer from cvxift.torch.", True
+    )

@@ -1,0 +1,180 @@
+"""A solved point on the scale of its own data, and the choices of D = DΠ_K(v) that a kink leaves open.
+
+Slacks and multipliers of one cone may differ by many orders of magnitude, so both are divided by the size that the
+data give them before their distance to a kink is measured:
+
+    σ_s = max over the cone's rows of max(|b_i|, ‖A_i‖∞ · ‖x‖∞),     σ_y = ‖(q, Px, Aᵀy)‖∞ / max ‖A_i‖∞
+    margin = dist( s/σ_s − y/σ_y , kinks of Π_K )
+
+A positive scaling of s and of y each keeps a complementary pair complementary, and leaves it on a kink or off it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from cvxift import cones as cone
+from cvxift.diagnostics.kernel import SINGULAR, Kernel
+from cvxift.kkt.engine import Solution
+from cvxift.kkt.instance import Instance, Layout
+from cvxift.kkt.system import rotation
+from cvxift.program.program import Program
+from cvxift.program.structure import Data, Floats
+
+KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
+NEAR = 1e-4  # relative margin under which it counts as close to one
+PROBED = 20  # parameters that are probed one by one
+STEP = 1e-6  # relative distance at which the pieces around a kink are looked at
+
+
+class LocalPoint:
+    """A solution with its matrices, scales and margins.
+
+    Args:
+        program: the program.
+        solution: a solution of it that has a point.
+        theta: the parameters it was solved at, logarithms taken, shape (N,).
+
+    Attributes:
+        x, s, y: the point, shapes (n,), (m,), (m,).
+        tolerance: relative margin under which a cone lies on a kink: `KINK`, or what the residuals allow.
+    """
+
+    def __init__(self, program: Program, solution: Solution, theta: Floats) -> None:
+        self.program, self.solution, self.theta = program, solution, theta
+        self.structure, self.data = solution.structure, solution.data
+        self.cones = self.structure.cones
+        self.x, self.s, self.y = solution.x, solution.s, solution.y
+        self.v = self.s - self.y
+        self.tolerance = min(max(KINK, 10.0 * solution.residuals.worst), NEAR)
+
+    @cached_property
+    def instance(self) -> Instance:
+        """The program's matrices."""
+        return Layout(self.structure, False).instance(self.data)
+
+    @cached_property
+    def unit_of_row(self) -> np.ndarray:
+        """The unit (row, or cone) that each row belongs to, shape (m,)."""
+        return np.searchsorted(self.cones.unit_starts, np.arange(self.structure.m), side="right") - 1
+
+    @cached_property
+    def scales(self) -> tuple[Floats, Floats]:
+        """σ_s and σ_y of each row, shape (m,); equal in the rows of one cone."""
+        A = self.instance.AT.T
+        size = np.zeros(self.structure.m)
+        np.maximum.at(size, self.structure.A_rows, np.abs(self.data.A))
+        x_size = float(np.abs(self.x).max(initial=0.0)) or 1.0
+        gradient = max(
+            float(np.abs(part).max(initial=0.0)) for part in (self.data.q, self.instance.P @ self.x, A.T @ self.y)
+        )
+        slack = np.maximum(np.abs(self.data.b), size * x_size)
+        units = self.cones.units
+        by_unit, largest = np.zeros(units), np.zeros(units)
+        np.maximum.at(by_unit, self.unit_of_row, slack)
+        np.maximum.at(largest, self.unit_of_row, size)
+        by_unit[by_unit == 0.0] = 1.0
+        largest[largest == 0.0] = 1.0
+        return by_unit[self.unit_of_row], ((gradient or 1.0) / largest)[self.unit_of_row]
+
+    @cached_property
+    def scaled_v(self) -> Floats:
+        """s/σ_s − y/σ_y, shape (m,)."""
+        sigma_s, sigma_y = self.scales
+        return self.s / sigma_s - self.y / sigma_y
+
+    @cached_property
+    def margins(self) -> Floats:
+        """Relative distance of each unit to its nearest kink, shape (units,); infinite for zero rows."""
+        return cone.margin(self.cones, self.scaled_v)
+
+    @cached_property
+    def weak(self) -> np.ndarray:
+        """Units on a kink."""
+        return np.flatnonzero(self.margins <= self.tolerance)
+
+    def rows_of(self, unit: int) -> np.ndarray:
+        """The rows of a unit."""
+        starts = self.cones.unit_starts
+        stop = starts[unit + 1] if unit + 1 < len(starts) else self.structure.m
+        return np.arange(starts[unit], stop)
+
+    def interior(self, unit: int) -> Floats:
+        """A direction into the interior of the unit's cone, of its dual too, shape (rows,)."""
+        rows = self.rows_of(unit)
+        linear = self.cones.zero + self.cones.nonneg
+        if rows[0] < linear:
+            return np.ones(1)
+        kind, _, _, order = next(block for block in self.cones.blocks() if block.start == rows[0])
+        if kind == "soc":
+            return np.eye(len(rows))[0]
+        if kind == "psd":
+            out, at = np.zeros(len(rows)), 0
+            for k in range(int(order or 0)):
+                at += k + 1
+                out[at - 1] = 1.0
+            return out
+        return np.array([-1.0, 1.0, 1.0]) if kind == "exp" else np.array([1.0, 1.0, 0.0])
+
+    def moved(self, shift: Floats) -> Floats:
+        """v after a shift of the scaled point, shape (m,)."""
+        if not shift.any():
+            return self.v
+        rows = np.flatnonzero(np.isin(self.unit_of_row, np.unique(self.unit_of_row[shift != 0.0])))
+        sigma_s, sigma_y = self.scales
+        moved = self.scaled_v + shift
+        s = cone.project(self.cones, moved)
+        out = self.v.copy()
+        out[rows] = (sigma_s * s - sigma_y * (s - moved))[rows]
+        return out
+
+    def kernel(self, shift: Floats | None = None) -> Kernel:
+        """K on the piece of the solution map that a shift of the scaled point selects.
+
+        Args:
+            shift: shape (m,); None for the point itself.
+        """
+        singular = min(max(SINGULAR, 10.0 * self.solution.residuals.worst), 1e-7)
+        return Kernel(self.instance, rotation(self.cones, self.v if shift is None else self.moved(shift)), singular)
+
+    @cached_property
+    def probes(self) -> tuple[Floats, Floats]:
+        """Right-hand sides (g, h) of random tangents: one for each of the first parameters alone, two for all of them.
+
+        A problem without parameters is probed along changes of its linear cost in the user's variables.
+        """
+        program, rng = self.program, np.random.default_rng(0)
+        if not program.theta_size:
+            g = rng.standard_normal((3, self.structure.n)) * program.user_columns
+            return g, np.zeros((3, self.structure.m))
+        scaled = self.theta_size_of_entry * rng.standard_normal((2, program.theta_size))
+        rows = [*scaled]
+        for parameter in program.parameters[:PROBED]:
+            alone = np.zeros(program.theta_size)
+            part = program.offsets[parameter]
+            alone[part] = scaled[0][part]
+            rows.append(alone)
+        return self.tangents(np.stack(rows))
+
+    @property
+    def theta_size_of_entry(self) -> Floats:
+        """Typical magnitude of each entry of θ: the largest of its parameter, or 1 where that is 0, shape (N,)."""
+        out = np.ones(self.program.theta_size)
+        for part in self.program.offsets.values():
+            size = float(np.abs(self.theta[part]).max(initial=0.0))
+            out[part] = size if 0.0 < size < np.inf else 1.0
+        return out
+
+    def tangents(self, theta_dot: Floats) -> tuple[Floats, Floats]:
+        """Right-hand sides (g, h) of the tangent system, shapes (k, n) and (k, m), for tangents of θ, shape (k, N)."""
+        parts = [self._tangent(self.program.jvp(row)) for row in theta_dot]
+        if not parts:
+            return np.zeros((0, self.structure.n)), np.zeros((0, self.structure.m))
+        return np.stack([g for g, _ in parts]), np.stack([h for _, h in parts])
+
+    def _tangent(self, tangent: Data) -> tuple[Floats, Floats]:
+        # −F_θ θ̇ of the normal map at the point.
+        P, A = self.structure.P_matrix(tangent.P), self.structure.A_matrix(tangent.A)
+        return -(P @ self.x + tangent.q + A.T @ self.y), tangent.b - A @ self.x
