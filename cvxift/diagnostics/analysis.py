@@ -14,10 +14,11 @@ from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
 from cvxift.diagnostics.kernel import Kernel
 from cvxift.diagnostics.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
-from cvxift.diagnostics.names import direction_text, unit_names, user_rows
+from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
 from cvxift.diagnostics.point import NEAR, LocalPoint
 from cvxift.kkt.engine import ACCEPTABLE
 
+ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
 EPS = float(np.finfo(float).eps)
 
@@ -112,6 +113,13 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
                 )
             )
     findings += edges(point)
+    row_error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / point.scales[0]
+    off = np.flatnonzero(row_error > ROW_ERROR)
+    if len(off):  # small beside the largest row, but not beside its own
+        verdict = Verdict.NOT_OPTIMAL
+        names = row_names(point, off)
+        text = f"{listed(names)} violated by {row_error.max():.0e} of its own size: its units are far from the others'."
+        findings.append(Finding("violated", text, advice.SCALING, True, tuple(names)))
     near = np.flatnonzero((point.margins > point.tolerance) & (point.margins <= NEAR))
     if len(near):
         names = unit_names(point, near)

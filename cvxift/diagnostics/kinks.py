@@ -168,13 +168,18 @@ def _opened(point: LocalPoint, weak: np.ndarray) -> np.ndarray:
 
 def _closed(point: LocalPoint, opened: np.ndarray, weak: np.ndarray) -> np.ndarray:
     """Weak units whose multiplier becomes positive along the set of multipliers."""
+    # Multipliers stay complementary to the slack, so only where that is zero can they move inside the dual cone.
     linear = point.cones.zero + point.cones.nonneg
     kinds = {int(b.start): b.kind for b in point.cones.blocks()}
+    size = np.zeros(point.cones.units)
+    np.maximum.at(size, point.unit_of_row, np.abs(point.s / point.scales[0]))
+    starts = point.cones.unit_starts
     weak = np.array(
         [
-            u
-            for u in weak
-            if point.cones.unit_starts[u] < linear or kinds[int(point.cones.unit_starts[u])] in ("soc", "psd")
+            unit
+            for unit in weak
+            if starts[unit] < linear
+            or (kinds[int(starts[unit])] in ("soc", "psd") and size[unit] <= point.tolerance)
         ],
         dtype=int,
     )

@@ -3,7 +3,8 @@
 Slacks and multipliers of one cone may differ by many orders of magnitude, so both are divided by the size that the
 data give them before their distance to a kink is measured:
 
-    σ_s = max over the cone's rows of max(|b_i|, ‖A_i‖∞ · ‖x‖∞),     σ_y = ‖(q, Px, Aᵀy)‖∞ / max ‖A_i‖∞
+    σ_s = max over the cone's rows of max(|b_i|, ‖A_i‖∞ ξ),     σ_y = max(‖q‖∞, ‖P‖∞ ξ, ‖Aᵀy‖∞) / max ‖A_i‖∞,
+    ξ = ‖x‖∞, or 1 where x is zero to rounding
     margin = dist( s/σ_s − y/σ_y , kinks of Π_K )
 
 A positive scaling of s and of y each keeps a complementary pair complementary, and leaves it on a kink or off it.
@@ -25,6 +26,7 @@ from cvxift.program.structure import Data, Floats
 
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
 NEAR = 1e-4  # relative margin under which it counts as close to one
+ZERO = 1e-11  # size under which a solution is zero to rounding and has no scale of its own
 PROBED = 20  # parameters that are probed one by one
 STEP = 1e-6  # relative distance at which the pieces around a kink are looked at
 
@@ -66,9 +68,12 @@ class LocalPoint:
         A = self.instance.AT.T
         size = np.zeros(self.structure.m)
         np.maximum.at(size, self.structure.A_rows, np.abs(self.data.A))
-        x_size = float(np.abs(self.x).max(initial=0.0)) or 1.0
+        x_size = float(np.abs(self.x).max(initial=0.0))
+        x_size = x_size if x_size > ZERO else 1.0
         gradient = max(
-            float(np.abs(part).max(initial=0.0)) for part in (self.data.q, self.instance.P @ self.x, A.T @ self.y)
+            float(np.abs(self.data.q).max(initial=0.0)),
+            float(np.abs(self.data.P).max(initial=0.0)) * x_size,
+            float(np.abs(A.T @ self.y).max(initial=0.0)),
         )
         slack = np.maximum(np.abs(self.data.b), size * x_size)
         units = self.cones.units
