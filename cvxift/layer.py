@@ -1,5 +1,4 @@
-"""What the framework layers share: reading the constructor's arguments, checking a call's shapes and values, splitting
-the output.
+"""What the framework layers share: the constructor's arguments, a call's shapes and values, the outputs' splitting.
 
 A call's tensors have the parameter's shape, or any leading batch dimensions before it; the leading dimensions of all
 tensors broadcast together, so that unbatched parameters are shared by the batch.
@@ -9,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
 
 from cvxift import solvers
 from cvxift.errors import ProgramError
-from cvxift.kkt.policy import Policy
+from cvxift.kkt.policy import Policy, choice
 from cvxift.kkt.solution_map import OnFailure, SolutionMap, Solved
 from cvxift.program.structure import Floats
 
+if TYPE_CHECKING:
+    from cvxift.diagnostics.watch import CallReport, Watch
+
+Check = Literal["off", "warn", "raise"]
 _DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
 
 
@@ -50,6 +54,7 @@ class LayerCore:
         solver_args: options for the solver.
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
+        check: ``"warn"`` (once for each cause) or ``"raise"`` where a call lies on a kink of the solution map; ``"off"``.
 
     Attributes:
         logs: which parameters enter through their logarithm (geometric programs); adapters take it.
@@ -72,7 +77,9 @@ class LayerCore:
         solver_args: Mapping[str, Any] | None = None,
         policy: Policy | None = None,
         on_failure: OnFailure = "raise",
+        check: Check = "off",
     ) -> None:
+        choice("check", check, get_args(Check))
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
                 raise ProgramError(
@@ -106,9 +113,11 @@ class LayerCore:
         self.output_slices = self.map.slices
         log, exp = self.map.log_mask, self.map.exp_mask
         ends = np.cumsum((0, *self.sizes))
-        self.logs = tuple(log is not None and bool(log[i:j].any()) for i, j in zip(ends[:-1], ends[1:], strict=True))
+        self.logs = tuple(log is not None and bool(log[i:j].any()) for i, j in pairwise(ends))
         self.exps = tuple(exp is not None and bool(exp[part].any()) for part in self.output_slices)
         self._warm: Solved | None = None
+        self._check: Check = check
+        self._watch: Watch | None = None
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.
@@ -125,7 +134,8 @@ class LayerCore:
         if len(shapes) != len(self.shapes):
             names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
             raise ProgramError(
-                f"A tensor must be provided for each parameter: got {len(shapes)}, expected {len(self.shapes)} ({names})."
+                f"A tensor must be provided for each parameter: got {len(shapes)}, "
+                f"expected {len(self.shapes)} ({names})."
             )
         if shapes == self.shapes:
             return ()
@@ -183,10 +193,27 @@ class LayerCore:
         else:
             solved = self.map.solve(theta, warm=warm)
         self._warm = solved
+        if self._check != "off":
+            self._look(solved, theta)
         return Call(solved, shapes), self._split(solved.outputs, batch)
 
+    def _look(self, solved: Solved, theta: Floats) -> None:
+        """The cheap checks of a call."""
+        if self._watch is None:
+            from cvxift.diagnostics.watch import Watch
+
+            self._watch = Watch(self.map, self._check)
+        self._watch.look(solved, theta)
+
+    @property
+    def last_report(self) -> CallReport | None:
+        """Statistics of the last call: margins, residuals, conditioning; None before the first."""
+        from cvxift.diagnostics.watch import CallReport
+
+        return None if self._warm is None else CallReport(self._warm, self.map.policy)
+
     def check(self, values: Sequence[Floats]) -> None:
-        """Refuse values that are not finite or that contradict a parameter's attributes; `solve` does it where it sees them.
+        """Refuse values that are not finite or contradict a parameter's attributes; `solve` does it where it sees them.
 
         Args:
             values: as for `solve`, but without the logarithms that a geometric program takes.
@@ -261,7 +288,7 @@ class LayerCore:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_warm": None}
+        return {**self.__dict__, "_warm": None, "_watch": None}
 
 
 def accepting(candidates: Sequence[str], args: Mapping[str, Any]) -> str:
@@ -301,7 +328,8 @@ def as_cvxift_solver(solver: Any, args: dict[str, Any]) -> tuple[str | None, dic
         method = str(args.pop("solve_method"))
         if method.upper() not in _DIFFCP_METHODS:
             raise ProgramError(
-                f"solve_method={method!r} is not known; choose one of {', '.join(_DIFFCP_METHODS)}, or name a solver with solver=."
+                f"solve_method={method!r} is not known; choose one of {', '.join(_DIFFCP_METHODS)}, "
+                "or name a solver with solver=."
             )
         name = _DIFFCP_METHODS[method.upper()]
     if name in (None, "scs") and "eps" in args:

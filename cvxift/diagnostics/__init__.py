@@ -3,6 +3,7 @@
 from cvxift.diagnostics.batch import BatchReport
 from cvxift.diagnostics.diagnose import diagnose
 from cvxift.diagnostics.findings import Check, Finding, Verdict
+from cvxift.diagnostics.recorder import Recorder
 from cvxift.diagnostics.report import Report
 
-__all__ = ["BatchReport", "Check", "Finding", "Report", "Verdict", "diagnose"]
+__all__ = ["BatchReport", "Check", "Finding", "Recorder", "Report", "Verdict", "diagnose"]

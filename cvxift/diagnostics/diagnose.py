@@ -158,6 +158,27 @@ def _report(
     return Report.at(title, mapping, LocalPoint(mapping.program, solution, theta), outputs, notes)
 
 
+def report_of(mapping: SolutionMap, solution: Solution, theta: np.ndarray) -> Report:
+    """The report of a layer's instance.
+
+    Args:
+        mapping: the layer's solution map.
+        solution: the solved instance.
+        theta: what it was solved at, in the program's order, logarithms taken, shape (N,).
+    """
+    outputs = [output for output in mapping.outputs if output.kind == "dual"]
+    return _report(f"layer of {_title(mapping.program.problem)}", mapping, solution, theta, outputs)
+
+
+def in_program_order(mapping: SolutionMap, theta: np.ndarray) -> np.ndarray:
+    """A map's θ, shape (N,), in the order of its program's parameters."""
+    out, start = np.empty_like(theta), 0
+    for parameter in mapping.parameters:
+        out[mapping.program.offsets[parameter]] = theta[start : start + parameter.size]
+        start += parameter.size
+    return out
+
+
 def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport:
     program = mapping.program
     title = f"layer of {_title(program.problem)}"

@@ -178,8 +178,7 @@ def _closed(point: LocalPoint, opened: np.ndarray, weak: np.ndarray) -> np.ndarr
         [
             unit
             for unit in weak
-            if starts[unit] < linear
-            or (kinds[int(starts[unit])] in ("soc", "psd") and size[unit] <= point.tolerance)
+            if starts[unit] < linear or (kinds[int(starts[unit])] in ("soc", "psd") and size[unit] <= point.tolerance)
         ],
         dtype=int,
     )

@@ -8,10 +8,12 @@ from typing import Any
 import cvxpy as cp
 import torch
 
+from cvxift.diagnostics import BatchReport, Report, diagnose
+from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.layer import LayerCore
+from cvxift.layer import Check, LayerCore
 from cvxift.torch.function import Solve, to_numpy
 
 
@@ -37,23 +39,26 @@ class CvxpyLayer(torch.nn.Module):
             path.
         on_failure: ``"raise"`` a `SolveError` that carries the instances that were solved, or return ``"nan"`` for the
             others with zero gradients.
+        check: where a call lies on a kink of the solution map, so that its gradient is one of several: ``"warn"`` (once
+            for each cause, named), ``"raise"`` an `ApplicabilityError`, or ``"off"``.
 
     Raises:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
 
-    Source: Amos & Kolter 2017; Agrawal et al. 2019 (the layer); DESIGN of the derivative: docs/mathematics.md.
+    Source: Amos & Kolter 2017; Agrawal et al. 2019 (the layer); the derivative: docs/mathematics.md.
 
     Example:
-        >>> import cvxpy as cp, torch
+        >>> import cvxpy as cp, numpy as np, torch
         >>> from cvxift.torch import CvxpyLayer
         >>> x, target = cp.Variable(3), cp.Parameter(3)
         >>> problem = cp.Problem(cp.Minimize(cp.sum_squares(x - target)), [cp.sum(x) == 1, x >= 0])
         >>> layer = CvxpyLayer(problem, parameters=[target], variables=[x])
         >>> t = torch.tensor([0.5, 0.4, -1.0], dtype=torch.float64, requires_grad=True)
         >>> (z,) = layer(t)
-        >>> z.detach().numpy().round(6)
+        >>> np.round(z.detach().numpy(), 6) + 0.0
         array([0.55, 0.45, 0.  ])
-        >>> z[0].backward(); t.grad.numpy().round(6)
+        >>> z[0].backward()
+        >>> np.round(t.grad.numpy(), 6) + 0.0
         array([ 0.5, -0.5,  0. ])
     """
 
@@ -72,6 +77,7 @@ class CvxpyLayer(torch.nn.Module):
         mu: float = 1e-3,
         linear_solver: LinearSolver | Iterative = "auto",
         on_failure: OnFailure = "raise",
+        check: Check = "warn",
     ) -> None:
         super().__init__()
         self.core = LayerCore(
@@ -85,6 +91,7 @@ class CvxpyLayer(torch.nn.Module):
             solver_args=solver_args,
             policy=Policy(singular, mu, linear_solver),
             on_failure=on_failure,
+            check=check,
         )
 
     def forward(
@@ -112,18 +119,30 @@ class CvxpyLayer(torch.nn.Module):
         outputs: tuple[torch.Tensor, ...] = Solve.apply(core, solver_args, warm_start, *params)  # type: ignore[assignment]
         return tuple(torch.exp(out) if exp else out for out, exp in zip(outputs, core.exps, strict=True))
 
+    def diagnose(self, *params: torch.Tensor) -> Report | BatchReport:
+        """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`."""
+        return diagnose(self, *params)
+
+    @property
+    def last_report(self) -> CallReport | None:
+        """Statistics of the last call: margins, residuals, conditioning; None before the first."""
+        return self.core.last_report
+
     def _check_tensors(self, params: tuple[Any, ...]) -> None:
         for parameter, tensor in zip(self.core.parameters, params, strict=False):
             if not isinstance(tensor, torch.Tensor):
                 raise ProgramError(
-                    f"Parameter '{parameter.name()}' is a {type(tensor).__name__}; expected a torch.Tensor (torch.as_tensor converts it)."
+                    f"Parameter '{parameter.name()}' is a {type(tensor).__name__}; expected a torch.Tensor "
+                    "(torch.as_tensor converts it)."
                 )
             if not tensor.is_floating_point():
                 raise ProgramError(
-                    f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. Convert it with .double()."
+                    f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. "
+                    "Convert it with .double()."
                 )
             if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
                 raise ProgramError(
-                    f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but '{self.core.parameters[0].name()}' is {params[0].dtype} on "
-                    f"{params[0].device}; give all tensors one dtype and device."
+                    f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but "
+                    f"'{self.core.parameters[0].name()}' is {params[0].dtype} on {params[0].device}; "
+                    "give all tensors one dtype and device."
                 )

@@ -385,7 +385,11 @@ def exp_edge():
 
 @case(APPLIES, "a geometric program", gp=True)
 def geometric():
-    x, y, a = cp.Variable(pos=True, name="x"), cp.Variable(pos=True, name="y"), cp.Parameter(pos=True, name="a", value=2.0)
+    x, y, a = (
+        cp.Variable(pos=True, name="x"),
+        cp.Variable(pos=True, name="y"),
+        cp.Parameter(pos=True, name="a", value=2.0),
+    )
     return cp.Problem(cp.Minimize(x * y + a / x + a / y))
 
 
