@@ -4,7 +4,8 @@ A room may import the rooms below it and none beside or above it:
 
     cli  →  torch  jax  →  layer  sensitivity  →  argmax  diagnostics  implicit  →  kkt  →  solvers  →  cones  →  program
 
-`atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions.
+`atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
+but for the one file that enters the atoms' canonicalizers there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 ADAPTERS = LEVELS[-2]
 FRAMEWORKS = {"torch": {"torch"}, "jax": {"jax", "jaxlib"}}
 ATOMS_MAY_IMPORT = {"cvxpy", "numpy", "scipy"} | sys.stdlib_module_names
+
+ATOM_REGISTRY = PACKAGE / "atoms" / "registry.py"  # CVXPY keeps the table of canonicalizers among its reductions
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -105,7 +108,7 @@ def test_imports_point_downward(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_program_touches_reductions(path: Path) -> None:
-    if room_of(path) == "program":
+    if room_of(path) == "program" or path == ATOM_REGISTRY:
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for line, name in imports_of(path):
