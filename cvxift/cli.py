@@ -82,7 +82,7 @@ def find_problems(target: str) -> dict[str, cp.Problem]:
             value = names.get(name)
             if callable(value) and not isinstance(value, cp.Problem):
                 value = value()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's script may fail in any way; all are reported as its own failure
+    except (Exception, SystemExit) as error:  # whatever the user's script raises is its own failure
         raise UsageError(f"{path} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(directory)

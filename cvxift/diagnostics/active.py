@@ -70,7 +70,7 @@ def active_rows(point: LocalPoint, found: Analysis) -> tuple[ActiveRow, ...]:
 
 
 def residuals_by_constraint(point: LocalPoint) -> dict[str, float]:
-    """Largest of |Ax + s − b| and |sᵢyᵢ|, relative to the data's size, over the rows of each constraint or attribute."""
+    """Largest of |Ax + s − b| and |sᵢyᵢ|, relative to the data, over the rows of each constraint or attribute."""
     sigma_s, sigma_y = point.scales
     error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / sigma_s
     gap = np.bincount(point.unit_of_row, weights=point.s * point.y / (sigma_s * sigma_y), minlength=point.cones.units)

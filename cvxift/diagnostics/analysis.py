@@ -78,8 +78,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         part = kernel.null_columns[point.program.user_columns]
         mix = np.linalg.svd(part, full_matrices=False)[2][0]
         direction = kernel.flat_columns() @ mix
-    if direction is not None or flat > TOUCH and not len(kinks.real):
-        assert direction is not None
+    if direction is not None:
         text, names = direction_text(point, direction)
         findings.append(
             Finding(

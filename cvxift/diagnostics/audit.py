@@ -65,9 +65,9 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
     if not found.verdict.ok:
         why = f"the theorem does not promise a derivative here ({found.verdict.value})"
     elif jumped:
-        why = "the active set changes within the difference step: the parameters are closer to a kink than the step is long"
+        why = "the active set changes within the difference step, which is longer than the distance to the kink"
     else:
-        why = f"the differences' own error (condition number {found.kernel.condition:.1e}) or strong curvature at that step"
+        why = f"the differences' own error at a condition number of {found.kernel.condition:.1e}, or strong curvature"
     return Audit(False, worst, f"They differ by {worst:.1e} (relative); the cause: {why}.")
 
 

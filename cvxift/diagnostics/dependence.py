@@ -7,6 +7,8 @@ Matroid Theory, Proposition 1.2.6). Other pivots give other circuits; the smalle
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.linalg import qr
 
@@ -66,7 +68,8 @@ def _circuits(W: Floats) -> list[Floats]:
         weight = np.ones(len(W)) if attempt == 0 else rng.uniform(0.1, 1.0, len(W))
         if attempt == 1:
             weight = 1.0 / np.maximum(size, 1e-3)
-        pivots = np.asarray(qr((weight[:, None] * W).T, mode="r", pivoting=True)[1])[:k]
+        factors: tuple[Any, ...] = qr((weight[:, None] * W).T, mode="r", pivoting=True)
+        pivots = factors[1][:k]
         block = W[pivots]
         if np.linalg.cond(block) < 1e8:
             out.extend(np.linalg.solve(block.T, W.T))

@@ -65,9 +65,9 @@ def diagnose(
     report = getattr(subject, "report", None)
     if isinstance(report, Report):
         return report
-    core = getattr(subject, "core", None)
-    if isinstance(getattr(core, "map", None), SolutionMap):
-        return _layer(core.map, tensors)
+    mapping = getattr(getattr(subject, "core", subject), "map", None)
+    if isinstance(mapping, SolutionMap):
+        return _layer(mapping, tensors)
     if peers.is_layer(subject):
         return _peer(subject, tensors)
     raise ProgramError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -62,7 +63,7 @@ def edges(point: LocalPoint) -> list[Finding]:
     return findings
 
 
-def _atoms(problem: cp.Problem) -> Iterator[cp.Expression]:
+def _atoms(problem: cp.Problem) -> Iterator[Any]:
     """Every atom of the objective and the constraints."""
     stack: list = [problem.objective.expr, *(arg for c in problem.constraints for arg in c.args)]
     seen: set[int] = set()

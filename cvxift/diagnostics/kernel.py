@@ -13,6 +13,8 @@ Lanczos on sparse LU factors (Ericsson & Ruhe 1980), and the largest by Lanczos;
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
@@ -83,7 +85,8 @@ class Kernel:
         count = 4
         start = np.random.default_rng(0).standard_normal(self.size)
         while True:
-            values, vectors = sla.eigsh(K, k=count, sigma=SHIFT, OPinv=inverse, v0=start, tol=1e-6)
+            options: dict[str, Any] = {"sigma": SHIFT, "OPinv": inverse, "v0": start, "tol": 1e-6}
+            values, vectors = sla.eigsh(K, k=count, **options)
             null = np.abs(values) <= self.tolerance * self.largest
             if not null.all() or count >= min(MOST, self.size - 2):
                 break

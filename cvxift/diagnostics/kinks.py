@@ -93,18 +93,17 @@ def find_kinks(point: LocalPoint, probes: tuple[Floats, Floats]) -> Kinks:
 
 
 def nonunique(point: LocalPoint, kinks: Kinks) -> Floats | None:
-    """A direction, shape (n,), in which the user's variables can move without loss through the kinks left; None if none
-    is found."""
+    """A direction, shape (n,), in which the user's variables can move without loss; None if none is found."""
     weak = np.setdiff1d(kinks.weak, kinks.closed)
-    A_r, closed = _tight(point, weak, kinks.closed), point.instance.P
+    A_r, P = _tight(point, weak, kinks.closed), point.instance.P
     n, user = point.structure.n, point.program.user_columns
     rng = np.random.default_rng(0)
     for _ in range(2):
         for sign in (1.0, -1.0):
             r = np.where(user, rng.standard_normal(n), 0.0) * sign
-            blocks = [sp.vstack([sp.csr_array(closed), A_r])]
-            box = sp.eye_array(n)[user]
-            lines = sp.vstack([box, -box])
+            blocks = [sp.vstack([sp.csr_array(P), A_r])]
+            box = sp.csr_array(sp.eye_array(n))[np.flatnonzero(user)]
+            lines: Any = sp.vstack([box, -box])
             cones, rows = _weak_rows(point, weak)
             u = _minimize(-r, sp.vstack(blocks), lines, np.ones(lines.shape[0]), cones, rows, np.zeros(rows.shape[0]))
             if u is not None and float(np.abs(u[user]).max(initial=0.0)) > FREED:
@@ -119,7 +118,7 @@ def _shift(point: LocalPoint, units: np.ndarray, sign: float) -> Floats:
     return out
 
 
-def _tight(point: LocalPoint, slack: np.ndarray, closed: np.ndarray | None = None) -> sp.csr_array:
+def _tight(point: LocalPoint, slack: np.ndarray, closed: np.ndarray | None = None) -> Any:
     """The kept rows A_r with these units counted as slack and those as tight, scaled by row."""
     shift = _shift(point, slack, 1.0)
     if closed is not None:
@@ -128,7 +127,7 @@ def _tight(point: LocalPoint, slack: np.ndarray, closed: np.ndarray | None = Non
     return sp.csr_array(ReducedSystem(point.instance, turn).A_r)
 
 
-def _weak_rows(point: LocalPoint, weak: np.ndarray) -> tuple[Cones, sp.csr_array]:
+def _weak_rows(point: LocalPoint, weak: np.ndarray) -> tuple[Cones, Any]:
     """The weak units as a product cone of their own and their scaled rows of A, in its order."""
     rows = np.concatenate([point.rows_of(int(unit)) for unit in weak]) if len(weak) else np.zeros(0, dtype=int)
     sigma_s, _ = point.scales
@@ -149,7 +148,7 @@ def _cones_of(point: LocalPoint, weak: np.ndarray) -> Cones:
     )
 
 
-def _inward(point: LocalPoint, units: np.ndarray) -> sp.csr_array:
+def _inward(point: LocalPoint, units: np.ndarray) -> Any:
     """One column a unit: its interior direction in its rows."""
     parts = [point.interior(int(unit))[:, None] for unit in units]
     return sp.csr_array(sp.block_diag(parts)) if parts else sp.csr_array((0, 0))
@@ -185,12 +184,12 @@ def _closed(point: LocalPoint, opened: np.ndarray, weak: np.ndarray) -> np.ndarr
     if not len(weak):
         return weak
     turn = rotation(point.cones, point.moved(_shift(point, np.union1d(opened, weak), 1.0)))
-    A_r = sp.csr_array(ReducedSystem(point.instance, turn).A_r)
+    A_r: Any = sp.csr_array(ReducedSystem(point.instance, turn).A_r)
     stiff = np.ones(A_r.shape[0], dtype=bool)
     if turn.h is not None:
         stiff[len(turn.rows) :] = turn.h == 0.0
     cones, rows = _weak_rows(point, weak)
-    # maximize Σε over (w, z):  A_rᵀw + A_bᵀz = 0, z_b − ε_b e_b ∈ K_b*, 0 ≤ ε ≤ 1; only columns that meet a weak row matter
+    # maximize Σε over (w, z):  A_rᵀw + A_bᵀz = 0, z_b − ε_b e_b ∈ K_b*, 0 ≤ ε ≤ 1
     balance = sp.hstack([A_r[np.flatnonzero(stiff)].T, rows.T]).tocsc()
     pick = sp.hstack([sp.csr_array((rows.shape[0], int(stiff.sum()))), sp.eye_array(rows.shape[0])])
     return weak[_push(point, weak, cones, balance, sp.csc_array(pick), -1.0)]
@@ -198,13 +197,13 @@ def _closed(point: LocalPoint, opened: np.ndarray, weak: np.ndarray) -> np.ndarr
 
 def _push(point: LocalPoint, weak: np.ndarray, cones: Cones, fixed: Any, rows: Any, sign: float) -> np.ndarray:
     """Which ε can be made positive:  maximize Σε over u with  fixed u = 0,  −sign·rows u − ε e ∈ K,  0 ≤ ε ≤ 1."""
-    count, width = len(weak), rows.shape[1]
+    count, width = len(weak), int(rows.shape[1])
     inward = _inward(point, weak)
     zeros = sp.csr_array((fixed.shape[0], count))
     lines = sp.hstack([sp.csr_array((2 * count, width)), sp.vstack([sp.eye_array(count), -sp.eye_array(count)])])
     bounds = np.concatenate([np.ones(count), np.zeros(count)])
     cost = np.concatenate([np.zeros(width), -np.ones(count)])
-    body = sp.hstack([sign * sp.csr_array(rows), inward])
+    body: Any = sp.hstack([sign * sp.csr_array(rows), inward])
     u = _minimize(cost, sp.hstack([fixed, zeros]), lines, bounds, cones, body, np.zeros(body.shape[0]))
     return np.zeros(count, dtype=bool) if u is None else u[width:] > FREED
 
@@ -214,6 +213,7 @@ def _minimize(
 ) -> Floats | None:
     """minimize costᵀu over  equal u = 0,  lines u ≤ bounds,  b − body u ∈ cones;  None if it could not be solved."""
     equal = sp.csr_array(equal)
+    empty = np.zeros(0, dtype=int)
     equal = equal[np.flatnonzero(np.diff(equal.indptr))]
     size = np.asarray(abs(equal).max(axis=1).todense()).ravel() if equal.shape[0] else np.ones(0)
     equal = sp.diags_array(1.0 / np.where(size > 0, size, 1.0)) @ equal if equal.shape[0] else equal
@@ -232,10 +232,9 @@ def _minimize(
     A.sort_indices()
     coo = A.tocoo()
     n = len(cost)
-    empty = np.zeros(0, dtype=int)
     structure = Structure.from_patterns(n, total, P=(empty, empty), A=(coo.row, coo.col))
     right = np.concatenate([np.zeros(equal.shape[0]), bounds, b])
-    raw = solvers.get("clarabel").session(structure).solve(np.zeros(0), cost, A.data, right)
+    raw = solvers.get("clarabel").session(structure).solve(np.zeros(0), cost, np.asarray(A.data, dtype=float), right)
     return raw.x if raw.status.has_point and np.isfinite(raw.x).all() else None
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from cvxift.diagnostics.kinks import Kinks
 from cvxift.diagnostics.names import row_name
@@ -75,7 +76,7 @@ def full_system(point: LocalPoint, kinks: Kinks) -> LabelledMatrix:
     linear = point.cones.zero + point.cones.nonneg
     listed = [i for i in range(linear) if i in own or point.program.row_labels[i].atom is None]
     listed += [row for row in rows if row >= linear]
-    A = point.instance.AT.T.tocsr()
+    A = sp.csr_array(point.instance.A)
     user = np.flatnonzero(point.program.user_columns)
     gradients = np.array([active[own[i]] if i in own else A[[i]].toarray()[0, user] for i in listed])
     gradients = gradients.reshape(len(listed), len(user))
@@ -98,7 +99,7 @@ def _eliminated(point: LocalPoint, kinks: Kinks) -> tuple[list[str], Floats, Flo
     """
     turn = rotation(point.cones, point.moved(kinks.shift))
     n = point.structure.n
-    A_r = ReducedSystem(point.instance, turn).A_r.toarray()
+    A_r = sp.csr_array(ReducedSystem(point.instance, turn).A_r).toarray()
     t = len(turn.rows)
     if n + len(A_r) > LARGEST:
         raise ProgramError(f"The system has {n + len(A_r)} unknowns; it is written out up to {LARGEST}.")
@@ -107,7 +108,7 @@ def _eliminated(point: LocalPoint, kinks: Kinks) -> tuple[list[str], Floats, Flo
     if turn.Q is not None and turn.h is not None:
         h[t:] = turn.h
         origin += [int(np.argmax(np.abs(column))) for column in turn.Q.toarray().T]
-    K = np.block([[point.instance.P.toarray(), A_r.T], [A_r, -np.diag(h)]])
+    K = np.block([[sp.csc_array(point.instance.P).toarray(), A_r.T], [A_r, -np.diag(h)]])
     labels = point.program.row_labels
     own = np.array([h[k] == 0.0 and labels[row].atom is None for k, row in enumerate(origin)], dtype=bool)
     user = point.program.user_columns

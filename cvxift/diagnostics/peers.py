@@ -39,7 +39,8 @@ def compare(layer: Any, mapping: SolutionMap, values: Sequence[Floats], tensors:
     outputs = layer(*leaves)
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal(tuple(out.shape)) for out in outputs]
-    sum((out * out.new_tensor(weight)).sum() for out, weight in zip(outputs, weights, strict=True)).backward()
+    total: Any = sum((out * out.new_tensor(weight)).sum() for out, weight in zip(outputs, weights, strict=True))
+    total.backward()
     theirs = [leaf.grad.detach().cpu().numpy() for leaf in leaves]
 
     shapes = [p.shape for p in mapping.parameters]

@@ -18,10 +18,9 @@ def text(report: Report) -> str:
     lines = [f"{report.title}: {report.verdict.value}", ""]
     if report.checks:
         width = max(len(check.name) for check in report.checks)
-        lines += [
-            f"  {check.name.ljust(width)}  {_MARK[check.passed]:5}  {check.value:9.2e}  (limit {check.threshold:.0e})  {check.note}"
-            for check in report.checks
-        ]
+        for check in report.checks:
+            numbers = f"{check.value:9.2e}  (limit {check.threshold:.0e})"
+            lines.append(f"  {check.name.ljust(width)}  {_MARK[check.passed]:5}  {numbers}  {check.note}")
         lines.append("")
     for finding in report.findings:
         lines.append(f"  {'✗' if finding.fault else '·'} {finding.text}")

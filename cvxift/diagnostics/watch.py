@@ -1,7 +1,7 @@
 """What a layer checks at every call, and what it remembers of the last one.
 
-The cheap check looks at the margins alone: a row or cone whose slack and multiplier nearly vanish together. Only then is
-the instance analysed in full, once for each set of such rows, so that a call away from kinks pays a few microseconds.
+The cheap check looks at the margins alone: a row or cone whose slack and multiplier nearly vanish together. Only then
+is the instance analysed in full, once for each set of such rows: a call away from kinks pays a few microseconds.
 Flat directions and contradictions show in the certificate that every derivative carries.
 """
 
@@ -91,8 +91,8 @@ class CallReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.instances} instance(s), {self.failed} failed, {self.weak} on a kink; worst residual {self.residual:.1e}, "
-            f"smallest margin {self.margin:.1e}, condition {self.condition:.1e}"
+            f"{self.instances} instance(s), {self.failed} failed, {self.weak} on a kink; "
+            f"worst residual {self.residual:.1e}, smallest margin {self.margin:.1e}, condition {self.condition:.1e}"
         )
 
 
@@ -103,11 +103,7 @@ def relative_margins(solved: Solved) -> Floats:
         v, cones = solutions.v, solutions.engine.cones
     else:
         m = next((len(s.point.v) for s in solutions if s.point is not None), 0)
-        v = (
-            np.stack([np.full(m, np.nan) if s.point is None else s.point.v for s in solutions])
-            if solutions
-            else np.zeros((0, 0))
-        )
+        v = np.array([np.full(m, np.nan) if s.point is None else s.point.v for s in solutions])
         if not m:
             return np.where([s.ok for s in solutions], np.inf, np.nan)
         cones = solutions[0].engine.cones

@@ -1,0 +1,95 @@
+"""Following the advice of a finding makes the report ok."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+
+import cvxift
+
+
+def parts(target=(0.5, 0.5, 0.0)):
+    x = cp.Variable(3, name="x")
+    return x, cp.Parameter(3, name="theta", value=np.array(target, dtype=float))
+
+
+def finding(report, cause):
+    return next(f for f in report.findings if f.cause == cause)
+
+
+def test_curvature_cures_a_flat_direction() -> None:
+    x, c = parts((1.0, 1.0, 3.0))
+    cost, constraints = c @ x, [cp.sum(x) == 1, x >= 0]
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(cost), constraints))
+    assert not report.ok and "0.5 * eps * cp.sum_squares(x)" in finding(report, "flat direction").advice
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(cost + 0.5 * 0.1 * cp.sum_squares(x)), constraints)).ok
+    assert "entropy" in finding(report, "flat direction").advice
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(cost - 0.1 * cp.sum(cp.entr(x))), constraints)).ok
+
+
+def test_entropy_or_another_parameter_cures_a_kink() -> None:
+    x, theta = parts()
+    cost = cp.sum_squares(x - theta)
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(cost), [cp.sum(x) == 1, x >= 0]))
+    assert not report.ok and "cp.entr" in finding(report, "weakly active").advice
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(cost - 0.1 * cp.sum(cp.entr(x))), [cp.sum(x) == 1])).ok
+    assert "Move the parameters" in finding(report, "weakly active").advice
+    theta.value = theta.value + np.array([0.01, 0.0, -0.02])
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(cost), [cp.sum(x) == 1, x >= 0])).ok
+
+
+def test_removing_the_named_constraint_makes_the_multipliers_unique() -> None:
+    x, theta = parts()
+    constraints = [cp.sum(x) == 1, x[0] <= 7, 2 * cp.sum(x) == 2]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), constraints)
+    told = finding(cvxift.diagnose(problem), "dependent constraints")
+    assert "Remove one of them" in told.advice and "least_squares" in told.advice
+    number = int(told.where[-1].split()[1])
+    kept = [c for k, c in enumerate(constraints) if k != number]
+    report = cvxift.diagnose(cp.Problem(problem.objective, kept), outputs=[kept[0].dual_variables[0]])
+    assert report.verdict is cvxift.Verdict.APPLIES and report.ok
+
+
+def test_least_squares_is_right_where_multipliers_are_not_unique() -> None:
+    x, theta = parts()
+    twice = cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [cp.sum(x) == 1, 2 * cp.sum(x) == 2])
+    s = cvxift.differentiate(twice, singular="least_squares")
+    assert s.report.verdict is cvxift.Verdict.PRIMAL_ONLY
+    np.testing.assert_allclose(s.jacobian(x, theta), np.eye(3) - 1 / 3, atol=1e-9)
+
+
+def test_removing_a_constraint_that_is_torn_apart() -> None:
+    x, theta = cp.Variable(2, name="x"), cp.Parameter(2, name="theta", value=np.ones(2))
+    constraints = [cp.sum(x) == theta[0], cp.sum(x) == theta[1]]
+    told = finding(cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(x)), constraints)), "torn apart")
+    assert "Remove one of them" in told.advice and len(told.where) == 2
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(x)), constraints[:1])).ok
+
+
+def test_solving_again_cures_a_point_that_is_not_optimal() -> None:
+    x, theta = parts((0.5, 0.4, -1.0))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [cp.sum(x) == 1, x >= 0])
+    problem.solve(solver="CLARABEL")
+    theta.value = np.array([-1.0, 0.4, 0.5])
+    report = cvxift.diagnose(problem)
+    assert report.verdict is cvxift.Verdict.NOT_OPTIMAL and "solver='clarabel'" in report.faults[0].advice
+    assert cvxift.diagnose(problem, solver="clarabel").ok
+
+
+def test_relaxing_cures_infeasible_and_bounding_cures_unbounded() -> None:
+    x, theta = parts((1.0, 0.5, 2.0))
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [x <= 0, cp.sum(x) == 1]))
+    assert "Relax" in report.faults[0].advice
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [x <= 0.6, cp.sum(x) == 1])).ok
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(theta @ x), [x <= 1]))
+    assert "bounds" in report.faults[0].advice
+    assert cvxift.diagnose(cp.Problem(cp.Minimize(theta @ x), [x <= 1, x >= -1])).ok
+
+
+def test_common_units_cure_a_row_that_its_units_hide() -> None:
+    # A violated row of size 1e-6 beside rows of size 1e6 may pass a solver's test; it must not pass in silence.
+    x, theta = cp.Variable(2, name="x"), cp.Parameter(2, name="theta", value=np.array([2.0, 3.0]))
+    cost = cp.Minimize(cp.sum_squares(x - theta))
+    report = cvxift.diagnose(cp.Problem(cost, [1e6 * x[0] <= 1e6, 1e-6 * x[1] <= 1e-6]))
+    assert not report.ok or np.allclose(report.point.x[report.point.program.user_columns], 1.0)
+    assert cvxift.diagnose(cp.Problem(cost, [x <= 1])).ok

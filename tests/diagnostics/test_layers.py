@@ -1,0 +1,122 @@
+"""Layers: the check of every call, the last call's statistics, reports of batches, peers' layers, the recorder."""
+
+from __future__ import annotations
+
+import warnings
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+import cvxift
+from cvxift.diagnostics import Recorder
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
+
+torch = pytest.importorskip("torch")
+layers = pytest.importorskip("cvxift.torch")
+
+KINK, SMOOTH = [0.5, 0.5, 0.0], [0.5, 0.4, -1.0]
+
+
+def make(**options):
+    x, t = cp.Variable(3, name="x"), cp.Parameter(3, name="t")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum(x) == 1, x >= 0])
+    return layers.CvxpyLayer(problem, [t], [x], **options)
+
+
+def tensor(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def test_warns_once_for_each_cause() -> None:
+    layer = make()
+    with pytest.warns(ApplicabilityWarning, match=r"entry \(2,\) is weakly active"):
+        layer(tensor(KINK))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(tensor(KINK))
+        layer(tensor(SMOOTH))
+    with pytest.warns(ApplicabilityWarning, match=r"entry \(0,\)"):
+        layer(tensor([0.0, 0.5, 0.5]))
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_raise_and_off(batch: bool) -> None:
+    value = tensor([SMOOTH, KINK]) if batch else tensor(KINK)
+    strict = make(check="raise")
+    for _ in range(2):
+        with pytest.raises(ApplicabilityError, match="Instance 1 of the batch" if batch else "weakly active"):
+            strict(value)
+    strict(tensor(SMOOTH))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(check="off")(value)
+    with pytest.raises(ProgramError, match="check='loud'"):
+        make(check="loud")
+
+
+def test_a_harmless_kink_is_not_mentioned() -> None:
+    x, t = cp.Variable(2, name="x"), cp.Parameter(2, name="t")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x >= 0, x >= 0, cp.max(x) <= 4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layers.CvxpyLayer(problem, [t], [x])(tensor([[-1.0, 0.5], [0.25, 0.25]]))
+
+
+def test_last_report_and_recorder() -> None:
+    layer = make(check="off")
+    recorder = Recorder(layer)
+    assert layer.last_report is None
+    with pytest.raises(ProgramError, match="not called yet"):
+        recorder.step()
+    with pytest.raises(ProgramError, match="expects a cvxift layer"):
+        Recorder(3)
+    layer(tensor([SMOOTH, KINK]))
+    last = layer.last_report
+    assert (last.instances, last.failed, last.weak) == (2, 0, 1)
+    assert last.margin < 1e-12 and last.residual < 1e-12 and 1.0 <= last.condition < 100.0
+    for scale in (1.0, 0.5, 0.1):
+        layer(scale * tensor([1.0, 0.5, -0.2]))
+        recorder.step()
+    told = recorder.arrays()
+    assert told["margin"].shape == (3,) and (told["margin"] > 0).all()
+    pytest.importorskip("matplotlib")
+    assert len(recorder.plot().axes) == 2
+
+
+def test_diagnose_a_batch() -> None:
+    report = make().diagnose(tensor([[SMOOTH, KINK], [SMOOTH, SMOOTH]]))
+    assert report.batch_shape == (2, 2) and report.verdicts == {"applies": 3, "one-sided": 1}
+    assert not report.ok and report.verdict is cvxift.Verdict.ONE_SIDED
+    assert next(iter(report.faults)).startswith("weakly active: constraint 1")
+    assert report.to_dict()["reports"][1]["verdict"] == "one-sided" and "3 of 4" in str(report)
+
+
+@pytest.mark.parametrize("tensors", [(), ([1.0, 2.0],), ("abc",), ([1.0, np.nan, 0.0],)])
+def test_wrong_tensors_make_a_report(tensors) -> None:
+    report = cvxift.diagnose(make(), *tensors)
+    assert report.verdict is cvxift.Verdict.NOT_OPTIMAL and report.faults[0].cause == "bad input"
+
+
+def test_a_cvxpylayers_layer_is_compared() -> None:
+    peer = pytest.importorskip("cvxpylayers.torch")
+    x, t = cp.Variable(3, name="x"), cp.Parameter(3, name="t")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum(x) == 1, x >= 0])
+    layer = peer.CvxpyLayer(problem, [t], [x])
+    report = cvxift.diagnose(layer, tensor([SMOOTH, [0.3, 0.2, 0.4]]))
+    assert report.ok and "agrees" in report[0].findings[0].text
+    wrong = _Wrong(layer)
+    type(wrong).__module__ = "cvxpylayers.test"
+    told = cvxift.diagnose(wrong, tensor(SMOOTH))
+    assert not told.ok and told.faults[0].cause == "gradient differs"
+    assert cvxift.diagnose(layer, tensor(KINK)).verdict is cvxift.Verdict.ONE_SIDED
+
+
+class _Wrong:
+    """A layer whose gradient is twice what it should be."""
+
+    def __init__(self, layer) -> None:
+        self.layer, self.ctx = layer, layer.ctx
+
+    def __call__(self, *tensors):
+        return tuple(2.0 * out - out.detach() for out in self.layer(*tensors))
