@@ -27,7 +27,9 @@ def script(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("name", "status"), [(":good", 0), (":flat", 1), (":make", 0), ("", 1), (":none", 2), ("x", 2)])
+@pytest.mark.parametrize(
+    ("name", "status"), [(":good", 0), (":flat", 1), (":make", 0), ("", 1), (":none", 2), ("x", 2)]
+)
 def test_exit_status(script: str, name: str, status: int) -> None:
     assert main(["check", script + name]) == status
 
