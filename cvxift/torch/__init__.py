@@ -5,6 +5,26 @@ try:
 except ImportError as error:
     raise ImportError("cvxift.torch needs PyTorch: pip install 'cvxift[torch]'") from error
 
+from cvxift.torch.argmax import (
+    budget,
+    constrained_softmax,
+    constrained_sparsemax,
+    entmax,
+    fenchel_young_loss,
+    linear_chain,
+    softmax,
+    sparsemax,
+)
 from cvxift.torch.layer import CvxpyLayer
 
-__all__ = ["CvxpyLayer"]
+__all__ = [
+    "CvxpyLayer",
+    "budget",
+    "constrained_softmax",
+    "constrained_sparsemax",
+    "entmax",
+    "fenchel_young_loss",
+    "linear_chain",
+    "softmax",
+    "sparsemax",
+]
