@@ -136,7 +136,11 @@ class Report:
 
     @cached_property
     def radii(self) -> dict[str, Radius]:
-        """For each parameter alone, the Euclidean distance it may move in any direction; to first order."""
+        """For each parameter alone, the Euclidean distance it may move in any direction; to first order.
+
+        In a geometric program the distance of a parameter that enters through its logarithm is that of the logarithm.
+        Empty above 2000 entries of θ.
+        """
         return radii(*self._known())
 
     def one_sided(self, direction: Mapping[cp.Parameter, Any]) -> dict[cp.Variable, np.ndarray]:
@@ -194,6 +198,12 @@ class Report:
         from cvxift.diagnostics.plot import figure
 
         return figure(self, *self._known())
+
+    def show(self) -> None:
+        """Print: a rich table on a terminal where rich is installed, plain text otherwise."""
+        from cvxift.diagnostics.render import show
+
+        show(self)
 
     def __str__(self) -> str:
         from cvxift.diagnostics.render import text

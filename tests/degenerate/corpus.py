@@ -367,6 +367,16 @@ def softmax_tail():
     return softmax([0.0, 0.5, -12.0])
 
 
+@case(APPLIES, "softmax of scores 50 apart: smooth, though the small probabilities are below rounding")
+def softmax_far():
+    return softmax([50.0, 0.0, 0.0])
+
+
+@case(APPLIES, "softmax with scores toward −∞ and +∞: smooth, its derivative zero to rounding")
+def softmax_infinite():
+    return softmax([1000.0, 0.0, -1000.0])
+
+
 @case(APPLIES, "logistic loss with a ridge")
 def logistic():
     x, theta = var(2), param([1.0, -0.5])

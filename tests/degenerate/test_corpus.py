@@ -29,6 +29,13 @@ def test_verdict(name: str) -> None:
         assert all(finding.text for finding in report.faults)
 
 
+def test_an_entropy_at_zero_is_noted() -> None:
+    report = cvxift.diagnose(CASES["softmax_far"].build())
+    assert report.ok
+    note = next(finding for finding in report.findings if finding.cause == "domain edge")
+    assert note.where == ("x[1]", "x[2]") and not note.fault
+
+
 @pytest.mark.parametrize("first", range(0, 200, len(SETS)))
 def test_no_false_alarm(first: int) -> None:
     for seed in range(first, min(200, first + len(SETS))):
