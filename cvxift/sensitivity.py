@@ -13,6 +13,8 @@ from cvxpy.problems.objective import Objective
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
+from cvxift.kkt.factor import Certificate
+from cvxift.kkt.instance import Residuals
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.program.program import Program
@@ -42,12 +44,12 @@ class Sensitivity:
         self._maps: dict[tuple[int, ...], SolutionMap] = {}
 
     @property
-    def residuals(self):
+    def residuals(self) -> Residuals:
         """Relative primal and dual residuals of the canonical point."""
         return self.solution.residuals
 
     @property
-    def certificate(self):
+    def certificate(self) -> Certificate | None:
         """Residual and condition estimate of the last linear solve; None before the first."""
         return self.solution.linearization(self.policy).certificate
 
@@ -186,9 +188,7 @@ class Sensitivity:
         return Solved((), (self.solution,), np.empty(0))
 
     def _output_scale(self, keys: list[Any]) -> Floats:
-        """d value / d canonical output: the value itself for outputs that are exponentials (geometric programs), else
-        1.
-        """
+        """d value / d canonical output: the value itself where it is an exponential (geometric programs), else 1."""
         scales = [np.ravel(self.value(key)) if self.program.output(key).exp else np.ones(key.size) for key in keys]
         return np.concatenate(scales) if scales else np.zeros(0)
 

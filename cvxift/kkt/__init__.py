@@ -1,1 +1,1 @@
-"""The optimality conditions and their derivatives: residuals, the reduced KKT system, factorizations, polish, solution map."""
+"""The optimality conditions and their derivatives: residuals, reduced KKT system, factorizations, solution map."""

@@ -1,5 +1,4 @@
-"""Batches of small dense quadratic programs: one call of the solver an instance, everything else vectorized over the
-batch.
+"""Batches of small dense quadratic programs: one solver call an instance, all else vectorized over the batch.
 
 The reduced KKT systems differ in size from instance to instance, so the batch solves systems of one size: an inactive
 row i keeps its place as  −w_i = 0.
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -84,7 +83,13 @@ class DenseBatch(Sequence[Solution]):
         """Whether every instance has a point that passed the check."""
         return all(solution.ok for solution in self.singles.values())
 
-    def __getitem__(self, index):  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Solution: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Solution]: ...
+
+    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
@@ -142,7 +147,7 @@ class DenseBatch(Sequence[Solution]):
         K[:, rows, rows] = tight - 1.0
         f = np.concatenate([g, h * tight], axis=-1)
         try:
-            u = np.linalg.solve(K, f[..., None])[..., 0]
+            u = np.asarray(np.linalg.solve(K, f[..., None])[..., 0], dtype=float)
         except np.linalg.LinAlgError:  # one instance is exactly singular: all are taken one by one
             return np.zeros_like(g), np.zeros_like(h), np.zeros(count, dtype=bool)
         size = np.abs(f).max(axis=-1, initial=0.0)

@@ -14,6 +14,8 @@ is the user's, not another one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cvxpy as cp
 import numpy as np
 
@@ -64,12 +66,14 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
 
 
 def _known(program: Program, objects: list[cp.Variable], size: int) -> Floats:
-    """Columns (or rows) that the objects' values determine, NaN elsewhere; every column of an output map is orthogonal
-    to the others."""
+    """Columns (or rows) that the objects' values determine, NaN elsewhere.
+
+    The columns of an output map are orthogonal to each other, so each is read off by its own product.
+    """
     out = np.full(size, np.nan)
     for obj in objects:
         output = program.output(obj)
-        value = obj.value
+        value: Any = obj.value  # a sparse matrix for a diagonal variable
         flat = np.ravel(value.toarray() if hasattr(value, "toarray") else np.asarray(value, dtype=float))
         flat = np.log(flat) if output.exp else flat
         flat = flat if output.offset is None else flat - output.offset
@@ -86,7 +90,8 @@ def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floa
     keys = structure.P_cols.astype(np.int64) * structure.n + structure.P_rows
     diagonal = known.astype(np.int64) * (structure.n + 1)
     merged, where = np.unique(np.concatenate([keys, diagonal]), return_inverse=True)
-    P = np.bincount(where, weights=np.concatenate([data.P, np.full(len(known), rho)]), minlength=len(merged))
+    weights = np.concatenate([data.P, np.full(len(known), rho)])
+    P = np.asarray(np.bincount(where, weights=weights, minlength=len(merged)), dtype=float)
     proximal = Structure.from_patterns(
         structure.n,
         structure.cones,

@@ -1,5 +1,4 @@
-"""From the data of a program to a checked point: solve, check against F, polish, and go on to the next solver if the
-check fails.
+"""From the data of a program to a checked point: solve, polish, check against F, else go on to the next solver.
 
 The engine owns what is done once for a structure (the condensation, the layout, one session a solver and thread) and
 nothing about a single instance, so that one engine serves any number of threads and batches.

@@ -2,11 +2,10 @@
 
     K = [ P   A_rᵀ ;  A_r   −H ]        K u = f
 
-Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon). Sparse: LDLᵀ of the quasidefinite K
-    + δ·diag(I, −I)
-(QDLDL) after symmetric equilibration, then iterative refinement against K itself, so that δ leaves no trace in the
-result. Refinement converges to a solution whenever K u = f has one, also when K is singular; where it does not, the
-residual says so.
+Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon). Sparse: LDLᵀ (QDLDL) of the
+quasidefinite K + δ·diag(I, −I), equilibrated first, then iterative refinement against K itself, so that δ leaves no
+trace in the result. Refinement converges to a solution whenever K u = f has one, also when K is singular; where it does
+not, the residual says so.
 """
 
 from __future__ import annotations
@@ -23,7 +22,12 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 from scipy.linalg import lapack
 
+from cvxift.kkt.assembly import entry_columns, equilibrate, scale_symmetric
+from cvxift.kkt.assembly import kkt_matrix as kkt_matrix
 from cvxift.program.structure import Floats
+
+_linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
+_lapack: Any = lapack  # its functions are made at import, unseen by type checkers
 
 REFINE_STEPS = 8
 REFINE_GOAL = 1e-14  # refinement stops at this relative residual, or when it stops helping
@@ -79,10 +83,14 @@ class Factor(abc.ABC):
     def apply_inverse(self, f: Floats) -> Floats:
         """One application of the factors, without refinement."""
 
-    @property
     @abc.abstractmethod
+    def estimate(self) -> float:
+        """Compute `condition`."""
+
+    @cached_property
     def condition(self) -> float:
         """Estimate of the 1-norm condition number; infinite when singular to working precision."""
+        return self.estimate()
 
     def solve(self, f: Floats) -> tuple[Floats, float, int]:
         """Solve with iterative refinement.
@@ -131,19 +139,18 @@ class DenseFactor(Factor):
         if not size:
             self.rcond = 1.0
             return
-        self._ldu, self._pivots, info = lapack.dsytrf(K, lower=1, lwork=32 * size)
+        self._ldu, self._pivots, info = _lapack.dsytrf(K, lower=1, lwork=32 * size)
         if info:
             self.rcond = 0.0
             return
-        self.rcond = float(lapack.dsycon(self._ldu, self._pivots, lapack.dlange("1", K), lower=1)[0])
+        self.rcond = float(_lapack.dsycon(self._ldu, self._pivots, _lapack.dlange("1", K), lower=1)[0])
 
     @property
     def singular(self) -> bool:
         """Whether K is singular to working precision; also where K is not finite, which makes the estimate NaN."""
         return not self.rcond >= SINGULAR_RCOND
 
-    @property
-    def condition(self) -> float:
+    def estimate(self) -> float:
         """1-norm condition estimate of K, after equilibration where that was needed."""
         return 1.0 / self.rcond if self.rcond > 0 else math.inf
 
@@ -152,9 +159,9 @@ class DenseFactor(Factor):
         if not len(self.K):
             return f.copy()
         if self.scale is None:
-            return lapack.dsytrs(self._ldu, self._pivots, f, lower=1)[0]
+            return _lapack.dsytrs(self._ldu, self._pivots, f, lower=1)[0]
         scale = self.scale if f.ndim == 1 else self.scale[:, None]
-        return scale * lapack.dsytrs(self._ldu, self._pivots, scale * f, lower=1)[0]
+        return scale * _lapack.dsytrs(self._ldu, self._pivots, scale * f, lower=1)[0]
 
 
 class SparseFactor(Factor):
@@ -170,9 +177,9 @@ class SparseFactor(Factor):
 
     def __init__(self, K: sp.csc_array, n: int, delta: float = SPARSE_DELTA) -> None:
         self.K = K
-        size = K.shape[0]
         self.scale = equilibrate(K)
-        columns = _columns(K)
+        size = len(self.scale)
+        columns = entry_columns(K)
         scaled = K.data * self.scale[K.indices] * self.scale[columns]
         diagonal, upper = K.indices == columns, K.indices <= columns
         indptr = np.concatenate([[0], np.cumsum(np.bincount(columns[upper], minlength=size))])
@@ -198,14 +205,13 @@ class SparseFactor(Factor):
             out[:, k] = self.scale * self._ldl.solve(self.scale * f[:, k])
         return out
 
-    @cached_property
-    def condition(self) -> float:
+    def estimate(self) -> float:
         """1-norm condition estimate of the equilibrated, shifted K, at most about 1/δ."""
         return _condition(self._shifted, self._ldl.solve)
 
 
 class LuFactor(Factor):
-    """LU with partial pivoting (SuperLU) of the equilibrated sparse K, for systems that are too ill-conditioned for a shift.
+    """LU with partial pivoting (SuperLU) of the equilibrated sparse K, for systems too ill-conditioned for a shift.
 
     Args:
         K: symmetric CSC matrix, shape (N, N).
@@ -227,87 +233,19 @@ class LuFactor(Factor):
         scale = self.scale if f.ndim == 1 else self.scale[:, None]
         return scale * self._lu.solve(scale * f)
 
-    @cached_property
-    def condition(self) -> float:
+    def estimate(self) -> float:
         """1-norm condition estimate of the equilibrated K."""
         return _condition(self._scaled, self._lu.solve)
 
 
 def _condition(K: sp.csc_array, solve: Any) -> float:
     """1-norm condition estimate of a symmetric K from solves with it (Higham & Tisseur 2000)."""
-    size = K.shape[0]
+    size = len(K.indptr) - 1
     if size <= 4:
         return float(np.linalg.cond(K.toarray(), 1)) if size else 1.0
-    inverse = sla.LinearOperator((size, size), matvec=solve, rmatvec=solve, dtype=float)  # type: ignore[call-arg]
-    return float(sla.onenormest(inverse) * sla.norm(K, 1))
-
-
-def equilibrate(K, rounds: int = 4) -> Floats:
-    """Scale s with every row of diag(s) K diag(s) of largest magnitude near 1 (Ruiz 2001); 1 for zero rows.
-
-    Args:
-        K: symmetric dense array or sparse matrix, shape (N, N).
-        rounds: number of passes.
-    """
-    scale = np.ones(K.shape[0])
-    magnitude = abs(K)
-    if sp.issparse(magnitude):
-        filled = np.flatnonzero(np.diff(K.indptr))
-        starts = K.indptr[filled]
-    for _ in range(rounds):
-        if sp.issparse(magnitude):
-            largest = np.zeros_like(scale)
-            if len(filled):
-                largest[filled] = np.maximum.reduceat(magnitude.data * scale[K.indices], starts)
-            largest *= scale
-        else:
-            largest = scale * (magnitude * scale[None, :]).max(axis=1, initial=0.0)
-        scale /= np.sqrt(np.where(largest > 0, largest, 1.0))
-    return scale
-
-
-def _columns(K: sp.csc_array) -> np.ndarray:
-    """The column of every stored entry."""
-    return np.repeat(np.arange(K.shape[1]), np.diff(K.indptr))
-
-
-def kkt_matrix(P: sp.csc_array, A_r: sp.csr_array, diagonal: Floats) -> sp.csc_array:
-    """[ P  A_rᵀ ; A_r  0 ] + diag(diagonal), with every diagonal entry stored, zeros too.
-
-    Args:
-        P: symmetric, CSC, shape (n, n).
-        A_r: CSR, shape (r, n).
-        diagonal: shape (n + r,).
-
-    Returns:
-        CSC matrix of shape (n + r, n + r); put together from the parts' own arrays, several times faster than a block constructor.
-    """
-    (r, n), by_column = A_r.shape, A_r.tocsc()
-    size = n + r
-    counts = np.concatenate([np.diff(P.indptr) + np.diff(by_column.indptr) + 1, np.diff(A_r.indptr) + 1])
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1])
-
-    def put(part: Any, first_column: int, offset: np.ndarray | int, shift: int) -> None:
-        """Write the part's (compressed) columns at an offset inside each of K's columns."""
-        length = np.diff(part.indptr)
-        start = indptr[first_column : first_column + len(length)] + offset - part.indptr[:-1]
-        at = np.arange(part.indptr[-1]) + np.repeat(start, length)
-        indices[at], data[at] = part.indices + shift, part.data
-
-    put(P, 0, 0, 0)
-    put(by_column, 0, np.diff(P.indptr), n)
-    put(A_r, n, 0, 0)  # the rows of A_r are the columns of A_rᵀ
-    last = indptr[1:] - 1
-    indices[last], data[last] = np.arange(size), diagonal
-    K = sp.csc_array((data, indices, indptr), shape=(size, size))
-    K.sum_duplicates()
-    return K
-
-
-def scale_symmetric(K: sp.csc_array, scale: Floats) -> sp.csc_array:
-    """diag(scale) K diag(scale), as CSC."""
-    return sp.csc_array((K.data * scale[K.indices] * scale[_columns(K)], K.indices, K.indptr), shape=K.shape)
+    inverse = _linear_operator((size, size), matvec=solve, rmatvec=solve, dtype=float)
+    inverse_norm: Any = sla.onenormest(inverse)
+    return float(inverse_norm * sla.norm(K, 1))
 
 
 def _column_size(f: Floats) -> Any:
@@ -347,7 +285,7 @@ class LeastSquares:
     @cached_property
     def _augmented(self):
         K = scale_symmetric(self.K, self.scale)
-        eye = sp.eye_array(K.shape[0], format="csc")
+        eye = sp.eye_array(len(self.scale), format="csc")
         return sla.splu(sp.block_array([[eye, K], [K, -(self.epsilon**2) * eye]], format="csc")), K
 
     @property

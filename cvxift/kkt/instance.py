@@ -123,8 +123,9 @@ class Instance:
         return isinstance(self.A, np.ndarray)
 
     def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:
-        """Dual error (n,), primal error (m,) and their relative sizes at a point whose s and y are complementary
-        members of the cones.
+        """Dual error (n,), primal error (m,) and their relative sizes at a point.
+
+        s and y must be complementary members of the cones.
 
         Args:
             x: columns, shape (n,).

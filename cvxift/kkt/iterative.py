@@ -7,6 +7,8 @@ scaling; it returns the minimum-norm least-squares solution when J is singular.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
@@ -16,6 +18,8 @@ from cvxift.kkt.factor import Certificate, equilibrate
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.policy import Iterative
 from cvxift.program.structure import Floats
+
+_linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
 
 _REASONS = {
     0: "the right-hand side is zero",
@@ -46,9 +50,8 @@ class IterativeSystem:
         structure = instance.structure
         A, AT = instance.A, instance.AT
         P = sp.csc_array(instance.P)
-        pattern = sp.block_array(
-            [[P, sp.csc_array(AT)], [sp.csc_array(A), sp.eye_array(self.m) if self.m else None]], format="csc"
-        )
+        eye = sp.eye_array(self.m) if self.m else None
+        pattern = sp.csc_array(sp.block_array([[P, sp.csc_array(AT)], [sp.csc_array(A), eye]], format="csc"))
         self.scale = equilibrate(pattern)
         cones = structure.cones
 
@@ -68,7 +71,7 @@ class IterativeSystem:
             return self.scale * np.concatenate([P @ u + AT @ t, tilt(Au + t) - Au])
 
         size = self.n + self.m
-        self._J = sla.LinearOperator((size, size), matvec=forward, rmatvec=backward, dtype=float)  # type: ignore[call-arg]
+        self._J = _linear_operator((size, size), matvec=forward, rmatvec=backward, dtype=float)
         self._tilt = tilt
 
     def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats, Certificate]:

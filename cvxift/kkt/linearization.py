@@ -67,8 +67,7 @@ class Linearization:
             _ = self.system.factor
 
     def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats]:
-        """(u, w) with P u + Aᵀw = g and A u − h = "H w" on the kept directions, in the original program; keeps the
-        certificate.
+        """(u, w) with P u + Aᵀw = g and Qᵀ(A u − h) = H Qᵀw, in the original program; keeps the certificate.
 
         Args:
             g: right-hand side on columns, shape (n,) or (k, n).

@@ -1,5 +1,4 @@
-"""The log-barrier central path of a program with linear constraints, for a derivative where the solution map is flat or
-kinked.
+"""The log-barrier central path of a program with linear constraints: a derivative where the solution map has none.
 
 On the central path sᵢ yᵢ = μ, so with v = s − y
 
@@ -44,7 +43,8 @@ def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
     cones = instance.structure.cones
     if not cones.polyhedral:
         raise ProgramError(
-            "singular='smooth' needs a program with linear constraints only; choose 'least_squares' or 'regularize' for other cones."
+            "singular='smooth' needs a program with linear constraints only; "
+            "choose 'least_squares' or 'regularize' for other cones."
         )
     zero = cones.zero
 
@@ -78,8 +78,9 @@ def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
 
 
 _FAILED = (
-    "No point of the central path was found for mu={mu:g} (residual {residual:.1e}): the inequalities may have no strictly feasible point, or the set of "
-    "solutions may be unbounded. Bound the variables, write pairs of inequalities as equalities, or choose singular='regularize'."
+    "No point of the central path was found for mu={mu:g} (residual {residual:.1e}): the inequalities may have no "
+    "strictly feasible point, or the set of solutions may be unbounded. Bound the variables, write pairs of "
+    "inequalities as equalities, or choose singular='regularize'."
 )
 
 

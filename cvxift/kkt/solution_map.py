@@ -8,29 +8,30 @@ apply both with their own operations, so that derivatives of any order follow.
 
 from __future__ import annotations
 
+import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 
-from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.engine import Engine, Solution
+from cvxift.kkt.failures import OnFailure, certify, unsolved
 from cvxift.kkt.linearization import outer
 from cvxift.kkt.policy import Policy, choice
-from cvxift.program.products import apply
+from cvxift.kkt.recovery import Recovery
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Status
 
-OnFailure = Literal["raise", "nan"]
+THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
+JACOBIAN_CHUNK = 20_000_000  # numbers held at once while a Jacobian's rows are pulled back
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +102,16 @@ class SolutionMap:
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
         self.policy = Policy() if policy is None else policy
         self.on_failure: OnFailure = on_failure
-        self._P_varies = bool(self.program.jvp(np.random.default_rng(0).standard_normal(self.program.theta_size)).P.any())
+        self._P_varies = bool(
+            self.program.jvp(np.random.default_rng(0).standard_normal(self.program.theta_size)).P.any()
+        )
         self.parameters = self._ordered(parameters)
         self._permutation = self._theta_permutation()
         self.outputs = [self.program.output(obj) for obj in outputs]
-        sizes = [output.matrix.shape[0] for output in self.outputs]
+        sizes = [math.prod(output.shape) for output in self.outputs]
         self.slices = [slice(stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes, dtype=int), strict=True)]
         self.output_size = int(sum(sizes))
-        self._recover = _Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
+        self._recover = Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
         if engine is not None:
             self.engine = engine
             return
@@ -126,8 +129,8 @@ class SolutionMap:
         missing = [p.name() for key, p in known.items() if key not in given]
         if foreign or missing or len(set(given)) != len(given):
             raise ProgramError(
-                f"parameters must list every parameter of the problem once, in the order of the layer's tensors; got {[p.name() for p in parameters]}, "
-                f"expected {[p.name() for p in known.values()]}"
+                "parameters must list every parameter of the problem once, in the order of the layer's tensors; "
+                f"got {[p.name() for p in parameters]}, expected {[p.name() for p in known.values()]}"
                 + (f"; not in the problem: {foreign}" if foreign else "")
                 + (f"; missing: {missing}" if missing else "")
                 + "."
@@ -230,12 +233,11 @@ class SolutionMap:
                     outputs[i] = self._recover(solution.x, solution.y)
             solved = Solved(batch, solutions, outputs.reshape(*batch, self.output_size))
         if not solved.ok:
-            self._failed(solved)
+            unsolved(solved.solutions, batch, solved.outputs, self.on_failure)
         return solved
 
     def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
-        """work(i) for every i; in threads where an instance is large enough to pay for one and the solver leaves
-        Python's lock."""
+        """work(i) for every i, in threads where an instance pays for one and the solver releases Python's lock."""
         workers = min(count, os.cpu_count() or 1)
         structure = self.engine.condensation.structure
         _, _, session = self.engine.open(solver, None)
@@ -250,31 +252,10 @@ class SolutionMap:
         Raises:
             SolveError: always.
         """
-        self._failed(Solved((), (solution,), np.full(self.output_size, np.nan)))
-
-    def _failed(self, solved: Solved) -> None:
-        bad = [i for i, solution in enumerate(solved.solutions) if not solution.ok]
-        indices = [
-            tuple(int(k) for k in np.unravel_index(i, solved.batch_shape)) if solved.batch_shape else () for i in bad
-        ]
-        first = solved.solutions[bad[0]]
-        where = f"Instance {indices[0]} of the batch" if solved.batch_shape else "The problem"
-        count = f" ({len(bad)} of {len(solved.solutions)} instances failed)" if len(solved.solutions) > 1 else ""
-        message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {_ADVICE.get(first.status, _CHECK)}"
-        if self.on_failure == "nan":
-            warnings.warn(message + " Its outputs are NaN and its gradients zero.", ApplicabilityWarning, stacklevel=4)
-            return
-        failures = {
-            index: (
-                solved.solutions[i].status.value,
-                {name: residual for name, _, _, residual in solved.solutions[i].attempts},
-            )
-            for index, i in zip(indices, bad, strict=True)
-        }
-        raise SolveError(message, status=first.status.value, failures=failures, solutions=solved.outputs)
+        unsolved((solution,), (), np.full(self.output_size, np.nan), "raise")
 
     def prepare(self, solved: Solved) -> None:
-        """Linearize and factorize an unbatched call ahead of its derivatives; batches do it all at once when they are asked."""
+        """Linearize and factorize an unbatched call ahead of its derivatives; batches do it all at once when asked."""
         if not solved.batch_shape and solved.ok:
             solved.solutions[0].linearization(self.policy).prepare()
 
@@ -300,7 +281,9 @@ class SolutionMap:
             solutions = solved.solutions
             x_bar, y_bar = self._recover.transpose(flat)
             u, w, certified = solutions.solve(-x_bar, np.zeros_like(solutions.full_y) if y_bar is None else -y_bar)
-            theta = self._theta_bar(outer(self.program.structure, solutions.full_x, solutions.full_y, u, w, self._P_varies))
+            theta = self._theta_bar(
+                outer(self.program.structure, solutions.full_x, solutions.full_y, u, w, self._P_varies)
+            )
             rest = sorted({*map(int, np.flatnonzero(~certified)), *solutions.singles})
         for i in rest:
             theta[i] = self._vjp_one(solved.solutions[i], flat[i])
@@ -311,7 +294,7 @@ class SolutionMap:
             return np.zeros(self.theta_size)
         linear = solution.linearization(self.policy)
         out = linear.vjp(*self._recover.transpose(bar), with_P=self._P_varies)
-        self._certify(linear.certificate)
+        certify(linear.certificate, self.policy.singular)
         return self._theta_bar(out)
 
     def _theta_bar(self, bar: Data) -> Floats:
@@ -336,7 +319,7 @@ class SolutionMap:
             return np.zeros(self.output_size)
         linear = solution.linearization(self.policy)
         out = self._recover.linear(*linear.jvp(self._tangent(theta_dot)))
-        self._certify(linear.certificate)
+        certify(linear.certificate, self.policy.singular)
         return out
 
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
@@ -355,7 +338,7 @@ class SolutionMap:
                 continue
             linear = solution.linearization(self.policy)
             rows.append(self._theta_bar(linear.second(*self._recover.transpose(row), self._tangent(dot))))
-            self._certify(linear.certificate)
+            certify(linear.certificate, self.policy.singular)
         return np.asarray(rows).reshape(*solved.batch_shape, self.theta_size) if solved.batch_shape else rows[0]
 
     def jacobian(self, solution: Solution, columns: slice) -> Floats:
@@ -377,79 +360,13 @@ class SolutionMap:
             eye = np.eye(self.output_size)
             for start in range(0, self.output_size, chunk):
                 u, w = linear.adjoint(*self._recover.transpose(eye[start : start + chunk]))
-                self._certify(linear.certificate)
+                certify(linear.certificate, self.policy.singular)
                 rows.append(self._theta_bar(linear.pull_back(u, w, self._P_varies))[:, columns])
             return np.concatenate(rows) if rows else np.zeros((0, width))
-        tangents = [linear.residual_tangent(self._tangent(unit)) for unit in np.eye(N)[columns]]
-        g, h = (np.stack(part) for part in zip(*tangents, strict=True)) if tangents else (None, None)
-        if g is None:
+        if not width:
             return np.zeros((self.output_size, 0))
+        tangents = [linear.residual_tangent(self._tangent(unit)) for unit in np.eye(N)[columns]]
+        g, h = (np.stack(part) for part in zip(*tangents, strict=True))
         out = self._recover.linear(*linear.solve(g, h)).T
-        self._certify(linear.certificate)
+        certify(linear.certificate, self.policy.singular)
         return out
-
-    def _certify(self, certificate) -> None:
-        """Warn of, or refuse, a derivative whose linear system has no solution."""
-        if certificate is None or certificate.consistent:
-            return
-        message = (
-            f"The derivative of the solution map does not exist, or could not be computed, at this point: the KKT system leaves a relative residual of "
-            f"{certificate.residual:.1e} (condition number ≈ {certificate.condition:.1e}; {certificate.method}). The value returned is the least-squares "
-            "one. A flat direction of the objective that no active constraint fixes is the usual cause: add curvature (for example ½ε‖x‖²), "
-            "or choose singular='regularize' or 'smooth'."
-        )
-        if self.policy.singular == "raise":
-            raise ApplicabilityError(message)
-        warnings.warn(message, ApplicabilityWarning, stacklevel=4)
-
-
-_CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
-_ADVICE = {
-    Status.INFEASIBLE: "No point satisfies the constraints at these parameters: relax one, or check the parameters' signs.",
-    Status.UNBOUNDED: "The objective has no lower bound on the feasible set at these parameters: add a constraint or curvature.",
-    Status.ITERATION_LIMIT: "Raise the solver's limit through solver_args=, or check the scaling of the parameters.",
-}
-THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
-
-
-JACOBIAN_CHUNK = 20_000_000  # numbers held at once while a Jacobian's rows are pulled back
-
-
-class _Recovery:
-    """Outputs from (x, y): one constant linear map; index arrays when it only selects."""
-
-    def __init__(self, outputs: Sequence[Any], n: int, m: int) -> None:
-        blocks_x, blocks_y, offsets = [], [], []
-        for output in outputs:
-            rows = output.matrix.shape[0]
-            primal = output.kind == "primal"
-            blocks_x.append(output.matrix if primal else sp.csr_array((rows, n)))
-            blocks_y.append(sp.csr_array((rows, m)) if primal else output.matrix)
-            offsets.append(np.zeros(rows) if output.offset is None else output.offset)
-        self.X = sp.csr_array(sp.vstack(blocks_x)) if blocks_x else sp.csr_array((0, n))
-        self.Y = sp.csr_array(sp.vstack(blocks_y)) if blocks_y else sp.csr_array((0, m))
-        self.XT, self.YT = self.X.T.tocsr(), self.Y.T.tocsr()
-        self.offset = np.concatenate(offsets) if offsets else np.zeros(0)
-        self.has_dual = self.Y.nnz > 0
-        self.n, self.m = n, m
-        plain = self.X.nnz == self.X.shape[0] and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
-        plain = plain and not self.has_dual and not self.offset.any() and len(np.unique(self.X.indices)) == self.X.nnz
-        self.select = self.X.indices.astype(np.intp) if plain else None
-
-    def __call__(self, x: Floats, y: Floats) -> Floats:
-        return self.linear(x, y) if self.select is not None else self.linear(x, y) + self.offset
-
-    def linear(self, x: Floats, y: Floats) -> Floats:
-        """Tangent of the outputs for tangents x (..., n) and y (..., m)."""
-        if self.select is not None:
-            return x[..., self.select]
-        out = apply(self.X, x)
-        return out + apply(self.Y, y) if self.has_dual else out
-
-    def transpose(self, bar: Floats) -> tuple[Floats, Floats | None]:
-        """Cotangents of x and y (None for zero) for a cotangent of the outputs, shape (..., K)."""
-        if self.select is not None:
-            x_bar = np.zeros((*bar.shape[:-1], self.n))
-            x_bar[..., self.select] = bar
-            return x_bar, None
-        return apply(self.XT, bar), (apply(self.YT, bar) if self.has_dual else None)

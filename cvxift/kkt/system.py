@@ -1,8 +1,7 @@
-"""The reduced KKT system of one point: assembled from the cones' spectrum, solved under the policy for singular
-systems.
+"""The reduced KKT system of one point, solved under the policy for singular systems.
 
-With D = DΠ_K(v) = Q diag(d) Qᵀ, the directions with d = 1 (slack) carry no multiplier change and leave; those with d =
-0 (tight) stay as equality rows; those between carry the cone's curvature:
+With D = DΠ_K(v) = Q diag(d) Qᵀ, the directions with d = 1 (slack) carry no multiplier change and leave; those with
+d = 0 (tight) stay as equality rows; those between carry the cone's curvature:
 
     K = [ P   A_rᵀ ;  A_r   −H ],    A_r = Q_rᵀ A,    H = diag(d_r / (1 − d_r)),    r = {i : d_i < 1}
 
@@ -14,13 +13,14 @@ One symmetric system serves both modes. `solve(g, h)` returns (u, w) with
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
+from cvxift.kkt.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.factor import (
     CONSISTENT,
     SINGULAR_RCOND,
@@ -30,8 +30,6 @@ from cvxift.kkt.factor import (
     LeastSquares,
     LuFactor,
     SparseFactor,
-    equilibrate,
-    kkt_matrix,
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.policy import Singular
@@ -42,8 +40,9 @@ PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", rela
 
 
 class Rotation(NamedTuple):
-    """The kept directions of the spectrum: tight rows of zero and nonneg cones by index, those of the other cones by
-    vectors.
+    """The kept directions of the spectrum.
+
+    Tight rows of zero and nonneg cones are kept by their index, directions of the other cones as vectors.
 
     Attributes:
         rows: indices of the tight polyhedral rows, shape (t,).
@@ -58,6 +57,11 @@ class Rotation(NamedTuple):
     h: Floats | None = None
     complement: Floats | None = None
     slack: sp.csr_array | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of kept directions, t + k."""
+        return len(self.rows) + (0 if self.h is None else len(self.h))
 
     def reduce(self, value: Floats) -> Floats:
         """Components along the kept directions, along the last axis: (..., m) to (..., t + k)."""
@@ -149,7 +153,7 @@ class ReducedSystem:
         self.n, self.m = instance.structure.n, instance.structure.m
 
     @cached_property
-    def A_r(self):
+    def A_r(self) -> Any:
         """The kept rows A_r, shape (r, n): dense array or CSR."""
         rows, Q = self.rotation.rows, self.rotation.Q
         A = self.instance.A if self.instance.dense else self.instance.AT.T  # CSR: rows are what is selected
@@ -169,29 +173,30 @@ class ReducedSystem:
     def fixed(self) -> _Fixed | None:
         """Columns that tight single-entry rows fix; None if there are none, or a regularized system needs them."""
         single = self.instance.single
-        if single is None or self.singular == "regularize":
+        values = self.instance.single_values
+        if single is None or values is None or self.singular == "regularize":
             return None
         rows = self.rotation.rows
         column = single[rows]
         f = np.flatnonzero(column >= 0)
         if not len(f):
             return None
-        value = self.instance.single_values[rows[f]]
+        value = values[rows[f]]
         f, value = f[value != 0.0], value[value != 0.0]
-        F, first = np.unique(
-            column[f], return_index=True
-        )  # a column is fixed by one row; further ones stay, as rows of zeros
+        # A column is fixed by one row; further ones stay, as rows of zeros.
+        F, first = np.unique(column[f], return_index=True)
         f, value = f[first], value[first]
         free = np.ones(self.n, dtype=bool)
         free[F] = False
-        others = np.ones(self.A_r.shape[0], dtype=bool)
+        others = np.ones(self.rotation.size, dtype=bool)
         others[f] = False
         return _Fixed(F, np.flatnonzero(free), f, np.flatnonzero(others), value)
 
     @cached_property
-    def K(self):
+    def K(self) -> Any:
         """The reduced KKT matrix that is factorized, fixed columns left out, shape (N, N): dense array or CSC."""
-        P, A_r, h, fixed = self.instance.P, self.A_r, self._h, self.fixed
+        P: Any = self.instance.P
+        A_r, h, fixed = self.A_r, self._h, self.fixed
         if fixed is not None:
             P, A_r = P[fixed.U][:, fixed.U], A_r[fixed.u][:, fixed.U]
             h = None if h is None else h[fixed.u]
@@ -256,8 +261,10 @@ class ReducedSystem:
         return u, self.rotation.restore(w_r, self.m), certificate
 
     def _solve_fixed(self, g: Floats, h_r: Floats, fixed: _Fixed) -> tuple[Floats, Floats, Certificate]:
-        """Eliminate the fixed columns:  u_F = h_f / a,  and  w_f = (g − P u − A_uᵀ w_u)_F / a  once the rest is
-        known."""
+        """Solve with the fixed columns eliminated.
+
+        u_F = h_f / a comes first, and w_f = (g − P u − A_uᵀ w_u)_F / a once the rest is known.
+        """
         F, U = fixed.F, fixed.U
         u = np.zeros_like(g)
         u[..., F] = h_r[..., fixed.f] / fixed.a

@@ -17,21 +17,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from cvxift.program.products import apply, transposed
-from cvxift.program.structure import Data, Floats, Ints, Structure
+from cvxift.program.structure import Data, Floats, Structure
 
+THREADED = 250_000  # multiplications from which OpenBLAS uses threads
+MODERATE = 8_000_000  # multiplications from which threads are worth their risk
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
 FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
-Index = Ints | slice
+Indices: TypeAlias = NDArray[np.integer[Any]]
+Index: TypeAlias = Indices | slice
 
 
-def as_slice(index: Ints) -> Index:
+def as_slice(index: Indices) -> Index:
     """A run of consecutive indices as a slice; other index arrays as they are."""
     if len(index) and index[-1] - index[0] + 1 == len(index) and np.all(np.diff(index) == 1):
         return slice(int(index[0]), int(index[-1]) + 1)
@@ -47,6 +52,8 @@ def pick(values: Floats, index: Index) -> Floats:
 class _Selection:
     """Where the kept and substituted entries stand in the original program's value arrays."""
 
+    columns: int  # |X|
+    substituted: int  # |Y| = |E|
     X: Index
     Y: Index
     E: Index
@@ -55,8 +62,8 @@ class _Selection:
     W: Index  # positions in P's values of P_yy's diagonal
     P_xx: Index  # positions in P's values
     B: Index  # positions in A's values of the entries of A_EX
-    B_row: Ints  # their row, counted in E's order
-    B_col: Ints  # their column, counted in X's order
+    B_row: Indices  # their row, counted in E's order
+    B_col: Indices  # their column, counted in X's order
     A_c: Index  # positions in A's values of A_RX
 
 
@@ -81,15 +88,15 @@ class Condensation:
         if k is None:
             self.structure = structure
             return
-        nx, ne = len(k.X), len(k.E)
+        nx, ne = k.columns, k.substituted
         new_col = np.full(structure.n, -1)
         new_col[k.X] = np.arange(nx)
         new_row = np.full(structure.m, -1)
-        new_row[k.R] = np.arange(len(k.R))
+        new_row[k.R] = np.arange(structure.m - ne)
 
         # Dense S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries, summed by one
         # constant matrix.
-        self.dense = len(k.B) >= 0.25 * nx * ne
+        self.dense = len(k.B_row) >= 0.25 * nx * ne
         rows = structure.P_rows[k.P_xx]
         cols = structure.P_cols[k.P_xx]
         xx_key = new_col[cols].astype(np.int64) * nx + new_col[rows]
@@ -120,8 +127,10 @@ class Condensation:
         self._csr_order = np.lexsort((k.B_col, k.B_row))
         self._csr_columns = k.B_col[self._csr_order]
         self._csr_indptr = np.concatenate([[0], np.cumsum(np.bincount(k.B_row, minlength=ne))])
-        # Runs of indices become slices: taking a view costs a tenth of a gather, which is what small programs spend their time on.
-        self.selection = replace(k, **{name: as_slice(getattr(k, name)) for name in ("X", "Y", "E", "R", "W", "P_xx", "B", "A_c")})
+        # Runs of indices become slices: a view costs a tenth of a gather, which is what small programs spend time on.
+        self.selection = replace(
+            k, **{name: as_slice(getattr(k, name)) for name in ("X", "Y", "E", "R", "W", "P_xx", "B", "A_c")}
+        )
 
     def condense(self, data: Data) -> tuple[Data, Substitution | None]:
         """The condensed program's data and the way back.
@@ -149,7 +158,7 @@ class Condensation:
             S = np.zeros((*batch, self._shape[0] * self._shape[1]))
             S[..., self._B_flat] = S_values
             S = S.reshape(*batch, *self._shape)
-            P += (transposed(S) @ (W[..., :, None] * S)).reshape(*batch, -1)
+            P += _gram(S, W).reshape(*batch, -1)
         else:
             S = sp.csr_array((S_values[self._csr_order], self._csr_columns, self._csr_indptr), shape=self._shape)
             P += self._sum_pairs @ (S_values[self._left] * S_values[self._right] * W[self._pair_row])
@@ -251,7 +260,24 @@ class Substitution:
         return Substitution(self.condensation, self.S[index], self.W[index], self.t[index], self.q_y[index])
 
 
-def _pairs(rows: Ints) -> tuple[Ints, Ints]:
+def _gram(S: Floats, W: Floats) -> Floats:
+    """SᵀWS of one dense S or of a batch.
+
+    One product of moderate size is cut into column blocks too small for BLAS to spread over threads: on a busy machine
+    its threads wait for each other a hundred times longer than the product takes.
+    """
+    ST, WS = transposed(S), W[..., :, None] * S
+    rows, columns = S.shape[-2:]
+    if S.ndim == 3 or not THREADED < rows * columns**2 <= MODERATE:
+        return ST @ WS
+    width = max(1, THREADED // (rows * columns))
+    out = np.empty((columns, columns))
+    for start in range(0, columns, width):
+        np.matmul(ST, WS[:, start : start + width], out=out[:, start : start + width])
+    return out
+
+
+def _pairs(rows: Indices) -> tuple[Indices, Indices]:
     """All ordered pairs of positions that share a row."""
     order = np.argsort(rows, kind="stable")
     counts = np.bincount(rows) if len(rows) else np.zeros(0, dtype=int)
@@ -341,6 +367,8 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
     in_E, in_X = ~kept_row[structure.A_rows], kept_col[structure.A_cols]
     B_at = np.flatnonzero(in_E & in_X)
     return _Selection(
+        columns=len(X),
+        substituted=len(Y),
         X=X,
         Y=Y,
         E=E,

@@ -6,12 +6,15 @@ with a batch of dense matrices M (B, m, n) and x (B, n) it is M_b x_b for every 
 
 from __future__ import annotations
 
+from typing import TypeAlias, overload
+
 import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.structure import Floats
 
-Matrix = Floats | sp.sparray
+Sparse: TypeAlias = sp.csr_array | sp.csc_array
+Matrix: TypeAlias = Floats | Sparse
 
 
 def apply(M: Matrix, x: Floats) -> Floats:
@@ -24,11 +27,19 @@ def apply(M: Matrix, x: Floats) -> Floats:
     Returns:
         Shape (m,), (k, m) or (B, m).
     """
-    if M.ndim == 3:
-        return (M @ x[..., None])[..., 0]
-    if x.ndim == 1:
-        return M @ x
-    return (M @ x.T).T if sp.issparse(M) else x @ M.T
+    if isinstance(M, np.ndarray):
+        if M.ndim == 3:
+            return (M @ x[..., None])[..., 0]
+        return M @ x if x.ndim == 1 else x @ M.T
+    return M @ x if x.ndim == 1 else (M @ x.T).T
+
+
+@overload
+def transposed(M: Floats) -> Floats: ...
+
+
+@overload
+def transposed(M: Sparse) -> Sparse: ...
 
 
 def transposed(M: Matrix) -> Matrix:

@@ -19,11 +19,16 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, core: LayerCore, solver_args: dict[str, Any] | None, warm_start: bool, *params: torch.Tensor
+        ctx: Any,
+        core: LayerCore,
+        solver_args: dict[str, Any] | None,
+        warm_start: bool,
+        differentiated: bool,
+        *params: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Solve."""
         call, outputs = core.solve([to_numpy(p) for p in params], solver_args, warm_start)
-        if any(ctx.needs_input_grad):
+        if differentiated:
             core.prepare(call)
         ctx.core, ctx.call = core, call
         ctx.save_for_backward(*params)
@@ -34,16 +39,16 @@ class Solve(torch.autograd.Function):
     def backward(ctx: Any, *bars: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """One vector-Jacobian product, itself differentiable."""
         params = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[3:]
+        wanted = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():  # create_graph=True
             grads = VectorJacobian.apply(ctx.core, ctx.call, wanted, len(bars), *bars, *params)
         else:
             grads = _vjp(ctx.core, ctx.call, wanted, bars, params)
-        return None, None, None, *grads  # type: ignore[misc]
+        return None, None, None, None, *grads
 
 
 class VectorJacobian(torch.autograd.Function):
-    """(cotangents, parameters) ↦ cotangents of the parameters; linear in the first, hence two terms in its derivative."""
+    """(cotangents, parameters) ↦ cotangents of the parameters; linear in the first, so its derivative has two terms."""
 
     @staticmethod
     def forward(
@@ -56,7 +61,9 @@ class VectorJacobian(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *dots: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator is untyped
+        ctx: Any, *dots: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
         """A second-order product for the parameters, a Jacobian-vector product for the cotangents."""
         bars, params = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         tangents = [None if dot is None else to_numpy(dot) for dot in dots]

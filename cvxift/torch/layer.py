@@ -116,7 +116,10 @@ class CvxpyLayer(torch.nn.Module):
         if any(core.logs):
             core.check([to_numpy(p) for p in params])
             params = tuple(torch.log(p) if log else p for p, log in zip(params, core.logs, strict=True))
-        outputs: tuple[torch.Tensor, ...] = Solve.apply(core, solver_args, warm_start, *params)  # type: ignore[assignment]
+        differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
+        outputs: tuple[torch.Tensor, ...] = Solve.apply(  # type: ignore[assignment]  # torch leaves apply untyped
+            core, solver_args, warm_start, differentiated, *params
+        )
         return tuple(torch.exp(out) if exp else out for out, exp in zip(outputs, core.exps, strict=True))
 
     def diagnose(self, *params: torch.Tensor) -> Report | BatchReport:

@@ -57,7 +57,9 @@ def test_value_gradient_agrees_with_finite_differences(case):
     for sign in (1, -1):
         for p in case.parameters:
             p.value = start[p] + sign * 3e-5 * direction[p]
-        values.append(cvxift.differentiate(case.problem, gp=case.gp, solver="clarabel", solver_args=TIGHT).value(objective))
+        values.append(
+            cvxift.differentiate(case.problem, gp=case.gp, solver="clarabel", solver_args=TIGHT).value(objective)
+        )
     assert exact == pytest.approx((values[0] - values[1]) / 6e-5, rel=1e-6, abs=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Problems over every cone with a smooth solution map at the given parameters, each with the outputs to differentiate."""
+"""Problems over every cone, smooth at the given parameters, each with the outputs to differentiate."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ def semidefinite_dual(rng):
     X = cp.Variable((n, n), symmetric=True)
     C = parameter(rng.standard_normal((n, n)))
     cone = X >> 0
-    return Case(cp.Problem(cp.Minimize(cp.trace(C @ X) + cp.sum_squares(X)), [cone, cp.trace(X) == 1]), [X, cone.dual_variables[0]])
+    return Case(
+        cp.Problem(cp.Minimize(cp.trace(C @ X) + cp.sum_squares(X)), [cone, cp.trace(X) == 1]),
+        [X, cone.dual_variables[0]],
+    )
 
 
 @case
@@ -146,7 +149,11 @@ def explicit_power_cone(rng):
 
 @case
 def total_variation(rng):
-    x, theta, weight = cp.Variable(12), parameter(np.repeat([0.0, 2.0, 1.0], 4) + 0.1 * rng.standard_normal(12)), parameter(0.3, nonneg=True)
+    x, theta, weight = (
+        cp.Variable(12),
+        parameter(np.repeat([0.0, 2.0, 1.0], 4) + 0.1 * rng.standard_normal(12)),
+        parameter(0.3, nonneg=True),
+    )
     return Case(cp.Problem(cp.Minimize(0.5 * cp.sum_squares(x - theta) + weight * cp.tv(x))), [x])
 
 
@@ -168,7 +175,12 @@ def bounds_and_attributes(rng):
     x, y = cp.Variable(4, bounds=[-1.0, 0.5]), cp.Variable(3, nonneg=True)
     D = cp.Variable((3, 3), diag=True)
     theta = parameter(rng.standard_normal(7))
-    objective = cp.sum_squares(x - theta[:4]) + cp.sum_squares(y - theta[4:]) + cp.sum_squares(D - cp.diag(theta[4:])) + cp.sum(x) * 0.1
+    objective = (
+        cp.sum_squares(x - theta[:4])
+        + cp.sum_squares(y - theta[4:])
+        + cp.sum_squares(D - cp.diag(theta[4:]))
+        + cp.sum(x) * 0.1
+    )
     return Case(cp.Problem(cp.Minimize(objective), [cp.sum(x) + cp.sum(y) == 1]), [x, y, D])
 
 
@@ -189,7 +201,9 @@ def no_constraints(rng):
 @case
 def redundant_rows(rng):
     x, theta, b = cp.Variable(3), parameter(rng.standard_normal(3)), parameter(1.0)
-    return Case(cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [cp.sum(x) == b, 2 * cp.sum(x) == 2 * b, 0 * x <= 1]), [x])
+    return Case(
+        cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [cp.sum(x) == b, 2 * cp.sum(x) == 2 * b, 0 * x <= 1]), [x]
+    )
 
 
 @case

@@ -1,0 +1,60 @@
+"""The outputs, flat, from a canonical point: values, tangents and cotangents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.program.products import apply
+from cvxift.program.recover import Output
+from cvxift.program.structure import Floats
+
+
+class Recovery:
+    """Outputs from (x, y): one constant affine map; an index array where it only selects columns.
+
+    Args:
+        outputs: the requested outputs, each with its own map.
+        n: number of columns.
+        m: number of rows.
+    """
+
+    def __init__(self, outputs: Sequence[Output], n: int, m: int) -> None:
+        blocks_x, blocks_y, offsets = [], [], []
+        for output in outputs:
+            rows = math.prod(output.shape)
+            primal = output.kind == "primal"
+            blocks_x.append(output.matrix if primal else sp.csr_array((rows, n)))
+            blocks_y.append(sp.csr_array((rows, m)) if primal else output.matrix)
+            offsets.append(np.zeros(rows) if output.offset is None else output.offset)
+        self.X = sp.csr_array(sp.vstack(blocks_x)) if blocks_x else sp.csr_array((0, n))
+        self.Y = sp.csr_array(sp.vstack(blocks_y)) if blocks_y else sp.csr_array((0, m))
+        self.XT, self.YT = self.X.T.tocsr(), self.Y.T.tocsr()
+        self.offset = np.concatenate(offsets) if offsets else np.zeros(0)
+        self.has_dual = self.Y.nnz > 0
+        self.n, self.m = n, m
+        plain = self.X.nnz == len(self.offset) and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
+        plain = plain and not self.has_dual and not self.offset.any() and len(np.unique(self.X.indices)) == self.X.nnz
+        self.select = self.X.indices.astype(np.intp) if plain else None
+
+    def __call__(self, x: Floats, y: Floats) -> Floats:
+        """The outputs, shape (..., K), at x (..., n) and y (..., m)."""
+        return self.linear(x, y) if self.select is not None else self.linear(x, y) + self.offset
+
+    def linear(self, x: Floats, y: Floats) -> Floats:
+        """Tangent of the outputs for tangents x (..., n) and y (..., m)."""
+        if self.select is not None:
+            return x[..., self.select]
+        out = apply(self.X, x)
+        return out + apply(self.Y, y) if self.has_dual else out
+
+    def transpose(self, bar: Floats) -> tuple[Floats, Floats | None]:
+        """Cotangents of x and y (None for zero) for a cotangent of the outputs, shape (..., K)."""
+        if self.select is not None:
+            x_bar = np.zeros((*bar.shape[:-1], self.n))
+            x_bar[..., self.select] = bar
+            return x_bar, None
+        return apply(self.XT, bar), (apply(self.YT, bar) if self.has_dual else None)
