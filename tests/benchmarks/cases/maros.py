@@ -27,6 +27,7 @@ import scipy.sparse as sp
 from ..model import QP, Array, Case, Formulation, Reference, ReferenceFailed
 from ..references.qp import ActiveSet, certified, residuals, tight
 
+NO_BOUND = 0.99e20
 SOLVED = 1e-6  # relative KKT residual
 AGREES = 1e-4  # relative deviation from the difference quotient
 SHORTEST_STEP = 1e-9  # relative to the data; below it rounding drowns the difference
@@ -41,10 +42,10 @@ def folder() -> Path:
 
 @lru_cache(maxsize=4)
 def load(name: str) -> QP:
-    """Read one problem; values beyond ±1e20 are no bounds, and rows without bounds are dropped."""
+    """Read one problem; ±1e20, up to the rounding of the files, is no bound, and rows without bounds are dropped."""
     data = scipy.io.loadmat(folder() / f"{name}.mat")
     l, u = data["l"].ravel().astype(float), data["u"].ravel().astype(float)
-    l, u = np.where(l <= -1e20, -np.inf, l), np.where(u >= 1e20, np.inf, u)
+    l, u = np.where(l <= -NO_BOUND, -np.inf, l), np.where(u >= NO_BOUND, np.inf, u)
     keep = np.isfinite(l) | np.isfinite(u)
     P = sp.csc_array(data["P"].astype(float))
     P = sp.csc_array((P + P.T) / 2)
