@@ -7,6 +7,7 @@ others G with an upper side only. The solver is set up on the first instance and
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -107,12 +108,14 @@ class _PiqpSession(Session):
         self._in_G = np.flatnonzero(place[structure.A_rows] >= 0)
         self._G_rows: NDArray = place[structure.A_rows[self._in_G]]
 
+    @abc.abstractmethod
     def _matrices(self, P: Floats, A: Floats) -> tuple[Any, Any, Any]:
         """P, A and G in the backend's form."""
-        raise NotImplementedError
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         zero, bounds, structure = self._zero, self._bounds, self.structure
+        # PIQP maps the arrays as mutable; what does not depend on the parameters comes as a read-only view.
+        P, q, A, b = (values if values.flags.writeable else values.copy() for values in (P, q, A, b))
         limits = None
         if bounds.count:
             limits = bounds.evaluate(A, b, structure.n)
