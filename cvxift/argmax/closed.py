@@ -10,6 +10,7 @@ give NaN: the adapters refuse them by name. Peters, Niculae, Martins 2019; Miche
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -17,12 +18,14 @@ import array_api_compat
 Array = Any
 
 
-def entmax(x: Array, alpha: float) -> Array:
+def entmax(x: Array, alpha: float, lead: Callable[[Array], Array] | None = None) -> Array:
     """α-entmax along the last axis, α > 1.
 
     Args:
         x: scores, (..., n), float32 or float64.
         alpha: order > 1.
+        lead: given scores − max (scaled by α − 1), an array of rows that hold all entries > −1, where the threshold can
+            be sought as well; a way to shorten rows by a framework's own means.
 
     Returns:
         Distributions of x's shape; zero for rows at −∞ throughout.
@@ -38,19 +41,19 @@ def entmax(x: Array, alpha: float) -> Array:
     scores = x - top if alpha == 2 else (alpha - 1.0) * (x - top)
     # Σ [s − τ]_+^p ≥ 1 at τ = −1, where the largest entry alone gives 1.
     tau = -xp.ones_like(top)
+    short = scores if lead is None else lead(scores)
     if alpha == 2:
-        return _positive(xp, scores - _linear_threshold(xp, scores, tau))
+        return _positive(xp, scores - _linear_threshold(xp, short, tau))
     power = 1.0 / (alpha - 1.0)
     if power < 1.0:
-        return _normalized(xp, _positive(xp, scores - _bisect(xp, scores, tau, power)) ** power)
-    tau = _norm_threshold(xp, scores, tau, power)
+        return _normalized(xp, _positive(xp, scores - _bisect(xp, short, tau, power)) ** power)
+    tau = _norm_threshold(xp, short, tau, power)
     z = _positive(xp, scores - tau)
     return _normalized(xp, z * z if power == 2.0 else z**power)
 
 
 def _linear_threshold(xp: Any, scores: Array, tau: Array) -> Array:
-    """Newton on the convex, piecewise linear Σ [s − τ]_+ − 1 from the left: increases to the root in finitely many
-    steps."""
+    """Newton on the convex, piecewise linear Σ [s − τ]_+ − 1, from the left: ends in finitely many steps."""
     for _ in range(scores.shape[-1] + 2):
         part = _positive(xp, scores - tau)
         total = xp.sum(part, axis=-1, keepdims=True)
@@ -64,7 +67,7 @@ def _linear_threshold(xp: Any, scores: Array, tau: Array) -> Array:
 
 
 def _norm_threshold(xp: Any, scores: Array, tau: Array, power: float) -> Array:
-    """Newton on ‖[s − τ]_+‖_p − 1, p ≥ 1: convex and nearly linear in τ, so a few steps from the left reach the root."""
+    """Newton on ‖[s − τ]_+‖_p − 1, p ≥ 1, from the left: convex and nearly linear in τ, so a few steps do."""
     for _ in range(60):
         part = _positive(xp, scores - tau)
         lower = part if power == 2.0 else xp.where(part > 0, part, xp.zeros_like(part)) ** (power - 1.0)

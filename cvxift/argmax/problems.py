@@ -78,8 +78,8 @@ def softmax(n: int, temperature: Temperature = 1.0) -> cp.Problem:
         >>> from cvxift import argmax
         >>> problem = argmax.softmax(3)
         >>> argmax.parameter(problem, "theta").value = [0.0, 0.0, 0.0]
-        >>> _ = problem.solve(); argmax.variable(problem).value.round(4)
-        array([0.3333, 0.3333, 0.3333])
+        >>> _ = problem.solve(); argmax.variable(problem).value.round(3)
+        array([0.333, 0.333, 0.333])
     """
     z, theta = _pair((_size(n),))
     return over([cp.sum(z) == 1], theta, neg_entropy, z, temperature)
@@ -203,15 +203,11 @@ def transport(
                [0. , 0.5]])
     """
     rows, columns = (p if isinstance(p, cp.Expression) else np.asarray(p, dtype=float) for p in (a, b))
-    if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray):
-        if rows.min() < 0 or columns.min() < 0 or not np.isclose(rows.sum(), columns.sum(), rtol=1e-9):
-            raise ProgramError(
-                f"a and b must be ≥ 0 with equal totals; they sum to {rows.sum()} and {columns.sum()}: no plan exists."
-            )
+    _check_sums(rows, columns)
     if regularizer not in ("entropic", "quadratic"):
         raise ProgramError(f"regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
     z, theta = _pair((rows.shape[0], columns.shape[0]))
-    sums = [cp.sum(z, axis=1) == rows, cp.sum(z, axis=0)[:-1] == columns[:-1]]  # the last column's follows
+    sums = [cp.sum(z, axis=1) == rows, cp.sum(z, axis=0)[:-1] == columns[:-1]]  # the last column's follows  # type: ignore[index]
     if regularizer == "entropic":
         return over(sums, theta, neg_entropy, z, temperature)
     return over([*sums, z >= 0], theta, gini, z, temperature)
@@ -289,7 +285,8 @@ def linear_chain(length: int, states: int) -> cp.Problem:
     if length < 2:
         raise ProgramError(f"length = {length}; a chain has at least 2 positions.")
     z, theta = _pair((length, _size(states)))
-    objective, constraints = cp.sum(cp.multiply(theta, z)) + cp.sum(cp.entr(z[0])), [cp.sum(z[0]) == 1]
+    objective: Any = cp.sum(cp.multiply(theta, z)) + cp.sum(cp.entr(z[0]))
+    constraints: list[Any] = [cp.sum(z[0]) == 1]
     ones = np.ones((1, states))
     for t in range(length - 1):
         pair = cp.Variable((states, states), name=f"pair_{t}")
@@ -374,6 +371,15 @@ def _feasible(n: int, total: Any, lower: Any, upper: Any) -> None:
         raise ProgramError("A lower bound exceeds its upper bound; the set is empty.")
     if not low.sum() <= total <= high.sum():
         raise ProgramError(f"No z within the bounds sums to {total}: the sums run from {low.sum()} to {high.sum()}.")
+
+
+def _check_sums(rows: Any, columns: Any) -> None:
+    if isinstance(rows, cp.Expression) or isinstance(columns, cp.Expression):
+        return
+    if min(rows.min(), columns.min()) < 0 or not np.isclose(rows.sum(), columns.sum(), rtol=1e-9):
+        raise ProgramError(
+            f"a and b must be ≥ 0 with equal totals; they sum to {rows.sum()} and {columns.sum()}: no plan exists."
+        )
 
 
 def _reaches(edges: Sequence[tuple[int, int]], source: int, sink: int) -> bool:

@@ -87,7 +87,7 @@ class regularized_max(Regularizer):
         )
         n, count = columns.shape  # type: ignore[misc]
         form = conic_form(self.regularizer, n)
-        y = cp.Variable((form.A.shape[0], count))
+        n, count = columns.shape
         constraints = [form.A_z.T @ y == columns - form.c_z[:, None]]
         if form.A_w.shape[1]:
             constraints.append(form.A_w.T @ y == -form.c_w[:, None] * np.ones((1, count)))

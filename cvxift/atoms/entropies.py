@@ -22,6 +22,8 @@ from cvxift.atoms.base import Definition, Regularizer, over_slices
 from cvxift.atoms.registry import register
 from cvxift.errors import ProgramError
 
+ROUNDING = 1e-5  # entries this little below zero are a solver's rounding, and count as zero in values
+
 
 @register("exp")
 class neg_entropy(Regularizer):
@@ -132,7 +134,11 @@ class NonnegGini(gini):
     def numeric(self, values: list[Any]) -> Any:
         """Value; +∞ for a negative entry."""
         z = np.asarray(values[0], dtype=float)
-        return np.sum(np.where(z < 0, np.inf, 0.5 * z * (z - 1)), axis=self.axis, keepdims=self.keepdims)
+        return np.sum(
+            np.where(z < -ROUNDING, np.inf, 0.5 * np.maximum(z, 0) * (np.maximum(z, 0) - 1)),
+            axis=self.axis,
+            keepdims=self.keepdims,
+        )
 
     def definition(self, args: list[Expression]) -> Definition:
         """The Gini entropy and z ≥ 0."""
@@ -171,7 +177,7 @@ class TsallisNegEntropy(Regularizer):
     def numeric(self, values: list[Any]) -> Any:
         """Value; +∞ for a negative entry."""
         z, a = np.asarray(values[0], dtype=float), self.alpha
-        terms = np.where(z < 0, np.inf, (np.abs(z) ** a - z) / (a * (a - 1)))
+        terms = np.where(z < -ROUNDING, np.inf, (np.maximum(z, 0) ** a - np.maximum(z, 0)) / (a * (a - 1)))
         return np.sum(terms, axis=self.axis, keepdims=self.keepdims)
 
     def definition(self, args: list[Expression]) -> Definition:
@@ -182,7 +188,7 @@ class TsallisNegEntropy(Regularizer):
 
     def _column_grad(self, value: np.ndarray) -> np.ndarray | None:
         a = self.alpha
-        return None if np.any(value < 0) else (a * value ** (a - 1) - 1) / (a * (a - 1))
+        return None if np.any(value < -ROUNDING) else (a * np.maximum(value, 0) ** (a - 1) - 1) / (a * (a - 1))
 
     def _domain(self) -> list[Any]:
         return [self.args[0] >= 0]
@@ -346,4 +352,4 @@ class relative_entropy(Regularizer):
 
 
 def _entr(z: np.ndarray) -> np.ndarray:
-    return np.where(z < 0, -np.inf, -xlogy(np.maximum(z, 0), np.maximum(z, 0)))
+    return np.where(z < -ROUNDING, -np.inf, -xlogy(np.maximum(z, 0), np.maximum(z, 0)))

@@ -24,7 +24,7 @@ class _Entmax(torch.autograd.Function):
     def forward(x: Tensor, alpha: Tensor) -> Tensor:
         """The closed form."""
         order = float(alpha)
-        return torch.softmax(x, -1) if order == 1.0 else closed.entmax(x, order)
+        return torch.softmax(x, -1) if order == 1.0 else closed.entmax(x, order, _leaders)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -34,7 +34,9 @@ class _Entmax(torch.autograd.Function):
         ctx.order = float(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(  # type: ignore[override]
+        ctx: Any, bar: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Vector-Jacobian product, of differentiable operations."""
         (z,) = ctx.saved_tensors
         dx = closed.entmax_derivative(z, bar, ctx.order) if ctx.needs_input_grad[0] else None
@@ -42,14 +44,18 @@ class _Entmax(torch.autograd.Function):
         return dx, dalpha
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor | None, dalpha: Tensor | None) -> Tensor:
+    def jvp(  # type: ignore[override]
+        ctx: Any, dx: Tensor | None, dalpha: Tensor | None
+    ) -> Tensor:
         """Jacobian-vector product."""
         (z,) = ctx.saved_tensors
         dz = torch.zeros_like(z) if dx is None else closed.entmax_derivative(z, dx, ctx.order)
         return dz if dalpha is None else dz + dalpha * closed.entmax_order_derivative(z, ctx.order)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], x: Tensor, alpha: Tensor) -> tuple[Tensor, int]:
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[int | None, int | None], x: Tensor, alpha: Tensor
+    ) -> tuple[Tensor, int]:
         """The mapped dimension becomes one more batch dimension."""
         if in_dims[1] is not None:
             raise ProgramError("alpha cannot be mapped by torch.vmap; call entmax for each alpha.")
@@ -141,9 +147,12 @@ def softmax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tens
                 [0.0000, 0.0000]])
     """
     scores = _scores("softmax", x, dim, temperature)
+    if scores.shape[dim] == 0:
+        return torch.zeros_like(x)
+    if _mapped(scores):  # no branch may look at the values
+        masked = scores.detach().amax(dim, keepdim=True) == -float("inf")
+        return torch.softmax(scores.masked_fill(masked, 0.0), dim).masked_fill(masked, 0.0).to(x.dtype)
     z = torch.softmax(scores, dim)
-    if scores.shape[dim] == 0 or torch._C._functorch.is_batchedtensor(z):
-        return z.to(x.dtype)
     if bool(torch.isnan(z.detach().select(dim, 0)).any()):  # a row is NaN altogether or not at all
         masked = _check_scores(scores.movedim(dim, -1)).movedim(-1, dim)
         z = torch.softmax(scores.masked_fill(masked, 0.0), dim).masked_fill(masked, 0.0)
@@ -264,7 +273,7 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(theta: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         """Loss and prediction."""
-        z = torch.softmax(theta, -1) if alpha == 1 else closed.entmax(theta, alpha)
+        z = torch.softmax(theta, -1) if alpha == 1 else closed.entmax(theta, alpha, _leaders)
         held = torch.where(z > 0, theta, 0.0)  # −∞ carries no mass
         own = torch.where(target > 0, theta, 0.0)
         gap = _omega(target, alpha) - _omega(z, alpha)
@@ -278,7 +287,9 @@ class _Loss(torch.autograd.Function):
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(  # type: ignore[override]
+        ctx: Any, bar: Tensor, _: Tensor
+    ) -> tuple[Tensor, None, None]:
         """Prediction − target, itself differentiable in the scores."""
         theta, target = ctx.saved_tensors
         return bar.unsqueeze(-1) * (entmax(theta, ctx.alpha) - target), None, None
@@ -368,6 +379,21 @@ def _log_partition(unary: Tensor, edges: Tensor) -> Tensor:
     return torch.logsumexp(message, -1)
 
 
+def _leaders(scores: Tensor) -> Tensor:
+    """Rows of the entries that can exceed the threshold, those > −1, packed to the left and filled up with −1."""
+    inside = scores > -1.0
+    longest = int(inside.sum(-1, dtype=torch.int32).max()) if inside.numel() else 0
+    if longest == 0 or 4 * longest > scores.shape[-1]:
+        return scores
+    flat, mask = scores.reshape(-1, scores.shape[-1]), inside.reshape(-1, scores.shape[-1])
+    row, _ = where = mask.nonzero(as_tuple=True)
+    counts = mask.sum(-1)
+    place = torch.arange(row.numel(), device=row.device) - (counts.cumsum(0) - counts)[row]
+    packed = flat.new_full((flat.shape[0], longest), -1.0)
+    packed[row, place] = flat[where]
+    return packed.reshape(*scores.shape[:-1], longest)
+
+
 def _omega(z: Tensor, alpha: float) -> Tensor:
     if alpha == 1:
         return torch.special.xlogy(z, z).sum(-1)
@@ -392,10 +418,15 @@ def _check_scores(scores: Tensor) -> Tensor:
     if scores.shape[-1] == 0:
         return torch.zeros((*scores.shape[:-1], 1), dtype=torch.bool, device=scores.device)
     top = scores.detach().amax(-1, keepdim=True)
-    if not torch._C._functorch.is_batchedtensor(top) and bool((torch.isnan(top) | (top == float("inf"))).any()):
+    if not _mapped(top) and bool((torch.isnan(top) | (top == float("inf"))).any()):
         bad = torch.nonzero((torch.isnan(top) | (top == float("inf"))).squeeze(-1))[0].tolist()
         raise ProgramError(f"The scores hold NaN or +∞, first in row {tuple(bad)}; −∞ alone is a mask.")
     return top == -float("inf")
+
+
+def _mapped(x: Tensor) -> bool:
+    """Whether the tensor stands for many under ``torch.vmap``."""
+    return torch._C._functorch.is_batchedtensor(x)  # type: ignore[attr-defined]
 
 
 def _bound(bound: float | Tensor, scores: Tensor, x: Tensor, dim: int) -> Tensor:
