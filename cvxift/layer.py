@@ -54,7 +54,7 @@ class LayerCore:
         solver_args: options for the solver.
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
-        check: ``"warn"`` (once for each cause) or ``"raise"`` where a call lies on a kink of the solution map; ``"off"``.
+        check: ``"warn"`` (once for each cause) or ``"raise"`` where a call is on a kink of the solution map; ``"off"``.
 
     Attributes:
         logs: which parameters enter through their logarithm (geometric programs); adapters take it.

@@ -132,6 +132,8 @@ class Sensitivity:
         """
         theta_dot = np.zeros(self.program.theta_size)
         for parameter, tangent in tangents.items():
+            if not isinstance(parameter, cp.Parameter):
+                raise ProgramError(f"Expected a cp.Parameter of the problem as key, got {type(parameter).__name__}.")
             theta_dot[self._offset(parameter)] = _shaped(
                 f"Parameter '{parameter.name()}'", tangent, parameter.shape
             ).ravel()

@@ -296,6 +296,25 @@ class LeastSquares:
         _, vectors, keep = self._eigen
         return self.scale[:, None] * vectors[:, ~keep]
 
+    def _tikhonov(self, f: Floats) -> tuple[Floats, int]:
+        """Minimum-norm solution of the equilibrated sparse system, and the number of solves it took."""
+        solver, K = self._augmented
+        size = len(f)
+        nothing = np.zeros(size)
+        u, steps = np.zeros(size), 0
+        while steps < 20:
+            steps += 1
+            step = solver.solve(np.concatenate([f - K @ u, nothing]))[size:]
+            u += step
+            if np.abs(step).max(initial=0.0) <= 1e-13 * np.abs(u).max(initial=0.0):
+                break
+        # Rounding errors over ε² have gone into the null space. The system's first block projects on it, up to ε² of
+        # what lies outside, which one more step puts back.
+        fitted = K @ u
+        u -= solver.solve(np.concatenate([u, nothing]))[:size]
+        u += solver.solve(np.concatenate([fitted - K @ u, nothing]))[size:]
+        return u, steps + 2
+
     def solve(self, f: Floats) -> tuple[Floats, float, int]:
         """As `Factor.solve`; the residual tells whether f lies in the range of K."""
         if f.ndim == 2:
@@ -305,15 +324,7 @@ class LeastSquares:
         scaled = self.scale * f
         steps = 0
         if sp.issparse(self.K):
-            solver, K = self._augmented
-            size = len(f)
-            u = np.zeros(size)
-            for _ in range(20):
-                steps += 1
-                step = solver.solve(np.concatenate([scaled - K @ u, np.zeros(size)]))[size:]
-                u += step
-                if np.abs(step).max(initial=0.0) <= 1e-13 * np.abs(u).max(initial=0.0):
-                    break
+            u, steps = self._tikhonov(scaled)
         else:
             values, vectors, keep = self._eigen
             kept = vectors[:, keep]

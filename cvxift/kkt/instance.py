@@ -33,8 +33,8 @@ class Residuals(NamedTuple):
     @property
     def worst(self) -> float:
         """The largest of them; NaN counts as infinite."""
-        worst = max(self.primal, self.dual, self.complementarity)
-        return worst if worst == worst else float("inf")
+        total = self.primal + self.dual + self.complementarity  # NaN if any is; max() may drop one
+        return max(self.primal, self.dual, self.complementarity) if total == total else float("inf")
 
 
 class Layout:

@@ -1,0 +1,136 @@
+"""Factorizations and least squares against NumPy's, on badly scaled, singular, inconsistent and empty systems."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
+from cvxift.kkt.factor import DenseFactor, LeastSquares, LuFactor, SparseFactor
+
+
+def parts(rng, n=7, r=3, density=0.6):
+    """P positive definite, A_r with full row rank, H ≥ 0."""
+    root = rng.standard_normal((n, n)) * (rng.random((n, n)) < density)
+    P = root @ root.T + 0.1 * np.eye(n)
+    A = rng.standard_normal((r, n)) * (rng.random((r, n)) < density)
+    A[:, :r] += 2.0 * np.eye(r)
+    return P, A, np.concatenate([np.zeros(n), -rng.random(r)])
+
+
+def block(P, A, diagonal):
+    return np.block([[P, A.T], [A, np.zeros((len(A), len(A)))]]) + np.diag(diagonal)
+
+
+def test_kkt_matrix_is_the_block_matrix_and_stores_its_diagonal(rng):
+    for n, r in ((7, 3), (4, 0), (1, 1)):
+        P, A, diagonal = parts(rng, n, r)
+        K = kkt_matrix(sp.csc_array(P), sp.csr_array(A), diagonal)
+        np.testing.assert_array_equal(K.toarray(), block(P, A, diagonal))
+        assert K.has_canonical_format
+    empty = kkt_matrix(sp.csc_array((3, 3)), sp.csr_array((2, 3)), np.zeros(5))
+    assert empty.nnz == 5  # the diagonal, though zero
+
+
+def test_equilibrate_evens_the_rows_and_leaves_zero_rows(rng):
+    P, A, diagonal = parts(rng)
+    size = 10.0 ** rng.uniform(-8, 8, len(diagonal))
+    K = size[:, None] * block(P, A, diagonal) * size
+    K[4], K[:, 4] = 0.0, 0.0
+    for matrix in (K, sp.csc_array(K)):
+        scale = equilibrate(matrix, 12)
+        largest = np.abs(scale[:, None] * K * scale).max(axis=1)
+        assert scale[4] == 1.0 and largest[4] == 0.0
+        np.testing.assert_allclose(np.delete(largest, 4), 1.0, rtol=0.05)
+    np.testing.assert_allclose(equilibrate(K), equilibrate(sp.csc_array(K)), rtol=1e-14)
+    np.testing.assert_allclose(scale_symmetric(sp.csc_array(K), size).toarray(), size[:, None] * K * size, rtol=1e-14)
+
+
+def factors(P, A, diagonal):
+    K = kkt_matrix(sp.csc_array(P), sp.csr_array(A), diagonal)
+    return DenseFactor(K.toarray()), SparseFactor(K, len(P)), LuFactor(K)
+
+
+@pytest.mark.parametrize("spread", [0.0, 4.0, 8.0])
+@pytest.mark.parametrize("columns", [None, 3])
+def test_solves_whatever_the_scaling(rng, spread, columns):
+    P, A, diagonal = parts(rng)
+    size = 10.0 ** rng.uniform(-spread, spread, len(diagonal))
+    n = len(P)
+    P, A = size[:n, None] * P * size[:n], size[n:, None] * A * size[:n]
+    diagonal = diagonal * size**2
+    u = rng.standard_normal((len(size), columns) if columns else len(size))
+    u = (u.T / size).T  # a solution of size 1 in the equilibrated system
+    f = block(P, A, diagonal) @ u
+    for factor in factors(P, A, diagonal):
+        solution, residual, _ = factor.solve(f)
+        assert residual < 1e-12, factor.method
+        np.testing.assert_allclose((solution.T * size).T, (u.T * size).T, atol=1e-8, err_msg=factor.method)
+
+
+def test_the_shift_leaves_no_trace(rng):
+    P, A, diagonal = parts(rng, 30, 12)
+    K = kkt_matrix(sp.csc_array(P), sp.csr_array(A), diagonal)
+    u = rng.standard_normal(42)
+    for delta in (1e-9, 1e-5):
+        factor = SparseFactor(K, 30, delta)
+        once = np.abs(factor.apply_inverse(K @ u) - u).max()
+        solution, _, steps = factor.solve(K @ u)
+        assert once > 0.01 * delta  # the shift is there …
+        assert steps > 0
+        np.testing.assert_allclose(solution, u, atol=1e-11)  # … and refinement removes it
+
+
+def test_condition_estimates_are_within_a_factor(rng):
+    P, A, diagonal = parts(rng, 20, 8)
+    K = block(P, A, diagonal)
+    scale = equilibrate(sp.csc_array(K))
+    even = np.linalg.cond(scale[:, None] * K * scale, 1)
+    dense, sparse, lu = factors(P, A, diagonal)
+    assert np.linalg.cond(K, 1) / 10 <= dense.condition <= 1.01 * np.linalg.cond(K, 1)
+    assert even / 10 <= sparse.condition <= 1.01 * even
+    assert even / 10 <= lu.condition <= 1.01 * even
+
+
+def test_singular_systems_are_found(rng):
+    P, A, diagonal = parts(rng)
+    A = np.vstack([A, A[:1]])
+    diagonal = np.concatenate([np.zeros(len(P)), np.zeros(len(A))])
+    dense = DenseFactor(block(P, A, diagonal))
+    assert dense.singular and dense.condition > 1e13
+    nothing = DenseFactor(np.full((2, 2), np.nan))
+    assert nothing.singular
+    with pytest.raises(RuntimeError):
+        LuFactor(sp.csc_array(np.zeros((3, 3))))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_least_squares_of_singular_systems(rng, sparse):
+    P, A, _ = parts(rng)
+    P[:, -1] = P[-1] = 0.0
+    A[:, -1] = 0.0  # a flat direction
+    A = np.vstack([A, A[0] - A[1]])  # a dependent row
+    dense = block(P, A, np.zeros(len(P) + len(A)))
+    K = sp.csc_array(dense) if sparse else dense
+    solver = LeastSquares(K, np.ones(len(dense)))
+    consistent = dense @ rng.standard_normal(len(dense))
+    for f in (consistent, rng.standard_normal(len(dense)), np.zeros(len(dense))):
+        u, residual, _ = solver.solve(f)
+        expected = np.linalg.lstsq(dense, f, rcond=1e-12)[0]
+        np.testing.assert_allclose(u, expected, atol=1e-8)
+        left = np.abs(f - dense @ expected).max() / max(np.abs(f).max(), 1e-300)
+        assert residual == pytest.approx(left, abs=1e-9)
+    stack = np.stack([consistent, rng.standard_normal(len(dense))], axis=1)
+    both, _, _ = solver.solve(stack)
+    np.testing.assert_allclose(both, np.linalg.lstsq(dense, stack, rcond=1e-12)[0], atol=1e-8)
+    if not sparse:
+        null = solver.null_vectors
+        assert null is not None and null.shape == (len(dense), 2)
+        np.testing.assert_allclose(dense @ null, 0.0, atol=1e-12)
+
+
+def test_empty_systems():
+    factor = DenseFactor(np.zeros((0, 0)))
+    u, residual, _ = factor.solve(np.zeros(0))
+    assert u.shape == (0,) and residual == 0.0 and not factor.singular
