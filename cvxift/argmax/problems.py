@@ -207,7 +207,8 @@ def transport(
     if regularizer not in ("entropic", "quadratic"):
         raise ProgramError(f"regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
     z, theta = _pair((rows.shape[0], columns.shape[0]))
-    sums = [cp.sum(z, axis=1) == rows, cp.sum(z, axis=0)[:-1] == columns[:-1]]  # the last column's follows  # type: ignore[index]
+    column_sums: Any = cp.sum(z, axis=0)
+    sums = [cp.sum(z, axis=1) == rows, column_sums[:-1] == columns[:-1]]  # the last column's follows
     if regularizer == "entropic":
         return over(sums, theta, neg_entropy, z, temperature)
     return over([*sums, z >= 0], theta, gini, z, temperature)

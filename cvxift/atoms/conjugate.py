@@ -81,14 +81,14 @@ class regularized_max(Regularizer):
 
     def definition(self, args: list[Expression]) -> Definition:
         """The dual conic form, one column for each slice."""
-        theta = args[0]
-        columns = (
-            cp.reshape(theta, (theta.size, 1), order="F") if theta.ndim < 2 else theta.T if self.axis == 1 else theta
-        )
-        n, count = columns.shape  # type: ignore[misc]
+        theta: Any = args[0]
+        columns: Any = theta.T if self.axis == 1 else theta
+        if theta.ndim < 2:
+            columns = cp.reshape(theta, (theta.size, 1), order="F")
+        n, count = tuple(columns.shape)
         form = conic_form(self.regularizer, n)
-        n, count = columns.shape
-        constraints = [form.A_z.T @ y == columns - form.c_z[:, None]]
+        y = cp.Variable((form.A.shape[0], count))
+        constraints: list[Any] = [form.A_z.T @ y == columns - form.c_z[:, None]]
         if form.A_w.shape[1]:
             constraints.append(form.A_w.T @ y == -form.c_w[:, None] * np.ones((1, count)))
         constraints += _dual_cones(y, form.dims)
