@@ -276,6 +276,14 @@ def optional(package: str) -> Any:
         return None
 
 
+def writable(*arrays: Floats) -> tuple[Floats, ...]:
+    """The arrays, those that are read-only copied: some libraries map what they are given as mutable.
+
+    What does not depend on the parameters comes as a read-only view of the program's constants.
+    """
+    return tuple(values if values.flags.writeable else values.copy() for values in arrays)
+
+
 def _total(values: Floats) -> float:
     """A number that is finite only if all values are; a long dot product would start BLAS threads, a sum does not."""
     return float(values.dot(values)) if values.size < 8192 else float(values.sum())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, writable
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones
 
 daqp = optional("daqp")
@@ -91,6 +91,7 @@ class DaqpSession(Session):
         self._lower = np.full(width + len(general), -np.inf)
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
+        P, q, A, b = writable(P, q, A, b)
         if self._diagonal is not None:
             diagonal = P.take(self._diagonal)
             least = np.minimum.reduce(diagonal)

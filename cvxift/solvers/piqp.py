@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings, writable
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones, singletons, very_sparse
 
 piqp = optional("piqp")
@@ -114,8 +114,7 @@ class _PiqpSession(Session):
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         zero, bounds, structure = self._zero, self._bounds, self.structure
-        # PIQP maps the arrays as mutable; what does not depend on the parameters comes as a read-only view.
-        P, q, A, b = (values if values.flags.writeable else values.copy() for values in (P, q, A, b))
+        P, q, A, b = writable(P, q, A, b)
         limits = None
         if bounds.count:
             limits = bounds.evaluate(A, b, structure.n)

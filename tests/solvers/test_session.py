@@ -26,3 +26,11 @@ def test_read_only_data_are_solved_and_left_alone(name, size):
         raw = session.solve(*data)
         np.testing.assert_allclose(raw.x, 1.0, atol=1e-4)
         np.testing.assert_allclose(raw.y, 1.0, atol=1e-4)
+
+
+def test_daqp_takes_a_read_only_cost_without_rows():
+    structure = Structure.from_patterns(2, Cones(), P=(np.arange(2), np.arange(2)), A=(np.arange(0), np.arange(0)))
+    q = np.ones(2)
+    q.flags.writeable = False
+    raw = solvers.get("daqp").session(structure).solve(np.ones(2), q, np.zeros(0), np.zeros(0))
+    np.testing.assert_allclose(raw.x, -1.0)
