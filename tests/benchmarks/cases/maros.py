@@ -25,7 +25,7 @@ import scipy.io
 import scipy.sparse as sp
 
 from ..model import QP, Array, Case, Formulation, Reference, ReferenceFailed
-from ..references.qp import ActiveSet, certified, residuals, tight
+from ..references.qp import ActiveSet, certified, pressing, residuals, tight
 
 NO_BOUND = 0.99e20
 SOLVED = 1e-6  # relative KKT residual
@@ -119,26 +119,29 @@ class MarosMeszaros(Case):
         """Certificate multipliers always; gradient and difference quotient where the point is regular."""
         qp = self.qp(values)
         x, y = tight(qp)
-        reasons = []
+        reasons, multipliers = [], {"y": y, "y_pressing": pressing(qp, x, y)}
         for dependent in (False, True):
             try:
                 point = certified(qp, (x, y), dependent=dependent)
+                multipliers |= {"y_certified": point.y}
                 if point.condition > WORST_CONDITION:
                     raise ReferenceFailed(f"condition {point.condition:.1e}")
                 return self._at_certified(point, cotangent)
             except ReferenceFailed as failure:
                 reasons.append(str(failure))
         note = f"{reasons[0]}; with dependent rows allowed: {reasons[1]}"
-        return Reference(x=x, gradients=(), regular=False, note=note, extra={"y": y})
+        return Reference(x=x, gradients=(), regular=False, note=note, extra=multipliers)
 
     def judge(self, reference: Reference, found: Mapping[str, Array]) -> dict[str, Any]:
         """KKT residual of the contender's x with the reference's multipliers, and its directional derivative.
 
         Primal-dual optimal pairs of a convex program are a product set, so the reference's multipliers certify any
-        optimal x, unique or not.
+        optimal x, unique or not. Where several forms of them are at hand (as the interior-point method left them, with
+        small ones set to zero, recomputed from the active set), any one that certifies x does.
         """
         qp = load(self.problem)
-        kkt = max(residuals(qp, found["x_0"], (reference.extra or {})["y"]))
+        multipliers = [y for key, y in (reference.extra or {}).items() if key.startswith("y")]
+        kkt = min(max(residuals(qp, found["x_0"], y)) for y in multipliers)
         verdict: dict[str, Any] = {"kkt_residual": kkt, "solved": kkt <= SOLVED}
         if not reference.regular or "g0_0" not in found:
             return verdict

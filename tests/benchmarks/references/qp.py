@@ -226,6 +226,15 @@ def _sizes(qp: QP, x: Array, y: Array) -> tuple[float, Array]:
     return 1 + float(np.abs(y).max(initial=0.0)), 1 + np.minimum(bound, np.abs(qp.A) @ np.abs(x))
 
 
+def pressing(qp: QP, x: Array, y: Array) -> Array:
+    """Multipliers of an approximate solution, zero on inequality rows where the slack outweighs the multiplier."""
+    y_size, s_size = _sizes(qp, x, y)
+    value = qp.A @ x
+    up = (y > 0) & (y / y_size > (qp.u - value) / s_size)
+    down = (y < 0) & (-y / y_size > (value - qp.l) / s_size)
+    return np.where(up | down | (qp.l == qp.u), y, 0.0)
+
+
 def certified(qp: QP, start: tuple[Array, Array] | None = None, rounds: int = 30, dependent: bool = False) -> ActiveSet:
     """The solution of a QP with its certified active set.
 
@@ -241,11 +250,7 @@ def certified(qp: QP, start: tuple[Array, Array] | None = None, rounds: int = 30
     """
     x, y = tight(qp) if start is None else start
     equal = qp.l == qp.u
-    y_size, s_size = _sizes(qp, x, y)
-    value = qp.A @ x
-    side = np.zeros(qp.l.size)
-    side[(y > 0) & (y / y_size > (qp.u - value) / s_size)] = 1
-    side[(y < 0) & (-y / y_size > (value - qp.l) / s_size)] = -1
+    side = np.sign(pressing(qp, x, y))
     side[equal] = 0
     best: ActiveSet | None = None
     for _ in range(rounds):
@@ -256,7 +261,6 @@ def certified(qp: QP, start: tuple[Array, Array] | None = None, rounds: int = 30
         if point.violation == 0:
             return point
         # A primal-dual active-set step: wrong-signed multipliers leave, violated rows enter.
-        y_size, s_size = _sizes(qp, point.x, point.y)
         value = qp.A @ point.x
         new = side.copy()
         new[(side * point.y < 0)] = 0
