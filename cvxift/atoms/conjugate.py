@@ -87,7 +87,8 @@ class regularized_max(Regularizer):
             columns = cp.reshape(theta, (theta.size, 1), order="F")
         n, count = tuple(columns.shape)
         form = conic_form(self.regularizer, n)
-        y = cp.Variable((form.A.shape[0], count))
+        A: Any = form.A  # SciPy's stubs leave a sparse matrix's shape open
+        y = cp.Variable((A.shape[0], count))
         constraints: list[Any] = [form.A_z.T @ y == columns - form.c_z[:, None]]
         if form.A_w.shape[1]:
             constraints.append(form.A_w.T @ y == -form.c_w[:, None] * np.ones((1, count)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings, writable
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, writable, write_settings
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones, singletons, very_sparse
 
 piqp = optional("piqp")
