@@ -82,6 +82,7 @@ class Session:
         """Call for about ``seconds``, at least once, cycling through the draws."""
         forward: list[float] = []
         backward: list[float] = []
+        self.tell("begin", "a later call")
         gc.collect()
         end = time.perf_counter() + seconds
         while not forward or time.perf_counter() + self.length < end:
