@@ -28,6 +28,8 @@ Check = Literal["off", "warn", "raise"]
 
 TRIGGER = 1e-7  # relative margin under which an instance is analysed
 ANALYSES = 32  # different sets of weak rows that are analysed for warnings in a layer's life
+LARGE = 300  # rows + columns, and
+MANY = 6  # weak rows, above which a warning is given without the full analysis, which would cost more than the call
 CONDITIONED = 8  # instances of a batch whose condition number is computed
 
 
@@ -163,9 +165,43 @@ class Watch:
         if key not in self._analysed:
             if len(self._analysed) >= ANALYSES and self.check == "warn":
                 return ()
-            report = report_of(self.map, solution, in_program_order(self.map, theta))
-            self._analysed[key] = report.faults
+            if self.check == "warn" and self._costly(solution):
+                self._analysed[key] = self._suspicion(solution)
+            else:
+                report = report_of(self.map, solution, in_program_order(self.map, theta))
+                self._analysed[key] = report.faults
         return self._analysed[key]
+
+    @staticmethod
+    def _weak_rows(solution: Any) -> np.ndarray:
+        """Weakly active nonneg rows of the original program."""
+        engine, v = solution.engine, solution.point.v
+        weak = np.abs(v) <= TRIGGER * (1.0 + np.abs(v).max(initial=0.0))
+        weak[: engine.cones.zero] = False
+        weak[engine.cones.zero + engine.cones.nonneg :] = False
+        return np.flatnonzero(engine.condensation.lift(weak.astype(float)))
+
+    def _costly(self, solution: Any) -> bool:
+        """Whether deciding the kink would cost far more than the call: every weak row doubles the pieces to compare."""
+        structure = solution.engine.condensation.structure
+        return structure.n + structure.m > LARGE or len(self._weak_rows(solution)) > MANY
+
+    def _suspicion(self, solution: Any) -> tuple[Finding, ...]:
+        """What a warning can say without the analysis; nothing where no row of the user's is weak."""
+        labels = self.map.program.row_labels
+        rows = [labels[int(row)] for row in self._weak_rows(solution)]
+        own = [label.text for label in rows if label.atom is None]
+        if not own:
+            return ()
+        return (
+            Finding(
+                "suspected kink",
+                f"{len(own)} constraint rows are weakly active (slack and multiplier vanish together), {own[0]} the first: "
+                "the solution map may have a kink here, and the derivative returned may be one side's.",
+                "Call diagnose on the layer with these parameters for the decision, or set check='off'.",
+                where=(own[0],),
+            ),
+        )
 
     def _tell(self, finding: Finding, index: int | None) -> None:
         where = "" if index is None else f"Instance {index} of the batch: "

@@ -120,3 +120,13 @@ class _Wrong:
 
     def __call__(self, *tensors):
         return tuple(2.0 * out - out.detach() for out in self.layer(*tensors))
+
+
+def test_a_large_degenerate_call_warns_without_the_full_analysis():
+    n = 400
+    x, theta = cp.Variable(n, name="x"), cp.Parameter(n)
+    layer = layers.CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), [x >= 0]), [theta], [x])
+    values = torch.ones(n, dtype=torch.float64)
+    values[:50] = 0.0  # on the kink of max(θ, 0)
+    with pytest.warns(ApplicabilityWarning, match=r"50 constraint rows are weakly active.*x"):
+        layer(values)
