@@ -119,6 +119,19 @@ class Worker:
         self._pipe.close()
 
 
+def _compute_reference(case: Case, path: Path, limit: float, verbose: bool) -> Stopped | None:
+    process = Worker(case, None, limit, verbose)
+    partial = path.with_suffix(".partial.npz")
+    try:
+        process.order("reference", str(partial))
+    except Stopped as stopped:
+        return stopped
+    finally:
+        process.close()
+    partial.replace(path)
+    return None
+
+
 def reference_of(case: Case, cache: Path, limit: float, verbose: bool = False) -> list[Reference] | str:
     """References of a case's draws, cached as long as their code is the same; or why there are none."""
     sources = sorted(p for p in Path(__file__).parent.rglob("*.py") if p.parent.name in ("references", "cases"))
@@ -126,15 +139,11 @@ def reference_of(case: Case, cache: Path, limit: float, verbose: bool = False) -
     path = cache / f"{case.name}-{key}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        process = Worker(case, None, limit, verbose)
-        partial = path.with_suffix(".partial.npz")
-        try:
-            process.order("reference", str(partial))
-        except Stopped as stopped:
-            return f"{stopped.kind}: {stopped}"
-        finally:
-            process.close()
-        partial.replace(path)
+        failure = _compute_reference(case, path, limit, verbose)
+        if failure is not None and failure.kind == "crash":  # compiled factorizations have been seen to crash at random
+            failure = _compute_reference(case, path, limit, verbose)
+        if failure is not None:
+            return f"{failure.kind}: {failure}"
     return worker.load_reference(case, path)
 
 
