@@ -7,8 +7,7 @@ import fnmatch
 import json
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tqdm import tqdm
 
 from . import report
 from .cases import EVERY_SOLVER, QUICK, select, table
@@ -53,10 +52,9 @@ def chosen_contenders(patterns: list[str] | None) -> list[str]:
 def main() -> None:
     """Run, write, report."""
     options = arguments()
-    console = Console()
     if options.list:
-        console.print("Cases:", ", ".join(table()))
-        console.print("Contenders:", ", ".join(TABLE))
+        print("Cases:", ", ".join(table()))
+        print("Contenders:", ", ".join(TABLE))
         return
     folder = ROOT / "docs" if options.publish else options.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,9 +69,14 @@ def main() -> None:
     records = {}
     if options.merge and data_path.exists():
         records = {record["name"]: record for record in json.loads(data_path.read_text(encoding="utf-8"))["cases"]}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=len(cases))
+    order = {name: i for i, name in enumerate(table())}
+    data = {
+        "machine": describe(),
+        "effort": vars(effort),
+        "contenders": {"peers": list(PEERS), "floors": list(FLOORS), "solvers": list(CVXIFT_SOLVERS)},
+        "cases": [],
+    }
+    with tqdm(total=len(cases), unit="case") as bar:
         for case in cases:
             mine = [name for name in names if name not in CVXIFT_SOLVERS or case.name in EVERY_SOLVER]
             record = measure(
@@ -82,23 +85,17 @@ def main() -> None:
                 effort,
                 ROOT / ".benchmarks" / "references",
                 options.verbose,
-                lambda text: progress.update(task, description=text),
+                bar.set_description_str,
             )
             if options.merge and case.name in records:
                 record["contenders"] = records[case.name]["contenders"] | record["contenders"]
             records[case.name] = record
-            progress.advance(task)
-            progress.console.print(report.line(record), markup=False, highlight=False, soft_wrap=True)
-            order = {name: i for i, name in enumerate(table())}
-            data = {
-                "machine": describe(),
-                "effort": vars(effort),
-                "contenders": {"peers": list(PEERS), "floors": list(FLOORS), "solvers": list(CVXIFT_SOLVERS)},
-                "cases": sorted(records.values(), key=lambda r: order.get(r["name"], len(order))),
-            }
+            bar.update()
+            bar.write(report.line(record))
+            data["cases"] = sorted(records.values(), key=lambda r: order.get(r["name"], len(order)))
             data_path.write_text(json.dumps(data, indent=1, allow_nan=True) + "\n", encoding="utf-8")
     report.write(data, folder)
-    console.print(f"Wrote {folder / 'benchmark.md'}")
+    print(f"Wrote {folder / 'benchmark.md'}")
 
 
 if __name__ == "__main__":
