@@ -196,8 +196,8 @@ class Watch:
         return (
             Finding(
                 "suspected kink",
-                f"{len(own)} constraint rows are weakly active (slack and multiplier vanish together), {own[0]} the first: "
-                "the solution map may have a kink here, and the derivative returned may be one side's.",
+                f"{len(own)} constraint rows are weakly active (slack and multiplier vanish together), {own[0]} the "
+                "first: the solution map may have a kink here, and the derivative returned may be one side's.",
                 "Call diagnose on the layer with these parameters for the decision, or set check='off'.",
                 where=(own[0],),
             ),
