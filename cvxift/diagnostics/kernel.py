@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
-from cvxift.kkt.factor import equilibrate, kkt_matrix
+from cvxift.kkt.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.system import ReducedSystem, Rotation
 from cvxift.program.products import apply

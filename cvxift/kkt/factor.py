@@ -23,7 +23,6 @@ import scipy.sparse.linalg as sla
 from scipy.linalg import lapack
 
 from cvxift.kkt.assembly import entry_columns, equilibrate, scale_symmetric
-from cvxift.kkt.assembly import kkt_matrix as kkt_matrix
 from cvxift.program.structure import Floats
 
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
