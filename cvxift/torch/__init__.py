@@ -11,11 +11,11 @@ from cvxift.torch.argmax import (
     constrained_sparsemax,
     entmax,
     fenchel_young_loss,
-    linear_chain,
     softmax,
     sparsemax,
 )
 from cvxift.torch.layer import CvxpyLayer
+from cvxift.torch.linear_chain import linear_chain
 
 __all__ = [
     "CvxpyLayer",

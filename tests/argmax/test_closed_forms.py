@@ -132,22 +132,6 @@ def test_losses(alpha: float, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(loss.detach(), expected, atol=1e-10)
 
 
-def test_linear_chain_against_its_problem(rng: np.random.Generator) -> None:
-    problem = argmax.linear_chain(3, 2)
-    unary, pairwise = rng.standard_normal((3, 2)), rng.standard_normal((2, 2, 2))
-    argmax.parameter(problem).value = unary
-    for t in range(2):
-        argmax.parameter(problem, f"pairwise_{t}").value = pairwise[t]
-    z, theta = argmax.variable(problem), argmax.parameter(problem)
-    sensitivity = cvxift.differentiate(problem)
-    scores, links = torch.tensor(unary), torch.tensor(pairwise)
-    states, transitions = ct.linear_chain(scores, links)
-    np.testing.assert_allclose(states, sensitivity.value(z), atol=1e-8)
-    np.testing.assert_allclose(transitions[1], sensitivity.value(argmax.variable(problem, "pair_1")), atol=1e-8)
-    jacobian = torch.autograd.functional.jacobian(lambda u: ct.linear_chain(u, links)[0], scores)
-    np.testing.assert_allclose(jacobian, sensitivity.jacobian(z, theta), atol=1e-8)
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
