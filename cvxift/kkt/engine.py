@@ -330,7 +330,7 @@ class Engine:
         elif point.system is not None and point.system.singular == policy.singular:
             system = point.system
         else:
-            system = ReducedSystem(solution.instance, rotation(self.cones, point.v), policy.singular)
+            system = ReducedSystem(solution.instance, rotation(self.cones, point.v, point.spectrum), policy.singular)
         assert system is not None
         return Linearization(
             self.structure,

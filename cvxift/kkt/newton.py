@@ -36,6 +36,7 @@ class Point:
         residuals: relative residuals.
         steps: Newton steps that were kept.
         system: the reduced system at the point, if one was factorized for it.
+        spectrum: the spectrum of DΠ_K(v), which gave s; None if K is polyhedral or s came from elsewhere.
     """
 
     x: Floats
@@ -45,14 +46,18 @@ class Point:
     residuals: Residuals
     steps: int = 0
     system: ReducedSystem | None = None
+    spectrum: cone.Spectrum | None = None
 
 
 def evaluate(instance: Instance, x: Floats, v: Floats) -> tuple[Point, Floats, Floats]:
     """The point that (x, v) stands for, with its dual error (n,) and primal error (m,)."""
-    s = cone.project(instance.structure.cones, v)
+    cones = instance.structure.cones
+    # A curved cone's projection comes with its spectrum, which the Newton step and the derivatives at v need as well.
+    spectrum = None if cones.polyhedral else cone.spectrum(cones, v)
+    s = cone.project(cones, v) if spectrum is None else spectrum.s
     y = s - v
     dual, primal, residuals = instance.errors(x, s, y)
-    return Point(x, s, y, v, residuals), dual, primal
+    return Point(x, s, y, v, residuals, spectrum=spectrum), dual, primal
 
 
 def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_steps: int = MAX_STEPS) -> Point:
@@ -72,7 +77,7 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
     system: ReducedSystem | None = None
     steps = 0
     while point.residuals.worst > goal and steps < max_steps and np.isfinite(point.residuals.worst):
-        turn = rotation(instance.structure.cones, point.v)
+        turn = rotation(instance.structure.cones, point.v, point.spectrum)
         if system is None or not turn.same(system.rotation):
             system = ReducedSystem(instance, turn)  # least squares: a step that does not help is dropped
         dx, dy, _ = system.solve(-dual, -primal)
@@ -88,4 +93,4 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
     cones = instance.structure.cones
     if system is not None and not (cones.polyhedral and rotation(cones, point.v).same(system.rotation)):
         system = None
-    return Point(point.x, point.s, point.y, point.v, point.residuals, steps, system)
+    return Point(point.x, point.s, point.y, point.v, point.residuals, steps, system, point.spectrum)

@@ -91,21 +91,18 @@ def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None
     Args:
         cones: the product cone.
         v: the point, shape (m,).
-        spectrum: the spectrum of DΠ_K(v) or of its smoothing; computed when absent.
+        spectrum: the spectrum of DΠ_K(v); computed when absent and needed.
     """
     polyhedral = cones.zero + cones.nonneg
+    # D is 0 on zero rows; on a nonnegative row it is 1 where v > 0. v = 0 is the kink: it is counted as slack and
+    # reported by the margin.
+    tight = np.flatnonzero(v[cones.zero : polyhedral] < 0.0)
+    if cones.zero:
+        tight = np.concatenate([np.arange(cones.zero), tight + cones.zero])
+    if cones.polyhedral:
+        return Rotation(tight)
     if spectrum is None:
-        # D is 0 on zero rows; on a nonnegative row it is 1 where v > 0. v = 0 is the kink: it is counted as slack and
-        # reported by the margin.
-        tight = np.flatnonzero(v[cones.zero : polyhedral] < 0.0)
-        if cones.zero:
-            tight = np.concatenate([np.arange(cones.zero), tight + cones.zero])
-        if cones.polyhedral:
-            return Rotation(tight)
         spectrum = cone.spectrum(cones, v)
-    else:
-        tight = np.zeros(0, dtype=np.intp)
-        polyhedral = 0
     d = spectrum.d[polyhedral:]
     basis = spectrum.basis().tocsc()[:, polyhedral:]
     keep, slack = np.flatnonzero(d < 1.0), np.flatnonzero(d == 1.0)
