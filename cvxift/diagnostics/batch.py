@@ -6,10 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cvxift.diagnostics.findings import Verdict
 from cvxift.diagnostics.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WORST = (
     Verdict.NOT_OPTIMAL,
@@ -81,6 +84,16 @@ class BatchReport(Sequence):
     def to_json(self, indent: int | None = 2) -> str:
         """The reports as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def plot(self) -> Figure:
+        """Verdicts, and every instance by its margin and condition number, in one figure; needs matplotlib.
+
+        Raises:
+            ProgramError: matplotlib is not installed.
+        """
+        from cvxift.diagnostics.plot import batch_figure
+
+        return batch_figure(self)
 
     def __str__(self) -> str:
         count = len(self.reports)

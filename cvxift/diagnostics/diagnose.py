@@ -222,7 +222,7 @@ def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:
     except ProgramError as error:
         return _refused(title, str(error))
     report = _layer(mapping, tensors)
-    if context.gp or report.verdict is Verdict.NOT_OPTIMAL or not report.ok:
+    if report.verdict is Verdict.NOT_OPTIMAL or not report.ok:
         return report
     finding = peers.compare(layer, mapping, [_array(tensor) for tensor in tensors], tensors)
     if finding is None:

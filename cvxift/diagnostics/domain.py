@@ -10,9 +10,13 @@ import numpy as np
 
 from cvxift.diagnostics.findings import Finding, listed
 from cvxift.diagnostics.point import LocalPoint
+from cvxift.program.structure import Floats
+from cvxift.program.wording import short, subscript
 
 EDGE = 1e-9  # relative distance from zero at which an argument counts as zero
-_AT_ZERO = {"entr": 0, "log": 0, "kl_div": 0, "rel_entr": 0, "geo_mean": 0, "Pnorm": None, "norm2": None}
+STEEP = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "GeoMeanApprox")  # infinite slope at zero
+NORMS = ("Pnorm", "PnormApprox", "norm2", "norm_nuc", "normNuc")  # a kink at zero
+ROOTS = ("power", "Power", "PowerApprox")
 
 
 def edges(point: LocalPoint) -> list[Finding]:
@@ -23,44 +27,50 @@ def edges(point: LocalPoint) -> list[Finding]:
     program = point.program
     if program.log_mask is not None:
         return []
+    values = _values(point)
+    size = max(1.0, float(np.abs(point.x[program.user_columns]).max(initial=0.0)))
+    findings = []
+    for atom in _atoms(program.problem):
+        name, argument = type(atom).__name__, atom.args[0]
+        root = name in ROOTS and 0.0 < float(np.ravel(atom.p.value)[0]) < 1.0
+        if not (name in STEEP or name in NORMS or root) or not argument.variables():
+            continue
+        entries = np.abs(np.asarray(_evaluate(argument, values), dtype=float))
+        if name in NORMS:
+            if float(entries.max(initial=0.0)) <= EDGE * size:
+                text = f"{short(atom)} is a norm at zero, where it has no gradient."
+                advice = "Add ε² under the norm, cp.norm(cp.hstack([x, eps])), if a gradient is wanted there."
+                findings.append(Finding("domain edge", text, advice, False, (short(atom),)))
+            continue
+        owner = argument.name() if isinstance(argument, cp.Variable) else f"({short(argument)})"
+        where = [
+            owner + subscript(tuple(map(int, k))) for k in np.argwhere(entries.reshape(argument.shape) <= EDGE * size)
+        ]
+        if where:
+            text = f"{listed(where)} at the edge of the domain of {short(atom)}, where its slope is infinite."
+            advice = "The derivative there tends to 0; keep the argument away from 0."
+            findings.append(Finding("domain edge", text, advice, False, tuple(where)))
+    return findings
+
+
+def _values(point: LocalPoint) -> dict[int, Floats]:
+    """Value of each variable and parameter at the point, by its id; what the user's objects hold is left alone."""
+    program = point.program
     values = {}
     for variable in program.problem.variables():
         out = program.output(variable)
         flat = out.matrix @ point.x + (0.0 if out.offset is None else out.offset)
         values[variable.id] = flat.reshape(out.shape)
-    findings = []
-    for atom in _atoms(program.problem):
-        name, argument = type(atom).__name__, atom.args[0]
-        if not isinstance(argument, cp.Variable) or argument.id not in values:
-            continue
-        entries = values[argument.id]
-        size = max(1.0, float(np.abs(entries).max(initial=0.0)))
-        if name in ("Pnorm", "norm2"):
-            if float(np.abs(entries).max(initial=0.0)) <= EDGE * size:
-                text = f"{atom} is a norm at zero, where it has no gradient."
-                findings.append(
-                    Finding("domain edge", text, "Add ε² under the norm if a gradient is wanted there.", False)
-                )
-            continue
-        root = name in ("power", "PowerApprox", "Power") and 0 < float(np.ravel(atom.p.value)[0]) < 1
-        if name not in _AT_ZERO and not root:
-            continue
-        where = [
-            f"{argument.name()}{list(map(int, k))}" if k.size else argument.name()
-            for k in np.argwhere(np.abs(entries) <= EDGE * size)
-        ]
-        if where:
-            text = f"{listed(where)} at the edge of the domain of {atom}, where its slope is infinite."
-            findings.append(
-                Finding(
-                    "domain edge",
-                    text,
-                    "The derivative there tends to 0; keep the argument away from 0.",
-                    False,
-                    tuple(where),
-                )
-            )
-    return findings
+    for parameter, part in program.offsets.items():
+        values[parameter.id] = point.theta[part].reshape(parameter.shape)
+    return values
+
+
+def _evaluate(expression: Any, values: dict[int, Floats]) -> Any:
+    """Numeric value of an expression."""
+    if not expression.args:
+        return values.get(expression.id, expression.value) if hasattr(expression, "id") else expression.value
+    return expression.numeric([_evaluate(argument, values) for argument in expression.args])
 
 
 def _atoms(problem: cp.Problem) -> Iterator[Any]:
@@ -73,6 +83,5 @@ def _atoms(problem: cp.Problem) -> Iterator[Any]:
             continue
         seen.add(id(node))
         if getattr(node, "args", None):
-            if not isinstance(node, (cp.Variable, cp.Parameter, cp.Constant)):
-                yield node
+            yield node
             stack.extend(node.args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,35 +26,29 @@ def compare(layer: Any, mapping: SolutionMap, values: Sequence[Floats], tensors:
     """The layer's own gradient of a random combination of its outputs against the implicit one.
 
     Args:
-        layer: a torch layer of cvxpylayers.
+        layer: a torch or JAX layer of cvxpylayers.
         mapping: its problem's solution map, parameters and outputs in the layer's order.
         values: the tensors as arrays.
         tensors: the tensors.
 
     Returns:
-        A finding that says how far they differ; None if the layer is not of torch, so that it cannot be asked this way.
+        A finding that says how far they differ; None if the layer is of another framework.
     """
-    if not all(hasattr(tensor, "requires_grad_") for tensor in tensors):
-        return None
-    leaves = [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
-    outputs = layer(*leaves)
-    rng = np.random.default_rng(0)
-    weights = [rng.standard_normal(tuple(out.shape)) for out in outputs]
-    total: Any = sum((out * out.new_tensor(weight)).sum() for out, weight in zip(outputs, weights, strict=True))
-    total.backward()
-    theirs = [leaf.grad.detach().cpu().numpy() for leaf in leaves]
-
     shapes = [p.shape for p in mapping.parameters]
     batch = np.broadcast_shapes(*(v.shape[: v.ndim - len(s)] for v, s in zip(values, shapes, strict=True)))
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((*batch, *output.shape)) for output in mapping.outputs]
+    theirs = _their_gradient(layer, tensors, weights)
+    if theirs is None:
+        return None
     theta = np.concatenate(
         [np.broadcast_to(v, (*batch, *s)).reshape(*batch, -1) for v, s in zip(values, shapes, strict=True)], axis=-1
     )
-    bar = np.concatenate([weight.reshape(*batch, -1) for weight in weights], axis=-1)
-    own = mapping.vjp(mapping.solve(theta), bar)
+    own = _own_gradient(mapping, theta, np.concatenate([w.reshape(*batch, -1) for w in weights], axis=-1))
     worst, start = 0.0, 0
     for grad, value, shape in zip(theirs, values, shapes, strict=True):
         size = int(np.prod(shape))
-        part = own[..., start : start + size].reshape(*batch, *shape)
+        part = own[..., start : start + size].reshape((*batch, *shape))
         start += size
         extra = part.ndim - value.ndim
         axes = (
@@ -69,5 +64,33 @@ def compare(layer: Any, mapping: SolutionMap, values: Sequence[Floats], tensors:
         return Finding("gradient compared", text, "", False)
     text = f"The layer's own gradient differs from the implicit one by {worst:.0e} (relative)."
     return Finding(
-        "gradient differs", text, "Tighten the layer's solver, or import CvxpyLayer from cvxift.torch.", True
+        "gradient differs",
+        text,
+        "Tighten the layer's solver (solver_args), or import CvxpyLayer from cvxift.torch or cvxift.jax.",
+        True,
     )
+
+
+def _their_gradient(layer: Any, tensors: Sequence[Any], weights: Sequence[Floats]) -> list[Floats] | None:
+    """Gradient of Σ ⟨weight, output⟩ as the layer's framework takes it; the framework is loaded, since the layer is."""
+    if all(hasattr(tensor, "requires_grad_") for tensor in tensors):
+        leaves = [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
+        total: Any = sum((out * out.new_tensor(w)).sum() for out, w in zip(layer(*leaves), weights, strict=True))
+        total.backward()
+        return [leaf.grad.detach().cpu().numpy() for leaf in leaves]
+    if type(layer).__module__.startswith("cvxpylayers.jax"):
+        outputs, pull = sys.modules["jax"].vjp(lambda *leaves: tuple(layer(*leaves)), *tensors)
+        bars = tuple((0.0 * out + w).astype(out.dtype) for out, w in zip(outputs, weights, strict=True))
+        return [np.asarray(grad, dtype=float) for grad in pull(bars)]
+    return None
+
+
+def _own_gradient(mapping: SolutionMap, theta: Floats, bar: Floats) -> Floats:
+    """The same gradient by the implicit function theorem, shape of θ; a geometric program's chain rule included."""
+    logs, exps = mapping.log_mask, mapping.exp_mask
+    entered = theta if logs is None else np.where(logs, np.log(np.where(logs, theta, 1.0)), theta)
+    solved = mapping.solve(entered)
+    if exps is not None:
+        bar = bar * np.where(exps, np.exp(np.where(exps, solved.outputs, 0.0)), 1.0)
+    own = mapping.vjp(solved, bar)
+    return own if logs is None else np.where(logs, own / np.where(logs, theta, 1.0), own)

@@ -92,6 +92,18 @@ def test_diagnose_a_batch() -> None:
     assert report.to_dict()["reports"][1]["verdict"] == "one-sided" and "3 of 4" in str(report)
 
 
+def test_the_figure_of_a_batch_counts_its_verdicts() -> None:
+    pytest.importorskip("matplotlib")
+    figure = make().diagnose(tensor([SMOOTH, KINK, SMOOTH])).plot()
+    verdicts, instances = figure.axes
+    assert [bar.get_width() for bar in verdicts.patches] == [2, 0, 1, 0, 0]
+    assert sum(len(line.get_xdata()) for line in instances.lines) == 3
+    x, t = cp.Variable(2), cp.Parameter(2)
+    infeasible = layers.CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x <= 0, cp.sum(x) == 1]), [t], [x])
+    failed = infeasible.diagnose(tensor([[1.0, 1.0]]))
+    assert [bar.get_width() for bar in failed.plot().axes[0].patches] == [0, 0, 0, 0, 1]
+
+
 @pytest.mark.parametrize("tensors", [(), ([1.0, 2.0],), ("abc",), ([1.0, np.nan, 0.0],)])
 def test_wrong_tensors_make_a_report(tensors) -> None:
     report = cvxift.diagnose(make(), *tensors)
@@ -105,11 +117,44 @@ def test_a_cvxpylayers_layer_is_compared() -> None:
     layer = peer.CvxpyLayer(problem, [t], [x])
     report = cvxift.diagnose(layer, tensor([SMOOTH, [0.3, 0.2, 0.4]]))
     assert report.ok and "agrees" in report[0].findings[0].text
-    wrong = _Wrong(layer)
-    type(wrong).__module__ = "cvxpylayers.test"
-    told = cvxift.diagnose(wrong, tensor(SMOOTH))
+    told = cvxift.diagnose(_named(_Wrong(layer)), tensor(SMOOTH))
     assert not told.ok and told.faults[0].cause == "gradient differs"
     assert cvxift.diagnose(layer, tensor(KINK)).verdict is cvxift.Verdict.ONE_SIDED
+
+
+def test_a_cvxpylayers_layer_of_a_geometric_program_is_compared() -> None:
+    peer = pytest.importorskip("cvxpylayers.torch")
+    a, b = cp.Parameter(pos=True, name="a"), cp.Parameter(2, pos=True, name="b")
+    x, y = cp.Variable(pos=True, name="x"), cp.Variable(pos=True, name="y")
+    problem = cp.Problem(cp.Minimize(a / (x * y) + x), [x * y**0.5 <= b[0], y <= 3 * b[1]])
+    layer = peer.CvxpyLayer(problem, [a, b], [x, y], gp=True)
+    report = cvxift.diagnose(layer, tensor(2.0), tensor([1.5, 0.7]))
+    assert report.ok and "agrees" in report.findings[0].text
+    told = cvxift.diagnose(_named(_Wrong(layer)), tensor([2.0, 1.0]), tensor([1.5, 0.7]))
+    assert told[0].faults[0].cause == "gradient differs"
+
+
+def test_a_cvxpylayers_layer_of_jax_is_compared() -> None:
+    peer, jax = pytest.importorskip("cvxpylayers.jax"), pytest.importorskip("jax")
+    x, t = cp.Variable(3, name="x"), cp.Parameter(3, name="t")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum(x) == 1, x >= 0])
+    layer = peer.CvxpyLayer(problem, [t], [x])
+    report = cvxift.diagnose(layer, jax.numpy.asarray([SMOOTH, [0.3, 0.2, 0.4]]))
+    assert report.ok and "agrees" in report[0].findings[0].text
+
+
+def test_tightening_a_peers_solver_cures_its_gradient() -> None:
+    peer = pytest.importorskip("cvxpylayers.torch")
+    x, t = cp.Variable(3, name="x"), cp.Parameter(3, name="t")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum(x) == 1, x >= 0])
+    loose = cvxift.diagnose(peer.CvxpyLayer(problem, [t], [x], solver_args={"eps": 0.1}), tensor(SMOOTH))
+    assert not loose.ok and "Tighten the layer's solver" in loose.faults[0].advice
+    assert cvxift.diagnose(peer.CvxpyLayer(problem, [t], [x], solver_args={"eps": 1e-9}), tensor(SMOOTH)).ok
+
+
+def _named(wrong):
+    type(wrong).__module__ = "cvxpylayers.test"
+    return wrong
 
 
 class _Wrong:
