@@ -180,7 +180,24 @@ class LayerCore:
         """
         shapes = tuple(value.shape for value in values)
         batch = self.batch_shape(shapes)
-        theta = self._pack(values, batch)
+        solved = self.solve_flat(self._pack(values, batch), solver_args, warm_start)
+        return Call(solved, shapes), self._split(solved.outputs, batch)
+
+    def solve_flat(self, theta: Floats, solver_args: Mapping[str, Any] | None, warm_start: bool) -> Solved:
+        """Solve at parameters that lie side by side already, in the layer's order, each raveled in C order.
+
+        Args:
+            theta: shape (batch…, N), float64; for geometric programs the logarithm of the parameters in `logs`.
+            solver_args: as for `solve`.
+            warm_start: as for `solve`.
+
+        Returns:
+            The solved batch; its outputs lie side by side as well.
+
+        Raises:
+            ProgramError: a value or an option is wrong.
+            SolveError: an instance could not be solved.
+        """
         if not any(self.logs):
             self.map.check(theta)
         warm = self._warm.warm() if warm_start and self._warm is not None else None
@@ -195,7 +212,7 @@ class LayerCore:
         self._warm = solved
         if self._check != "off":
             self._look(solved, theta)
-        return Call(solved, shapes), self._split(solved.outputs, batch)
+        return solved
 
     def _look(self, solved: Solved, theta: Floats) -> None:
         """The cheap checks of a call."""
