@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from cvxift.cones.base import Floats, Group
 from cvxift.cones.spec import Cones
@@ -70,25 +71,113 @@ class Spectrum:
         Raises:
             ProgramError: if the spectrum is batched.
         """
-        if self.batch:
-            raise ProgramError(f"basis() is for one point; the batch has shape {self.batch}. Use rotate and restore.")
+        self._unbatched("basis")
         m = self.cones.m
         plain = np.ones(m, dtype=bool)
-        rows, cols, values = [], [], []
-        for group in self.groups:
-            if group.dim == 1 or not group.mixed.any():
-                continue
-            index, dim = group.rows[group.mixed], group.dim
+        places = []
+        for group in self.curved:
+            index = group.rows[group.mixed]
             plain[index] = False
-            rows.append(np.repeat(index, dim, axis=-1).ravel())
-            cols.append(np.tile(index, (1, dim)).ravel())
-            values.append(group.eigenvectors(group.mixed).ravel())
+            places.append(index.ravel())
         same = np.flatnonzero(plain)
-        entries = np.concatenate([np.ones(len(same)), *values])
-        where = (np.concatenate([same, *rows]), np.concatenate([same, *cols]))
-        out = sp.csr_array(sp.coo_array((entries, where), shape=(m, m)))
-        out.eliminate_zeros()
+        turned = self.eigenvectors(np.isfinite)
+        entries = np.concatenate([np.ones(len(same)), turned.data])
+        columns = np.concatenate([same, np.repeat(np.concatenate([*places, same[:0]]), np.diff(turned.indptr))])
+        return sp.csr_array(sp.coo_array((entries, (np.concatenate([same, turned.indices]), columns)), shape=(m, m)))
+
+    @cached_property
+    def curved(self) -> tuple[Group, ...]:
+        """The groups in which D of some cone is neither 0 nor I."""
+        return tuple(group for group in self.groups if group.dim > 1 and group.mixed.any())
+
+    def tight_and_curved(self) -> tuple[NDArray[np.intp], Floats]:
+        """The rows of the cones (other than zero and nonneg) where D = 0, and d/(1 − d) < ∞ of those where it is mixed.
+
+        Returns:
+            Rows in ascending order within each group, and d/(1 − d) in the order of `eigenvectors`.
+
+        Raises:
+            ProgramError: if the spectrum is batched.
+        """
+        self._unbatched("tight_and_curved")
+        rows, curvature = [], []
+        for group in self.groups:
+            if group.kind in ("zero", "nonneg"):
+                continue
+            mixed, d = group.mixed, group.d
+            every = bool(mixed.all())
+            if not every:
+                rows.append(group.rows[~mixed & (d[:, 0] == 0.0)].ravel())
+                d = d[mixed]
+            kept = d < 1.0
+            curvature.append(d[kept] / (group.complement if every else group.complement[mixed])[kept])
+        return (
+            np.concatenate(rows) if rows else np.zeros(0, dtype=np.intp),
+            curvature[0] if len(curvature) == 1 else np.concatenate([*curvature, np.zeros(0)]),
+        )
+
+    def eigenvectors(self, choose: Callable[[Floats], NDArray[np.bool_]], whole: bool = False) -> sp.csc_array:
+        """Eigenvectors as sparse columns, cone by cone, shape (m, k).
+
+        Args:
+            choose: from eigenvalues, which are wanted.
+            whole: unit vectors of the cones (other than zero and nonneg) where D is 0 or I as well, after the others.
+
+        Raises:
+            ProgramError: if the spectrum is batched.
+        """
+        self._unbatched("eigenvectors")
+        places, values, lengths = [], [], []
+        for group in self.curved:
+            index, columns = self._chosen(group, choose)
+            places.append(index.ravel())
+            values.append(columns.ravel())
+            lengths.append(np.full(len(columns), group.dim))
+        if whole:
+            for group in self.groups:
+                if group.kind not in ("zero", "nonneg"):
+                    plain = ~group.mixed
+                    rows = group.rows[plain][choose(group.d[plain])]
+                    places.append(rows)
+                    values.append(np.ones(len(rows)))
+                    lengths.append(np.ones(len(rows), dtype=np.intp))
+        nothing = np.zeros(0, dtype=np.intp)
+        indptr = np.concatenate([[0], np.cumsum(np.concatenate([*lengths, nothing]))])
+        entries = np.concatenate([*values, np.zeros(0)])
+        indices = np.concatenate([*places, nothing])
+        out = sp.csc_array((entries, indices, indptr), shape=(self.cones.m, len(indptr) - 1))
+        if not entries.all():
+            out.eliminate_zeros()
         return out
+
+    def write_eigenvectors(self, out: Floats, first: int, choose: Callable[[Floats], NDArray[np.bool_]]) -> None:
+        """Write the same columns to a dense array of zeros.
+
+        Args:
+            out: shape (m, ·).
+            first: the first column.
+            choose: from eigenvalues, which are wanted.
+        """
+        for group in self.curved:
+            index, columns = self._chosen(group, choose)
+            out[index, np.arange(first, first + len(columns))[:, None]] = columns
+            first += len(columns)
+
+    @staticmethod
+    def _chosen(group: Group, choose: Callable[[Floats], NDArray[np.bool_]]) -> tuple[NDArray[np.intp], Floats]:
+        """Rows and values of the chosen eigenvectors of a group's mixed cones, each (k, dim)."""
+        mixed = group.mixed
+        if mixed.all():
+            rows, d = group.rows, group.d
+        else:
+            rows, d = group.rows[mixed], group.d[mixed]
+        chosen = choose(d)
+        columns = np.swapaxes(group.eigenvectors(mixed), -1, -2)[chosen]
+        return np.repeat(rows, chosen.sum(axis=-1), axis=0), columns
+
+    def _unbatched(self, name: str) -> None:
+        if self.batch:
+            raise ProgramError(f"{name}() is for one point; the batch has shape {self.batch}. Use rotate and restore.")
 
     def _each(self, w: Floats, product: Callable[[Group, Floats], Floats]) -> Floats:
         w = np.asarray(w, dtype=np.float64)

@@ -11,7 +11,6 @@ the reduced system every inequality row stays, with H = φ'/(1 − φ') = s/y.
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from cvxift.errors import ApplicabilityError, ProgramError
 from cvxift.kkt.instance import Instance
@@ -86,8 +85,4 @@ _FAILED = (
 
 def _rotation(zero: int, s: Floats, y: Floats) -> Rotation:
     """Every inequality row stays, with H = s/y."""
-    m = len(s)
-    rows = np.arange(zero, m)
-    Q = sp.csr_array((np.ones(m - zero), (rows, rows - zero)), shape=(m, m - zero))
-    complement = y[zero:] / (s[zero:] + y[zero:])
-    return Rotation(np.arange(zero), Q, s[zero:] / y[zero:], complement, sp.csr_array((m, 0)))
+    return Rotation(np.arange(len(s)), s[zero:] / y[zero:])

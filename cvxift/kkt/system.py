@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
@@ -36,53 +37,108 @@ from cvxift.kkt.policy import Singular
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
+FEW_ROWS = 250  # rows up to which the kept directions are one dense matrix
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
 
 
-class Rotation(NamedTuple):
-    """The kept directions of the spectrum.
+class Rotation:
+    """The kept directions: unit vectors first, then eigenvectors of the cones that are curved at v.
 
-    Tight rows of zero and nonneg cones are kept by their index, directions of the other cones as vectors.
+    Tight rows of zero and nonneg cones, and the rows of other cones where D = 0, are kept by their index.
+
+    Args:
+        rows: indices of the rows kept as they are, shape (t,).
+        h: diagonal of H on the last directions, shape (k,); None for zero.
+        spectrum: the spectrum that has the eigenvectors; None where all kept directions are rows.
 
     Attributes:
-        rows: indices of the tight polyhedral rows, shape (t,).
-        Q: kept directions of the other cones, sparse, shape (m, k); None when K is polyhedral.
-        h: diagonal of H on them, shape (k,).
-        complement: 1 − d on them, shape (k,).
-        slack: the left-out directions, sparse, shape (m, ·).
+        rows, h: as given.
+        size: number of kept directions, t plus the eigenvectors.
     """
 
-    rows: np.ndarray
-    Q: sp.csr_array | None = None
-    h: Floats | None = None
-    complement: Floats | None = None
-    slack: sp.csr_array | None = None
+    def __init__(self, rows: np.ndarray, h: Floats | None = None, spectrum: cone.Spectrum | None = None) -> None:
+        self.rows, self.h, self._spectrum = rows, h, spectrum
+        self.size = len(rows) + (0 if spectrum is None or h is None else len(h))
+        self._few = spectrum is not None and spectrum.cones.m <= FEW_ROWS
+
+    @cached_property
+    def Q(self) -> sp.csc_array | None:
+        """The kept eigenvectors, sparse, shape (m, k); None where all kept directions are rows."""
+        return None if self._spectrum is None else self._spectrum.eigenvectors(_below_one)
+
+    @cached_property
+    def slack(self) -> sp.csc_array | None:
+        """The left-out directions of the cones other than zero and nonneg, sparse, shape (m, ·)."""
+        return None if self._spectrum is None else self._spectrum.eigenvectors(_is_one, whole=True)
 
     @property
-    def size(self) -> int:
-        """Number of kept directions, t + k."""
-        return len(self.rows) + (0 if self.h is None else len(self.h))
+    def complement(self) -> Floats | None:
+        """1 − d of the last directions, shape (k,)."""
+        return None if self.h is None else 1.0 / (1.0 + self.h)
+
+    @cached_property
+    def directions(self) -> Floats | sp.csc_array | None:
+        """All kept directions as columns, shape (m, t + k); dense where there are few rows. None if all are rows."""
+        if self._spectrum is None or not self._few:
+            return self._columns
+        t = len(self.rows)
+        out = np.zeros((self._spectrum.cones.m, self.size))
+        out[self.rows, np.arange(t)] = 1.0
+        self._spectrum.write_eigenvectors(out, t, _below_one)
+        return out
+
+    @cached_property
+    def _columns(self) -> sp.csc_array | None:
+        """The same, always sparse."""
+        Q, t = self.Q, len(self.rows)
+        if Q is None:
+            return None
+        indptr = np.concatenate([np.arange(t), Q.indptr + t])
+        indices = np.concatenate([self.rows.astype(Q.indices.dtype), Q.indices])
+        return sp.csc_array((np.concatenate([np.ones(t), Q.data]), indices, indptr), shape=(Q.shape[0], self.size))
+
+    def rotated(self, A: Any) -> Any:
+        """The kept rows of a matrix, shape (t + k, n): dense for a dense array, else CSR.
+
+        Args:
+            A: dense array or CSR matrix, shape (m, n).
+        """
+        if self._spectrum is None:
+            return A[self.rows]
+        if isinstance(A, np.ndarray):
+            assert self.directions is not None
+            return self.directions.T @ A
+        assert self._columns is not None
+        return self._columns.T @ A
 
     def reduce(self, value: Floats) -> Floats:
         """Components along the kept directions, along the last axis: (..., m) to (..., t + k)."""
-        tight = value[..., self.rows]
-        return tight if self.Q is None else np.concatenate([tight, apply(self.Q.T, value)], axis=-1)
+        return value[..., self.rows] if self.directions is None else apply(self.directions.T, value)
 
     def restore(self, value: Floats, m: int) -> Floats:
         """The vector with these components: (..., t + k) to (..., m)."""
-        t = len(self.rows)
-        out = np.zeros((*value.shape[:-1], m)) if self.Q is None else apply(self.Q, value[..., t:])
-        out[..., self.rows] = value[..., :t]
+        if self.directions is not None:
+            return apply(self.directions, value)
+        out = np.zeros((*value.shape[:-1], m))
+        out[..., self.rows] = value
         return out
 
     def same(self, other: Rotation) -> bool:
         """Whether both are the same polyhedral active set, so that a factorization may serve for both."""
         return (
-            self.Q is None
-            and other.Q is None
+            self.h is None
+            and other.h is None
             and len(self.rows) == len(other.rows)
             and bool(np.all(self.rows == other.rows))
         )
+
+
+def _below_one(d: Floats) -> NDArray[np.bool_]:
+    return d < 1.0
+
+
+def _is_one(d: Floats) -> NDArray[np.bool_]:
+    return d == 1.0
 
 
 def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Rotation:
@@ -103,11 +159,8 @@ def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None
         return Rotation(tight)
     if spectrum is None:
         spectrum = cone.spectrum(cones, v)
-    d = spectrum.d[polyhedral:]
-    basis = spectrum.basis().tocsc()[:, polyhedral:]
-    keep, slack = np.flatnonzero(d < 1.0), np.flatnonzero(d == 1.0)
-    complement = spectrum.complement[polyhedral:][keep]
-    return Rotation(tight, basis[:, keep].tocsr(), d[keep] / complement, complement, basis[:, slack].tocsr())
+    rows, h = spectrum.tight_and_curved()
+    return Rotation(np.concatenate([tight, rows]) if len(rows) else tight, h, spectrum)
 
 
 class _Fixed(NamedTuple):
@@ -152,19 +205,13 @@ class ReducedSystem:
     @cached_property
     def A_r(self) -> Any:
         """The kept rows A_r, shape (r, n): dense array or CSR."""
-        rows, Q = self.rotation.rows, self.rotation.Q
-        A = self.instance.A if self.instance.dense else self.instance.AT.T  # CSR: rows are what is selected
-        tight = A[rows]
-        if Q is None:
-            return tight
-        if self.instance.dense:
-            return np.concatenate([tight, Q.T @ A])
-        return sp.csr_array(sp.vstack([tight, Q.T @ A], format="csr"))
+        # CSR where A is sparse: rows are what is selected.
+        return self.rotation.rotated(self.instance.A if self.instance.dense else self.instance.AT.T)
 
     @cached_property
     def _h(self) -> Floats | None:
         h = self.rotation.h
-        return None if h is None else np.concatenate([np.zeros(len(self.rotation.rows)), h])
+        return None if h is None else np.concatenate([np.zeros(self.rotation.size - len(h)), h])
 
     @cached_property
     def fixed(self) -> _Fixed | None:
@@ -173,7 +220,8 @@ class ReducedSystem:
         values = self.instance.single_values
         if single is None or values is None or self.singular == "regularize":
             return None
-        rows = self.rotation.rows
+        turn = self.rotation
+        rows = turn.rows[: turn.size - (0 if turn.h is None else len(turn.h))]  # those without curvature
         column = single[rows]
         f = np.flatnonzero(column >= 0)
         if not len(f):
