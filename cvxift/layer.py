@@ -209,10 +209,14 @@ class LayerCore:
             solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
         else:
             solved = self.map.solve(theta, warm=warm)
-        self._warm = solved
+        self.remember(solved)
         if self._check != "off":
             self._look(solved, theta)
         return solved
+
+    def remember(self, solved: Solved) -> None:
+        """Make a solved call the last one, of which `last_report` and ``warm_start`` speak."""
+        self._warm = solved
 
     def _look(self, solved: Solved, theta: Floats) -> None:
         """The cheap checks of a call."""
