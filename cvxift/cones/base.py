@@ -118,16 +118,19 @@ class Cone(abc.ABC):
         """Nearest point s: itself projected to s, s ⊥ s − v, and s − v lies in the dual cone."""
 
     @abc.abstractmethod
-    def spectrum(self, part: Part, v: Floats) -> Group:
-        """Spectrum of D: Dv = Π(v), and away from kinks Π(v + tw) = Π(v) + tDw + o(t)."""
+    def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Group:
+        """Spectrum of D: Dv = Π(v), and away from kinks Π(v + tw) = Π(v) + tDw + o(t); that of a near v may help."""
 
     @abc.abstractmethod
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
         """Derivative of DΠ(v + ta) b at t = 0; symmetric in a and b, and its inner product with c in all three."""
 
     @abc.abstractmethod
-    def margin(self, part: Part, v: Floats) -> Floats:
-        """Distance of v to the nearest kink of Π, shape (..., count); for λ > 0, λv is λ times as far as v."""
+    def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
+        """Distance of v to the nearest kink of Π, shape (..., count); for λ > 0, λv is λ times as far as v.
+
+        `group` is the spectrum at v, if it is known.
+        """
 
     def distance(self, part: Part, s: Floats) -> Floats:
         """Distance ‖s − Π(s)‖ of s to the cone, shape (..., count)."""

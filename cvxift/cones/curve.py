@@ -24,7 +24,8 @@ and differentiating once more, with a_p = pᵀa and so on, D²Π(v)[a, b] is
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,19 +92,31 @@ class CurveGroup(Group):
 
     def __init__(self, part: Part, v: Floats, regime: Regimes, curved: Curved, between: Between) -> None:
         self.part, self.s, self.regime = part, _points(v, regime, curved), regime.reshape(v.shape[:-1])
-        d = np.zeros((regime.size, 3))
-        d[regime == INSIDE] = 1.0
-        face = regime == FACE
-        d[face, 0] = 1.0
-        d[face, 2] = v.reshape(-1, 3)[face, 2] >= 0.0
-        complement = 1.0 - d
-        Q = np.zeros((regime.size, 3, 3))
-        Q[:, range(3), range(3)] = 1.0
-        d[curved.chosen, 0], d[curved.chosen, 1] = 1.0, between.d
-        complement[curved.chosen, 0], complement[curved.chosen, 1] = 0.0, between.complement
-        Q[curved.chosen] = curved.frame.axes.T
+        self.curved = curved
+        size = regime.size
+        d, complement = np.zeros((size, 3)), np.zeros((size, 3))
+        if curved.chosen.size == size:
+            d[:, 0], d[:, 1] = 1.0, between.d
+            complement[:, 1], complement[:, 2] = between.complement, 1.0
+            Q = np.ascontiguousarray(curved.frame.axes.T)
+        else:
+            d[regime == INSIDE] = 1.0
+            face = regime == FACE
+            d[face, 0] = 1.0
+            d[face, 2] = v.reshape(-1, 3)[face, 2] >= 0.0
+            complement = 1.0 - d
+            Q = np.zeros((size, 3, 3))
+            Q[:, range(3), range(3)] = 1.0
+            d[curved.chosen, 0], d[curved.chosen, 1] = 1.0, between.d
+            complement[curved.chosen, 0], complement[curved.chosen, 1] = 0.0, between.complement
+            Q[curved.chosen] = curved.frame.axes.T
         self.d, self.complement = d.reshape(v.shape), complement.reshape(v.shape)
         self._Q = Q.reshape(*v.shape, 3)
+
+    @cached_property
+    def mixed(self) -> NDArray[np.bool_]:
+        """Cones on the curved boundary or a flat face."""
+        return (self.regime == CURVED) | (self.regime == FACE)
 
     @property
     def Q(self) -> Floats:
@@ -147,6 +160,10 @@ class CurveCone(Cone):
     def nearby(self, v: Floats, alpha: Floats, polar: bool) -> tuple[list[Floats], Floats]:
         """For points INSIDE (or POLAR): rays close to a near boundary, and the distance to the boundary's end rays."""
 
+    def guess(self, v: Floats, alpha: Floats) -> Floats | None:
+        """A cheap guess of `root`; it is used where Newton's step from it is short."""
+        return
+
     def face_distance(self, v: Floats) -> Floats:
         """Distance of CURVED points to the points that project to a flat face, shape (N,); inf if there is none."""
         return np.full(v.shape[1], np.inf)
@@ -156,9 +173,9 @@ class CurveCone(Cone):
         regime, curved = self._locate(part, v)
         return _points(v, regime, curved)
 
-    def spectrum(self, part: Part, v: Floats) -> CurveGroup:
+    def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> CurveGroup:
         """Eigenvalues 1, d, 0 at p, q, n."""
-        regime, curved = self._locate(part, v)
+        regime, curved = self._locate(part, v, near)
         return CurveGroup(part, v, regime, curved, self._between(curved))
 
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
@@ -178,10 +195,13 @@ class CurveCone(Cone):
         along_q = c_p * (a_q * b_p + a_p * b_q) + c_n * (a_q * b_n + a_n * b_q) + c_q * a_q * b_q
         return group.restore(np.stack([c_p * a_q * b_q, along_q, c_n * a_q * b_q], axis=-1))
 
-    def margin(self, part: Part, v: Floats) -> Floats:
+    def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """Distance to the boundaries of the cone, of its polar, and of what projects to a flat face."""
         points, alpha = self._columns(part, v)
-        regime, curved = self._locate(part, v)
+        if isinstance(group, CurveGroup):
+            regime, curved = group.regime.ravel(), group.curved
+        else:
+            regime, curved = self._locate(part, v)
         out = np.abs(points).min(axis=0)  # right for FACE, whose neighbours are v₁ > 0, v₂ > 0 and the other sign of v₃
         faces = self.face_distance(points[:, curved.chosen])
         out[curved.chosen] = np.minimum(np.minimum(curved.sigma, curved.tau), faces)
@@ -232,32 +252,70 @@ class CurveCone(Cone):
             points = np.stack([points[0], points[1], np.abs(points[2])])
         return points, alpha
 
-    def _locate(self, part: Part, v: Floats) -> tuple[Regimes, Curved]:
-        """Where the points project to, and those on the curved boundary."""
+    def _locate(self, part: Part, v: Floats, near: Group | None = None) -> tuple[Regimes, Curved]:
+        """Where the points project to, and those on the curved boundary.
+
+        Args:
+            part: the cones.
+            v: the points.
+            near: the spectrum at nearby points, whose rays are tried first.
+        """
         points, alpha = self._columns(part, v)
         with np.errstate(all="ignore"):  # overflow and 0/0 give the right side of every comparison
             regime = self.regime(points, alpha)
-        chosen = np.flatnonzero(regime == CURVED)
-        if chosen.size == 0:
-            return regime, NONE
-        points, alpha = points[:, chosen], alpha[chosen]
-        scale = np.abs(points).max(axis=0)
-        points = points / scale
-        with np.errstate(all="ignore"):
-            rho = self.root(points, alpha)
-            frame, sigma, phi, tau = self._at(rho, points, alpha)
-            for _ in range(POLISH):
-                speed = frame.theta * sigma + frame.psi * tau
-                step = phi / np.where(speed > 0.0, speed, np.inf)
-                # The root is known to half of the digits: a longer step is rounding where the curve hardly turns.
-                reach = 1e-3 * (1.0 + np.abs(rho))
-                rho = rho + np.minimum(np.maximum(step, -reach), reach)
-                frame, sigma, phi, tau = self._at(rho, points, alpha)
-                if not (np.abs(step) > 1e-5 * reach).any():
-                    break
+            every = not regime.any()  # CURVED is 0
+            chosen = np.arange(regime.size) if every else np.flatnonzero(regime == CURVED)
+            if chosen.size == 0:
+                return regime, NONE
+            if not every:
+                points, alpha = points[:, chosen], alpha[chosen]
+            scale = np.abs(points).max(axis=0)
+            points = points / scale
+            known = None
+            if isinstance(near, CurveGroup) and near.regime.size == regime.size and near.curved.chosen.size:
+                known = np.full(regime.size, np.nan)
+                known[near.curved.chosen] = near.curved.rho
+                known = known[chosen]
+            found = self._polish(*self._start(points, alpha, known), points, alpha)
+            if found is None:  # a guess that looked like the root was none
+                rho = self.root(points, alpha)
+                found = self._polish(rho, self._at(rho, points, alpha), points, alpha, sure=True)
+            rho, (frame, sigma, _, tau) = found
         if self.symmetric:
             frame.axes[:, 2] *= np.where(v.reshape(-1, 3)[chosen, 2] < 0.0, -1.0, 1.0)
         return regime, Curved(chosen, rho, alpha, frame, scale * sigma, scale * tau)
+
+    def _start(self, points: Floats, alpha: Floats, known: Floats | None) -> tuple[Floats, Any]:
+        """Rays close to the roots, and `_at` there: guesses with a short Newton step, the roots of the other points."""
+        rho = self.guess(points, alpha) if known is None else known
+        if rho is None:
+            rho = self.root(points, alpha)
+            return rho, self._at(rho, points, alpha)
+        frame, sigma, phi, tau = at = self._at(rho, points, alpha)
+        speed = frame.theta * sigma + frame.psi * tau
+        good = (np.abs(phi) <= _reach(rho) * speed) & (sigma > TINY) & (tau > TINY) & (np.abs(rho) < FAR)
+        if good.all():
+            return rho, at
+        bad = np.flatnonzero(~good)
+        rho = rho.copy()
+        rho[bad] = self.root(points[:, bad], alpha[bad])
+        return rho, self._at(rho, points, alpha)
+
+    def _polish(self, rho: Floats, at: Any, points: Floats, alpha: Floats, sure: bool = False) -> Any:
+        """Newton on φ: the rays and what `_at` gives there; None where it did not settle, unless the start is sure."""
+        settled = False
+        for _ in range(POLISH):
+            frame, sigma, phi, tau = at
+            speed = frame.theta * sigma + frame.psi * tau
+            step = phi / np.where(speed > 0.0, speed, np.inf)
+            # The root is known to half of the digits: a longer step is rounding where the curve hardly turns.
+            reach = _reach(rho)
+            rho = rho + np.minimum(np.maximum(step, -reach), reach)
+            at = self._at(rho, points, alpha)
+            settled = not (np.abs(step) > 1e-5 * reach).any()
+            if settled:
+                break
+        return (rho, at) if settled or sure else None
 
     def _at(self, rho: Floats, v: Floats, alpha: Floats) -> tuple[Frame, Floats, Floats, Floats]:
         """The frame at ρ, σ, φ and τ."""
@@ -278,9 +336,16 @@ class CurveCone(Cone):
         return Between(d, np.where(at_end, complement, np.clip(complement, TINY, BELOW_ONE)), twist)
 
 
+def _reach(rho: Floats) -> Floats:
+    """The longest step of the last refinement."""
+    return 1e-3 * (1.0 + np.abs(rho))
+
+
 def _points(v: Floats, regime: Regimes, curved: Curved) -> Floats:
     """The projections."""
     flat = v.reshape(-1, 3)
+    if curved.chosen.size == regime.size:
+        return (curved.sigma * curved.frame.axes[0]).T.reshape(v.shape)
     s = np.where((regime == INSIDE)[:, None], flat, 0.0)
     face = regime == FACE
     if face.any():

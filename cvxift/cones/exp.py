@@ -64,13 +64,12 @@ class Exponential(CurveCone):
 
     def root(self, v: Floats, alpha: Floats) -> Floats:
         """Two steps on the logarithmic equation, then bracketed Newton steps on φ."""
-        r, s, _ = v
-        lo = np.where(r > 0.0, np.clip(1.0 - s / r, -WIDEST, WIDEST), -np.inf)
-        hi = np.where(s > 0.0, np.clip(r / s, -WIDEST, WIDEST), np.inf)
-        rho = np.where(r <= 0.0, hi - 1.0, np.where(s <= 0.0, lo + 1.0, (2.0 * r - s) / (r + s)))
-        for _ in range(2):
-            rho = _logarithmic_step(rho, lo, hi, v)
+        rho, lo, hi = _logarithmic(v, 2)
         return descend(_phi, rho, lo, hi, v, value_tolerance=EPS, step_tolerance=1e-5)
+
+    def guess(self, v: Floats, alpha: Floats) -> Floats:
+        """Steps on the logarithmic equation alone."""
+        return _logarithmic(v, 4)[0]
 
     def nearby(self, v: Floats, alpha: Floats, polar: bool) -> tuple[list[Floats], Floats]:
         """Rays above and beside v in its own coordinates."""
@@ -106,6 +105,17 @@ def _phi(rho: Floats, v: Floats) -> tuple[Floats, Floats]:
     speed = down * sigma * squared_N**2 + up * tau * squared_P**2  # times |P|²|N|²·|P||N|
     good = (sigma > 0.0) & (tau > 0.0)
     return phi, np.where(good, rho + phi * (squared_P * squared_N) * root / speed, np.nan)
+
+
+def _logarithmic(v: Floats, steps: int) -> tuple[Floats, Floats, Floats]:
+    """ρ after some steps on the logarithmic equation, and its bracket."""
+    r, s, _ = v
+    lo = np.where(r > 0.0, np.clip(1.0 - s / r, -WIDEST, WIDEST), -np.inf)
+    hi = np.where(s > 0.0, np.clip(r / s, -WIDEST, WIDEST), np.inf)
+    rho = np.where(r <= 0.0, hi - 1.0, np.where(s <= 0.0, lo + 1.0, (2.0 * r - s) / (r + s)))
+    for _ in range(steps):
+        rho = _logarithmic_step(rho, lo, hi, v)
+    return rho, lo, hi
 
 
 def _logarithmic_step(rho: Floats, lo: Floats, hi: Floats, v: Floats) -> Floats:

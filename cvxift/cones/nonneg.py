@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones.base import Cone, Diagonal, Floats
+from cvxift.cones.base import Cone, Diagonal, Floats, Group
 from cvxift.cones.spec import Part
 
 
@@ -15,7 +15,7 @@ class Nonneg(Cone):
         """Π(v) = max(v, 0)."""
         return np.maximum(v, 0.0)
 
-    def spectrum(self, part: Part, v: Floats) -> Diagonal:
+    def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Diagonal:
         """D = 1 where v ≥ 0 (slack), 0 where v < 0 (tight)."""
         return Diagonal(part, np.maximum(v, 0.0), (v >= 0.0).astype(np.float64))
 
@@ -23,7 +23,7 @@ class Nonneg(Cone):
         """D is piecewise constant."""
         return np.zeros(np.broadcast_shapes(v.shape, a.shape, b.shape))
 
-    def margin(self, part: Part, v: Floats) -> Floats:
+    def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """|v|."""
         return np.abs(v[..., 0])
 

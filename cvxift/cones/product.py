@@ -79,12 +79,13 @@ def project_dual(cones: Cones, v: Floats) -> Floats:
     return project(cones, -v) + v
 
 
-def spectrum(cones: Cones, v: Floats) -> Spectrum:
+def spectrum(cones: Cones, v: Floats, near: Spectrum | None = None) -> Spectrum:
     """Eigenvalues and eigenvectors of D = DΠ_K(v).
 
     Args:
         cones: the product cone.
         v: points, shape (..., m). At a kink, D is the limit from inside the cone.
+        near: the spectrum at nearby points of the same shape, which saves some of the work and changes nothing else.
 
     Returns:
         The spectrum, with groups in row order; exactly 0.0 and 1.0 for tight and slack directions.
@@ -98,7 +99,10 @@ def spectrum(cones: Cones, v: Floats) -> Spectrum:
         array([1., 0., 1.])
     """
     v = _checked(cones, "v", v)
-    groups = tuple(CONES[part.kind].spectrum(part, part.take(v)) for part in cones.parts)
+    known = near.groups if near is not None and near.batch == v.shape[:-1] else (None,) * len(cones.parts)
+    groups = tuple(
+        CONES[part.kind].spectrum(part, part.take(v), group) for part, group in zip(cones.parts, known, strict=True)
+    )
     return Spectrum(cones, v.shape[:-1], groups)
 
 
@@ -153,12 +157,13 @@ def second_derivative(cones: Cones, v: Floats, a: Floats, b: Floats) -> Floats:
     return out
 
 
-def margin(cones: Cones, v: Floats) -> Floats:
+def margin(cones: Cones, v: Floats, known: Spectrum | None = None) -> Floats:
     """Distance of v to the nearest kink of Π_K, for each unit: how far strict complementarity is from failing.
 
     Args:
         cones: the product cone.
         v: points, shape (..., m).
+        known: the spectrum at v, which saves computing it.
 
     Returns:
         Distances, shape (..., units): each zero row (inf), each nonnegative row (|v_i|), each other cone, in row order.
@@ -172,7 +177,13 @@ def margin(cones: Cones, v: Floats) -> Floats:
         >>> margin(Cones(zero=1, nonneg=2, soc=(2,)), np.array([1.0, 2.0, -3.0, 0.0, 1.0]))
         array([       inf, 2.        , 3.        , 0.70710678])
     """
-    return _by_unit(cones, "margin", _checked(cones, "v", v))
+    v = _checked(cones, "v", v)
+    if known is None:
+        return _by_unit(cones, "margin", v)
+    out = np.empty((*v.shape[:-1], cones.units))
+    for part, where, group in zip(cones.parts, cones.unit_parts, known.groups, strict=True):
+        out[..., where] = CONES[part.kind].margin(part, part.take(v), group)
+    return out
 
 
 def distance(cones: Cones, s: Floats) -> Floats:

@@ -136,7 +136,7 @@ class Semidefinite(Cone):
         """Π(v) = svec(U diag(λ⁺) Uᵀ)."""
         return _positive_part(v, *_eigh(part, v))
 
-    def spectrum(self, part: Part, v: Floats) -> PsdGroup:
+    def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> PsdGroup:
         """Eigenvalues Θ_ij at the symmetrized u_i u_jᵀ."""
         return PsdGroup(part, v)
 
@@ -165,6 +165,7 @@ class Semidefinite(Cone):
         # B_R Λ A_R = (A_R Λ B_R)ᵀ, and R ∘ ΛGᵀ = (R ∘ GΛ)ᵀ.
         return svec(U @ (M + N + np.swapaxes(M + N, -1, -2)) @ turn)
 
-    def margin(self, part: Part, v: Floats) -> Floats:
+    def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """Smallest |λ|: the Frobenius distance to the singular matrices."""
-        return np.abs(_eigh(part, v)[0]).min(axis=-1)
+        values = group.eigenvalues if isinstance(group, PsdGroup) else _eigh(part, v)[0]
+        return np.abs(values).min(axis=-1)

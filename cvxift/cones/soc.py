@@ -67,7 +67,8 @@ class SocGroup(Group):
 
     def __init__(self, part: Part, v: Floats) -> None:
         self.part = part
-        t, rho, self._unit, curved = split = _split(v)
+        self.split = split = _split(v)
+        t, rho, self._unit, curved = split
         self.s = _nearest(v, split)
         self.regime = np.where(curved, 0, np.where(t >= rho, 1, -1))
         width = np.where(curved, 2.0 * rho, 1.0)
@@ -149,7 +150,7 @@ class SecondOrder(Cone):
         """Π(v), by the three cases above."""
         return _nearest(v, _split(v))
 
-    def spectrum(self, part: Part, v: Floats) -> SocGroup:
+    def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> SocGroup:
         """Eigenvalues 1, c, 0 at p, z⊥, n."""
         return SocGroup(part, v)
 
@@ -175,11 +176,11 @@ class SecondOrder(Cone):
         out[..., 1:] -= slope * both * unit
         return np.where(curved[..., None], out / (2.0 * safe)[..., None], 0.0)
 
-    def margin(self, part: Part, v: Floats) -> Floats:
+    def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """Distance to the boundaries ‖z‖ = ±t of the cone and of its polar."""
         if part.dim == 1:
             return np.abs(v[..., 0])
-        t, rho, _, _ = _split(v)
+        t, rho, _, _ = group.split if isinstance(group, SocGroup) else _split(v)
         return ROOT_HALF * np.abs(rho - np.abs(t))
 
 

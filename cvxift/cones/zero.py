@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones.base import Cone, Diagonal, Floats
+from cvxift.cones.base import Cone, Diagonal, Floats, Group
 from cvxift.cones.spec import Part
 
 
@@ -15,7 +15,7 @@ class Zero(Cone):
         """Π(v) = 0."""
         return np.zeros_like(v)
 
-    def spectrum(self, part: Part, v: Floats) -> Diagonal:
+    def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Diagonal:
         """D = 0."""
         return Diagonal(part, np.zeros_like(v), np.zeros_like(v))
 
@@ -23,7 +23,7 @@ class Zero(Cone):
         """D is constant."""
         return np.zeros(np.broadcast_shapes(v.shape, a.shape, b.shape))
 
-    def margin(self, part: Part, v: Floats) -> Floats:
+    def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """There is no kink."""
         return np.full(v.shape[:-1], np.inf)
 

@@ -112,7 +112,11 @@ def relative_margins(solved: Solved) -> Floats:
     if cones.polyhedral:
         size = np.abs(v[:, cones.zero :])
         return size.min(axis=-1, initial=np.inf) / (1.0 + size.max(axis=-1, initial=0.0))
-    return cone.margin(cones, v).min(axis=-1, initial=np.inf) / (1.0 + np.abs(v).max(axis=-1, initial=0.0))
+    if len(v) == 1 and solutions[0].point is not None:
+        margin = cone.margin(cones, v[0], solutions[0].point.spectrum)[None]
+    else:
+        margin = cone.margin(cones, v)
+    return margin.min(axis=-1, initial=np.inf) / (1.0 + np.abs(v).max(axis=-1, initial=0.0))
 
 
 class Watch:

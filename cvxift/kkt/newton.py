@@ -49,11 +49,13 @@ class Point:
     spectrum: cone.Spectrum | None = None
 
 
-def evaluate(instance: Instance, x: Floats, v: Floats) -> tuple[Point, Floats, Floats]:
-    """The point that (x, v) stands for, with its dual error (n,) and primal error (m,)."""
+def evaluate(
+    instance: Instance, x: Floats, v: Floats, near: cone.Spectrum | None = None
+) -> tuple[Point, Floats, Floats]:
+    """The point that (x, v) stands for, with its dual error (n,) and primal error (m,); `near` is a nearby spectrum."""
     cones = instance.structure.cones
     # A curved cone's projection comes with its spectrum, which the Newton step and the derivatives at v need as well.
-    spectrum = None if cones.polyhedral else cone.spectrum(cones, v)
+    spectrum = None if cones.polyhedral else cone.spectrum(cones, v, near)
     s = cone.project(cones, v) if spectrum is None else spectrum.s
     y = s - v
     dual, primal, residuals = instance.errors(x, s, y)
@@ -83,7 +85,9 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
         dx, dy, _ = system.solve(-dual, -primal)
         ds = -primal - instance.A @ dx
         for length in SHRINK:
-            trial, trial_dual, trial_primal = evaluate(instance, point.x + length * dx, point.v + length * (ds - dy))
+            trial, trial_dual, trial_primal = evaluate(
+                instance, point.x + length * dx, point.v + length * (ds - dy), point.spectrum
+            )
             if trial.residuals.worst < 0.9 * point.residuals.worst:
                 break
         else:
