@@ -340,6 +340,7 @@ class Engine:
             system,
             self.condensation.lift(point.v),
             solution.substitution,
+            policy.mu if policy.singular == "smooth" else None,
         )
 
 

@@ -10,11 +10,15 @@ Second:    the derivative of ⟨(x̄, ȳ), (ẋ, ẏ)⟩ along dθ is (u, w)ᵀ 
            through the point, which is one more adjoint solve with
                γ_x = Ṗu + Ȧᵀw,    γ_v = D²Π(v)[v̇, Au + w + ȳ] + (D − I) Ȧu,
            where ȳ stands because ẏ = (D(v) − I) v̇ moves with v as well.
-Both solves are `ReducedSystem.solve`, because K is symmetric.
+Bend:      the tangent of (ẋ, ẏ) along a second tangent θ̇′. With e = D²Π(v)[v̇, v̇′], and ÿ = w + e, s̈ = Dv̈ + e,
+               P ẍ + Aᵀw = −(Ṗẋ′ + Ȧᵀẏ′ + Ṗ′ẋ + Ȧ′ᵀẏ) − Aᵀe,    A ẍ + D v̈ = −(Ȧẋ′ + Ȧ′ẋ) − e,    w = (D − I) v̈.
+All solves are `ReducedSystem.solve`, because K is symmetric. Vectors and data may have one leading dimension k: that
+many products from one factorization. On the central path (`mu`) Π is φ of `cvxift.kkt.smooth` on inequality rows.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +29,7 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.condense import Substitution
+from cvxift.program.products import apply
 from cvxift.program.structure import Data, Floats, Structure
 
 
@@ -39,6 +44,7 @@ class Linearization:
         system: the reduced system of the (condensed) instance at the point.
         v: s − y, shape (m,); what substituted rows hold does not matter.
         substitution: the way from the condensed program to this one; None if they are the same.
+        mu: the central path's parameter if the point is on that path; None for a solution.
     """
 
     def __init__(
@@ -50,9 +56,10 @@ class Linearization:
         system: ReducedSystem | IterativeSystem,
         v: Floats,
         substitution: Substitution | None = None,
+        mu: float | None = None,
     ) -> None:
         self.structure, self.data, self.x, self.y = structure, data, x, y
-        self.system, self.v, self.substitution = system, v, substitution
+        self.system, self.v, self.substitution, self.mu = system, v, substitution, mu
         self.certificate: Certificate | None = None
 
     @classmethod
@@ -111,13 +118,12 @@ class Linearization:
         return self.pull_back(*self.adjoint(x_bar, y_bar), with_P)
 
     def jvp(self, tangent: Data) -> tuple[Floats, Floats]:
-        """Tangents (ẋ, ẏ) of the solution for a tangent of the data, unbatched."""
+        """Tangents (ẋ, ẏ) of the solution for a tangent of the data, with its leading dimension if it has one."""
         return self.solve(*self.residual_tangent(tangent))
 
     def residual_tangent(self, tangent: Data) -> tuple[Floats, Floats]:
         """−F_θ θ̇, the right-hand side (g, h) of the tangent system."""
-        P_dot, A_dot = self.structure.P_matrix(tangent.P), self.structure.A_matrix(tangent.A)
-        return -(P_dot @ self.x + tangent.q + A_dot.T @ self.y), tangent.b - A_dot @ self.x
+        return residual_tangent(self.structure, self.x, self.y, tangent)
 
     @cached_property
     def _A(self):
@@ -127,45 +133,121 @@ class Linearization:
         """Derivative with respect to the data of ⟨(x̄, ȳ), (ẋ, ẏ)⟩.
 
         Args:
-            x_bar: cotangent of x, shape (n,).
-            y_bar: cotangent of y, shape (m,); None for zero.
-            tangent: the data's tangent that gives (ẋ, ẏ), unbatched.
+            x_bar: cotangent of x, shape (n,) or (k, n).
+            y_bar: cotangent of y, shape (m,) or (k, m); None for zero.
+            tangent: the data's tangent that gives (ẋ, ẏ), with the same leading dimension.
 
         Returns:
             Cotangent of the data.
         """
-        structure = self.structure
         u, w = self.adjoint(x_bar, y_bar)
-        P_dot, A_dot = structure.P_matrix(tangent.P), structure.A_matrix(tangent.A)
         x_dot, y_dot = self.jvp(tangent)
-        direct = outer(structure, x_dot, y_dot, u, w)
-        gamma_x = P_dot @ u + A_dot.T @ w
-        gamma_y = A_dot @ u
-        if not structure.cones.polyhedral:
-            s_dot = tangent.b - A_dot @ self.x - self._A @ x_dot
-            tilt = self._A @ u + w if y_bar is None else self._A @ u + w + y_bar
-            bend = cone.second_derivative(structure.cones, self.v, s_dot - y_dot, tilt)
+        direct = outer(self.structure, x_dot, y_dot, u, w)
+        gamma_x, gamma_y = act(self.structure, tangent, u, w)
+        tilt = apply(self._A, u) + w
+        bend = self._bend(self._v_dot(tangent, x_dot, y_dot), tilt if y_bar is None else tilt + y_bar)
+        w_slack: Floats | float = 0.0
+        if bend is not None:
             shift_x, shift_y, w_slack = self._split(bend)
             gamma_x = gamma_x + shift_x
             gamma_y = gamma_y + shift_y
-        else:
-            w_slack = 0.0
         u2, w2 = self.adjoint(gamma_x, gamma_y)
         through = self.pull_back(u2, w2 + w_slack)
         # q̄ and b̄ do not multiply the point, so they have no direct part.
         return Data(direct.P + through.P, through.q, direct.A + through.A, through.b, through.d)
 
-    def _split(self, v_bar: Floats) -> tuple[Floats, Floats, Floats]:
+    def second_tangent(self, first: Data, other: Data) -> tuple[Floats, Floats]:
+        """(ẍ, ÿ), the second derivative of the solution along two tangents of the data; symmetric in them.
+
+        Args:
+            first: a tangent θ̇ of the data.
+            other: another, θ̇′, with the same leading dimension.
+
+        Returns:
+            Shapes of x and y after the tangents' leading dimension.
+        """
+        x_dot, y_dot = self.jvp(first)
+        x_other, y_other = self.jvp(other)
+        left, right = act(self.structure, first, x_other, y_other), act(self.structure, other, x_dot, y_dot)
+        g, h = -(left[0] + right[0]), -(left[1] + right[1])
+        bend = self._bend(self._v_dot(first, x_dot, y_dot), self._v_dot(other, x_other, y_other))
+        if bend is None:
+            return self.solve(g, h)
+        x, w = self.solve(g - apply(self._A.T, bend), h - bend)
+        return x, w + bend
+
+    def _v_dot(self, tangent: Data, x_dot: Floats, y_dot: Floats) -> Floats:
+        """v̇ = ṡ − ẏ with ṡ = ḃ − Ȧx − Aẋ."""
+        moved = act(self.structure, tangent, self.x, self.y)[1]
+        return tangent.b - moved - apply(self._A, x_dot) - y_dot
+
+    def _bend(self, a: Floats, b: Floats) -> Floats | None:
+        """D²Π(v)[a, b]; None where Π is piecewise linear."""
+        cones = self.structure.cones
+        if self.mu is not None:
+            # φ(v) = (v + √(v² + 4μ))/2  ⇒  φ''(v) = 2μ/(v² + 4μ)^{3/2};  equality rows have φ = 0
+            bend = 2.0 * self.mu * (self.v * self.v + 4.0 * self.mu) ** -1.5
+            bend[: cones.zero] = 0.0
+            return bend * a * b
+        return None if cones.polyhedral else cone.second_derivative(cones, self.v, a, b)
+
+    def _split(self, v_bar: Floats) -> tuple[Floats, Floats, Floats | float]:
         """A general cotangent v̄ of v as (an addition to x̄, an equivalent ȳ, the fixed part of w on slack directions).
 
         (I − D)A u − D w = v̄: on slack directions w = −v̄, which moves Aᵀw to the columns; on the others it is ȳ =
         −v̄/(1 − d). Polyhedral rows do not bend, so v̄ is zero there.
         """
+        if self.mu is not None:
+            # No direction is slack; 1 − φ' = (1 − v/√(v² + 4μ))/2, written without cancellation where v > 0.
+            root = np.sqrt(self.v * self.v + 4.0 * self.mu)
+            complement = np.where(self.v > 0.0, 2.0 * self.mu / (root * (root + self.v)), 0.5 * (1.0 - self.v / root))
+            return np.zeros((*v_bar.shape[:-1], self.structure.n)), -v_bar / complement, 0.0
         full = rotation(self.structure.cones, self.v)
         assert full.Q is not None and full.slack is not None and full.complement is not None
-        w_slack = -(full.slack @ (full.slack.T @ v_bar))
-        y_bar = -(full.Q @ ((full.Q.T @ v_bar) / full.complement))
-        return self._A.T @ w_slack, y_bar, w_slack
+        w_slack = -apply(full.slack, apply(full.slack.T, v_bar))
+        y_bar = -apply(full.Q, apply(full.Q.T, v_bar) / full.complement)
+        return apply(self._A.T, w_slack), y_bar, w_slack
+
+
+def act(structure: Structure, data: Data, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """(P x + Aᵀ y, A x) for P and A given by values on the patterns.
+
+    Args:
+        structure: the patterns.
+        data: the values, with any leading dimensions.
+        x: shape (n,) or with the same leading dimensions.
+        y: shape (m,) or likewise.
+
+    Returns:
+        Shapes (..., n) and (..., m).
+    """
+    P_rows, P_cols, A_rows, A_cols = structure.places
+    n, m = structure.n, structure.m
+    Px = data.P * x.take(P_cols, axis=-1)
+    ATy, Ax = data.A * y.take(A_rows, axis=-1), data.A * x.take(A_cols, axis=-1)
+    return _sum(P_rows, Px, n) + _sum(A_cols, ATy, n), _sum(A_rows, Ax, m)
+
+
+def _sum(index: np.ndarray, values: Floats, size: int) -> Floats:
+    """The sums of the values, shape (..., entries), that share an index, shape (..., size)."""
+    if values.ndim == 1:
+        return np.bincount(index, weights=values, minlength=size)
+    count = math.prod(values.shape[:-1])
+    where = index + size * np.arange(count)[:, None]
+    return np.bincount(where.ravel(), weights=values.ravel(), minlength=count * size).reshape(*values.shape[:-1], size)
+
+
+def residual_tangent(structure: Structure, x: Floats, y: Floats, tangent: Data) -> tuple[Floats, Floats]:
+    """−F_θ θ̇ = (−(Ṗx + q̇ + Ȧᵀy),  ḃ − Ȧx), the right-hand side (g, h) of the tangent system.
+
+    Args:
+        structure: the patterns.
+        x: shape (n,) or (..., n).
+        y: shape (m,) or (..., m).
+        tangent: of the data, with any leading dimensions.
+    """
+    columns, rows = act(structure, tangent, x, y)
+    return -(columns + tangent.q), tangent.b - rows
 
 
 def outer(structure: Structure, x: Floats, y: Floats, u: Floats, w: Floats, with_P: bool = True) -> Data:

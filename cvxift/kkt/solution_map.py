@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
@@ -21,49 +20,19 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
+from cvxift.kkt.derivatives import Derivatives, Solved
 from cvxift.kkt.engine import Engine, Solution
-from cvxift.kkt.failures import OnFailure, certify, unsolved
-from cvxift.kkt.linearization import outer
+from cvxift.kkt.failures import OnFailure, unsolved
 from cvxift.kkt.policy import Policy, choice
 from cvxift.kkt.recovery import Recovery
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
-from cvxift.solvers.base import Raw, Status
+from cvxift.solvers.base import Raw
 
 THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
-JACOBIAN_CHUNK = 20_000_000  # numbers held at once while a Jacobian's rows are pulled back
 
 
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """A batch of solved instances.
-
-    Attributes:
-        batch_shape: leading dimensions; () when unbatched.
-        solutions: the instances in C order.
-        outputs: flat outputs, shape (*batch_shape, K); NaN where an instance failed.
-    """
-
-    batch_shape: tuple[int, ...]
-    solutions: Sequence[Solution]
-    outputs: Floats
-
-    @property
-    def ok(self) -> bool:
-        """Whether every instance has a point that passed the check."""
-        if isinstance(self.solutions, batch_path.DenseBatch):
-            return self.solutions.ok
-        return all(solution.ok for solution in self.solutions)
-
-    def warm(self) -> list[Raw | None]:
-        """Points of the condensed programs to start the next solve from."""
-        return [
-            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None
-            for s in self.solutions
-        ]
-
-
-class SolutionMap:
+class SolutionMap(Derivatives):
     """θ ↦ outputs of a parametrized problem, with its vector-Jacobian, Jacobian-vector and second-order products.
 
     Args:
@@ -146,11 +115,6 @@ class SolutionMap:
         order = [ours[p.id] for p in self.program.parameters]
         permutation = np.concatenate(order) if order else np.zeros(0, dtype=int)
         return None if np.array_equal(permutation, np.arange(len(permutation))) else permutation
-
-    @property
-    def theta_size(self) -> int:
-        """Length of θ."""
-        return self.program.theta_size
 
     @cached_property
     def log_mask(self) -> np.ndarray | None:
@@ -258,115 +222,3 @@ class SolutionMap:
         """Linearize and factorize an unbatched call ahead of its derivatives; batches do it all at once when asked."""
         if not solved.batch_shape and solved.ok:
             solved.solutions[0].linearization(self.policy).prepare()
-
-    def vjp(self, solved: Solved, bar: Floats) -> Floats:
-        """Vector-Jacobian product.
-
-        Args:
-            solved: what `solve` returned.
-            bar: cotangent of the outputs, shape (*batch, K).
-
-        Returns:
-            Cotangent of θ, shape (*batch, N); zero for failed instances.
-
-        Raises:
-            ApplicabilityError: under ``singular="raise"``, where a derivative does not exist.
-        """
-        if not solved.batch_shape:
-            return self._vjp_one(solved.solutions[0], bar)
-        flat = bar.reshape(-1, self.output_size)
-        theta = np.empty((len(flat), self.theta_size))
-        rest: Iterable[int] = range(len(flat))
-        if isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy():
-            solutions = solved.solutions
-            x_bar, y_bar = self._recover.transpose(flat)
-            u, w, certified = solutions.solve(-x_bar, np.zeros_like(solutions.full_y) if y_bar is None else -y_bar)
-            theta = self._theta_bar(
-                outer(self.program.structure, solutions.full_x, solutions.full_y, u, w, self._P_varies)
-            )
-            rest = sorted({*map(int, np.flatnonzero(~certified)), *solutions.singles})
-        for i in rest:
-            theta[i] = self._vjp_one(solved.solutions[i], flat[i])
-        return theta.reshape(*solved.batch_shape, self.theta_size)
-
-    def _vjp_one(self, solution: Solution, bar: Floats) -> Floats:
-        if not solution.ok:
-            return np.zeros(self.theta_size)
-        linear = solution.linearization(self.policy)
-        out = linear.vjp(*self._recover.transpose(bar), with_P=self._P_varies)
-        certify(linear.certificate, self.policy.singular)
-        return self._theta_bar(out)
-
-    def _theta_bar(self, bar: Data) -> Floats:
-        theta = self.program.vjp(bar)
-        if self._permutation is None:
-            return theta
-        out = np.empty_like(theta)
-        out[..., self._permutation] = theta
-        return out
-
-    def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
-        """Jacobian-vector product: tangent of the outputs, shape (*batch, K), for a tangent of θ, shape (*batch, N)."""
-        flat = theta_dot.reshape(-1, self.theta_size)
-        rows = [self._jvp_one(solution, row) for solution, row in zip(solved.solutions, flat, strict=True)]
-        return np.asarray(rows).reshape(*solved.batch_shape, self.output_size) if solved.batch_shape else rows[0]
-
-    def _tangent(self, theta_dot: Floats) -> Data:
-        return self.program.jvp(theta_dot if self._permutation is None else theta_dot[..., self._permutation])
-
-    def _jvp_one(self, solution: Solution, theta_dot: Floats) -> Floats:
-        if not solution.ok:
-            return np.zeros(self.output_size)
-        linear = solution.linearization(self.policy)
-        out = self._recover.linear(*linear.jvp(self._tangent(theta_dot)))
-        certify(linear.certificate, self.policy.singular)
-        return out
-
-    def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
-        """Gradient with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*batch, N).
-
-        Args:
-            solved: what `solve` returned.
-            bar: cotangent of the outputs, shape (*batch, K).
-            theta_dot: tangent of θ, shape (*batch, N).
-        """
-        bars, dots = bar.reshape(-1, self.output_size), theta_dot.reshape(-1, self.theta_size)
-        rows = []
-        for solution, row, dot in zip(solved.solutions, bars, dots, strict=True):
-            if not solution.ok:
-                rows.append(np.zeros(self.theta_size))
-                continue
-            linear = solution.linearization(self.policy)
-            rows.append(self._theta_bar(linear.second(*self._recover.transpose(row), self._tangent(dot))))
-            certify(linear.certificate, self.policy.singular)
-        return np.asarray(rows).reshape(*solved.batch_shape, self.theta_size) if solved.batch_shape else rows[0]
-
-    def jacobian(self, solution: Solution, columns: slice) -> Floats:
-        """Jacobian of the outputs with respect to some entries of θ, by whichever mode needs fewer right-hand sides.
-
-        Args:
-            solution: one solved instance.
-            columns: the entries of θ.
-
-        Returns:
-            Matrix of shape (K, number of entries).
-        """
-        linear = solution.linearization(self.policy)
-        N, structure = self.theta_size, self.program.structure
-        width = len(range(*columns.indices(N)))
-        if self.output_size <= width:
-            chunk = max(1, JACOBIAN_CHUNK // max(1, structure.nnzA + structure.nnzP))
-            rows = []
-            eye = np.eye(self.output_size)
-            for start in range(0, self.output_size, chunk):
-                u, w = linear.adjoint(*self._recover.transpose(eye[start : start + chunk]))
-                certify(linear.certificate, self.policy.singular)
-                rows.append(self._theta_bar(linear.pull_back(u, w, self._P_varies))[:, columns])
-            return np.concatenate(rows) if rows else np.zeros((0, width))
-        if not width:
-            return np.zeros((self.output_size, 0))
-        tangents = [linear.residual_tangent(self._tangent(unit)) for unit in np.eye(N)[columns]]
-        g, h = (np.stack(part) for part in zip(*tangents, strict=True))
-        out = self._recover.linear(*linear.solve(g, h)).T
-        certify(linear.certificate, self.policy.singular)
-        return out
