@@ -46,6 +46,13 @@ class Maps:
         self.may_be_infinite = _no_bound(structure, stacked)
         self._may_release = any(mask.any() for mask in self.may_be_infinite)
 
+    def piece(self, name: str) -> tuple[sp.csr_array, Floats]:
+        """One of P, q, A, b, d as matrix, shape (entries, N), and constant, shape (entries,)."""
+        if name in self._varying:
+            return self._map.rows(self._varying[name])
+        constant = self._constants[name]
+        return sp.csr_array((len(constant), self._theta_size)), constant
+
     def evaluate(self, theta: Floats) -> Data:
         """The data at θ, shape (..., N)."""
         data = self._cut(self._map(theta), theta.shape[:-1], self._constants)

@@ -149,6 +149,17 @@ class Program:
         """
         return self._maps.evaluate(self._vector(theta))
 
+    def affine(self, piece: str) -> tuple[sp.csr_array, Floats]:
+        """A piece of the data as a function of θ, for readers of the program's form.
+
+        Args:
+            piece: "P", "q", "A", "b" or "d".
+
+        Returns:
+            M, shape (entries, N), and c, shape (entries,): the piece is Mθ + c.
+        """
+        return self._maps.piece(piece)
+
     def vjp(self, bar: Data) -> Floats:
         """Transpose of the linear part of `evaluate`.
 
