@@ -11,7 +11,8 @@ y = Y/(ρ² − ρ + 1), w = W/(ρ² − ρ + 1), and φ = 0 reads y e^ρ − w 
 
     ρ + ½ log(Y/W) − asinh( t(ρ² − ρ + 1)/(2√(YW)) ) = 0,
 
-which is nearly linear in ρ away from the ends of the bracket; two Newton steps on it start those on φ.
+which is nearly linear in the logarithms of ρ's distances from the ends of the bracket; Newton steps on it start those
+on φ.
 (Friberg, "Projection onto the exponential cone: a univariate root-finding problem", 2023, uses the same ρ.)
 """
 
@@ -20,11 +21,12 @@ from __future__ import annotations
 import numpy as np
 
 from cvxift.cones.base import Floats
-from cvxift.cones.bracket import NEAR_END, descend
+from cvxift.cones.bracket import descend
 from cvxift.cones.curve import CURVED, FACE, INSIDE, POLAR, CurveCone, Frame, Regimes
 
 E = float(np.e)
 EPS = float(np.finfo(np.float64).eps)
+LONGEST = 20.0  # step of the logarithms below
 WIDEST = 1e60  # rays further out cannot be told from the ends of the curve, and powers of ρ stay in range
 
 
@@ -63,8 +65,8 @@ class Exponential(CurveCone):
         return ratio, 2.0 + 3.0 * (turn_N - turn_P)
 
     def root(self, v: Floats, alpha: Floats) -> Floats:
-        """Two steps on the logarithmic equation, then bracketed Newton steps on φ."""
-        rho, lo, hi = _logarithmic(v, 2)
+        """Three steps on the logarithmic equation, then bracketed Newton steps on φ."""
+        rho, lo, hi = _logarithmic(v, 3)
         return descend(_phi, rho, lo, hi, v, value_tolerance=EPS, step_tolerance=1e-5)
 
     def guess(self, v: Floats, alpha: Floats) -> Floats:
@@ -126,6 +128,11 @@ def _logarithmic_step(rho: Floats, lo: Floats, hi: Floats, v: Floats) -> Floats:
     value = rho + 0.5 * np.log(Y / W) - np.arcsinh(tilt)
     lean = tilt / np.sqrt(1.0 + tilt * tilt)
     slope = 1.0 - lean * (2.0 * rho - 1.0) / width + 0.5 * ((1.0 + lean) * r / Y + (1.0 - lean) * s / W)
-    new = rho - value / slope
-    new = np.where(new <= lo, lo + NEAR_END * (rho - lo), np.where(new >= hi, hi - NEAR_END * (hi - rho), new))
+    # Newton in log(ρ − lo) − log(hi − ρ), in which the logarithms of Y and W are nearly linear and no step leaves.
+    left, right = rho - lo, hi - rho
+    below, above = np.isfinite(left), np.isfinite(right)
+    inverse = np.where(below, 1.0 / left, 0.0) + np.where(above, 1.0 / right, 0.0)
+    grow = np.exp(np.clip(-value * np.where(below | above, inverse, 1.0) / slope, -LONGEST, LONGEST))
+    one_sided = np.where(below, lo + left * grow, hi - right / grow)
+    new = np.where(below & above, lo + left * (grow * (hi - lo) / (left * grow + right)), one_sided)
     return np.where(np.isfinite(new), new, rho)
