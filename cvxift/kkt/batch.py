@@ -1,35 +1,33 @@
 """Batches of small dense quadratic programs: one solver call an instance, all else vectorized over the batch.
 
-The reduced KKT systems differ in size from instance to instance, so the batch solves systems of one size: an inactive
-row i keeps its place as  −w_i = 0.
-
-    K = [ P   AᵀM ;  M A   M − I ],      M = diag(1 where the row is tight, 0 where it is slack)
-
-Instances that the vectorized path cannot certify (a residual above the goal, a singular or badly conditioned K) are
-taken one by one by the engine, which polishes, falls back to other solvers, and applies the policy for singular
-systems.
+The solvers run on the host. Residuals, Newton's steps and the KKT systems (`cvxift.kkt.dense`) run where the batch's
+arrays live: NumPy's on the host, a framework's on their own device. Instances that the vectorized path cannot certify
+(a residual above the goal, a singular or badly conditioned K) are taken one by one by the engine, on the host, which
+polishes, falls back to other solvers, and applies the policy for singular systems.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
-from cvxift.kkt.engine import Engine, Solution
-from cvxift.kkt.factor import REFINE_GOAL
+from cvxift.kkt.arrays import HOST, Array
+from cvxift.kkt.dense import DensePoints, DensePrograms, DenseSystems, polish
+from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.instance import Residuals
-from cvxift.kkt.newton import GOAL, Point
+from cvxift.kkt.newton import Point
 from cvxift.program.condense import Substitution
-from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Status
 
-LARGEST = 80  # rows + columns up to which one padded factorization beats a reduced one an instance
-CERTIFIED = 1e-12  # relative residual up to which a vectorized solve is taken
-GROWTH = 1e10  # bound on ‖K‖‖u‖/‖f‖, a lower bound of the condition number, up to which it is taken
+THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
+LARGEST = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
 
 
 def fits(engine: Engine) -> bool:
@@ -43,45 +41,88 @@ def fits(engine: Engine) -> bool:
     )
 
 
+class Elimination(Protocol):
+    """The way from a batch of condensed programs to the original ones; see `cvxift.program.condense`."""
+
+    def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
+        """The original points from the condensed ones'."""
+        ...
+
+    def solve(self, inner: Callable[[Array, Array], tuple[Array, Array]], g: Array, h: Array) -> tuple[Array, Array]:
+        """The original KKT systems through the condensed ones."""
+        ...
+
+
+class HostSide(NamedTuple):
+    """What the solvers and single instances need of a batch, on the host.
+
+    Attributes:
+        data: the original programs' data, shapes (B, …).
+        small: the condensed programs' data.
+        substitution: the way from the condensed programs to the original ones.
+    """
+
+    data: Data
+    small: Data
+    substitution: Substitution | None
+
+
 @dataclass(eq=False)
 class DenseBatch(Sequence[Solution]):
     """Solutions of a batch of small dense quadratic programs; a single one is made when it is asked for.
 
     Attributes:
         engine: the programs' engine.
-        data: the original programs' data, shapes (B, …).
-        P: condensed, shape (B, n, n).
-        A: condensed, shape (B, m, n).
-        small: the condensed programs' data.
-        substitution: the way from the condensed programs to the original ones.
-        x: condensed columns, shape (B, n).
-        v: condensed s − y, shape (B, m).
-        residuals: worst relative residuals, shape (B, 2): primal, dual.
+        host: their data on the host; a function, because a batch solved on a device may never need it.
+        programs: the condensed programs' matrices, where the batch's arrays live.
+        points: the condensed points.
+        elimination: the way from the condensed programs to the original ones, likewise.
+        name: the solver that was asked.
+        statuses: how it ended, one an instance.
         singles: instances that were solved one by one.
         full_x: original columns, shape (B, n_full).
         full_y: original multipliers, shape (B, m_full).
     """
 
     engine: Engine
-    data: Data
-    P: Floats
-    A: Floats
-    small: Data
-    substitution: Substitution | None
-    x: Floats
-    v: Floats
-    residuals: Floats
-    singles: dict[int, Solution]
-    full_x: Floats
-    full_y: Floats
+    host: Callable[[], HostSide]
+    programs: DensePrograms
+    points: DensePoints
+    elimination: Elimination | None
+    name: str
+    statuses: Sequence[Status]
+    singles: dict[int, Solution] = field(default_factory=dict)
+    full_x: Array = None
+    full_y: Array = None
+    _made: dict[int, Solution] = field(default_factory=dict)  # single instances of the vectorized path, as asked for
+
+    def __post_init__(self) -> None:
+        x, s = self.points.x, self.programs.slacks(self.points.v)
+        y = s - self.points.v
+        self.full_x, _, self.full_y = (x, s, y) if self.elimination is None else self.elimination.expand(x, s, y)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.statuses)
 
     @property
     def ok(self) -> bool:
         """Whether every instance has a point that passed the check."""
         return all(solution.ok for solution in self.singles.values())
+
+    @cached_property
+    def x(self) -> Floats:
+        """Condensed columns on the host, shape (B, n)."""
+        return self.programs.place.host(self.points.x)
+
+    @cached_property
+    def v(self) -> Floats:
+        """Condensed s − y on the host, shape (B, m)."""
+        return self.programs.place.host(self.points.v)
+
+    @property
+    def residuals(self) -> Floats:
+        """Worst relative residuals, shape (B, 2): primal, dual."""
+        return self.points.residuals
 
     @overload
     def __getitem__(self, index: int) -> Solution: ...
@@ -93,68 +134,66 @@ class DenseBatch(Sequence[Solution]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        if index not in self.singles:
-            instance = self.engine.layout.instance(self.small[index])
-            s = np.where(self._slack(self.v[index]), self.v[index], 0.0)
-            point = Point(
-                self.x[index], s, s - self.v[index], self.v[index], Residuals(*map(float, self.residuals[index]))
-            )
-            substitution = None if self.substitution is None else self.substitution[index]
-            self.singles[index] = self.engine.solution(
-                self.data[index],
+        if index in self.singles:
+            return self.singles[index]
+        if index not in self._made:
+            data, small, substitution = self.host()
+            v, free = self.v[index], np.arange(self.v.shape[1]) >= self.engine.cones.zero
+            s = np.where((v > 0.0) & free, v, 0.0)
+            point = Point(self.x[index], s, s - v, v, Residuals(*map(float, self.residuals[index])))
+            self._made[index] = self.engine.solution(
+                data[index],
                 point,
-                instance,
-                substitution,
-                self.engine.first,
-                Status.SOLVED,
-                [(self.engine.first, Status.SOLVED, "", point.residuals.worst)],
+                self.engine.layout.instance(small[index]),
+                None if substitution is None else substitution[index],
+                self.name,
+                self.statuses[index],
+                [(self.name, self.statuses[index], "", point.residuals.worst)],
             )
-        return self.singles[index]
+        return self._made[index]
 
-    def _slack(self, v: Floats) -> np.ndarray:
-        """Rows without a multiplier change."""
-        slack = v >= 0.0
-        slack[..., : self.engine.cones.zero] = False
-        return slack
+    @cached_property
+    def _systems(self) -> DenseSystems:
+        return DenseSystems(self.programs, self.programs.tight(self.points.v), self.points.most)
 
-    def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats, np.ndarray]:
-        """The KKT systems of all instances.
+    def solve(self, g: Array, h: Array) -> tuple[Array, Array, Array]:
+        """The KKT systems of all instances, factorized once.
 
         Args:
-            g: right-hand sides on the original columns, shape (B, n_full).
-            h: right-hand sides on the original rows, shape (B, m_full).
+            g: right-hand sides on the original columns, shape (B, n_full) or (k, B, n_full).
+            h: right-hand sides on the original rows, shape (B, m_full) or (k, B, m_full).
 
         Returns:
-            u (B, n_full), w (B, m_full), and which instances are certified, shape (B,).
+            u and w, of the shapes of g and h, and which instances are certified, shape (B,).
         """
-        certified = np.zeros(len(self), dtype=bool)
+        if self.elimination is None:
+            return self._systems.solve(g, h)
+        certified: list[Array] = []
 
-        def inner(g: Floats, h: Floats) -> tuple[Floats, Floats]:
-            u, w, certified[:] = self._solve_small(g, h)
+        def inner(g: Array, h: Array) -> tuple[Array, Array]:
+            u, w, good = self._systems.solve(g, h)
+            certified.append(good)
             return u, w
 
-        return (*(inner(g, h) if self.substitution is None else self.substitution.solve(inner, g, h)), certified)
+        return (*self.elimination.solve(inner, g, h), certified[0])
 
-    def _solve_small(self, g: Floats, h: Floats) -> tuple[Floats, Floats, np.ndarray]:
-        count, n = self.x.shape
-        m = self.v.shape[1]
-        tight = ~self._slack(self.v)
-        K = np.zeros((count, n + m, n + m))
-        K[:, :n, :n] = self.P
-        K[:, n:, :n] = self.A * tight[:, :, None]
-        K[:, :n, n:] = transposed(K[:, n:, :n])
-        rows = np.arange(n, n + m)
-        K[:, rows, rows] = tight - 1.0
-        f = np.concatenate([g, h * tight], axis=-1)
-        try:
-            u = np.asarray(np.linalg.solve(K, f[..., None])[..., 0], dtype=float)
-        except np.linalg.LinAlgError:  # one instance is exactly singular: all are taken one by one
-            return np.zeros_like(g), np.zeros_like(h), np.zeros(count, dtype=bool)
-        size = np.abs(f).max(axis=-1, initial=0.0)
-        error = np.abs(f - apply(K, u)).max(axis=-1, initial=0.0)
-        bound = np.abs(K).max(axis=(-1, -2)) * np.abs(u).max(axis=-1, initial=0.0)
-        certified = (error <= CERTIFIED * size) & (bound <= GROWTH * np.maximum(size, REFINE_GOAL))
-        return u[:, :n], u[:, n:], certified
+    def replace(self, rows: Mapping[int, Solution]) -> None:
+        """Put in the solutions of instances that were solved one by one."""
+        if not rows:
+            return
+        self.singles.update(rows)
+        place = self.programs.place
+        index = np.arange(len(self))
+        index[list(rows)] = len(self) + np.arange(len(rows))
+        where = place.put(index)
+        for name in ("full_x", "full_y"):
+            values = np.stack([getattr(solution, name[-1]) for solution in rows.values()])
+            setattr(self, name, merged(place.xp, getattr(self, name), place.put(values), where))
+
+
+def merged(xp: Any, whole: Array, rows: Array, where: Array) -> Array:
+    """The rows of `whole`, and after them those of `rows`, taken by an index array: replaces rows out of place."""
+    return xp.take(xp.concat([whole, rows], axis=0), where, axis=0)
 
 
 def solve(
@@ -165,7 +204,7 @@ def solve(
     warm: Sequence[Raw | None] | None,
     solver: str | None,
 ) -> DenseBatch:
-    """Solve a batch of small dense quadratic programs.
+    """Solve a batch of small dense quadratic programs on the host.
 
     Args:
         engine: the programs' engine; `fits` it.
@@ -177,39 +216,79 @@ def solve(
     Returns:
         The solutions.
     """
-    small, substitution = engine.condensation.condense(data)
-    structure, count = engine.condensation.structure, len(data.q)
-    _, _, session = engine.open(solver, solver_args)
-    raws = [
-        session.solve(small.P[i], small.q[i], small.A[i], small.b[i], warm[i] if warm is not None else None)
-        for i in range(count)
-    ]
-    x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
-    v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
-    solved = np.array([raw.status is Status.SOLVED for raw in raws], dtype=bool)
-    P, A = engine.layout.stack(small)
-    zero = engine.cones.zero
-    s = np.maximum(v, 0.0)
-    s[:, :zero] = 0.0
-    y = s - v
-    Px, ATy, Ax = apply(P, x), apply(transposed(A), y), apply(A, x)
-    dual = _worst(Px + small.q + ATy) / (1.0 + np.maximum(np.maximum(_worst(Px), _worst(ATy)), _worst(small.q)))
-    primal = _worst(Ax + s - small.b) / (1.0 + np.maximum(np.maximum(_worst(Ax), _worst(s)), _worst(small.b)))
-    good = solved & (np.maximum(primal, dual) <= GOAL)
-    full_x, _, full_y = (x, s, y) if substitution is None else substitution.expand(x, s, y)
-    if substitution is None and not good.all():
-        full_x, full_y = full_x.copy(), full_y.copy()
-    batch = DenseBatch(
-        engine, data, P, A, small, substitution, x, v, np.stack([primal, dual], axis=1), {}, full_x, full_y
-    )
-    for i in np.flatnonzero(~good):
-        i = int(i)
-        single = engine.solve(data[i], solver=solver, solver_args=solver_args, found=raws[i])
-        batch.singles[i] = single
-        full_x[i], full_y[i] = single.x, single.y
+    host = HostSide(data, *engine.condensation.condense(data))
+    order, raws, x, v = forward(engine, host.small, solver_args=solver_args, warm=warm, solver=solver)
+    P, A = engine.layout.stack(host.small)
+    programs = DensePrograms(HOST, P, host.small.q, A, host.small.b, engine.cones.zero)
+    statuses = [raw.status for raw in raws]
+    batch = checked(engine, lambda: host, programs, host.substitution, order, statuses, x, v)
+    rest = unfinished(batch)
+    batch.replace({i: engine.solve(data[i], solver=solver, solver_args=solver_args, found=raws[i]) for i in rest})
     return batch
 
 
-def _worst(values: Floats) -> Floats:
-    """‖·‖∞ of each row."""
-    return np.abs(values).max(axis=-1, initial=0.0)
+def forward(
+    engine: Engine,
+    small: Data,
+    *,
+    solver_args: Mapping[str, Any] | None,
+    warm: Sequence[Raw | None] | None,
+    solver: str | None,
+) -> tuple[str, list[Raw], Floats, Floats]:
+    """Solve condensed programs on the host, unchecked.
+
+    Returns:
+        The solver's name, what it returned, x (B, n) and v = s − y (B, m).
+    """
+    structure, count = engine.condensation.structure, len(small.q)
+    order, _, session = engine.open(solver, solver_args)
+
+    def part(start: int, stop: int) -> list[Raw]:
+        _, _, own = engine.open(solver, solver_args)  # sessions belong to one thread
+        points = None if warm is None else warm[start:stop]
+        return own.solve_batch(
+            small.P[start:stop], small.q[start:stop], small.A[start:stop], small.b[start:stop], points
+        )
+
+    workers = min(count, os.cpu_count() or 1)
+    threaded = session.releases_gil and not session.solves_batches
+    if workers > 1 and threaded and structure.nnzA + structure.nnzP >= THREAD_COST:
+        ends = [count * k // workers for k in range(workers + 1)]
+        with ThreadPoolExecutor(workers) as pool:
+            raws = [raw for found in pool.map(part, ends[:-1], ends[1:]) for raw in found]
+    else:
+        raws = part(0, count)
+    x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
+    v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
+    return order[0], raws, x, v
+
+
+def checked(
+    engine: Engine,
+    host: Callable[[], HostSide],
+    programs: DensePrograms,
+    elimination: Elimination | None,
+    name: str,
+    statuses: Sequence[Status],
+    x: Array,
+    v: Array,
+) -> DenseBatch:
+    """A batch from what a solver returned: residuals, and Newton where they are not at the goal.
+
+    Args:
+        engine: the programs' engine.
+        host: the batch's host side, if it is asked for.
+        programs: the condensed programs.
+        elimination: the way to the original ones.
+        name: the solver.
+        statuses: how it ended.
+        x: condensed columns, shape (B, n), where the programs are.
+        v: condensed s − y, shape (B, m).
+    """
+    return DenseBatch(engine, host, programs, polish(programs, x, v), elimination, name, statuses)
+
+
+def unfinished(batch: DenseBatch) -> list[int]:
+    """Instances whose points are not solutions: the solver gave none, or Newton ends above the tolerance."""
+    worst = batch.points.worst
+    return [i for i, status in enumerate(batch.statuses) if not (status.has_point and worst[i] <= TOLERANCE)]

@@ -1,0 +1,151 @@
+"""Where a batch's arrays live: a namespace of the array API standard, a device, and the few steps that it lacks.
+
+The batched mathematics is written on the standard alone. What the standard has no word for is a method here: moving
+values between this place and the host, a factorization that is used again, and a constant sparse map. `Arrays` has them
+for any namespace, `HostArrays` for NumPy; an adapter may bring its framework's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import array_api_compat
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import lapack
+
+from cvxift.kkt.gather import Gather
+from cvxift.program.affine import AffineMap
+from cvxift.program.structure import Floats
+
+KEEP_FACTORS = 48  # size of NumPy's matrices from which a call of LAPACK for each costs little beside its work
+
+Array: TypeAlias = Any  # an array of the place's namespace
+
+
+class Factor(Protocol):
+    """Factorizations of a batch of square matrices K."""
+
+    def solve(self, f: Array) -> Array:
+        """K⁻¹ f of each, shapes (B, N, k); not finite, or no solution, where K is singular: callers check."""
+        ...
+
+
+class Arrays:
+    """Arrays of one namespace on one device, in float64.
+
+    Args:
+        xp: a namespace of the array API standard (2023.12), wrapped by array-api-compat where it needs to be.
+        device: as the namespace names it; None for its default.
+
+    Attributes:
+        reads_freely: whether the host may look at a value without waiting for the device.
+
+    Example:
+        >>> import numpy as np
+        >>> place = Arrays(np)
+        >>> place.host(place.put(np.array([1.0, 2.0])))
+        array([1., 2.])
+    """
+
+    reads_freely = False
+
+    def __init__(self, xp: Any, device: Any = None) -> None:
+        self.xp, self.device = xp, device
+
+    def put(self, values: np.ndarray) -> Array:
+        """Host values as an array of this place: one transfer."""
+        return self.xp.asarray(values, device=self.device)
+
+    def fetch(self, array: Array) -> Callable[[], np.ndarray]:
+        """Start to copy an array to the host; the function returned waits for it.
+
+        The copy is started before anything that is asked of the device next, so that both sides work meanwhile.
+        """
+        return lambda: np.asarray(array)
+
+    def host(self, array: Array) -> np.ndarray:
+        """An array's values on the host: one transfer, waited for."""
+        return self.fetch(array)()
+
+    def factor(self, K: Array) -> Factor:
+        """Factorizations of K, shape (B, N, N), to be used any number of times."""
+        return _Solved(self.xp, K)
+
+    def affine(self, matrix: sp.csr_array, constant: Floats | None = None) -> Callable[[Array], Array]:
+        """The constant map v ↦ c + Mv on vectors along the last axis, (..., N) to (..., K)."""
+        return Gather(self, matrix, constant)
+
+    def zeros(self, *shape: int) -> Array:
+        """Zeros of this place."""
+        return self.xp.zeros(shape, dtype=self.xp.float64, device=self.device)
+
+
+class HostArrays(Arrays):
+    """NumPy's arrays: nothing to move, LAPACK's factors, SciPy's sparse products."""
+
+    reads_freely = True
+
+    def __init__(self) -> None:
+        super().__init__(array_api_compat.array_namespace(np.zeros(0)))
+
+    def put(self, values: np.ndarray) -> np.ndarray:
+        """The values themselves."""
+        return values
+
+    def fetch(self, array: np.ndarray) -> Callable[[], np.ndarray]:
+        """The array itself."""
+        return lambda: array
+
+    def factor(self, K: np.ndarray) -> Factor:
+        """LAPACK's factors, kept where the matrices are large enough for that to pay."""
+        return _HostFactor(K) if K.shape[-1] >= KEEP_FACTORS else _HostSolve(K)
+
+    def affine(self, matrix: sp.csr_array, constant: Floats | None = None) -> Callable[[Floats], Floats]:
+        """The constant map v ↦ c + Mv along the last axis."""
+        return AffineMap(matrix, constant)
+
+
+HOST = HostArrays()
+
+
+class _Solved:
+    """A namespace that solves, but keeps no factors."""
+
+    def __init__(self, xp: Any, K: Array) -> None:
+        self.xp, self.K = xp, K
+
+    def solve(self, f: Array) -> Array:
+        """K⁻¹ f."""
+        return self.xp.linalg.solve(self.K, f)
+
+
+class _HostSolve:
+    """NumPy's batched solve, which keeps no factors: for small matrices that is faster than a loop over LAPACK's."""
+
+    def __init__(self, K: Floats) -> None:
+        self.K = K
+
+    def solve(self, f: Floats) -> Floats:
+        """K⁻¹ f; any vector where K is exactly singular."""
+        try:
+            return np.linalg.solve(self.K, f)
+        except np.linalg.LinAlgError:  # one exactly singular matrix makes NumPy refuse all: it is replaced by I
+            sign, _ = np.linalg.slogdet(self.K)
+            return np.linalg.solve(np.where((sign == 0.0)[:, None, None], np.eye(self.K.shape[-1]), self.K), f)
+
+
+class _HostFactor:
+    """LAPACK's factors of each matrix."""
+
+    def __init__(self, K: Floats) -> None:
+        # LAPACK reads a row-major K as Kᵀ without copying; the solve transposes back.
+        self._factors = [lapack.dgetrf(matrix.T) for matrix in K]
+
+    def solve(self, f: Floats) -> Floats:
+        """K⁻¹ f; NaN where K is exactly singular."""
+        out = np.empty_like(f)
+        for i, (lu, pivots, info) in enumerate(self._factors):
+            out[i] = np.nan if info > 0 else lapack.dgetrs(lu, pivots, f[i], trans=1)[0]
+        return out
