@@ -5,4 +5,6 @@ try:
 except ImportError as error:
     raise ImportError("cvxift.jax needs JAX: pip install 'cvxift[jax]'") from error
 
-__all__: list[str] = []
+from cvxift.jax.layer import CvxpyLayer
+
+__all__ = ["CvxpyLayer"]
