@@ -134,5 +134,8 @@ def _logarithmic_step(rho: Floats, lo: Floats, hi: Floats, v: Floats) -> Floats:
     inverse = np.where(below, 1.0 / left, 0.0) + np.where(above, 1.0 / right, 0.0)
     grow = np.exp(np.clip(-value * np.where(below | above, inverse, 1.0) / slope, -LONGEST, LONGEST))
     one_sided = np.where(below, lo + left * grow, hi - right / grow)
-    new = np.where(below & above, lo + left * (grow * (hi - lo) / (left * grow + right)), one_sided)
-    return np.where(np.isfinite(new), new, rho)
+    grown = left * grow
+    share = (hi - lo) / (grown + right)
+    two_sided = np.where(grown < right, lo + grown * share, hi - right * share)  # from the nearer end: no cancellation
+    new = np.where(below & above, two_sided, one_sided)
+    return np.where((new > lo) & (new < hi), new, rho)
