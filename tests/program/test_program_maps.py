@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -212,3 +214,22 @@ class TestInfiniteBounds:
         _, y = solve(program, program.evaluate(np.zeros(0)))
         np.testing.assert_allclose(program.output(constraint.dual_variables[0]).value(y), [1.0, 0.0, 1.0], atol=1e-8)
         assert [label.index for label in program.row_labels] == [(0,), (2,), ()]
+
+
+def test_the_objective_takes_memory_for_its_nonzeros_alone():
+    # Its columns × all of the problem's parameters, written out, would be 40 GB.
+    n = 40_000
+    x, q, low, weight = cp.Variable(n), cp.Parameter(n), cp.Parameter(2 * n), cp.Parameter(nonneg=True)
+    P = sp.diags_array([1.0, 2.0, 1.0], offsets=[-1, 0, 1], shape=(n, n), format="csc")
+    objective = 0.5 * cp.quad_form(x, cp.psd_wrap(P)) + weight * cp.sum_squares(x) + q @ x + 3.0
+    problem = cp.Problem(cp.Minimize(objective), [cp.hstack([x, -x]) >= low])
+    tracemalloc.start()
+    program = Program(problem)
+    data = program.evaluate(program.pack({q: np.arange(float(n)), low: -np.ones(2 * n), weight: 0.5}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400e6
+    structure = program.structure
+    assert structure.n == n and data.d == 3.0
+    np.testing.assert_array_equal(data.q, np.arange(float(n)))
+    assert abs(structure.P_matrix(data.P) - P - sp.eye_array(n)).max() == 0.0
