@@ -8,15 +8,15 @@ polishes, falls back to other solvers, and applies the policy for singular syste
 
 from __future__ import annotations
 
-import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
+from cvxift import solvers
 from cvxift.kkt.arrays import HOST, Array
 from cvxift.kkt.dense import DensePoints, DensePrograms, DenseSystems, polish
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
@@ -24,10 +24,12 @@ from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import Point
 from cvxift.program.condense import Substitution
 from cvxift.program.structure import Data, Floats
+from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
 
-THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
 LARGEST = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
+
+_pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDictionary()
 
 
 def fits(engine: Engine) -> bool:
@@ -241,26 +243,21 @@ def forward(
         The solver's name, what it returned, x (B, n) and v = s − y (B, m).
     """
     structure, count = engine.condensation.structure, len(small.q)
-    order, _, session = engine.open(solver, solver_args)
-
-    def part(start: int, stop: int) -> list[Raw]:
-        _, _, own = engine.open(solver, solver_args)  # sessions belong to one thread
-        points = None if warm is None else warm[start:stop]
-        return own.solve_batch(
-            small.P[start:stop], small.q[start:stop], small.A[start:stop], small.b[start:stop], points
-        )
-
-    workers = min(count, os.cpu_count() or 1)
-    threaded = session.releases_gil and not session.solves_batches
-    if workers > 1 and threaded and structure.nnzA + structure.nnzP >= THREAD_COST:
-        ends = [count * k // workers for k in range(workers + 1)]
-        with ThreadPoolExecutor(workers) as pool:
-            raws = [raw for found in pool.map(part, ends[:-1], ends[1:]) for raw in found]
-    else:
-        raws = part(0, count)
+    order, options, _ = engine.open(solver, solver_args)
+    raws = _pool(engine, order[0], options).solve_batch(small, warm)
     x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
     v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
     return order[0], raws, x, v
+
+
+def _pool(engine: Engine, name: str, options: Mapping[str, Any]) -> Pool:
+    """The engine's sessions of a solver with these options, for batches; kept as long as the engine."""
+    pools = _pools.setdefault(engine, {})
+    key = (name, tuple(sorted((option, repr(value)) for option, value in options.items())))
+    if key not in pools:
+        structure = engine.condensation.structure
+        pools[key] = Pool(lambda: solvers.get(name).session(structure, **options))
+    return pools[key]
 
 
 def checked(
