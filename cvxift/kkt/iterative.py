@@ -74,16 +74,18 @@ class IterativeSystem:
         self._J = _linear_operator((size, size), matvec=forward, rmatvec=backward, dtype=float)
         self._tilt = tilt
 
-    def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats, Certificate]:
+    def solve(self, g: Floats, h: Floats | None) -> tuple[Floats, Floats, Certificate]:
         """Solve for (u, w), each column by itself.
 
         Args:
             g: right-hand side on columns, shape (n,) or (k, n).
-            h: right-hand side on rows, shape (m,) or (k, m).
+            h: right-hand side on rows, shape (m,) or (k, m); None for zero.
 
         Returns:
-            u and w, of the shapes of g and h, and the certificate of the worst column.
+            u and w, of the shapes of g and (..., m), and the certificate of the worst column.
         """
+        if h is None:
+            h = np.zeros((*g.shape[:-1], self.m))
         if g.ndim == 1:
             return self._solve(g, h)
         parts = [self._solve(column, row) for column, row in zip(g, h, strict=True)]

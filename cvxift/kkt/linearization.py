@@ -73,16 +73,16 @@ class Linearization:
         if isinstance(self.system, ReducedSystem):
             _ = self.system.factor
 
-    def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats]:
+    def solve(self, g: Floats, h: Floats | None) -> tuple[Floats, Floats]:
         """(u, w) with P u + Aᵀw = g and Qᵀ(A u − h) = H Qᵀw, in the original program; keeps the certificate.
 
         Args:
             g: right-hand side on columns, shape (n,) or (k, n).
-            h: right-hand side on rows, shape (m,) or (k, m).
+            h: right-hand side on rows, shape (m,) or (k, m); None for zero.
         """
         return self._inner(g, h) if self.substitution is None else self.substitution.solve(self._inner, g, h)
 
-    def _inner(self, g: Floats, h: Floats) -> tuple[Floats, Floats]:
+    def _inner(self, g: Floats, h: Floats | None) -> tuple[Floats, Floats]:
         u, w, self.certificate = self.system.solve(g, h)
         return u, w
 
@@ -96,9 +96,7 @@ class Linearization:
         Returns:
             u and w, shapes of x and y.
         """
-        if y_bar is None:
-            y_bar = np.zeros((*x_bar.shape[:-1], self.structure.m))
-        return self.solve(-x_bar, -y_bar)
+        return self.solve(-x_bar, None if y_bar is None else -y_bar)
 
     def pull_back(self, u: Floats, w: Floats, with_P: bool = True) -> Data:
         """Cotangent of the data, F_θᵀ(u, w).

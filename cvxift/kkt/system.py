@@ -286,24 +286,30 @@ class ReducedSystem:
         """Minimum-norm solver for a singular K."""
         return LeastSquares(self.K, equilibrate(self.K))
 
-    def solve(self, g: Floats, h: Floats) -> tuple[Floats, Floats, Certificate]:
+    def solve(self, g: Floats, h: Floats | None) -> tuple[Floats, Floats, Certificate]:
         """Solve for (u, w) and certify.
 
         Args:
             g: right-hand side on columns, shape (n,) or (k, n).
-            h: right-hand side on rows, shape (m,) or (k, m).
+            h: right-hand side on rows, shape (m,) or (k, m); None for zero.
 
         Returns:
-            u and w, of the shapes of g and h, and the certificate of the linear solve.
+            u and w, of the shapes of g and (..., m), and the certificate of the linear solve.
         """
-        h_r, fixed = self.rotation.reduce(h), self.fixed
-        if fixed is None:
-            solution, certificate = self._solve(np.concatenate([g, h_r], axis=-1).T)
-            solution = solution.T
-            u, w_r = solution[..., : self.n], solution[..., self.n :]
+        n, turn = self.n, self.rotation
+        f = np.zeros((*g.shape[:-1], n + turn.size))
+        f[..., :n] = g
+        if h is not None:
+            f[..., n:] = turn.reduce(h)
+        if self.fixed is not None:
+            u, w_r, certificate = self._solve_fixed(g, f[..., n:], self.fixed)
+        elif g.ndim == 1:
+            solution, certificate = self._solve(f)
+            u, w_r = solution[:n], solution[n:]
         else:
-            u, w_r, certificate = self._solve_fixed(g, h_r, fixed)
-        return u, self.rotation.restore(w_r, self.m), certificate
+            solution, certificate = self._solve(f.T)
+            u, w_r = solution.T[..., :n], solution.T[..., n:]
+        return u, turn.restore(w_r, self.m), certificate
 
     def _solve_fixed(self, g: Floats, h_r: Floats, fixed: _Fixed) -> tuple[Floats, Floats, Certificate]:
         """Solve with the fixed columns eliminated.

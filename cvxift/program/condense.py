@@ -121,8 +121,8 @@ class Condensation:
             A=(new_row[structure.A_rows[k.A_c]], new_col[structure.A_cols[k.A_c]]),
         )
         self._shape = (ne, nx)
-        self._inverse_a = 1.0 / k.a
-        self._minus_inverse_a_of_B = -self._inverse_a[k.B_row]
+        self.inverse_a = 1.0 / k.a
+        self._minus_inverse_a_of_B = -self.inverse_a[k.B_row]
         self._B_flat = k.B_row.astype(np.intp) * nx + k.B_col
         self._csr_order = np.lexsort((k.B_col, k.B_row))
         self._csr_columns = k.B_col[self._csr_order]
@@ -147,7 +147,7 @@ class Condensation:
             return data, None
         W = pick(data.P, k.W)
         S_values = pick(data.A, k.B) * self._minus_inverse_a_of_B
-        t = pick(data.b, k.E) * self._inverse_a
+        t = pick(data.b, k.E) * self.inverse_a
         q_y = pick(data.q, k.Y)
         weight = q_y + W * t
         batch = data.batch_shape
@@ -230,7 +230,7 @@ class Substitution:
         return full_x, full_s, full_y
 
     def solve(
-        self, inner: Callable[[Floats, Floats], tuple[Floats, Floats]], g: Floats, h: Floats
+        self, inner: Callable[[Floats, Floats | None], tuple[Floats, Floats]], g: Floats, h: Floats | None
     ) -> tuple[Floats, Floats]:
         """Solve the original KKT system through the condensed one.
 
@@ -240,19 +240,23 @@ class Substitution:
         Args:
             inner: (g, h) -> (u, w) of the condensed program.
             g: right-hand side on columns, shape (n,), (k, n) or, for a batch, (B, n).
-            h: right-hand side on rows, same leading dimensions.
+            h: right-hand side on rows, same leading dimensions; None for zero.
 
         Returns:
-            u and w, of the shapes of g and h.
+            u and w, of the shapes of g and (..., m).
         """
-        k = self.condensation.selection
+        k, inverse_a = self.condensation.selection, self.condensation.inverse_a
         assert k is not None
-        shift, g_y = h[..., k.E] / k.a, g[..., k.Y]
-        u_x, w_r = inner(g[..., k.X] + apply(transposed(self.S), g_y - self.W * shift), h[..., k.R])
-        u, w = np.empty_like(g), np.empty_like(h)
-        u_y = apply(self.S, u_x) + shift
+        shift = None if h is None else h[..., k.E] * inverse_a
+        g_y = g[..., k.Y]
+        moved = g[..., k.X] + apply(transposed(self.S), g_y if shift is None else g_y - self.W * shift)
+        u_x, w_r = inner(moved, None if h is None else h[..., k.R])
+        u, w = np.empty_like(g), np.empty((*g.shape[:-1], self.condensation.original.m))
+        u_y = apply(self.S, u_x)
+        if shift is not None:
+            u_y += shift
         u[..., k.X], u[..., k.Y] = u_x, u_y
-        w[..., k.R], w[..., k.E] = w_r, (g_y - self.W * u_y) / k.a
+        w[..., k.R], w[..., k.E] = w_r, (g_y - self.W * u_y) * inverse_a
         return u, w
 
     def __getitem__(self, index: int) -> Substitution:
