@@ -9,9 +9,7 @@ apply both with their own operations, so that derivatives of any order follow.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, get_args
 
@@ -28,6 +26,7 @@ from cvxift.kkt.recovery import Recovery
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
+from cvxift.solvers.batch import blas_threads, run
 
 THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
 
@@ -201,14 +200,13 @@ class SolutionMap(Derivatives):
         return solved
 
     def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
-        """work(i) for every i, in threads where an instance pays for one and the solver releases Python's lock."""
-        workers = min(count, os.cpu_count() or 1)
-        structure = self.engine.condensation.structure
-        _, _, session = self.engine.open(solver, None)
-        if workers < 2 or structure.nnzA + structure.nnzP < THREAD_COST or not session.releases_gil:
+        """work(i) for every i, in threads where an instance pays for one and its time is not spent in dense algebra."""
+        engine, structure = self.engine, self.engine.condensation.structure
+        _, _, session = engine.open(solver, None)
+        small = structure.nnzA + structure.nnzP < THREAD_COST
+        if small or not session.releases_gil or (engine.layout.dense and blas_threads()):
             return [work(i) for i in range(count)]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(work, range(count)))
+        return run(work, count)
 
     def raise_unsolved(self, solution: Solution) -> None:
         """Raise the SolveError of one unbatched instance.

@@ -6,8 +6,9 @@ import itertools
 import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import TypeVar
 
 from cvxift.program.structure import Data
 from cvxift.solvers.base import Floats, Raw, Session
@@ -16,10 +17,14 @@ from cvxift.solvers.base import Floats, Raw, Session
 _THREADS_FROM = 60e-6  # seconds per instance
 _WORTH_A_THREAD = 500e-6  # seconds of work left
 
+_BLAS_LIMITS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # read when the library is loaded
+
+T = TypeVar("T")
+
 _executor: ThreadPoolExecutor | None = None
 
 
-def _threads() -> int:
+def cores() -> int:
     """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -27,7 +32,7 @@ def _threads() -> int:
 def _shared_executor() -> ThreadPoolExecutor:
     global _executor
     if _executor is None:
-        _executor = ThreadPoolExecutor(max_workers=_threads(), thread_name_prefix="cvxift")
+        _executor = ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="cvxift")
     return _executor
 
 
@@ -39,6 +44,54 @@ def _forget_executor() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_executor)
+
+
+def run(work: Callable[[int], T], count: int, workers: int | None = None) -> list[T]:
+    """work(0), …, work(count − 1), in the calling thread and others that are kept for all such calls.
+
+    Args:
+        work: takes the number of an instance; an exception it raises is raised here, after all threads have ended.
+        count: number of instances.
+        workers: at most so many threads, the calling one included; default: the cores this process may use.
+
+    Returns:
+        The results in order.
+
+    Example:
+        >>> run(lambda i: i * i, 4)
+        [0, 1, 4, 9]
+    """
+    results: list[T] = [None] * count  # type: ignore[list-item]  # each is filled below
+    numbers = itertools.count()  # next() is atomic: threads draw the next instance from it
+
+    def draw() -> None:
+        for i in numbers:
+            if i >= count:
+                return
+            results[i] = work(i)
+
+    helpers = min(workers or cores(), count) - 1
+    futures = [_shared_executor().submit(draw) for _ in range(helpers)]
+    try:
+        draw()
+    finally:
+        # A helper that has not begun has nothing left to do, and may never begin if this thread is itself a helper.
+        waited = [future for future in futures if not future.cancel()]
+        wait(waited)
+    for future in waited:
+        future.result()
+    return results
+
+
+def blascores() -> bool:
+    """Whether the linear algebra library may start threads of its own; unknown counts as yes.
+
+    Its threads and those of a batch multiply, and then wait for each other: instances whose time goes into dense linear
+    algebra are better taken one by one.
+    """
+    limits = [os.environ.get(name) for name in _BLAS_LIMITS]
+    known = [limit for limit in limits if limit]
+    return cores() > 1 and not (known and all(limit == "1" for limit in known))
 
 
 class Pool:
@@ -62,7 +115,7 @@ class Pool:
 
     def __init__(self, open_session: Callable[[], Session], workers: int | None = None) -> None:
         self._open = open_session
-        self.workers = workers or _threads()
+        self.workers = workers or cores()
         self._free: queue.SimpleQueue[Session] = queue.SimpleQueue()
         first = open_session()
         self._parallel = first.releases_gil
@@ -115,23 +168,12 @@ class Pool:
             with self.session() as session:
                 return session.solve_batch(P, q, A, b, points)
         first = self.solve(P[0], q[0], A[0], b[0], points[0])
-        results: list[Raw] = [first] * size
-        numbers = itertools.count(1)  # next() is atomic: threads draw the next instance from it
 
-        def work() -> None:
+        def one(i: int) -> Raw:
             with self.session() as session:
-                solve = session.solve
-                for i in numbers:
-                    if i >= size:
-                        return
-                    results[i] = solve(P[i], q[i], A[i], b[i], points[i])
+                return session.solve(P[i + 1], q[i + 1], A[i + 1], b[i + 1], points[i + 1])
 
-        helpers = self._helpers(size - 1, first.seconds)
-        futures = [_shared_executor().submit(work) for _ in range(helpers)]
-        work()
-        for future in futures:
-            future.result()
-        return results
+        return [first, *run(one, size - 1, 1 + self._helpers(size - 1, first.seconds))]
 
     def _helpers(self, instances: int, seconds: float) -> int:
         """How many threads to add to the calling one."""

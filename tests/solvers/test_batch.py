@@ -14,6 +14,7 @@ from cvxift.cones.spec import Cones
 from cvxift.program.structure import Data
 from cvxift.solvers import Pool, Session, Status, get, solve_batch
 from cvxift.solvers.base import Raw
+from cvxift.solvers.batch import blas_threads, run
 
 CONES = Cones(zero=3, nonneg=8)
 NAMES = ("daqp", "piqp", "osqp", "clarabel", "scs", "moreau")
@@ -201,3 +202,46 @@ def test_batch_in_a_forked_process():
     for x, instance in zip(here.recv(), planted):
         np.testing.assert_allclose(x, instance.x, atol=1e-6)
     child.join(10.0)
+
+
+def test_run_keeps_the_order_and_takes_no_more_threads_than_told():
+    seen = set()
+
+    def work(i):
+        seen.add(threading.get_ident())
+        return 2 * i
+
+    assert run(work, 50, workers=2) == list(range(0, 100, 2))
+    assert len(seen) <= 2
+    assert run(work, 0) == []
+
+
+def test_run_raises_what_the_work_raises_and_ends_first():
+    done = []
+
+    def work(i):
+        if i == 3:
+            raise ValueError("three")
+        done.append(i)
+
+    with pytest.raises(ValueError, match="three"):
+        run(work, 40, workers=2)
+    count = len(done)
+    assert run(lambda i: i, 3) == [0, 1, 2]
+    assert len(done) == count
+
+
+def test_run_inside_run_does_not_wait_for_itself():
+    assert run(lambda i: sum(run(lambda j: i * j, 4, workers=3)), 8, workers=3) == [6 * i for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "threaded"), [({}, True), ({"OMP_NUM_THREADS": "1"}, False), ({"OPENBLAS_NUM_THREADS": "2"}, True)]
+)
+def test_whether_linear_algebra_has_threads(monkeypatch, limits, threaded):
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in limits.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cvxift.solvers.batch.cores", lambda: 4)
+    assert blas_threads() is threaded
