@@ -83,7 +83,7 @@ def run(work: Callable[[int], T], count: int, workers: int | None = None) -> lis
     return results
 
 
-def blascores() -> bool:
+def blas_threads() -> bool:
     """Whether the linear algebra library may start threads of its own; unknown counts as yes.
 
     Its threads and those of a batch multiply, and then wait for each other: instances whose time goes into dense linear
