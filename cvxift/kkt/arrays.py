@@ -7,8 +7,8 @@ for any namespace, `HostArrays` for NumPy; an adapter may bring its framework's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import array_api_compat
 import numpy as np
@@ -18,6 +18,11 @@ from scipy.linalg import lapack
 from cvxift.kkt.gather import Gather
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
+from cvxift.solvers.base import Status
+
+if TYPE_CHECKING:
+    from cvxift.kkt.dense import DensePrograms
+    from cvxift.kkt.engine import Engine
 
 KEEP_FACTORS = 48  # size of NumPy's matrices from which a call of LAPACK for each costs little beside its work
 
@@ -29,6 +34,16 @@ class Factor(Protocol):
 
     def solve(self, f: Array) -> Array:
         """K⁻¹ f of each, shapes (B, N, k); not finite, or no solution, where K is singular: callers check."""
+        ...
+
+
+class DeviceSolver(Protocol):
+    """A solver that takes and returns arrays of the place itself."""
+
+    name: str
+
+    def solve(self, programs: DensePrograms) -> tuple[Array, Array, Sequence[Status]]:
+        """x (B, n), v = s − y (B, m), and how each instance ended."""
         ...
 
 
@@ -76,6 +91,16 @@ class Arrays:
     def affine(self, matrix: sp.csr_array, constant: Floats | None = None) -> Callable[[Array], Array]:
         """The constant map v ↦ c + Mv on vectors along the last axis, (..., N) to (..., K)."""
         return Gather(self, matrix, constant)
+
+    def solver(self, engine: Engine, solver: str | None, solver_args: Mapping[str, Any] | None) -> DeviceSolver | None:
+        """A solver for batches of the engine's condensed programs that runs on this place; None if there is none.
+
+        Args:
+            engine: the programs' engine.
+            solver: the name that the call asks for, if it does.
+            solver_args: the call's options.
+        """
+        return None
 
     def zeros(self, *shape: int) -> Array:
         """Zeros of this place."""

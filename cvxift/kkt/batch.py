@@ -193,9 +193,9 @@ class DenseBatch(Sequence[Solution]):
             setattr(self, name, merged(place.xp, getattr(self, name), place.put(values), where))
 
 
-def merged(xp: Any, whole: Array, rows: Array, where: Array) -> Array:
+def merged(xp: Any, whole: Array, rows: Array, where: Array, axis: int = 0) -> Array:
     """The rows of `whole`, and after them those of `rows`, taken by an index array: replaces rows out of place."""
-    return xp.take(xp.concat([whole, rows], axis=0), where, axis=0)
+    return xp.take(xp.concat([whole, rows], axis=axis), where, axis=axis)
 
 
 def solve(

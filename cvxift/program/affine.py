@@ -77,30 +77,19 @@ class AffineMap:
         """
         return self._apply(v, 0.0)
 
-    def rows(self, where: slice) -> tuple[sp.csr_array, Floats]:
-        """Some rows of the map as matrices.
-
-        Args:
-            where: the rows, consecutive.
-
-        Returns:
-            M, shape (rows, N), and c, shape (rows,).
-        """
-        start, stop, _ = where.indices(len(self._source))
-        source = self._source[start:stop]
-        value = np.ones(len(source)) if self._coefficient is None else self._coefficient[start:stop]
-        gathered = np.flatnonzero(source < self._size)
-        constant = np.where(source < self._size, 0.0, value)
-        row, column, entry = gathered, source[gathered], value[gathered]
+    def parts(self) -> tuple[sp.csr_array, Floats]:
+        """M, shape (K, N), and c, shape (K,), put together again."""
+        rows = np.arange(len(self._source))
+        weight = np.ones(len(rows)) if self._coefficient is None else self._coefficient
+        single = self._source < self._size
+        constant = np.where(single, 0.0, weight)
+        matrix = sp.csr_array((weight[single], (rows[single], self._source[single])), shape=(len(rows), self._size))
         if self._mixed is not None:
-            places = np.arange(len(self._source))[self._mixed]
-            inside = np.flatnonzero((places >= start) & (places < stop))
-            if self._mixed_constant is not None:
-                constant[places[inside] - start] = self._mixed_constant[inside]
-            more = sp.coo_array(self._mixed_matrix[inside])
-            row = np.concatenate([row, places[inside][more.row] - start])
-            column, entry = np.concatenate([column, more.col]), np.concatenate([entry, more.data])
-        return sp.csr_array((entry, (row, column)), shape=(len(source), self._size)), constant
+            at = rows[self._mixed]
+            constant[at] = 0.0 if self._mixed_constant is None else self._mixed_constant
+            spread = sp.csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(len(rows), len(at)))
+            matrix = sp.csr_array(matrix + spread @ self._mixed_matrix)
+        return matrix, constant
 
     def _apply(self, v: Floats, one: float) -> Floats:
         if v.ndim == 1:

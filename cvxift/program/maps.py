@@ -25,6 +25,7 @@ class Maps:
     Attributes:
         A_varies: entries of A that depend on θ, shape (nnzA,).
         may_be_infinite: entries of θ for which +∞ means "no bound", and those for which −∞ does; masks of shape (N,).
+        may_release: whether there is one.
     """
 
     def __init__(self, structure: Structure, stacked: Stack) -> None:
@@ -44,19 +45,25 @@ class Maps:
         self._constants = {name: _frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
         self._zeros = {name: _frozen(np.zeros(sizes[name])) for name in self._constants}
         self.may_be_infinite = _no_bound(structure, stacked)
-        self._may_release = any(mask.any() for mask in self.may_be_infinite)
+        self.may_release = bool(any(mask.any() for mask in self.may_be_infinite))
 
-    def piece(self, name: str) -> tuple[sp.csr_array, Floats]:
-        """One of P, q, A, b, d as matrix, shape (entries, N), and constant, shape (entries,)."""
-        if name in self._varying:
-            return self._map.rows(self._varying[name])
-        constant = self._constants[name]
-        return sp.csr_array((len(constant), self._theta_size)), constant
+    def affine(self) -> dict[str, tuple[sp.csr_array, Floats]]:
+        """Each piece as (M, c): its values are c + Mθ; rows released by b = +∞ are not."""
+        matrix, constant = self._map.parts()
+        pieces = {}
+        for name in PIECES:
+            where = self._varying.get(name)
+            if where is None:
+                c = self._constants[name]
+                pieces[name] = sp.csr_array((len(c), self._theta_size)), c
+            else:
+                pieces[name] = sp.csr_array(matrix[where]), constant[where]
+        return pieces
 
     def evaluate(self, theta: Floats) -> Data:
         """The data at θ, shape (..., N)."""
         data = self._cut(self._map(theta), theta.shape[:-1], self._constants)
-        if self._may_release and data.b.max(initial=0.0) == np.inf:
+        if self.may_release and data.b.max(initial=0.0) == np.inf:
             return self._release(data)
         return data
 

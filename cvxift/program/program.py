@@ -149,17 +149,6 @@ class Program:
         """
         return self._maps.evaluate(self._vector(theta))
 
-    def affine(self, piece: str) -> tuple[sp.csr_array, Floats]:
-        """A piece of the data as a function of θ, for readers of the program's form.
-
-        Args:
-            piece: "P", "q", "A", "b" or "d".
-
-        Returns:
-            M, shape (entries, N), and c, shape (entries,): the piece is Mθ + c.
-        """
-        return self._maps.piece(piece)
-
     def vjp(self, bar: Data) -> Floats:
         """Transpose of the linear part of `evaluate`.
 
@@ -184,6 +173,19 @@ class Program:
             ProgramError: if dθ has another length.
         """
         return self._maps.jvp(self._vector(dtheta))
+
+    def affine(self) -> dict[str, tuple[sp.csr_array, Floats]]:
+        """P, q, A, b and d as affine functions of θ, for evaluations elsewhere than here.
+
+        Returns:
+            By name, M of shape (k, N) and c of shape (k,): the values are c + Mθ, before rows are released.
+        """
+        return self._maps.affine()
+
+    @property
+    def may_release(self) -> bool:
+        """Whether `evaluate` releases rows of the nonneg cone at some θ, those whose b is +∞ there."""
+        return self._maps.may_release
 
     def output(self, obj: cp.Variable) -> Output:
         """A variable or dual variable of the user's as a function of the canonical point.
