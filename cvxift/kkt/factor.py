@@ -29,11 +29,14 @@ _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by 
 _lapack: Any = lapack  # its functions are made at import, unseen by type checkers
 
 REFINE_STEPS = 8
+SHIFTED_STEPS = 40  # for an LU of the shifted K, which converges wherever K u = f has a solution, if slowly
 REFINE_GOAL = 1e-14  # refinement stops at this relative residual, or when it stops helping
 CONSISTENT = 1e-9  # relative residual up to which K u = f counts as solved
 SINGULAR_RCOND = 1e-14  # reciprocal condition (after equilibration) under which K counts as singular
 POOR_RCOND = 1e-9  # reciprocal condition under which equilibration is worth its cost
+MOST_ROUNDING = 1e-6  # largest relative residual that is put down to rounding
 SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
+LU_DELTA = 1e-10  # the same for the LU, whose pivoting bears a smaller one
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class Certificate:
         method: how the system was solved.
         iterations: refinement steps, or iterations of an iterative method.
         message: an iterative method's stopping reason, else empty.
+        rounding: what rounding alone leaves of the residual, known where the residual is above the threshold: a few
+            units of ‖|K||u|‖∞ / ‖f‖∞, which is large where K is ill-conditioned and f not along its large directions.
     """
 
     residual: float
@@ -53,6 +58,7 @@ class Certificate:
     method: str
     iterations: int = 0
     message: str = ""
+    rounding: float = 0.0
 
     @property
     def condition(self) -> float:
@@ -65,7 +71,7 @@ class Certificate:
     @property
     def consistent(self) -> bool:
         """Whether the system was solved: the derivative asked for exists as far as linear algebra can tell."""
-        return self.residual <= CONSISTENT
+        return self.residual <= max(CONSISTENT, min(self.rounding, MOST_ROUNDING))
 
     def __str__(self) -> str:
         stop = f", {self.message}" if self.message else ""
@@ -77,6 +83,8 @@ class Factor(abc.ABC):
 
     method: str
     K: Any
+    steps = REFINE_STEPS
+    stall = 0.5  # refinement stops where a step leaves more than this of the residual
 
     @abc.abstractmethod
     def apply_inverse(self, f: Floats) -> Floats:
@@ -105,18 +113,30 @@ class Factor(abc.ABC):
         residual = f - self.K @ u
         best = _relative(residual, scale)
         steps = 0
-        while best > REFINE_GOAL and steps < REFINE_STEPS:
+        while best > REFINE_GOAL and steps < self.steps:
             trial = u + self.apply_inverse(residual)
             trial_residual = f - self.K @ trial
             error = _relative(trial_residual, scale)
             steps += 1
             if not error < best:
                 break
-            stalled = error > 0.5 * best
+            stalled = error > self.stall * best
             u, residual, best = trial, trial_residual, error
             if stalled:
                 break
         return u, best, steps
+
+    def certified(self, f: Floats) -> tuple[Floats, Certificate]:
+        """Solve as `solve` does, and say what the solution is worth.
+
+        Args:
+            f: right-hand side, shape (N,) or (N, k).
+        """
+        u, residual, steps = self.solve(f)
+        rounding = 0.0
+        if CONSISTENT < residual <= MOST_ROUNDING:
+            rounding = _relative(4.0 * np.finfo(float).eps * (abs(self.K) @ np.abs(u)), _column_size(f))
+        return u, Certificate(residual, self, self.method, steps, rounding=rounding)
 
 
 class DenseFactor(Factor):
@@ -210,21 +230,33 @@ class SparseFactor(Factor):
 
 
 class LuFactor(Factor):
-    """LU with partial pivoting (SuperLU) of the equilibrated sparse K, for systems too ill-conditioned for a shift.
+    """LU with partial pivoting (SuperLU) of the equilibrated sparse K, for systems that `SparseFactor` cannot take.
+
+    With a shift δ, refinement is the proximal method of multipliers: with J = diag(I, −I), JK is monotone, so that each
+    step u ← u + (K + δJ)⁻¹(f − K u) brings u nearer to a solution, at the rate δ/(δ + σ); from u = 0 to that of least
+    norm in the equilibrated scale, up to rounding errors over δ along K's null vectors. K may be singular then.
 
     Args:
         K: symmetric CSC matrix, shape (N, N).
+        n: size of the first block, which is shifted upwards; the rest is shifted downwards.
+        delta: the shift, relative to the equilibrated K.
 
     Raises:
-        RuntimeError: K is exactly singular.
+        RuntimeError: the matrix to factorize is exactly singular.
+
+    Source: Rockafellar 1976, "Augmented Lagrangians and applications of the proximal point algorithm".
     """
 
     method = "sparse LU"
 
-    def __init__(self, K: sp.csc_array) -> None:
+    def __init__(self, K: sp.csc_array, n: int = 0, delta: float = 0.0) -> None:
         self.K = K
         self.scale = equilibrate(K)
         self._scaled = scale_symmetric(K, self.scale)
+        if delta:
+            size = len(self.scale)
+            self._scaled = sp.csc_array(self._scaled + sp.diags_array(np.where(np.arange(size) < n, delta, -delta)))
+            self.method, self.steps, self.stall = "shifted sparse LU", SHIFTED_STEPS, 0.9
         self._lu = sla.splu(self._scaled)
 
     def apply_inverse(self, f: Floats) -> Floats:
@@ -233,7 +265,7 @@ class LuFactor(Factor):
         return scale * self._lu.solve(scale * f)
 
     def estimate(self) -> float:
-        """1-norm condition estimate of the equilibrated K."""
+        """1-norm condition estimate of the equilibrated K, shifted where it is."""
         return _condition(self._scaled, self._lu.solve)
 
 

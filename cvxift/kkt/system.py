@@ -23,7 +23,7 @@ from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.factor import (
-    CONSISTENT,
+    LU_DELTA,
     SINGULAR_RCOND,
     Certificate,
     DenseFactor,
@@ -340,21 +340,15 @@ class ReducedSystem:
 
     def _solve(self, f: Floats) -> tuple[Floats, Certificate]:
         factor: Factor = self.factor
-        if isinstance(factor, DenseFactor):
-            if not factor.singular:
-                u, residual, steps = factor.solve(f)
-                certificate = Certificate(residual, factor, factor.method, steps)
-                if certificate.consistent:
-                    return u, certificate
-        else:
-            u, residual, steps = factor.solve(f)
-            if residual <= CONSISTENT:
-                return u, Certificate(residual, factor, factor.method, steps)
-            if self._lu is not None:
-                u, residual, steps = self._lu.solve(f)
-                certificate = Certificate(residual, self._lu, self._lu.method, steps)
-                if certificate.consistent and certificate.condition < 1.0 / SINGULAR_RCOND:
-                    return u, certificate
+        dense = isinstance(factor, DenseFactor)
+        if not (isinstance(factor, DenseFactor) and factor.singular):
+            u, certificate = factor.certified(f)
+            if certificate.consistent:
+                return u, certificate
+        if not dense and self._lu is not None:
+            u, certificate = self._lu.certified(f)
+            if certificate.consistent and certificate.condition < 1.0 / SINGULAR_RCOND:
+                return u, certificate
         if self.singular == "raise":
             raise ApplicabilityError(
                 "The KKT system is singular at this point (condition 3 of the implicit function theorem), so the "
@@ -362,5 +356,14 @@ class ReducedSystem:
                 "dependent constraints, add curvature to the objective, or choose singular='least_squares', "
                 "'regularize' or 'smooth'."
             )
+        if not dense:
+            u, certificate = self._shifted_lu.certified(f)
+            if certificate.consistent:
+                return u, certificate
         u, residual, steps = self.least_squares.solve(f)
         return u, Certificate(residual, factor, "least squares", steps)
+
+    @cached_property
+    def _shifted_lu(self) -> LuFactor:
+        """The factorization of a sparse K that may be singular."""
+        return LuFactor(self.K, self.n if self.fixed is None else len(self.fixed.U), LU_DELTA)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -134,3 +136,42 @@ def test_empty_systems():
     factor = DenseFactor(np.zeros((0, 0)))
     u, residual, _ = factor.solve(np.zeros(0))
     assert u.shape == (0,) and residual == 0.0 and not factor.singular
+
+
+@pytest.mark.parametrize("columns", [None, 2])
+def test_shifted_lu_solves_singular_systems_that_have_a_solution(rng, columns):
+    # Dependent rows, a flat direction of P outside their reach, and curvature over six orders of magnitude.
+    n, r = 40, 12
+    P = np.diag(10.0 ** rng.uniform(-6, 0, n))
+    A = rng.standard_normal((r, n))
+    A = np.concatenate([A, A[:4], A[:4] + A[4:8]])
+    P[0], P[:, 0], A[:, 0] = 0.0, 0.0, 0.0
+    K = kkt_matrix(sp.csc_array(P), sp.csr_array(A), np.zeros(n + len(A)))
+    shape = (n + len(A),) if columns is None else (n + len(A), columns)
+    f = K @ rng.standard_normal(shape)
+    lu = LuFactor(K, n, 1e-10)
+    u, certificate = lu.certified(f)
+    assert certificate.consistent and certificate.residual < 1e-9
+    # Least norm in the equilibrated scale, but for rounding errors over the shift along the null vectors.
+    scale = lu.scale if columns is None else lu.scale[:, None]
+    scaled = lu.scale[:, None] * K.toarray() * lu.scale
+    expected = scale * (np.linalg.pinv(scaled, rcond=1e-12) @ (scale * f))
+    np.testing.assert_allclose(u[:n], expected[:n], rtol=1e-6, atol=1e-7 * np.abs(expected).max())
+    np.testing.assert_allclose(u, expected, atol=1e-3 * np.abs(expected).max())
+    f[0] += 1e-3 * np.abs(f).max()  # along the flat direction: no solution
+    assert not lu.certified(f)[1].consistent
+
+
+def test_rounding_is_not_taken_for_inconsistency(rng):
+    # K is nonsingular, of condition 1e8, and f along its smallest direction, so that u is 1e8 times larger than f.
+    n = 60
+    basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    K = sp.csc_array((basis * np.geomspace(1.0, 1e-9, n)) @ basis.T)
+    K = sp.csc_array((K + K.T) / 2)
+    f = np.asarray(basis[:, -1]) + 1e-12 * rng.standard_normal(n)
+    for factor in (LuFactor(K), DenseFactor(K.toarray())):
+        u, certificate = factor.certified(f)
+        assert np.abs(u).max() > 1e8 * np.abs(f).max()
+        assert certificate.residual > 1e-9 and certificate.consistent
+        assert certificate.rounding < 1e-5
+        assert not replace(certificate, residual=2.0 * certificate.rounding).consistent
