@@ -22,6 +22,7 @@ from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.watch import CallReport, Watch
+    from cvxift.kkt.device import DeviceMap
 
 Check = Literal["off", "warn", "raise"]
 _DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
@@ -183,13 +184,20 @@ class LayerCore:
         solved = self.solve_flat(self._pack(values, batch), solver_args, warm_start)
         return Call(solved, shapes), self._split(solved.outputs, batch)
 
-    def solve_flat(self, theta: Floats, solver_args: Mapping[str, Any] | None, warm_start: bool) -> Solved:
+    def solve_flat(
+        self,
+        theta: Floats,
+        solver_args: Mapping[str, Any] | None,
+        warm_start: bool,
+        there: DeviceMap | None = None,
+    ) -> Solved:
         """Solve at parameters that lie side by side already, in the layer's order, each raveled in C order.
 
         Args:
             theta: shape (batch…, N), float64; for geometric programs the logarithm of the parameters in `logs`.
             solver_args: as for `solve`.
             warm_start: as for `solve`.
+            there: the map on a device, for a θ that is an array of that device.
 
         Returns:
             The solved batch; its outputs lie side by side as well.
@@ -198,17 +206,20 @@ class LayerCore:
             ProgramError: a value or an option is wrong.
             SolveError: an instance could not be solved.
         """
-        if not any(self.logs):
-            self.map.check(theta)
         warm = self._warm.warm() if warm_start and self._warm is not None else None
+        solver, args = None, None
         if solver_args:
             named = self.map.engine.named
             solver, args = as_cvxift_solver(named, dict(solver_args))
             if solver is None:
                 solver = accepting(self.map.engine.candidates, args)
-            solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
+        if there is not None:
+            solved = there.solve(theta, solver_args=args, warm=warm, solver=solver, check=not any(self.logs))
+            theta = solved.theta
         else:
-            solved = self.map.solve(theta, warm=warm)
+            if not any(self.logs):
+                self.map.check(theta)
+            solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
         self.remember(solved)
         if self._check != "off":
             self._look(solved, theta)
