@@ -71,6 +71,11 @@ class Group(abc.ABC):
             return np.broadcast_to(np.eye(self.dim), (int(chosen.sum()), self.dim, self.dim))
         return Q[chosen]
 
+    def columns(self, k: int, chosen: NDArray[np.bool_]) -> Floats:
+        """The chosen eigenvectors of one cone of an unbatched group, as columns, shape (dim, chosen)."""
+        Q = self.Q
+        return (np.eye(self.dim) if Q is None else Q[k])[:, chosen]
+
     @abc.abstractmethod
     def rotate(self, w: Floats) -> Floats:
         """Product Qᵀw for w of shape (..., count, dim); the inverse of `restore`."""

@@ -109,6 +109,19 @@ class PsdGroup(Group):
         """Dense eigenvectors (..., count, dim, dim): about n⁴/4 numbers each; for large orders prefer the products."""
         return np.where(self.mixed[..., None, None], _kronecker(self.eigenvectors_of_matrix), np.eye(self.dim))
 
+    def columns(self, k: int, chosen: NDArray[np.bool_]) -> Floats:
+        """The chosen eigenvectors of one cone of an unbatched group, as columns, shape (dim, chosen)."""
+        if not self.mixed[k]:
+            return np.eye(self.dim)[:, chosen]
+        rows, cols, factor = _layout(_order(self.part))
+        U = self.eigenvectors_of_matrix[k]
+        left, right = U[:, rows[chosen]], U[:, cols[chosen]]
+        value = left[rows] * right[cols]
+        value += left[cols] * right[rows]
+        value *= 0.5 * factor[:, None]
+        value *= factor[chosen]
+        return value
+
     def eigenvectors(self, chosen: NDArray[np.bool_]) -> Floats:
         """Q of the chosen cones of an unbatched group, all of them mixed, shape (chosen, dim, dim)."""
         return _kronecker(self.eigenvectors_of_matrix[chosen])

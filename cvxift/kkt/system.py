@@ -16,10 +16,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import NDArray
 
-from cvxift import cones as cone
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.factor import (
@@ -34,133 +31,14 @@ from cvxift.kkt.factor import (
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.policy import Singular
+from cvxift.kkt.rotation import Rotation, rotation
+from cvxift.kkt.turned import Turned
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
-FEW_ROWS = 250  # rows up to which the kept directions are one dense matrix
+__all__ = ["PROXIMAL", "ReducedSystem", "Rotation", "rotation"]
+
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
-
-
-class Rotation:
-    """The kept directions: unit vectors first, then eigenvectors of the cones that are curved at v.
-
-    Tight rows of zero and nonneg cones, and the rows of other cones where D = 0, are kept by their index.
-
-    Args:
-        rows: indices of the rows kept as they are, shape (t,).
-        h: diagonal of H on the last directions, shape (k,); None for zero.
-        spectrum: the spectrum that has the eigenvectors; None where all kept directions are rows.
-
-    Attributes:
-        rows, h: as given.
-        size: number of kept directions, t plus the eigenvectors.
-    """
-
-    def __init__(self, rows: np.ndarray, h: Floats | None = None, spectrum: cone.Spectrum | None = None) -> None:
-        self.rows, self.h, self._spectrum = rows, h, spectrum
-        self.size = len(rows) + (0 if spectrum is None or h is None else len(h))
-        self._few = spectrum is not None and spectrum.cones.m <= FEW_ROWS
-
-    @cached_property
-    def Q(self) -> sp.csc_array | None:
-        """The kept eigenvectors, sparse, shape (m, k); None where all kept directions are rows."""
-        return None if self._spectrum is None else self._spectrum.eigenvectors(_below_one)
-
-    @cached_property
-    def slack(self) -> sp.csc_array | None:
-        """The left-out directions of the cones other than zero and nonneg, sparse, shape (m, ·)."""
-        return None if self._spectrum is None else self._spectrum.eigenvectors(_is_one, whole=True)
-
-    @property
-    def complement(self) -> Floats | None:
-        """1 − d of the last directions, shape (k,)."""
-        return None if self.h is None else 1.0 / (1.0 + self.h)
-
-    @cached_property
-    def directions(self) -> Floats | sp.csc_array | None:
-        """All kept directions as columns, shape (m, t + k); dense where there are few rows. None if all are rows."""
-        if self._spectrum is None or not self._few:
-            return self._columns
-        t = len(self.rows)
-        out = np.zeros((self._spectrum.cones.m, self.size))
-        out[self.rows, np.arange(t)] = 1.0
-        self._spectrum.write_eigenvectors(out, t, _below_one)
-        return out
-
-    @cached_property
-    def _columns(self) -> sp.csc_array | None:
-        """The same, always sparse."""
-        Q, t = self.Q, len(self.rows)
-        if Q is None:
-            return None
-        indptr = np.concatenate([np.arange(t), Q.indptr + t])
-        indices = np.concatenate([self.rows.astype(Q.indices.dtype), Q.indices])
-        return sp.csc_array((np.concatenate([np.ones(t), Q.data]), indices, indptr), shape=(Q.shape[0], self.size))
-
-    def rotated(self, A: Any) -> Any:
-        """The kept rows of a matrix, shape (t + k, n): dense for a dense array, else CSR.
-
-        Args:
-            A: dense array or CSR matrix, shape (m, n).
-        """
-        if self._spectrum is None:
-            return A[self.rows]
-        if isinstance(A, np.ndarray):
-            assert self.directions is not None
-            return self.directions.T @ A
-        assert self._columns is not None
-        return self._columns.T @ A
-
-    def reduce(self, value: Floats) -> Floats:
-        """Components along the kept directions, along the last axis: (..., m) to (..., t + k)."""
-        return value[..., self.rows] if self.directions is None else apply(self.directions.T, value)
-
-    def restore(self, value: Floats, m: int) -> Floats:
-        """The vector with these components: (..., t + k) to (..., m)."""
-        if self.directions is not None:
-            return apply(self.directions, value)
-        out = np.zeros((*value.shape[:-1], m))
-        out[..., self.rows] = value
-        return out
-
-    def same(self, other: Rotation) -> bool:
-        """Whether both are the same polyhedral active set, so that a factorization may serve for both."""
-        return (
-            self.h is None
-            and other.h is None
-            and len(self.rows) == len(other.rows)
-            and bool(np.all(self.rows == other.rows))
-        )
-
-
-def _below_one(d: Floats) -> NDArray[np.bool_]:
-    return d < 1.0
-
-
-def _is_one(d: Floats) -> NDArray[np.bool_]:
-    return d == 1.0
-
-
-def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Rotation:
-    """The kept directions at v = s − y.
-
-    Args:
-        cones: the product cone.
-        v: the point, shape (m,).
-        spectrum: the spectrum of DΠ_K(v); computed when absent and needed.
-    """
-    polyhedral = cones.zero + cones.nonneg
-    # D is 0 on zero rows; on a nonnegative row it is 1 where v > 0. v = 0 is the kink: it is counted as slack and
-    # reported by the margin.
-    tight = np.flatnonzero(v[cones.zero : polyhedral] < 0.0)
-    if cones.zero:
-        tight = np.concatenate([np.arange(cones.zero), tight + cones.zero])
-    if cones.polyhedral:
-        return Rotation(tight)
-    if spectrum is None:
-        spectrum = cone.spectrum(cones, v)
-    rows, h = spectrum.tight_and_curved()
-    return Rotation(np.concatenate([tight, rows]) if len(rows) else tight, h, spectrum)
 
 
 class _Fixed(NamedTuple):
@@ -214,11 +92,16 @@ class ReducedSystem:
         return None if h is None else np.concatenate([np.zeros(self.rotation.size - len(h)), h])
 
     @cached_property
+    def turned(self) -> Turned | None:
+        """The system in the eigenvectors of matrix variables; None without them, or where it is regularized."""
+        return None if self.singular == "regularize" else Turned.of(self.instance, self.rotation)
+
+    @cached_property
     def fixed(self) -> _Fixed | None:
         """Columns that tight single-entry rows fix; None if there are none, or a regularized system needs them."""
         single = self.instance.single
         values = self.instance.single_values
-        if single is None or values is None or self.singular == "regularize":
+        if single is None or values is None or self.singular == "regularize" or self.turned is not None:
             return None
         turn = self.rotation
         rows = turn.rows[: turn.size - (0 if turn.h is None else len(turn.h))]  # those without curvature
@@ -240,6 +123,8 @@ class ReducedSystem:
     @cached_property
     def K(self) -> Any:
         """The reduced KKT matrix that is factorized, fixed columns left out, shape (N, N): dense array or CSC."""
+        if self.turned is not None:
+            return self.turned.K
         P: Any = self.instance.P
         A_r, h, fixed = self.A_r, self._h, self.fixed
         if fixed is not None:
@@ -297,6 +182,8 @@ class ReducedSystem:
             u and w, of the shapes of g and (..., m), and the certificate of the linear solve.
         """
         n, turn = self.n, self.rotation
+        if self.turned is not None:
+            return self.turned.solve(self._solve, g, h)
         f = np.zeros((*g.shape[:-1], n + turn.size))
         f[..., :n] = g
         if h is not None:
