@@ -2,7 +2,7 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    cli → torch jax → layer sensitivity → argmax diagnostics implicit → kkt → solvers → cones → program
+    cli → torch jax → host → layer sensitivity → argmax diagnostics implicit → kkt → solvers → cones → program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
 but for the one file that enters the atoms' canonicalizers there.
@@ -30,6 +30,7 @@ LEVELS = (
     ("kkt",),
     ("argmax", "diagnostics", "implicit"),
     ("layer", "sensitivity"),
+    ("host",),
     ("torch", "jax"),
     ("cli",),
 )

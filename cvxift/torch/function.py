@@ -1,17 +1,20 @@
-"""Autograd rules: the solve and its vector-Jacobian product.
+"""The autograd rule of plain eager calls: the solve and its vector-Jacobian product, with as little between as can be.
 
-Each has its own derivative, so that gradients can be differentiated once more.
+Everything else (forward mode, derivatives of derivatives, mapped cotangents) goes through `cvxift.torch.form`, which
+takes the parameters side by side.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from cvxift.host import Options
 from cvxift.layer import Call, LayerCore
+from cvxift.torch.form import Source, applied, is_legacy_batched, summed, to_numpy, to_torch
 
 
 class Solve(torch.autograd.Function):
@@ -20,89 +23,113 @@ class Solve(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        core: LayerCore,
-        solver_args: dict[str, Any] | None,
-        warm_start: bool,
+        source: Source,
         differentiated: bool,
         *params: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Solve."""
-        call, outputs = core.solve([to_numpy(p) for p in params], solver_args, warm_start)
+        core, options = source.host.core, source.options
+        call, outputs = core.solve([to_numpy(p) for p in params], options.solver_args, options.warm_start)
         if differentiated:
             core.prepare(call)
-        ctx.core, ctx.call = core, call
+        ctx.source, ctx.call = source, call
         ctx.save_for_backward(*params)
+        ctx.save_for_forward(*params)
         like = params[0] if params else torch.empty(0, dtype=torch.get_default_dtype())
         return tuple(to_torch(output, like) for output in outputs)
 
     @staticmethod
     def backward(ctx: Any, *bars: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """One vector-Jacobian product, itself differentiable."""
-        params = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[4:]
-        if torch.is_grad_enabled():  # create_graph=True
-            grads = VectorJacobian.apply(ctx.core, ctx.call, wanted, len(bars), *bars, *params)
-        else:
-            grads = _vjp(ctx.core, ctx.call, wanted, bars, params)
-        return None, None, None, None, *grads
-
-
-class VectorJacobian(torch.autograd.Function):
-    """(cotangents, parameters) ↦ cotangents of the parameters; linear in the first, so its derivative has two terms."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, core: LayerCore, call: Call, wanted: tuple[bool, ...], count: int, *tensors: torch.Tensor
-    ) -> tuple[torch.Tensor | None, ...]:
-        """Apply the transposed Jacobian."""
-        ctx.core, ctx.call, ctx.count = core, call, count
-        ctx.save_for_backward(*tensors)
-        return _vjp(core, call, wanted, tensors[:count], tensors[count:])
+        params, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        core, call = ctx.source.host.core, ctx.call
+        if not (torch.is_grad_enabled() or any(map(is_legacy_batched, bars))):
+            grads = core.vjp(call, [to_numpy(bar) for bar in bars])
+            return (
+                None,
+                None,
+                *(to_torch(grad, p) if want else None for grad, p, want in zip(grads, params, wanted, strict=True)),
+            )
+        theta = _kept(ctx, params)
+        theta_bar = applied(ctx.source)(theta, (), joined(core, bars, call.solved.batch_shape))
+        parts = unpacked(core, theta_bar)
+        return (
+            None,
+            None,
+            *(summed(part, p) if want else None for part, p, want in zip(parts, params, wanted, strict=True)),
+        )
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator is untyped
-        ctx: Any, *dots: torch.Tensor | None
-    ) -> tuple[torch.Tensor | None, ...]:
-        """A second-order product for the parameters, a Jacobian-vector product for the cotangents."""
-        bars, params = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        tangents = [None if dot is None else to_numpy(dot) for dot in dots]
-        wanted = ctx.needs_input_grad[4:]
-        bar_grads: list[torch.Tensor | None] = [None] * len(bars)
-        param_grads: list[torch.Tensor | None] = [None] * len(params)
-        if any(wanted[: ctx.count]):
-            outputs = ctx.core.jvp(ctx.call, tangents)
-            bar_grads = [to_torch(out, bar) for out, bar in zip(outputs, bars, strict=True)]
-        if any(wanted[ctx.count :]):
-            second = ctx.core.second(ctx.call, [to_numpy(bar) for bar in bars], tangents)
-            param_grads = [to_torch(out, param) for out, param in zip(second, params, strict=True)]
-        return None, None, None, None, *bar_grads, *param_grads
+    def jvp(ctx: Any, *dots: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """One Jacobian-vector product, itself differentiable."""
+        params, core = ctx.saved_tensors, ctx.source.host.core
+        moved = [
+            torch.zeros_like(p) if dot is None else dot.expand_as(p) for dot, p in zip(dots[2:], params, strict=True)
+        ]
+        theta = _kept(ctx, params)
+        z_dot = applied(ctx.source)(theta, (packed(core, moved),), None)
+        return tuple(separated(core, z_dot))
 
 
-def _vjp(
-    core: LayerCore,
-    call: Call,
-    wanted: tuple[bool, ...],
-    bars: tuple[torch.Tensor, ...],
-    params: tuple[torch.Tensor, ...],
-) -> tuple[torch.Tensor | None, ...]:
-    grads = core.vjp(call, [to_numpy(bar) for bar in bars])
-    return tuple(
-        to_torch(grad, param) if want else None for grad, param, want in zip(grads, params, wanted, strict=True)
+def _kept(ctx: Any, params: Sequence[torch.Tensor]) -> torch.Tensor:
+    """θ of the call, by which its host finds the solved points."""
+    call: Call = ctx.call
+    theta = packed(ctx.source.host.core, params)
+    ctx.source.host.keep(to_numpy(theta), ctx.source.options, call.solved)
+    return theta
+
+
+def packed(core: LayerCore, params: Sequence[torch.Tensor]) -> torch.Tensor:
+    """θ of shape (*batch, N): the parameters side by side, each raveled in C order.
+
+    Raises:
+        ProgramError: wrong number of tensors, a wrong shape, or leading dimensions that do not broadcast.
+    """
+    leads = []
+    for p, shape in zip(params, core.shapes, strict=False):
+        rank = p.dim() - len(shape)
+        if rank < 0 or tuple(p.shape[rank:]) != shape:
+            break
+        leads.append(p.shape[:rank])
+    if len(leads) != len(params) or len(params) != len(core.shapes):
+        core.batch_shape(tuple(tuple(p.shape) for p in params))  # raises, by name
+    if not params:
+        return torch.empty(0)
+    if not any(leads):
+        return torch.cat([p.reshape(-1) for p in params])
+    batch = torch.broadcast_shapes(*leads)
+    return torch.cat(
+        [
+            p.reshape((*lead, size)).expand((*batch, size))
+            for p, lead, size in zip(params, leads, core.sizes, strict=True)
+        ],
+        dim=-1,
     )
 
 
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor's values as a float64 array on the CPU; shares memory where it can."""
-    tensor = tensor.detach()
-    if tensor.dtype is not torch.float64 or not tensor.is_cpu:  # a `to` without effect costs as much as a small product
-        tensor = tensor.to(device="cpu", dtype=torch.float64)
-    return tensor.numpy()
+def unpacked(core: LayerCore, theta: torch.Tensor) -> list[torch.Tensor]:
+    """The parts of a θ-shaped tensor, (*lead, N), in the parameters' shapes: (*lead, *shape)."""
+    lead = theta.shape[:-1]
+    parts = theta.split(core.sizes, dim=-1)
+    return [part.reshape((*lead, *shape)) for part, shape in zip(parts, core.shapes, strict=True)]
 
 
-def to_torch(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    """An array as a tensor of the other's dtype and device."""
-    tensor = torch.from_numpy(np.asarray(array, order="C"))
-    if like.dtype is not torch.float64 or not like.is_cpu:
-        tensor = tensor.to(device=like.device, dtype=like.dtype)
-    return tensor
+def separated(core: LayerCore, flat: torch.Tensor) -> list[torch.Tensor]:
+    """Outputs that lie side by side, (*lead, K), one tensor each: (*lead, *shape)."""
+    lead = flat.shape[:-1]
+    parts = flat.split([math.prod(shape) for shape in core.output_shapes], dim=-1)
+    return [part.reshape((*lead, *shape)) for part, shape in zip(parts, core.output_shapes, strict=True)]
+
+
+def joined(core: LayerCore, bars: Sequence[torch.Tensor], batch: tuple[int, ...]) -> torch.Tensor:
+    """The inverse of `separated`."""
+    return torch.cat(
+        [bar.reshape((*batch, math.prod(shape))) for bar, shape in zip(bars, core.output_shapes, strict=True)], dim=-1
+    )
+
+
+def source_of(source: Source, solver_args: Any, warm_start: bool) -> Source:
+    """The source with a call's own options."""
+    if not solver_args and not warm_start:
+        return source
+    return Source(source.host, Options.of(solver_args, warm_start), source.key)

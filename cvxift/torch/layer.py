@@ -7,14 +7,18 @@ from typing import Any
 
 import cvxpy as cp
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
+from cvxift.host import Host, Options
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layer import Check, LayerCore
-from cvxift.torch.function import Solve, to_numpy
+from cvxift.torch.form import Form, Source, to_numpy
+from cvxift.torch.function import Solve, packed, separated, source_of
+from cvxift.torch.operators import compute, register
 
 
 class CvxpyLayer(torch.nn.Module):
@@ -93,6 +97,20 @@ class CvxpyLayer(torch.nn.Module):
             on_failure=on_failure,
             check=check,
         )
+        self._attach(Host(self.core))
+
+    def _attach(self, host: Host) -> None:
+        self._host, self._key = host, register(host)
+        self._source = Source(host, Options(), self._key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_host"], state["_key"], state["_source"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._attach(Host(self.core))
 
     def forward(
         self, *params: torch.Tensor, solver_args: Mapping[str, Any] | None = None, warm_start: bool = False
@@ -112,14 +130,21 @@ class CvxpyLayer(torch.nn.Module):
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
         core = self.core
-        self._check_tensors(params)
+        params = self._checked(params)
+        source = source_of(self._source, solver_args, warm_start)
+        traced = torch.compiler.is_compiling() or (bool(params) and _is_shape_alone(params[0]))
+        transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
         if any(core.logs):
-            core.check([to_numpy(p) for p in params])
+            if not (traced or transformed):  # there, the host checks what it is given
+                core.check([to_numpy(p) for p in params])
             params = tuple(torch.log(p) if log else p for p, log in zip(params, core.logs, strict=True))
-        differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
-        outputs: tuple[torch.Tensor, ...] = Solve.apply(  # type: ignore[assignment]  # torch leaves apply untyped
-            core, solver_args, warm_start, differentiated, *params
-        )
+        if traced:
+            outputs = separated(core, compute(self._key, source.options, packed(core, params), (), None))
+        elif transformed:
+            outputs = separated(core, Form.apply(source, False, packed(core, params)))  # type: ignore[arg-type]
+        else:
+            differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
+            outputs = Solve.apply(source, differentiated, *params)  # type: ignore[assignment]  # torch leaves it untyped
         return tuple(torch.exp(out) if exp else out for out, exp in zip(outputs, core.exps, strict=True))
 
     def diagnose(self, *params: torch.Tensor) -> Report | BatchReport:
@@ -131,7 +156,10 @@ class CvxpyLayer(torch.nn.Module):
         """Statistics of the last call: margins, residuals, conditioning; None before the first."""
         return self.core.last_report
 
-    def _check_tensors(self, params: tuple[Any, ...]) -> None:
+    def _checked(self, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        """The tensors, of one floating dtype and device; under autocast, of the widest dtype and at least float32."""
+        if params and isinstance(params[0], torch.Tensor) and torch.is_autocast_enabled(params[0].device.type):
+            params = _widened(params)
         for parameter, tensor in zip(self.core.parameters, params, strict=False):
             if not isinstance(tensor, torch.Tensor):
                 raise ProgramError(
@@ -149,3 +177,18 @@ class CvxpyLayer(torch.nn.Module):
                     f"'{self.core.parameters[0].name()}' is {params[0].dtype} on {params[0].device}; "
                     "give all tensors one dtype and device."
                 )
+        return params
+
+
+def _widened(params: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Floating tensors in the widest of their dtypes, float32 at least, as autocast does for delicate operators."""
+    floating = [p.dtype for p in params if isinstance(p, torch.Tensor) and p.is_floating_point()]
+    widest = torch.float32
+    for dtype in floating:
+        widest = torch.promote_types(widest, dtype)
+    return tuple(p.to(widest) if isinstance(p, torch.Tensor) and p.is_floating_point() else p for p in params)
+
+
+def _is_shape_alone(tensor: torch.Tensor) -> bool:
+    """Whether the tensor has a shape and a dtype but no values."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)

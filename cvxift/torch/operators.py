@@ -1,0 +1,123 @@
+"""The forms as PyTorch operators, which tracers see as one opaque node: `torch.compile`, `torch.export`, fake tensors.
+
+An operator takes tensors and strings alone, so that a layer is known to it by a key; tangents are stacked along a first
+dimension, and z̄ is empty in the forward form.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+from functools import lru_cache
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+
+from cvxift.errors import ProgramError
+from cvxift.host import Host, Options
+from cvxift.torch.form import Operands, Source, cotangents, leading
+
+_hosts: WeakValueDictionary[str, Host] = WeakValueDictionary()
+_count = itertools.count()
+
+
+def register(host: Host) -> str:
+    """A new key for a host, which lives no longer than the host; of this process alone."""
+    key = f"{os.getpid()}.{next(_count)}"
+    _hosts[key] = host
+    return key
+
+
+def _host(key: str) -> Host:
+    host = _hosts.get(key)
+    if host is None:
+        raise ProgramError(
+            f"The layer with key {key} does not exist in this process: a compiled or exported function uses the very "
+            "layer that it was traced with. Keep the layer, and trace in the process that runs."
+        )
+    return host
+
+
+@lru_cache(maxsize=64)
+def _options(text: str) -> Options:
+    args, warm_start = ast.literal_eval(text)
+    return Options.of(dict(args), warm_start)
+
+
+def encoded(options: Options) -> str:
+    """Options as the operators take them."""
+    return repr((tuple(sorted(options.solver_args.items())), options.warm_start))
+
+
+@torch.library.custom_op("cvxift::form", mutates_args=())
+def form(
+    theta: torch.Tensor, tangents: torch.Tensor, bar: torch.Tensor, adjoint: bool, key: str, options: str
+) -> torch.Tensor:
+    """Either form; see `cvxift.torch.form`.
+
+    Args:
+        theta: shape (*lead, N).
+        tangents: shape (k, *lead, N).
+        bar: shape (*lead, K) in the adjoint form, else anything.
+        adjoint: which form.
+        key: of the layer's host.
+        options: of the call.
+    """
+    return Source(_host(key), _options(options), key)(theta, tuple(tangents), bar if adjoint else None)
+
+
+@form.register_fake
+def _(theta, tangents, bar, adjoint, key, options):
+    mapping = _host(key).core.map
+    lead = torch.broadcast_shapes(theta.shape[:-1], tangents.shape[1:-1], bar.shape[:-1] if adjoint else ())
+    return theta.new_empty((*lead, mapping.theta_size if adjoint else mapping.output_size))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    theta, tangents, bar, ctx.adjoint, ctx.key, ctx.options = inputs
+    ctx.save_for_backward(theta, tangents, bar)
+
+
+def _backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    theta, tangents, bar = ctx.saved_tensors
+    rows = tuple(tangents)
+    directions = (*rows, bar) if ctx.adjoint else rows
+    wanted = ctx.needs_input_grad
+
+    def apply(theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
+        _host(ctx.key).check_order(len(tangents) + (bar is not None))
+        return _apply(ctx.key, ctx.options, theta, tangents, bar)
+
+    each = [wanted[0], *[wanted[1]] * len(rows), *([wanted[2]] if ctx.adjoint else [])]
+    grads = cotangents(apply, each, ctx.adjoint, theta, directions, g)
+    rest = grads[1 : 1 + len(rows)]
+    of_tangents = torch.stack([grad for grad in rest if grad is not None]) if wanted[1] and rows else None
+    return grads[0], of_tangents, grads[-1] if ctx.adjoint else None, None, None, None
+
+
+form.register_autograd(_backward, setup_context=_setup_context)
+
+if hasattr(form, "register_vmap"):  # from PyTorch 2.5
+
+    @form.register_vmap
+    def _(info, in_dims, theta, tangents, bar, adjoint, key, options):
+        (theta,) = leading(in_dims[:1], (theta,))
+        tangents = tangents.unsqueeze(1) if in_dims[1] is None else tangents.movedim(in_dims[1], 0).movedim(0, 1)
+        (bar,) = leading(in_dims[2:3], (bar,))
+        return form(theta, tangents, bar, adjoint, key, options), 0
+
+
+def _apply(key: str, options: str, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
+    lead = torch.broadcast_shapes(*(tangent.shape for tangent in tangents))
+    rows = [tangent if tangent.shape == lead else tangent.expand(lead) for tangent in tangents]
+    stack = torch.stack(rows) if rows else theta.new_zeros((0, *theta.shape))
+    return form(theta, stack, theta.new_zeros(0) if bar is None else bar, bar is not None, key, options)
+
+
+def compute(
+    key: str, options: Options, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None
+) -> torch.Tensor:
+    """A form through the operator; arguments as `cvxift.torch.form.Source`, by the host's key."""
+    return _apply(key, encoded(options), theta, tangents, bar)
