@@ -15,7 +15,7 @@ from jax.core import Tracer
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
-from cvxift.jax.host import Host, Options
+from cvxift.host import Host, Options
 from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure

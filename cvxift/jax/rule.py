@@ -22,7 +22,7 @@ from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cvxift.jax.host import Host, Options
+from cvxift.host import Host, Options
 
 try:
     from jax.extend.core import Primitive
