@@ -15,9 +15,10 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift import solvers
+from cvxift.argmax.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Policy, choice
-from cvxift.kkt.solution_map import OnFailure, SolutionMap, Solved
+from cvxift.kkt.solution_map import OnFailure, Solved
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cvxift.kkt.device import DeviceMap
 
 Check = Literal["off", "warn", "raise"]
+LOOKS = 64  # instances on a kink that are analysed for warnings in the life of a layer with a closed form
 _DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
 
 
@@ -56,6 +58,8 @@ class LayerCore:
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
         check: ``"warn"`` (once for each cause) or ``"raise"`` where a call is on a kink of the solution map; ``"off"``.
+        closed_form: ``"auto"``: a problem whose solution has a closed form that is known (`cvxift.argmax`) is solved and
+            differentiated by it, unless a solver, options for it or another policy are named; ``"never"``.
 
     Attributes:
         logs: which parameters enter through their logarithm (geometric programs); adapters take it.
@@ -79,8 +83,10 @@ class LayerCore:
         policy: Policy | None = None,
         on_failure: OnFailure = "raise",
         check: Check = "off",
+        closed_form: ClosedForm = "auto",
     ) -> None:
         choice("check", check, get_args(Check))
+        choice("closed_form", closed_form, get_args(ClosedForm))
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
                 raise ProgramError(
@@ -91,10 +97,12 @@ class LayerCore:
             raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
         args = dict(solver_args or {})
         solver, args = as_cvxift_solver(solver, args)
-        self.map = SolutionMap(
+        named = solver is not None or bool(args) or verbose
+        self.map = ClosedMap(
             problem,
             parameters,
             variables,
+            closed_form="never" if named else closed_form,
             gp=gp,
             solver=solver,
             policy=policy,
@@ -119,6 +127,7 @@ class LayerCore:
         self._warm: Solved | None = None
         self._check: Check = check
         self._watch: Watch | None = None
+        self._looks = 0
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.
@@ -231,6 +240,12 @@ class LayerCore:
 
     def _look(self, solved: Solved, theta: Floats) -> None:
         """The cheap checks of a call."""
+        if isinstance(solved, ClosedSolved):
+            weak = solved.weak
+            # Every instance looked at costs more than the closed form of many: warnings are told once anyway.
+            if not weak or (self._check == "warn" and self._looks >= LOOKS):
+                return
+            self._looks += weak
         if self._watch is None:
             from cvxift.diagnostics.watch import Watch
 
@@ -242,7 +257,7 @@ class LayerCore:
         """Statistics of the last call: margins, residuals, conditioning; None before the first."""
         from cvxift.diagnostics.watch import CallReport
 
-        return None if self._warm is None else CallReport(self._warm, self.map.policy)
+        return None if self._warm is None else CallReport(self._warm, self.map.policy, self.map.path_of(self._warm))
 
     def check(self, values: Sequence[Floats]) -> None:
         """Refuse values that are not finite or contradict a parameter's attributes; `solve` does it where it sees them.

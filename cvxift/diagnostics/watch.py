@@ -40,10 +40,12 @@ class CallReport:
     Attributes:
         solved: the call.
         policy: the layer's policy.
+        path: which way the call went, in words.
     """
 
     solved: Solved = field(repr=False)
     policy: Policy = field(repr=False)
+    path: str = "solver and KKT system"
 
     @property
     def instances(self) -> int:
@@ -61,6 +63,9 @@ class CallReport:
         solutions = self.solved.solutions
         if isinstance(solutions, DenseBatch):
             return float(np.max(solutions.residuals, initial=0.0))
+        own = getattr(solutions, "residual", None)  # solutions that measure themselves
+        if own is not None:
+            return float(own)
         return max((solution.residuals.worst for solution in solutions if solution.ok), default=float("nan"))
 
     @cached_property
@@ -85,6 +90,9 @@ class CallReport:
         found = [float("nan")]
         for index in range(min(self.instances, CONDITIONED)):
             solution = self.solved.solutions[index]
+            structure = solution.structure
+            if hasattr(self.solved.solutions, "margins") and structure.n + structure.m > LARGE:
+                break  # solved in closed form: nothing was factorized, and it would cost far more than the call
             if solution.ok:
                 system = solution.linearization(self.policy).system
                 if isinstance(system, ReducedSystem):
@@ -92,15 +100,19 @@ class CallReport:
         return float(np.nanmax(found)) if len(found) > 1 else found[0]
 
     def __str__(self) -> str:
+        condition = f", condition {self.condition:.1e}" if self.condition == self.condition else ""
         return (
             f"{self.instances} instance(s), {self.failed} failed, {self.weak} on a kink; "
-            f"worst residual {self.residual:.1e}, smallest margin {self.margin:.1e}, condition {self.condition:.1e}"
+            f"worst residual {self.residual:.1e}, smallest margin {self.margin:.1e}{condition}; path: {self.path}"
         )
 
 
 def relative_margins(solved: Solved) -> Floats:
     """Smallest distance of v to a kink, relative to 1 + ‖v‖∞, of each instance, shape (instances,)."""
     solutions = solved.solutions
+    own = getattr(solutions, "margins", None)  # of solutions in closed form, whose points need not be made for it
+    if own is not None:
+        return own
     if isinstance(solutions, DenseBatch):
         v, cones = solutions.v, solutions.engine.cones
     else:

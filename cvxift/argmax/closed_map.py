@@ -1,0 +1,462 @@
+"""A solution map that takes the closed form where the problem has one that is known, and the solvers elsewhere.
+
+θ enters the closed form through affine maps alone, so values and derivatives are a few array operations on the whole
+batch. A call with an instance outside the closed form's range (an empty set, no curvature, an overflow) is solved as
+any other problem is, so that errors and policies are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.argmax.form import Affine, Form
+from cvxift.argmax.multipliers import canonical_point, violation
+from cvxift.argmax.recognize import recognize
+from cvxift.argmax.separable import Allocation, Limits
+from cvxift.kkt.engine import Solution
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.program.affine import AffineMap
+from cvxift.program.structure import Floats
+from cvxift.solvers.base import Raw
+
+ClosedForm = Literal["auto", "never"]
+
+GENERIC = "solver and KKT system"
+OPTIMAL = 1e-9  # relative residual up to which the closed form's point passes for optimal
+WEAK = 1e-7  # relative distance to a kink under which an instance is looked at
+SHOWN = 8  # instances of a batch whose optimality a report measures
+TRIALS = 6  # random parameters at which a form is tried when it is made
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedSolved(Solved):
+    """A batch solved in closed form.
+
+    Attributes:
+        found: the allocations, shapes (*batch, G, n).
+        stiffness: c, broadcasts to (*batch, G, 1).
+    """
+
+    found: Allocation
+    stiffness: Floats
+
+    @property
+    def ok(self) -> bool:
+        """Every instance has a solution."""
+        return True
+
+    @property
+    def weak(self) -> int:
+        """Number of instances that seem to lie on a kink."""
+        solutions = self.solutions
+        assert isinstance(solutions, ClosedSolutions)
+        return int(np.count_nonzero(solutions.margins <= WEAK))
+
+    def warm(self) -> list[Raw | None]:
+        """Nothing that a solver could start from."""
+        return [None] * len(self.solutions)
+
+
+class ClosedSolutions(Sequence[Solution]):
+    """The instances' canonical points, each made when it is asked for.
+
+    Args:
+        mapping: the map.
+        theta: shape (*batch, N).
+        found: the allocations.
+        stiffness: c.
+    """
+
+    def __init__(self, mapping: ClosedMap, theta: Floats, found: Allocation, stiffness: Floats) -> None:
+        self._map, self._theta = mapping, theta.reshape(-1, theta.shape[-1])
+        self._found, self._stiffness = found, stiffness
+        self._made: dict[int, Solution] = {}
+
+    def __len__(self) -> int:
+        return len(self._theta)
+
+    @overload
+    def __getitem__(self, index: int) -> Solution: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Solution]: ...
+
+    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if index not in self._made:
+            self._made[index] = self._map.canonical(self._theta[index])
+        return self._made[index]
+
+    @cached_property
+    def residual(self) -> float:
+        """Worst violation of the optimality conditions in the first instances."""
+        program = self._map.program
+        worst = 0.0
+        for theta in self._theta[:SHOWN]:
+            point = self._map.point(theta)
+            worst = max(worst, np.inf if point is None else violation(program.structure, self._map.data(theta), *point))
+        return worst
+
+    @cached_property
+    def margins(self) -> Floats:
+        """Smallest relative distance to a kink of each instance, shape (instances,)."""
+        form = self._map.form
+        assert form is not None
+        groups = form.layout.groups
+        least, most = self._found.margins(self._stiffness, form.gain_lower[groups], form.gain_upper[groups])
+        return np.reshape(least / (1.0 + most), -1)
+
+
+class ClosedMap(SolutionMap):
+    """`SolutionMap` with a closed form, if the problem has one that is known.
+
+    The closed form is taken under the default policy, where no solver and no options are named, and for the problem's
+    variable alone (not for dual variables).
+
+    Args:
+        problem: as for `SolutionMap`.
+        parameters: likewise.
+        outputs: likewise.
+        closed_form: ``"auto"``, or ``"never"`` to solve as any other problem.
+        **options: the other arguments of `SolutionMap`.
+
+    Attributes:
+        form: the form; None where it is not known.
+
+    Example:
+        >>> import cvxpy as cp
+        >>> z, theta = cp.Variable(3), cp.Parameter(3)
+        >>> ClosedMap(cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1, z >= 0]), None, [z]).path
+        'closed form (sparsemax)'
+    """
+
+    def __init__(
+        self,
+        problem: cp.Problem,
+        parameters: Sequence[cp.Parameter] | None,
+        outputs: Sequence[Any],
+        *,
+        closed_form: ClosedForm = "auto",
+        **options: Any,
+    ) -> None:
+        super().__init__(problem, parameters, outputs, **options)
+        self.form: Form | None = None
+        plain = options.get("solver") is None and not options.get("solver_args") and self.policy == Policy()
+        if closed_form == "auto" and plain:
+            self.form = recognize(self.program, self.outputs)
+        if self.form is not None:
+            self._inputs = _InputMaps(self.form, self._columns())
+            groups = self.form.layout.groups.ravel()
+            self._place = None if np.array_equal(groups, np.arange(len(groups))) else np.argsort(groups)
+            self._order = None if self._place is None else groups
+            self._proven = False
+            self._try()
+
+    @property
+    def path(self) -> str:
+        """Which way a call goes, in words."""
+        return GENERIC if self.form is None else f"closed form ({self.form.name})"
+
+    def path_of(self, solved: Solved) -> str:
+        """Which way a solved call went, in words."""
+        return self.path if isinstance(solved, ClosedSolved) else GENERIC
+
+    def _columns(self) -> np.ndarray:
+        """For each entry of this map's θ, its place in the program's."""
+        parts = [np.arange(self.program.theta_size)[self.program.offsets[p]] for p in self.parameters]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=int)
+
+    def _try(self) -> None:
+        """Compare the form with the optimality conditions at random parameters; the first call does if none serves."""
+        rng = np.random.default_rng(0)
+        for trial in range(TRIALS):
+            theta = np.concatenate([_sample(p, rng, 4.0**-trial) for p in self.parameters] or [np.zeros(0)])
+            found = self._allocate(theta)
+            if found is not None:
+                self._prove(theta, *found)
+                return
+
+    def _prove(self, theta: Floats, found: Allocation, stiffness: Floats) -> None:
+        """Keep the form only if the point it gives is optimal."""
+        assert self.form is not None
+        self._proven = True
+        structure, data = self.program.structure, self.data(theta)
+        worst = violation(structure, data, *canonical_point(structure, self.form, data, found))
+        if not worst <= OPTIMAL:
+            self.form = None
+
+    def _allocate(self, theta: Floats) -> tuple[Allocation, Floats] | None:
+        """The allocations and c at θ, shape (*batch, N); None if one is out of range."""
+        assert self.form is not None
+        values = self._inputs.values(theta)
+        x, stiffness = values["score"], values["stiffness"]
+        if self._inputs.divides:
+            if not (stiffness > 0).all():
+                return None
+            with np.errstate(over="ignore"):
+                x = x / stiffness
+        if not np.isfinite(x).all():
+            return None
+        limits = self._inputs.limits
+        if limits is None:
+            limits = self.form.kind.limits(values["total"], values["lower"], values["upper"], x.shape[-1])
+        found = None if limits is None else self.form.kind.solve(x, limits)
+        return None if found is None or self._inputs.pinned(found) else (found, stiffness)
+
+    def solve(
+        self,
+        theta: Floats,
+        *,
+        solver_args: Mapping[str, Any] | None = None,
+        warm: Sequence[Raw | None] | None = None,
+        solver: str | None = None,
+    ) -> Solved:
+        """As `SolutionMap.solve`; in closed form unless options or a solver are named for the call."""
+        if self.form is not None and not solver_args and solver is None and theta.size:
+            allocated = self._allocate(theta)
+            if allocated is not None and not self._proven:
+                first = theta.reshape(-1, theta.shape[-1])[0]
+                alone = self._allocate(first)
+                if alone is not None:
+                    self._prove(first, *alone)
+            if allocated is not None and self.form is not None:
+                found, stiffness = allocated
+                batch = theta.shape[:-1]
+                solutions = ClosedSolutions(self, theta, found, stiffness)
+                return ClosedSolved(batch, solutions, self._flat(found.z), found, stiffness)
+        return super().solve(theta, solver_args=solver_args, warm=warm, solver=solver)
+
+    def point(self, theta: Floats) -> tuple[Floats, Floats, Floats] | None:
+        """The canonical point (x, s, y) that the closed form gives at θ, shape (N,); None where it does not serve."""
+        found = None if self.form is None else self._allocate(theta)
+        if found is None or self.form is None:
+            return None
+        return canonical_point(self.program.structure, self.form, self.data(theta), found[0])
+
+    def canonical(self, theta: Floats) -> Solution:
+        """The canonical solution of one instance, θ of shape (N,): the closed form's, or a solver's if it fails."""
+        data = self.data(theta)
+        point = self.point(theta)
+        if point is not None:
+            x, s, y = point
+            restricted, v = self.engine.condensation.restrict(x, s - y)
+            if np.isfinite(restricted).all() and np.isfinite(v).all():
+                solution = self.engine.accept_condensed(data, restricted, v, self.path)
+                if solution.ok:
+                    return solution
+        return self.engine.solve(data)
+
+    def _flat(self, z: Floats) -> Floats:
+        """(…, G, n) to the outputs' order, (…, K)."""
+        flat = z.reshape(*z.shape[:-2], self.output_size)
+        return flat if self._place is None else flat[..., self._place]
+
+    def _grouped(self, flat: Floats) -> Floats:
+        """The inverse of `_flat`."""
+        assert self.form is not None
+        flat = flat if self._order is None else flat[..., self._order]
+        return flat.reshape(*flat.shape[:-1], *self.form.layout.groups.shape)
+
+    def prepare(self, solved: Solved) -> None:
+        """As `SolutionMap.prepare`; a closed form has nothing to factorize."""
+        if not isinstance(solved, ClosedSolved):
+            super().prepare(solved)
+
+    def vjp(self, solved: Solved, bar: Floats) -> Floats:
+        """As `SolutionMap.vjp`."""
+        if not isinstance(solved, ClosedSolved):
+            return super().vjp(solved, bar)
+        found = solved.found
+        x_bar, beta, m = found.pull(self._grouped(bar))
+        return self._pull_inputs(solved, x_bar, beta, m)
+
+    def _pull_inputs(self, solved: ClosedSolved, x_bar: Floats, beta: Floats, m: Floats) -> Floats:
+        """Cotangent of θ from those of x, of the bounds where they hold, and of the sums."""
+        found = solved.found
+        bars: dict[str, Floats] = {"score": x_bar}
+        if self._inputs.divides:
+            # x = a/c
+            bars["score"] = x_bar / solved.stiffness
+            bars["stiffness"] = -(bars["score"] * found.x).sum(axis=-1, keepdims=True)
+        bars["total"] = m
+        for name, mask in (("lower", found.at_lower), ("upper", found.at_upper)):
+            if name in self._inputs.moving:
+                bars[name] = np.where(mask, beta, 0.0)  # type: ignore[arg-type]  # a bound that moves has its mask
+        return self._inputs.pull(bars)
+
+    def _score_tangent(self, solved: ClosedSolved, moved: Mapping[str, Floats]) -> Floats:
+        """ẋ = (ȧ − x ċ)/c."""
+        if not self._inputs.divides:
+            return moved["score"]
+        return (moved["score"] - solved.found.x * moved["stiffness"]) / solved.stiffness
+
+    def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
+        """As `SolutionMap.jvp`."""
+        if not isinstance(solved, ClosedSolved):
+            return super().jvp(solved, theta_dot)
+        moved = self._inputs.tangent(theta_dot)
+        x = self._score_tangent(solved, moved)
+        z, _ = solved.found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
+        return self._flat(z)
+
+    def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
+        """As `SolutionMap.second`."""
+        if not isinstance(solved, ClosedSolved):
+            return super().second(solved, bar, theta_dot)
+        found, moved = solved.found, self._inputs.tangent(theta_dot)
+        x = self._score_tangent(solved, moved)
+        _, relative = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
+        weight, beta, _ = found.pull(self._grouped(bar))
+        x_bar, share = found.curve(beta, relative)
+        shape = np.broadcast_shapes(x_bar.shape, weight.shape, x.shape)
+        x_bar, share = np.broadcast_to(x_bar, shape), np.broadcast_to(share, (*shape[:-1], 1))
+        if not self._inputs.divides:
+            return self._pull_inputs(solved, x_bar, np.broadcast_to(-share, shape), share)
+        # ẋ = (ȧ − x ċ)/c moves with x and with c as well.
+        c = solved.stiffness
+        out = self._pull_inputs(solved, x_bar - weight * moved["stiffness"] / c, np.broadcast_to(-share, shape), share)
+        direct = -(weight * x).sum(axis=-1, keepdims=True) / c
+        return out + self._inputs.pull({"stiffness": np.broadcast_to(direct, (*shape[:-1], 1))})
+
+    def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
+        """As `SolutionMap.second_tangent`."""
+        if not isinstance(solved, ClosedSolved):
+            return super().second_tangent(solved, theta_dot, other)
+        found = solved.found
+        moved, along = self._inputs.tangent(theta_dot), self._inputs.tangent(other)
+        x, y = self._score_tangent(solved, moved), self._score_tangent(solved, along)
+        _, first = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
+        _, second = found.push(y, along.get("total"), along.get("lower"), along.get("upper"))
+        # z̈ = e(ẋ − τ̇)(ẋ′ − τ̇′) + s(ẍ − τ̈), and Σ z̈ = 0
+        bend = np.zeros_like(found.z) if found.bend is None else found.bend
+        twist = bend * first * second
+        if self._inputs.divides:
+            c = solved.stiffness
+            twist = twist - found.slope * (y * moved["stiffness"] + x * along["stiffness"]) / c
+        if found.limits.k is not None:
+            twist = twist - found.slope * (twist.sum(axis=-1, keepdims=True) * found.inverse_sum)
+        return self._flat(twist)
+
+    def closed_jacobian(self, solved: ClosedSolved, columns: slice) -> Floats:
+        """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
+        width = len(range(*columns.indices(self.theta_size)))
+        if self.output_size <= width:
+            return self.vjp(solved, np.eye(self.output_size))[:, columns]
+        return self.jvp(solved, np.eye(self.theta_size)[columns]).T
+
+
+class _InputMaps:
+    """θ ↦ the allocation's inputs, and the transpose; pieces that do not depend on θ are kept aside.
+
+    Args:
+        form: the form.
+        columns: for each entry of θ, its place in the program's.
+
+    Attributes:
+        divides: whether c depends on θ; else the scores are divided by it once.
+        moving: names of the pieces that depend on θ.
+        limits: the set, if it does not depend on θ and there is one.
+    """
+
+    def __init__(self, form: Form, columns: np.ndarray) -> None:
+        groups = form.layout.groups
+        flat, size, single = groups.ravel(), groups.shape, (len(groups), 1)
+        self.divides = form.stiffness.varies
+        weight = None if self.divides else np.repeat(1.0 / form.stiffness.constant[groups[:, 0]], size[1])
+        pieces: dict[str, tuple[Affine | None, np.ndarray, tuple[int, int]]] = {
+            "score": (form.score, flat, size),
+            "stiffness": (form.stiffness, groups[:, 0], single),
+            "total": (form.total, np.arange(len(groups)), single),
+            "lower": (form.lower, flat, size),
+            "upper": (form.upper, flat, size),
+        }
+        self._constant: dict[str, Floats | None] = {}
+        self.moving: dict[str, tuple[slice, tuple[int, int]]] = {}
+        start, parts = 0, []
+        for name, (piece, rows, shape) in pieces.items():
+            if piece is None:
+                self._constant[name] = None
+                continue
+            row, column, value, constant = piece.scaled(rows, weight if name == "score" else None)
+            if not len(value):
+                self._constant[name] = constant.reshape(shape)
+                continue
+            self.moving[name] = slice(start, start + len(rows)), shape
+            parts.append((row + start, column, value, constant))
+            start += len(rows)
+        self.limits: Limits | None = None
+        if not {"total", "lower", "upper"} & self.moving.keys():
+            constant = (self._constant[name] for name in ("total", "lower", "upper"))
+            self.limits = form.kind.limits(*constant, size[1])
+        self._theta_size = len(columns)
+        self._map = self._adjoint = None
+        if parts:
+            row, column, value, constant = (np.concatenate(piece) for piece in zip(*parts, strict=True))
+            column = np.argsort(columns)[column]  # from the program's θ to this map's
+            self._map = AffineMap(sp.csr_array((value, (row, column)), shape=(start, len(columns))), constant)
+            self._adjoint = AffineMap(sp.csr_array((value, (column, row)), shape=(len(columns), start)))
+
+    def values(self, theta: Floats) -> dict[str, Floats | None]:
+        """Every piece at θ."""
+        out = dict(self._constant)
+        if self._map is not None:
+            out.update(self._cut(self._map(theta)))
+        if out["score"] is not None and "score" not in self.moving and theta.ndim > 1:
+            out["score"] = np.broadcast_to(out["score"], (*theta.shape[:-1], *out["score"].shape))
+        return out
+
+    def _cut(self, stacked: Floats) -> dict[str, Floats]:
+        lead = stacked.shape[:-1]
+        return {name: stacked[..., at].reshape(*lead, *shape) for name, (at, shape) in self.moving.items()}
+
+    def tangent(self, theta_dot: Floats) -> dict[str, Floats]:
+        """Tangents of the pieces that move, and of the scores."""
+        out = {} if self._map is None else self._cut(self._map.linear(theta_dot))
+        if "score" not in out:
+            score = self._constant["score"]
+            assert score is not None
+            out["score"] = np.zeros((*theta_dot.shape[:-1], *score.shape))
+        return out
+
+    def pull(self, bars: Mapping[str, Floats]) -> Floats:
+        """Cotangent of θ; pieces not named, and those that do not move, count as zero."""
+        named = {name: bars[name] for name in self.moving if name in bars}
+        lead = next(iter(bars.values())).shape[:-2]
+        if self._adjoint is None or not named:
+            return np.zeros((*lead, self._theta_size))
+        parts = []
+        for name, (at, _) in self.moving.items():
+            width = at.stop - at.start
+            parts.append(named[name].reshape(*lead, width) if name in named else np.zeros((*lead, width)))
+        return self._adjoint(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+
+    def pinned(self, found: Allocation) -> bool:
+        """Whether bounds or sums that move hold every entry of a group: they cannot all move as they please."""
+        if found.limits.k is None or not {"total", "lower", "upper"} & self.moving.keys():
+            return False
+        return bool((found.inverse_sum == 0.0).any())
+
+
+def _sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) -> Floats:
+    """Random values that the parameter's attributes allow; those of free parameters around 0.7, closer if asked.
+
+    So bounds and sums, which are parameters at times, leave room for each other in one of the trials.
+    """
+    raw = 0.7 + spread * rng.standard_normal(parameter.shape)
+    value = parameter.project(raw)
+    if parameter.attributes["pos"]:
+        value = np.abs(raw) + 0.1
+    if parameter.attributes["neg"]:
+        value = -np.abs(raw) - 0.1
+    value = value.toarray() if sp.issparse(value) else value
+    return np.ravel(np.asarray(value, dtype=float))
