@@ -119,6 +119,12 @@ class Engine:
         self.cones = self.condensation.structure.cones
         self._dense_numbers = _dense_numbers(self.cones)
         self.candidates = solvers.choose(self.condensation.structure)
+        # The table's quick solver comes before its robust ones, with options of its own.
+        self._quick_options: Mapping[str, Any] = {}
+        quick = solvers.quick(self.condensation.structure)
+        if quick is not None:
+            name, self._quick_options = quick
+            self.candidates = [name, *self.candidates]
         self.named: str | None = None
         self.solver_args: dict[str, Any] = {}
         self._order = self.candidates
@@ -179,6 +185,8 @@ class Engine:
         """
         order = self._order if solver is None else self.order(solver)
         options = self.solver_args if order[0] == self.first else {}
+        if solver is None and self.named is None and self._quick_options and order[0] == self.candidates[0]:
+            options = {**self._quick_options, **options}
         if solver_args:
             options = {**options, **solver_args}
         return order, options, self.session(order[0], options)
@@ -216,9 +224,8 @@ class Engine:
             if not raw.status.has_point:
                 attempts.append((name, raw.status, raw.message, float("nan")))
                 definite = (Status.INFEASIBLE, Status.UNBOUNDED)
-                if raw.status in definite and (
-                    status in definite or not self.cones.polyhedral or index + 1 == len(order)
-                ):
+                certain = not self.cones.polyhedral and not (index == 0 and self._quick_options)
+                if raw.status in definite and (status in definite or certain or index + 1 == len(order)):
                     status = raw.status
                     break  # two solvers agree, or an interior-point certificate
                 status = raw.status

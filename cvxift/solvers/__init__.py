@@ -2,6 +2,6 @@
 
 from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.batch import Pool, solve_batch
-from cvxift.solvers.table import choose, get, names, register
+from cvxift.solvers.table import choose, get, names, quick, register
 
-__all__ = ["Pool", "Raw", "Session", "Solver", "Status", "choose", "get", "names", "register", "solve_batch"]
+__all__ = ["Pool", "Raw", "Session", "Solver", "Status", "choose", "get", "names", "quick", "register", "solve_batch"]
