@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -169,8 +170,7 @@ class CvxpyLayer:
                     f"Parameter '{name}' is a {type(value).__module__}.{type(value).__name__}; expected a JAX or NumPy "
                     "array (jnp.asarray converts lists, jax.dlpack.from_dlpack tensors)."
                 )
-            # Numbers of Python's take the dtype of the others, as in any function of jax.numpy.
-            if not isinstance(value, (int, float)) and not jnp.issubdtype(value.dtype, jnp.floating):
+            if not (_is_number(value) or jnp.issubdtype(value.dtype, jnp.floating)):
                 raise ProgramError(
                     f"Parameter '{name}' has dtype {value.dtype}; expected a real floating dtype. "
                     "Convert it with .astype(float)."
@@ -187,7 +187,7 @@ class CvxpyLayer:
                     f"Parameter '{name}' is {array.dtype}, but '{strong[0][0]}' is {strong[0][1].dtype}; give all "
                     f"parameters one dtype, for example with .astype({strong[0][1].dtype})."
                 )
-        self._one_device(strong)
+        self._one_device([(name, value) for name, value in named if isinstance(value, jax.Array)])
         dtype = strong[0][1].dtype if strong else jnp.result_type(float)
         return [
             array
@@ -211,6 +211,13 @@ class CvxpyLayer:
                     f"Parameter '{name}' is on {_names(devices)}, but '{first[0]}' is on {_names(first[1])}; bring all "
                     "parameters to one device, or one sharding, with jax.device_put."
                 )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number of Python's, or was one before it was traced: it takes the dtype of the others."""
+    if isinstance(value, jax.Array):
+        return value.weak_type and jnp.issubdtype(value.dtype, jnp.integer)
+    return isinstance(value, (int, float))
 
 
 def _names(devices: frozenset[Any]) -> str:
@@ -241,7 +248,7 @@ def _pack(arrays: Sequence[jax.Array], *, shapes: Shapes, logs: tuple[bool, ...]
     """θ of shape (*batch, N): every parameter raveled in C order, its logarithm where it enters so, side by side."""
     parts = []
     for array, shape, log in zip(arrays, shapes, logs, strict=True):
-        part = array.reshape(*array.shape[: array.ndim - len(shape)], -1 if array.size else 0)
+        part = array.reshape(*array.shape[: array.ndim - len(shape)], math.prod(shape))
         parts.append(jnp.broadcast_to(jnp.log(part) if log else part, (*batch, part.shape[-1])))
     return jnp.concatenate(parts, axis=-1) if parts else jnp.zeros((*batch, 0))
 

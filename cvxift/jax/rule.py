@@ -11,7 +11,8 @@ that it does not map, so that a batch is one call and what is shared stays share
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cvxift.host import Host, Options
-
-try:
-    from jax.extend.core import Primitive
-except ImportError:  # JAX before 0.4.36
-    from jax.core import Primitive  # pyright: ignore[reportAttributeAccessIssue]
 
 solution_map = Primitive("cvxift_solution_map")
 
@@ -142,34 +139,33 @@ def _vectorize(operands: Sequence[Any], axes: Sequence[Any], *, form: Form) -> t
 batching.primitive_batchers[solution_map] = _vectorize
 
 
-def _callback(*operands: Any, form: Form) -> jax.Array:
-    """Through JAX's own callback, which knows of several devices."""
-    theta = operands[0]
-    lead = np.broadcast_shapes(*(operand.shape[:-1] for operand in operands))
-    shape = jax.ShapeDtypeStruct((*lead, form.width()), theta.dtype)
-    return jax.pure_callback(form, shape, *operands, vmap_method="expand_dims")
-
-
-_lower_callback: Callable[..., Any] = mlir.lower_fun(_callback, multiple_results=False)
-
-
 def _lower(ctx: Any, *operands: Any, form: Form) -> Any:
     """On one device the host function is called with NumPy views; `pure_callback` would first make JAX arrays of them.
 
-    That costs more than a small solve, and its copies can wait for the thread that runs the callback.
+    That costs more than a small solve, and its copies can wait for the thread that runs the callback. On several
+    devices it is `pure_callback` that knows what to do: under `shard_map` each device has its share computed; in a
+    program that XLA partitions, one call computes the whole, which every device is sent.
     """
-    if getattr(ctx.module_context.axis_context, "num_devices", None) != 1 or not hasattr(mlir, "emit_python_callback"):
-        return _lower_callback(ctx, *operands, form=form)
-    results, _, _ = mlir.emit_python_callback(
-        ctx,
-        lambda *arrays: (form(*arrays),),
-        None,
-        list(operands),
-        ctx.avals_in,
-        ctx.avals_out,
-        has_side_effect=False,
-    )
-    return results
+    context = ctx.module_context.axis_context
+    if getattr(context, "num_devices", None) == 1 and hasattr(mlir, "emit_python_callback"):
+        results, _, _ = mlir.emit_python_callback(
+            ctx,
+            lambda *arrays: (form(*arrays),),
+            None,
+            list(operands),
+            ctx.avals_in,
+            ctx.avals_out,
+            has_side_effect=False,
+        )
+        return results
+
+    def call(*arrays: jax.Array) -> jax.Array:
+        lead = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
+        return jax.pure_callback(form, jax.ShapeDtypeStruct((*lead, form.width()), arrays[0].dtype), *arrays)
+
+    return mlir.lower_fun(call, multiple_results=False)(ctx, *operands)
 
 
-mlir.register_lowering(solution_map, _lower, cacheable=False)
+# A callback is numbered within its module, so that one lowering must not serve two; older versions cache none.
+_cacheable = {"cacheable": False} if "cacheable" in inspect.signature(mlir.register_lowering).parameters else {}
+mlir.register_lowering(solution_map, _lower, **_cacheable)
