@@ -58,8 +58,8 @@ class LayerCore:
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
         check: ``"warn"`` (once for each cause) or ``"raise"`` where a call is on a kink of the solution map; ``"off"``.
-        closed_form: ``"auto"``: a problem whose solution has a closed form that is known (`cvxift.argmax`) is solved and
-            differentiated by it, unless a solver, options for it or another policy are named; ``"never"``.
+        closed_form: ``"auto"``: a problem whose solution has a closed form that is known is solved and differentiated
+            by it, unless a solver, options for it or another policy are named; ``"never"``. See docs/argmax.md.
 
     Attributes:
         logs: which parameters enter through their logarithm (geometric programs); adapters take it.

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import cvxpy as cp
 import numpy as np
 from cvxpy.problems.objective import Objective
 
+from cvxift.argmax.closed_map import GENERIC, ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Residuals
-from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
-from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular, choice
+from cvxift.kkt.solution_map import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
@@ -36,12 +38,27 @@ class Sensitivity:
     """
 
     def __init__(
-        self, problem: cp.Problem, program: Program, solution: Solution, theta: Floats, policy: Policy
+        self,
+        problem: cp.Problem,
+        program: Program,
+        solution: Solution,
+        theta: Floats,
+        policy: Policy,
+        closed_form: ClosedForm = "never",
     ) -> None:
         self.problem, self.program, self.solution, self.policy = problem, program, solution, policy
         self._theta = theta
         self._engine = solution.engine
-        self._maps: dict[tuple[int, ...], SolutionMap] = {}
+        self._closed_form: ClosedForm = closed_form
+        self._maps: dict[tuple[int, ...], ClosedMap] = {}
+
+    @cached_property
+    def path(self) -> str:
+        """Which way the derivatives of the problem's variable are taken, in words."""
+        variables = self.problem.variables()
+        if len(variables) != 1:
+            return GENERIC
+        return self._map(variables).path_of(self._solved(variables))
 
     @property
     def residuals(self) -> Residuals:
@@ -57,8 +74,10 @@ class Sensitivity:
     def report(self) -> Report:
         """Whether the implicit function theorem applies at this very point; see `cvxift.diagnose`."""
         from cvxift.diagnostics.diagnose import report_at
+        from cvxift.diagnostics.findings import Finding
 
-        return report_at(self.problem, self.program, self.solution, self._theta)
+        report = report_at(self.problem, self.program, self.solution, self._theta)
+        return replace(report, findings=(*report.findings, Finding("path", f"path: {self.path}", "", False)))
 
     def value(self, output: Output) -> Any:
         """The value of a variable, dual variable or the objective at the differentiated point (polished).
@@ -174,20 +193,27 @@ class Sensitivity:
             gradient = self._value_gradient(output) * self._theta_scale()
             return gradient[columns].reshape(parameter.shape)
         solution_map = self._map([output])
-        matrix = solution_map.jacobian(self._solved([output]).solutions[0], columns)
+        matrix = solution_map.jacobian_of(self._solved([output]), columns)
         matrix = matrix * self._output_scale([output])[:, None] * self._theta_scale()[columns]
         return matrix.reshape((*output.shape, *parameter.shape))
 
-    def _map(self, keys: list[Any]) -> SolutionMap:
+    def _map(self, keys: list[Any]) -> ClosedMap:
         index = tuple(key.id for key in keys)
         if index not in self._maps:
-            self._maps[index] = SolutionMap(
-                self.problem, None, keys, program=self.program, engine=self._engine, policy=self.policy
+            self._maps[index] = ClosedMap(
+                self.problem,
+                None,
+                keys,
+                closed_form=self._closed_form,
+                program=self.program,
+                engine=self._engine,
+                policy=self.policy,
             )
         return self._maps[index]
 
     def _solved(self, keys: list[Any]) -> Solved:
-        return Solved((), (self.solution,), np.empty(0))
+        closed = self._map(keys).closed(self._theta)
+        return Solved((), (self.solution,), np.empty(0)) if closed is None else closed
 
     def _output_scale(self, keys: list[Any]) -> Floats:
         """d value / d canonical output: the value itself where it is an exponential (geometric programs), else 1."""
@@ -244,6 +270,7 @@ def differentiate(
     mu: float = 1e-3,
     linear_solver: LinearSolver | Iterative = "auto",
     program: Program | None = None,
+    closed_form: ClosedForm = "auto",
 ) -> Sensitivity:
     """Differentiate the solution of a CVXPY problem at its parameters' current values.
 
@@ -263,6 +290,8 @@ def differentiate(
         linear_solver: ``"auto"``, ``"direct"``, ``"iterative"``, or `cvxift.Iterative` options for the matrix-free
             path.
         program: a `Program` built earlier for this problem, to save its canonicalization.
+        closed_form: ``"auto"``: a problem whose solution has a closed form that is known is solved, and its variable
+            differentiated, by it, unless a solver, options for it or another policy are named; ``"never"``.
 
     Returns:
         The sensitivities.
@@ -280,6 +309,7 @@ def differentiate(
         >>> bool(np.allclose(s.jacobian(z, theta), np.diag(p) - np.outer(p, p), atol=1e-8))
         True
     """
+    choice("closed_form", closed_form, get_args(ClosedForm))
     policy = Policy(singular, mu, linear_solver)
     program = Program(problem, gp=gp) if program is None else program
     theta = program.pack({p: p.value for p in program.parameters})
@@ -287,20 +317,31 @@ def differentiate(
     if program.log_mask is not None:
         canonical[program.log_mask] = np.log(theta[program.log_mask])
     data = program.evaluate(canonical)
-    mapping = SolutionMap(problem, None, [], program=program, solver=solver, solver_args=solver_args, policy=policy)
+    variables = problem.variables()
+    chosen: ClosedForm = "never" if solver is not None or solver_args or len(variables) != 1 else closed_form
+    mapping = ClosedMap(
+        problem,
+        None,
+        variables if chosen == "auto" else [],
+        closed_form=chosen,
+        program=program,
+        solver=solver,
+        solver_args=solver_args,
+        policy=policy,
+    )
     solution = None if solver is not None else held_point(program, mapping.engine, data)
     if solution is None or not solution.ok:
-        solution = mapping.engine.solve(data)
+        solution = mapping.canonical(canonical)
         if not solution.ok:
             mapping.raise_unsolved(solution)
-        fresh = Sensitivity(problem, program, solution, theta, policy)
+        fresh = Sensitivity(problem, program, solution, theta, policy, chosen)
         for variable in problem.variables():
             variable.save_value(fresh.value(variable))
         for constraint in problem.constraints:
             for dual in constraint.dual_variables:
                 dual.save_value(fresh.value(dual))
         return fresh
-    return Sensitivity(problem, program, solution, theta, policy)
+    return Sensitivity(problem, program, solution, theta, policy, chosen)
 
 
 def _name(key: Any) -> str:

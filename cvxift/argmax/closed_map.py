@@ -222,19 +222,27 @@ class ClosedMap(SolutionMap):
         solver: str | None = None,
     ) -> Solved:
         """As `SolutionMap.solve`; in closed form unless options or a solver are named for the call."""
-        if self.form is not None and not solver_args and solver is None and theta.size:
-            allocated = self._allocate(theta)
-            if allocated is not None and not self._proven:
-                first = theta.reshape(-1, theta.shape[-1])[0]
-                alone = self._allocate(first)
-                if alone is not None:
-                    self._prove(first, *alone)
-            if allocated is not None and self.form is not None:
-                found, stiffness = allocated
-                batch = theta.shape[:-1]
-                solutions = ClosedSolutions(self, theta, found, stiffness)
-                return ClosedSolved(batch, solutions, self._flat(found.z), found, stiffness)
+        if not solver_args and solver is None:
+            closed = self.closed(theta)
+            if closed is not None:
+                return closed
         return super().solve(theta, solver_args=solver_args, warm=warm, solver=solver)
+
+    def closed(self, theta: Floats) -> ClosedSolved | None:
+        """The batch in closed form, θ of shape (*batch, N); None where the form does not serve."""
+        allocated = None if self.form is None or not theta.size else self._allocate(theta)
+        if allocated is None:
+            return None
+        if not self._proven:
+            first = theta.reshape(-1, theta.shape[-1])[0]
+            alone = self._allocate(first)
+            if alone is not None:
+                self._prove(first, *alone)
+        if self.form is None:
+            return None
+        found, stiffness = allocated
+        solutions = ClosedSolutions(self, theta, found, stiffness)
+        return ClosedSolved(theta.shape[:-1], solutions, self._flat(found.z), found, stiffness)
 
     def point(self, theta: Floats) -> tuple[Floats, Floats, Floats] | None:
         """The canonical point (x, s, y) that the closed form gives at θ, shape (N,); None where it does not serve."""
@@ -347,8 +355,10 @@ class ClosedMap(SolutionMap):
             twist = twist - found.slope * (twist.sum(axis=-1, keepdims=True) * found.inverse_sum)
         return self._flat(twist)
 
-    def closed_jacobian(self, solved: ClosedSolved, columns: slice) -> Floats:
+    def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
+        if not isinstance(solved, ClosedSolved):
+            return self.jacobian(solved.solutions[0], columns)
         width = len(range(*columns.indices(self.theta_size)))
         if self.output_size <= width:
             return self.vjp(solved, np.eye(self.output_size))[:, columns]
