@@ -187,12 +187,14 @@ def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport
     except ProgramError as error:
         return _refused(title, str(error))
     outputs = [output for output in mapping.outputs if output.kind == "dual"]
+    path = getattr(mapping, "path", "")
+    notes = [Finding("path", f"path of the layer's calls: {path}", "", False)] if path else []
     reports = []
     for index, row in enumerate(theta.reshape(-1, program.theta_size)):
         solution = mapping.engine.solve(program.evaluate(row))
         where = tuple(map(int, np.unravel_index(index, theta.shape[:-1]))) if theta.ndim > 1 else ()
         name = f"{title}, instance {where}" if where else title
-        reports.append(_report(name, mapping, solution, row, outputs))
+        reports.append(_report(name, mapping, solution, row, outputs, notes))
     return reports[0] if theta.ndim == 1 else BatchReport(title, theta.shape[:-1], tuple(reports))
 
 
