@@ -36,6 +36,7 @@ SINGULAR_RCOND = 1e-14  # reciprocal condition (after equilibration) under which
 POOR_RCOND = 1e-9  # reciprocal condition under which equilibration is worth its cost
 MOST_ROUNDING = 1e-6  # largest relative residual that is put down to rounding
 SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
+DENSE_DELTA = 1e-8  # the shift of a singular dense K, likewise
 LU_DELTA = 1e-10  # the same for the LU, whose pivoting bears a smaller one
 
 
@@ -181,6 +182,42 @@ class DenseFactor(Factor):
             return _lapack.dsytrs(self._ldu, self._pivots, f, lower=1)[0]
         scale = self.scale if f.ndim == 1 else self.scale[:, None]
         return scale * _lapack.dsytrs(self._ldu, self._pivots, scale * f, lower=1)[0]
+
+
+class ShiftedFactor(DenseFactor):
+    """LDLᵀ of an equilibrated dense K that may be singular, shifted by δJ, J = diag(I, −I).
+
+    It costs a fraction of the spectral decomposition that `LeastSquares` takes. Refinement converges wherever K u = f
+    has a solution (see `LuFactor`). Rounding errors over δ go into the null space meanwhile. As J maps it to itself,
+    (K + δJ)⁻¹δJ is the identity on it and O(δ/σ) elsewhere: subtracting that of u leaves the solution of least norm (in
+    the equilibrated scale), up to what one more step puts back.
+
+    Args:
+        K: symmetric dense array, shape (N, N).
+        n: size of the first block, which is shifted upwards; the rest is shifted downwards.
+    """
+
+    method = "shifted dense LDLᵀ"
+    steps = SHIFTED_STEPS
+    stall = 0.9
+
+    def __init__(self, K: Floats, n: int) -> None:
+        self.K = K
+        self.scale = equilibrate(K)
+        shifted = self.scale[:, None] * K * self.scale[None, :]
+        self._shift = np.where(np.arange(len(K)) < n, DENSE_DELTA, -DENSE_DELTA)
+        shifted.reshape(-1)[:: len(K) + 1] += self._shift
+        self._factorize(shifted)
+
+    def solve(self, f: Floats) -> tuple[Floats, float, int]:
+        """As `Factor.solve`; the solution of least norm."""
+        assert self.scale is not None
+        u, _, steps = super().solve(f)
+        # In the scaled variables z = u/c, apply_inverse(f) = c (cKc + δJ)⁻¹ c f.
+        weight = self._shift / self.scale**2
+        u = u - self.apply_inverse((weight if f.ndim == 1 else weight[:, None]) * u)
+        u += self.apply_inverse(f - self.K @ u)
+        return u, _relative(f - self.K @ u, _column_size(f)), steps + 2
 
 
 class SparseFactor(Factor):

@@ -27,6 +27,7 @@ from cvxift.kkt.factor import (
     Factor,
     LeastSquares,
     LuFactor,
+    ShiftedFactor,
     SparseFactor,
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
@@ -243,14 +244,16 @@ class ReducedSystem:
                 "dependent constraints, add curvature to the objective, or choose singular='least_squares', "
                 "'regularize' or 'smooth'."
             )
-        if not dense:
-            u, certificate = self._shifted_lu.certified(f)
-            if certificate.consistent:
-                return u, certificate
+        u, certificate = self._shifted.certified(f)
+        if certificate.consistent:
+            return u, certificate
         u, residual, steps = self.least_squares.solve(f)
         return u, Certificate(residual, factor, "least squares", steps)
 
     @cached_property
-    def _shifted_lu(self) -> LuFactor:
-        """The factorization of a sparse K that may be singular."""
-        return LuFactor(self.K, self.n if self.fixed is None else len(self.fixed.U), LU_DELTA)
+    def _shifted(self) -> ShiftedFactor | LuFactor:
+        """The factorization of a K that may be singular."""
+        columns = self.n if self.fixed is None else len(self.fixed.U)
+        n = columns if self.turned is None else self.turned.first_block
+        K: Any = self.factor.K
+        return ShiftedFactor(K, n) if isinstance(K, np.ndarray) else LuFactor(K, n, LU_DELTA)

@@ -97,6 +97,11 @@ class Turned:
         small = len(out.columns) * len(out.free) <= LARGEST_BASIS
         return out if small and len(out.free) + len(out.others) + out.rest.size <= DENSE_LIMIT else None
 
+    @property
+    def first_block(self) -> int:
+        """Number of columns among the unknowns, which come first."""
+        return len(self.free) + len(self.others)
+
     @cached_property
     def Z(self) -> Floats:
         """diag(1/a) Q_free, shape (c, f)."""
