@@ -318,7 +318,7 @@ class _Reader:
             implied = np.ones(self.K) if isinstance(kind, Sigmoid) else k
             if isinstance(kind, Budget):
                 implied = np.full(self.K, np.nan)  # compares false
-                if fixed_low is not None:
+                if fixed_low is not None and np.isfinite(fixed_low).all():
                     members = fixed_low[groups]
                     implied[groups] = k[groups] - members.sum(axis=1, keepdims=True) + members
             if bool((high.value.constant >= implied).all()):

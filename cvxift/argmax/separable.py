@@ -380,7 +380,13 @@ class Budget(Kind):
             highest = np.min(starts, axis=-1, keepdims=True, where=at_upper, initial=np.inf)
             lowest = np.max(ends, axis=-1, keepdims=True, where=at_lower, initial=-np.inf)
             tau = np.where((number == 0) & np.isfinite(highest - lowest), 0.5 * (highest + lowest), tau)
-        z = np.minimum(np.maximum(scores - tau, lower), upper)
+        # Free entries measured from one of them lose nothing to far scores and far thresholds.
+        near = np.max(scores, axis=-1, keepdims=True, where=free, initial=-np.inf)
+        near = np.where(number > 0, near, tau)
+        offsets = np.where(free, scores - near, 0.0)
+        room = k - np.where(free, 0.0, fixed).sum(axis=-1, keepdims=True)
+        level = (room - offsets.sum(axis=-1, keepdims=True)) / np.maximum(number, 1)
+        z = np.where(free, np.minimum(np.maximum(offsets + level, lower), upper), fixed)
         # A piece of the map on which every entry is held fits only a sum that the bounds attain.
         size = 1.0 + np.abs(k) + np.abs(z).sum(axis=-1, keepdims=True)
         if not (np.abs(z.sum(axis=-1, keepdims=True) - k) <= ATTAINED * size).all():

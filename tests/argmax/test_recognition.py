@@ -1,0 +1,824 @@
+"""Problems that are a regularized argmax take its closed form; those that only look like one do not.
+
+The closed form and the path through a solver and the KKT system are compared in value and in derivatives of first and
+second order, at random points, ties, huge scores, for batches and for sizes from 1 to 1000.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cvxift
+from cvxift import argmax
+from cvxift import cones as cone
+from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.multipliers import canonical_point, violation
+from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.layer import LayerCore
+
+Array = NDArray[np.float64]
+N = 5
+WEIGHTS = np.array([[0.7, -0.2], [0.1, 1.1], [-0.5, 0.4], [0.3, 0.9], [-1.2, 0.2]])
+PRIOR = np.array([0.1, 0.3, 0.2, 0.25, 0.15])
+
+
+def scores() -> cp.Parameter:
+    return cp.Parameter(N, name="theta")
+
+
+def temperature() -> cp.Parameter:
+    return cp.Parameter(nonneg=True, name="temperature")
+
+
+def upper() -> cp.Parameter:
+    return cp.Parameter(N, name="upper")
+
+
+def lower() -> cp.Parameter:
+    return cp.Parameter(N, name="lower")
+
+
+def total() -> cp.Parameter:
+    return cp.Parameter(name="total")
+
+
+def draw(problem: cp.Problem, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> list[Array]:
+    """Values at which the sets are not empty: bounds and totals have their names."""
+    ranges = {"temperature": (0.3, 2.0), "upper": (0.35, 0.7), "lower": (-0.2, 0.1), "total": (0.9, 1.3)}
+    out = []
+    for parameter in problem.parameters():
+        shape = (*batch, *parameter.shape)
+        span = ranges.get(parameter.name())
+        out.append(rng.standard_normal(shape) if span is None else rng.uniform(*span, shape))
+    return out
+
+
+def flat(values: list[Array], batch: tuple[int, ...] = ()) -> Array:
+    return np.concatenate([value.reshape(*batch, -1) for value in values], axis=-1)
+
+
+Built = tuple[cp.Problem, str]
+
+
+def maximize(regularizer: Any, z: cp.Variable, constraints: list[Any], theta: Any = None) -> cp.Problem:
+    return cp.Problem(cp.Maximize((scores() if theta is None else theta) @ z - regularizer), constraints)
+
+
+def spellings() -> dict[str, Callable[[], Built]]:
+    """By name, a problem and what it must be recognized as."""
+    found: dict[str, Callable[[], Built]] = {}
+
+    def spelling(build: Callable[[], Built]) -> None:
+        found[build.__name__] = build
+
+    @spelling
+    def entr():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Maximize(scores() @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1]), "softmax"
+
+    @spelling
+    def entr_minimized_with_redundant_bounds():
+        z = cp.Variable(N)
+        objective = cp.Minimize(-scores() @ z - cp.sum(cp.entr(z)))
+        return cp.Problem(objective, [np.ones(N) @ z == 1, z >= 0, z <= 1]), "softmax"
+
+    @spelling
+    def entr_of_a_nonneg_variable_scaled():
+        z = cp.Variable(N, nonneg=True)
+        return maximize(-2 * cp.sum(cp.entr(z)), z, [2 * cp.sum(z) == 2]), "softmax"
+
+    @spelling
+    def entr_of_twice_z():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(2 * z)), z, [cp.sum(z) == 1]), "softmax"
+
+    @spelling
+    def entr_with_scores_through_a_matrix():
+        z, w = cp.Variable(N), cp.Parameter(2, name="w")
+        return maximize(neg_entropy(z), z, [cp.sum(z) == 1], WEIGHTS @ w + 1.0), "softmax"
+
+    @spelling
+    def kl_to_a_prior():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.kl_div(z, PRIOR)), z, [cp.sum(z) == 1]), "softmax"
+
+    @spelling
+    def relative_entropy_to_a_prior():
+        z = cp.Variable(N)
+        return maximize(relative_entropy(z, PRIOR), z, [cp.sum(z) == total()]), "softmax"
+
+    @spelling
+    def rows_of_a_matrix():
+        z, theta = cp.Variable((2, 3)), cp.Parameter((2, 3), name="theta")
+        objective = cp.Maximize(cp.sum(cp.multiply(theta, z)) + cp.sum(cp.entr(z)))
+        return cp.Problem(objective, [cp.sum(z, axis=1) == 1]), "softmax"
+
+    @spelling
+    def columns_of_a_matrix():
+        z, theta = cp.Variable((2, 3)), cp.Parameter((2, 3), name="theta")
+        objective = cp.Minimize(cp.sum_squares(z - theta))
+        return cp.Problem(objective, [cp.sum(z, axis=0) == 1, z >= 0]), "sparsemax"
+
+    @spelling
+    def projection():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [cp.sum(z) == 1, z >= 0]), "sparsemax"
+
+    @spelling
+    def projection_scaled():
+        z = cp.Variable(N, nonneg=True)
+        return cp.Problem(cp.Minimize(7 * cp.sum_squares(3 * z - scores())), [-3 * cp.sum(z) == -3]), "sparsemax"
+
+    @spelling
+    def half_a_sum_of_squares():
+        z = cp.Variable(N)
+        objective = cp.Minimize(-scores() @ z + 0.5 * cp.sum_squares(z))
+        return cp.Problem(objective, [cp.sum(z) == 1, -z <= 0, z >= -3]), "sparsemax"
+
+    @spelling
+    def squares_with_temperature():
+        z = cp.Variable(N, nonneg=True)
+        return maximize(temperature() * cp.sum(cp.square(z)), z, [cp.sum(z) == 1]), "sparsemax"
+
+    @spelling
+    def quadratic_form():
+        z = cp.Variable(N)
+        return maximize(cp.quad_form(z, 3 * np.eye(N)), z, [np.ones(N) @ z == 1, z >= 0]), "sparsemax"
+
+    @spelling
+    def quad_over_lin():
+        z = cp.Variable(N)
+        return maximize(cp.quad_over_lin(z, 2.0), z, [cp.sum(z) == 1, 2 * z >= 0]), "sparsemax"
+
+    @spelling
+    def projection_under_caps():
+        z = cp.Variable(N)
+        constraints = [cp.sum(z) == 1, z >= 0, z <= upper()]
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints), "constrained sparsemax"
+
+    @spelling
+    def projection_onto_a_budget():
+        z = cp.Variable(N)
+        constraints = [cp.sum(z) == total(), z >= lower(), 0.5 * z <= upper()]
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints), "budget"
+
+    @spelling
+    def one_sided_budget():
+        z = cp.Variable(N)
+        constraints = [cp.sum(z) == total(), z <= upper()]
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints), "budget"
+
+    @spelling
+    def budget_with_some_lower_bounds():
+        z = cp.Variable(N)
+        constraints = [cp.sum(z) == 1, z[:2] >= 0, z <= 0.6]
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints), "budget"
+
+    @spelling
+    def a_box_by_attribute():
+        z = cp.Variable(N, bounds=[-0.5, upper()])
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores()))), "box"
+
+    @spelling
+    def a_box_with_temperature():
+        z = cp.Variable(N)
+        return maximize(temperature() * cp.sum_squares(z), z, [z >= lower(), z <= upper()]), "box"
+
+    @spelling
+    def rectified():
+        z = cp.Variable((2, 3), nonneg=True)
+        theta = cp.Parameter((2, 3), name="theta")
+        return cp.Problem(cp.Minimize(0.5 * cp.sum_squares(z) - cp.sum(cp.multiply(theta, z)))), "box"
+
+    @spelling
+    def binary_entropies():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z) + cp.entr(1 - z)), z, [z >= 0, z <= 1]), "sigmoid"
+
+    @spelling
+    def capped_entropy():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z)), z, [cp.sum(z) == 1, 3 * z <= 3 * upper()]), "constrained softmax"
+
+    @spelling
+    def powers():
+        z = cp.Variable(N, nonneg=True)
+        return maximize(cp.sum(cp.power(z, 1.5, approx=False)), z, [cp.sum(z) == 1]), "1.5-entmax"
+
+    @spelling
+    def one_entry():
+        z, theta = cp.Variable(1), cp.Parameter(1, name="theta")
+        return cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == total()]), "softmax"
+
+    builders = {
+        "softmax": (lambda: argmax.softmax(N, temperature()), "softmax"),
+        "sparsemax": (lambda: argmax.sparsemax(N, temperature()), "sparsemax"),
+        "entmax_1.5": (lambda: argmax.entmax(N, 1.5, temperature()), "1.5-entmax"),
+        "entmax_1.2": (lambda: argmax.entmax(N, 1.2), "1.2-entmax"),
+        "entmax_3": (lambda: argmax.entmax(N, 3.0), "3-entmax"),
+        "entmax_2": (lambda: argmax.entmax(N, 2.0), "sparsemax"),
+        "constrained_softmax": (lambda: argmax.constrained_softmax(N, upper(), temperature()), "constrained softmax"),
+        "constrained_sparsemax": (lambda: argmax.constrained_sparsemax(N, upper()), "constrained sparsemax"),
+        "budget": (lambda: argmax.budget(N, total(), upper=upper(), lower=lower()), "budget"),
+        "budget_2": (lambda: argmax.budget(N, 2), "budget"),
+        "box": (lambda: argmax.box(N, temperature()), "sigmoid"),
+    }
+    for name, (build, kind) in builders.items():
+        found[f"builder {name}"] = lambda build=build, kind=kind: (build(), kind)
+    return found
+
+
+SPELLINGS = spellings()
+SLOW = {"builder entmax_1.5", "builder entmax_1.2", "builder entmax_3", "powers"}  # solved by power cones
+
+
+def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
+    z = problem.variables()
+    closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
+    assert closed.form is not None and generic.form is None
+    return closed, generic
+
+
+def agree(closed: ClosedMap, generic: ClosedMap, theta: Array, rng: np.random.Generator, second: bool = True) -> None:
+    """Both paths at θ: value, and products of first and second order, to 1e-8."""
+    a, b = closed.solve(theta), generic.solve(theta)
+    assert isinstance(a, ClosedSolved) and not isinstance(b, ClosedSolved)
+    bar = rng.standard_normal(a.outputs.shape)
+    dot, other = rng.standard_normal((2, *theta.shape))
+
+    def close(left: Array, right: Array, what: str) -> None:
+        size = 1.0 + np.abs(right).max(initial=0.0)
+        assert np.abs(left - right).max(initial=0.0) <= 1e-8 * size, what
+
+    close(a.outputs, b.outputs, "value")
+    close(closed.vjp(a, bar), generic.vjp(b, bar), "vjp")
+    close(closed.jvp(a, dot), generic.jvp(b, dot), "jvp")
+    if second:
+        close(closed.second(a, bar, dot), generic.second(b, bar, dot), "second")
+        close(closed.second_tangent(a, dot, other), generic.second_tangent(b, dot, other), "second tangent")
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_spelling_is_recognized_and_agrees(name: str) -> None:
+    problem, kind = SPELLINGS[name]()
+    closed, generic = both(problem)
+    assert closed.path == f"closed form ({kind})"
+    rng = np.random.default_rng(7)
+    agree(closed, generic, flat(draw(problem, rng)), rng)
+    agree(closed, generic, flat(draw(problem, rng, (2,)), (2,)), rng, second=name not in SLOW)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_canonical_point_is_optimal(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables())
+    structure = closed.program.structure
+    rng = np.random.default_rng(11)
+    for _ in range(3):
+        theta = flat(draw(problem, rng))
+        x, s, y = closed.point(theta)
+        assert violation(structure, closed.data(theta), x, s, y) <= 1e-12
+        assert cone.distance(structure.cones, s).max(initial=0.0) <= 1e-12
+        assert cone.distance_dual(structure.cones, y).max(initial=0.0) <= 1e-11
+        (solution,) = closed.solve(theta).solutions
+        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+
+
+def test_a_wrong_point_is_seen() -> None:
+    problem = argmax.softmax(N)
+    closed = ClosedMap(problem, None, problem.variables())
+    theta = np.arange(float(N))
+    data, form = closed.data(theta), closed.form
+    assert form is not None
+    found, _ = closed._allocate(theta + np.array([0.0, 0.0, 0.0, 0.0, 1e-6]))
+    assert (
+        violation(closed.program.structure, data, *canonical_point(closed.program.structure, form, data, found)) > 1e-8
+    )
+
+
+def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
+    """By name, a problem that is none of the closed forms, though nearly."""
+    found: dict[str, Callable[[], cp.Problem]] = {}
+
+    def lookalike(build: Callable[[], cp.Problem]) -> None:
+        found[build.__name__] = build
+
+    def entropic(z, *more, weight: Any = 1.0):
+        return maximize(-cp.sum(cp.multiply(weight, cp.entr(z))), z, [cp.sum(z) == 1, *more])
+
+    def quadratic(z, *more):
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [cp.sum(z) == 1, *more])
+
+    @lookalike
+    def further_inequality():
+        z = cp.Variable(N)
+        return entropic(z, z[0] <= z[1])
+
+    @lookalike
+    def further_equality():
+        z = cp.Variable(N)
+        return quadratic(z, z >= 0, z[0] == z[1])
+
+    @lookalike
+    def a_fixed_entry():
+        z = cp.Variable(N)
+        return quadratic(z, z >= 0, z[0] == 0.2)
+
+    @lookalike
+    def weighted_entropy():
+        z = cp.Variable(N)
+        return entropic(z, weight=np.arange(1.0, N + 1))
+
+    @lookalike
+    def weights_that_are_a_parameter():
+        z = cp.Variable(N)
+        return entropic(z, weight=cp.Parameter(N, nonneg=True, name="temperature"))
+
+    @lookalike
+    def missing_bounds():
+        return quadratic(cp.Variable(N))
+
+    @lookalike
+    def bounds_on_some_entries():
+        z = cp.Variable(N)
+        return quadratic(z, z[:3] >= 0)
+
+    @lookalike
+    def lower_bounds_under_an_entropy():
+        z = cp.Variable(N)
+        return entropic(z, z >= 0.05)
+
+    @lookalike
+    def weighted_sum():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [np.arange(1.0, N + 1) @ z == 1, z >= 0])
+
+    @lookalike
+    def sum_as_inequality():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [cp.sum(z) <= 1, z >= 0])
+
+    @lookalike
+    def overlapping_sums():
+        z = cp.Variable(N)
+        return quadratic(z, z >= 0, cp.sum(z[:3]) == 0.5)
+
+    @lookalike
+    def sums_of_different_lengths():
+        z = cp.Variable(N)
+        constraints = [cp.sum(z[:2]) == 1, cp.sum(z[2:]) == 1, z >= 0]
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints)
+
+    @lookalike
+    def a_sum_of_some_entries():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [cp.sum(z[:4]) == 1, z >= 0])
+
+    @lookalike
+    def a_parameter_in_the_sum():
+        z = cp.Variable(N)
+        weights = cp.Parameter(N, nonneg=True, name="temperature")
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [weights @ z == 1, z >= 0])
+
+    @lookalike
+    def coupled_quadratic():
+        z = cp.Variable(N)
+        return maximize(cp.quad_form(z, np.eye(N) + 0.1), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def weighted_squares():
+        z = cp.Variable(N)
+        return maximize(cp.sum_squares(cp.multiply(np.arange(1.0, N + 1), z)), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def rotated_squares():
+        z = cp.Variable(N)
+        turn = np.linalg.qr(np.random.default_rng(0).standard_normal((N, N)))[0]
+        return cp.Problem(cp.Minimize(cp.sum_squares(turn @ z - scores())), [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def linear():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Maximize(scores() @ z), [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def squares_and_entropy():
+        z = cp.Variable(N)
+        return maximize(cp.sum_squares(z) + neg_entropy(z), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def squares_and_absolute_values():
+        z = cp.Variable(N)
+        return maximize(gini(z) + 0.1 * cp.norm1(z - PRIOR), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def total_variation():
+        z = cp.Variable(N)
+        return maximize(gini(z) + 0.1 * fused(z), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def another_variable():
+        z, slack = cp.Variable(N), cp.Variable()
+        objective = cp.Minimize(cp.sum_squares(z - scores()) + cp.square(slack))
+        return cp.Problem(objective, [cp.sum(z) + slack == 1, z >= 0])
+
+    @lookalike
+    def entropy_of_a_shifted_variable():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z + 0.1)), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def entropy_of_some_entries():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z[1:])), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def entropy_twice_on_one_entry():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z)) - cp.entr(z[0]), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def binary_entropies_of_different_weight():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z) + 2 * cp.entr(1 - z)), z, [])
+
+    @lookalike
+    def binary_entropies_under_a_sum():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z) + cp.entr(1 - z)), z, [cp.sum(z) == 2])
+
+    @lookalike
+    def powers_without_bounds():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(cp.abs(z), 3, approx=False)), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def powers_under_caps():
+        z = cp.Variable(N)
+        return maximize(tsallis_neg_entropy(z, 1.5), z, [cp.sum(z) == 1, z <= 0.4])
+
+    @lookalike
+    def different_powers():
+        z = cp.Variable(N)
+        return maximize(tsallis_neg_entropy(z[:2], 1.5) + tsallis_neg_entropy(z[2:], 3.0), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def prior_as_parameter():
+        z = cp.Variable(N)
+        prior = cp.Parameter(N, nonneg=True, name="temperature")
+        return maximize(cp.sum(cp.rel_entr(z, prior)), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def a_symmetric_variable():
+        z, theta = cp.Variable((2, 2), symmetric=True), cp.Parameter((2, 2), name="theta")
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def transport():
+        return argmax.transport(np.ones(3) / 3, np.ones(2) / 2)
+
+    @lookalike
+    def permutahedron():
+        return argmax.permutahedron(4)
+
+    @lookalike
+    def chain():
+        return argmax.linear_chain(3, 2)
+
+    @lookalike
+    def path():
+        return argmax.flow([(0, 1), (1, 2), (0, 2)], 0, 2)
+
+    @lookalike
+    def least_squares():
+        z, theta = cp.Variable(N), cp.Parameter(N, name="theta")
+        return cp.Problem(cp.Minimize(cp.sum_squares(WEIGHTS.T @ z - theta[:2]) + cp.sum_squares(z)))
+
+    return found
+
+
+LOOKALIKES = lookalikes()
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_lookalike_is_not_recognized(name: str) -> None:
+    problem = LOOKALIKES[name]()
+    mapping = ClosedMap(problem, None, problem.variables()[:1])
+    assert mapping.form is None and mapping.path == GENERIC
+
+
+def test_geometric_programs_and_dual_variables_are_not_recognized() -> None:
+    x, a = cp.Variable(2, pos=True), cp.Parameter(2, pos=True)
+    program = cp.Problem(cp.Minimize(cp.sum(cp.multiply(a, x))), [cp.prod(x) >= 1])
+    assert ClosedMap(program, None, [x], gp=True).form is None
+    z = cp.Variable(N)
+    constraint = cp.sum(z) == 1
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [constraint, z >= 0])
+    assert ClosedMap(problem, None, [z, constraint.dual_variables[0]]).form is None
+    assert ClosedMap(problem, None, [constraint.dual_variables[0]]).form is None
+    assert ClosedMap(problem, None, [z]).form is not None
+
+
+@dataclass
+class _Hard:
+    name: str
+    theta: Array
+
+
+HARD = [
+    _Hard("all equal", np.zeros(N)),
+    _Hard("two equal on top", np.array([1.3, 1.3, 0.1, -0.4, 0.2])),
+    _Hard("huge", 1e6 * np.array([0.3, 0.3000004, -1.0, 0.2, 0.1])),
+    _Hard("tiny", 1e-9 * np.array([1.0, -2.0, 0.5, 3.0, 0.0])),
+    _Hard("shifted far", 1e5 + np.array([0.3, 0.5, -0.2, 0.1, 0.4])),
+]
+
+
+@pytest.mark.parametrize("hard", HARD, ids=lambda hard: hard.name)
+@pytest.mark.parametrize("name", ["softmax", "sparsemax", "budget", "constrained sparsemax", "constrained softmax"])
+def test_hard_scores(name: str, hard: _Hard) -> None:
+    entropic = "softmax" in name
+    problem = {
+        "softmax": lambda: argmax.softmax(N),
+        "sparsemax": lambda: argmax.sparsemax(N),
+        "budget": lambda: argmax.budget(N, 2.3),
+        "constrained sparsemax": lambda: argmax.constrained_sparsemax(N, 0.45),
+        "constrained softmax": lambda: argmax.constrained_softmax(N, 0.45),
+    }[name]()
+    closed = ClosedMap(problem, None, problem.variables())
+    if entropic and hard.name in ("huge", "shifted far"):
+        # Beyond what conic solvers resolve: compare with the same scores, shifted to their top.
+        solved = closed.solve(hard.theta)
+        again = closed.solve(hard.theta - hard.theta.max())
+        np.testing.assert_allclose(solved.outputs, again.outputs, atol=1e-9)
+        assert abs(solved.outputs.sum() - 1.0) <= 1e-12 and (solved.outputs >= 0).all()
+        return
+    generic = ClosedMap(problem, None, problem.variables(), closed_form="never")
+    agree(closed, generic, hard.theta, np.random.default_rng(3))
+
+
+@pytest.mark.parametrize("build", [argmax.softmax, argmax.sparsemax, lambda n: argmax.budget(n, 3)])
+def test_a_thousand_entries(build: Callable[[int], cp.Problem]) -> None:
+    problem = build(1000)
+    closed, generic = both(problem)
+    rng = np.random.default_rng(5)
+    agree(closed, generic, rng.standard_normal(1000), rng, second=False)
+
+
+@pytest.mark.parametrize("name", ["builder budget_2", "builder constrained_softmax", "projection_onto_a_budget"])
+def test_derivatives_against_differences(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables())
+    rng = np.random.default_rng(17)
+    theta, step = flat(draw(problem, rng)), 1e-6
+    solved = closed.solve(theta)
+    dot, other, bar = (rng.standard_normal(size) for size in (len(theta), len(theta), closed.output_size))
+    ahead, behind = (closed.solve(theta + sign * step * dot) for sign in (1.0, -1.0))
+    difference = (ahead.outputs - behind.outputs) / (2 * step)
+    np.testing.assert_allclose(closed.jvp(solved, dot), difference, atol=1e-7)
+    along = (closed.vjp(ahead, bar) - closed.vjp(behind, bar)) / (2 * step)
+    np.testing.assert_allclose(closed.second(solved, bar, dot), along, atol=1e-6)
+    assert closed.second_tangent(solved, dot, other) @ bar == pytest.approx(
+        closed.second(solved, bar, dot) @ other, abs=1e-10
+    )
+
+
+def test_stacks_of_right_hand_sides() -> None:
+    problem, _ = SPELLINGS["projection_onto_a_budget"]()
+    closed = ClosedMap(problem, None, problem.variables())
+    rng = np.random.default_rng(2)
+    theta = flat(draw(problem, rng, (3,)), (3,))
+    solved = closed.solve(theta)
+    bars, dots = rng.standard_normal((4, 3, N)), rng.standard_normal((4, *theta.shape))
+    for k in range(4):
+        np.testing.assert_allclose(closed.vjp(solved, bars)[k], closed.vjp(solved, bars[k]), atol=1e-14)
+        np.testing.assert_allclose(closed.jvp(solved, dots)[k], closed.jvp(solved, dots[k]), atol=1e-14)
+        np.testing.assert_allclose(
+            closed.second(solved, bars, dots)[k], closed.second(solved, bars[k], dots[k]), atol=1e-14
+        )
+
+
+def test_the_order_of_parameters_is_the_callers() -> None:
+    problem, _ = SPELLINGS["projection_onto_a_budget"]()
+    parameters = problem.parameters()
+    rng = np.random.default_rng(4)
+    values = dict(zip((p.id for p in parameters), draw(problem, rng), strict=True))
+    bar = rng.standard_normal(N)
+    forward = LayerCore(problem, parameters, problem.variables())
+    reverse = LayerCore(problem, parameters[::-1], problem.variables())
+    results = []
+    for core in (forward, reverse):
+        call, (z,) = core.solve([values[p.id] for p in core.parameters], None, False)
+        grads = core.vjp(call, [bar])
+        results.append((z, {p.id: g for p, g in zip(core.parameters, grads, strict=True)}))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    for key, grad in results[0][1].items():
+        np.testing.assert_allclose(grad, results[1][1][key], atol=1e-14)
+
+
+def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
+    return LayerCore(problem, problem.parameters(), problem.variables(), **options)
+
+
+def test_what_the_user_names_is_honoured() -> None:
+    problem = argmax.sparsemax(N)
+    assert core_of(problem).map.form is not None
+    assert core_of(problem, closed_form="never").map.form is None
+    assert core_of(problem, solver="clarabel").map.form is None
+    assert core_of(problem, solver_args={"eps_abs": 1e-6}).map.form is None
+    for policy in (cvxift.Policy("smooth"), cvxift.Policy("raise"), cvxift.Policy(linear_solver="iterative")):
+        assert core_of(problem, policy=policy).map.form is None
+    core = core_of(problem)
+    core.solve([np.arange(float(N))], {"tol_gap_abs": 1e-10}, False)
+    assert core.last_report.path == GENERIC
+    with pytest.raises(ProgramError, match="closed_form='always' is not known; choose one of 'auto', 'never'"):
+        core_of(problem, closed_form="always")
+    z = cp.Variable(N)
+    with pytest.raises(ProgramError, match="closed_form"):
+        cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z)), [z >= 1]), closed_form="yes")  # type: ignore[arg-type]
+
+
+def test_reports_name_the_path() -> None:
+    core = core_of(argmax.softmax(N))
+    core.solve([np.zeros((3, N))], None, False)
+    report = core.last_report
+    assert "path: closed form (softmax)" in str(report) and report.instances == 3 and report.failed == 0
+    assert report.residual <= 1e-12 and report.margins.tolist() == [np.inf] * 3 and report.weak == 0
+    never = core_of(argmax.softmax(N), closed_form="never")
+    never.solve([np.zeros(N)], None, False)
+    assert f"path: {GENERIC}" in str(never.last_report)
+    assert "closed form (softmax)" in str(cvxift.diagnose(core, np.zeros(N)))
+    assert pickle.loads(pickle.dumps(core.map)).path == "closed form (softmax)"
+
+
+SETS = {
+    "sparsemax on a kink": (lambda: argmax.sparsemax(3), [1.0, 0.0, -1.0]),
+    "a capped entry on a kink": (lambda: argmax.constrained_sparsemax(3, 0.6), [0.6, 0.3, 0.1]),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_kinks_are_told_as_by_the_generic_path(name: str) -> None:
+    build, theta = SETS[name]
+    told = []
+    for closed_form in ("auto", "never"):
+        core = core_of(build(), check="warn", closed_form=closed_form)
+        with pytest.warns(ApplicabilityWarning, match="weakly active") as caught:
+            core.solve([np.array(theta)], None, False)
+        told.append({str(w.message).split("(")[0] for w in caught})
+        assert core.last_report.weak == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            core.solve([np.array(theta)], None, False)  # once for each cause
+        strict = core_of(build(), check="raise", closed_form=closed_form)
+        with pytest.raises(ApplicabilityError, match=r"Instance 1 of the batch: .*weakly active"):
+            strict.solve([np.array([[3.0, 0.5, 0.4], theta])], None, False)
+    assert told[0] == told[1]
+
+
+def test_no_kink_where_all_entries_are_held() -> None:
+    core = core_of(argmax.budget(4, 2), check="raise")
+    call, (z,) = core.solve([np.array([9.0, 8.0, 1.0, 0.0])], None, False)
+    np.testing.assert_array_equal(z, [1.0, 1.0, 0.0, 0.0])
+    assert isinstance(call.solved, ClosedSolved) and core.last_report.margin > 0.1
+    np.testing.assert_array_equal(core.vjp(call, [np.ones(4)])[0], np.zeros(4))
+    generic = core_of(argmax.budget(4, 2), closed_form="never")
+    np.testing.assert_allclose(generic.solve([np.array([9.0, 8.0, 1.0, 0.0])], None, False)[1][0], z, atol=1e-9)
+
+
+def test_moving_bounds_that_hold_every_entry_are_left_to_the_generic_path() -> None:
+    z, cap, theta = cp.Variable(2), cp.Parameter(2, name="upper"), cp.Parameter(2, name="theta")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1, z >= 0, z <= cap])
+    core = core_of(problem)
+    order = [p.name() for p in core.parameters]
+    at = {"theta": np.array([5.0, 1.0]), "upper": np.array([1.0, 1.0])}
+    core.solve([at[name] for name in order], None, False)
+    assert core.last_report.path == GENERIC
+    at["upper"] = np.array([0.8, 1.0])
+    core.solve([at[name] for name in order], None, False)
+    assert core.last_report.path == "closed form (constrained sparsemax)"
+
+
+@pytest.mark.parametrize("name", ["builder constrained_sparsemax", "builder constrained_softmax", "builder budget"])
+def test_empty_sets_fail_as_on_the_generic_path(name: str) -> None:
+    errors = []
+    for closed_form in ("auto", "never"):
+        problem, _ = SPELLINGS[name]()
+        core = core_of(problem, closed_form=closed_form)
+        rng = np.random.default_rng(9)
+        values = draw(problem, rng, (2,))
+        for parameter, value in zip(core.parameters, values, strict=True):
+            if parameter.name() == "upper":
+                value[1] = 0.05
+        with pytest.raises(SolveError) as caught:
+            core.solve(values, None, False)
+        errors.append((caught.value.status, set(caught.value.failures)))
+        tolerant = core_of(problem, closed_form=closed_form, on_failure="nan")
+        with pytest.warns(ApplicabilityWarning, match="was not solved"):
+            call, (z,) = tolerant.solve(values, None, False)
+        assert np.isfinite(z[0]).all() and np.isnan(z[1]).all()
+        assert not any(grad[1].any() for grad in tolerant.vjp(call, [np.ones_like(z)]))
+    assert errors[0] == errors[1] and errors[0][1] == {(1,)}
+
+
+def test_bad_values_are_refused() -> None:
+    core = core_of(argmax.sparsemax(3, temperature()))
+    names = [p.name() for p in core.parameters]
+    good = {"theta": np.array([1.0, 0.5, 0.0]), "temperature": np.array(1.0)}
+    for name, value in (("theta", np.array([1.0, np.nan, 0.0])), ("temperature", np.array(-1.0))):
+        with pytest.raises(ProgramError, match=name):
+            core.solve([{**good, name: value}[n] for n in names], None, False)
+    core.solve([good[n] for n in names], None, False)
+    assert core.last_report.path == "closed form (sparsemax)"
+
+
+def test_zero_temperature_is_left_to_the_generic_path() -> None:
+    core = core_of(argmax.sparsemax(3, temperature()))
+    values = [np.array(0.0) if p.name() == "temperature" else np.array([1.0, 0.5, 0.0]) for p in core.parameters]
+    _, (z,) = core.solve(values, None, False)
+    np.testing.assert_allclose(z, [1.0, 0.0, 0.0], atol=1e-8)
+    assert core.last_report.path == GENERIC
+
+
+def test_absent_bounds_at_infinity() -> None:
+    z, cap, theta = cp.Variable(3), cp.Parameter(3, name="upper"), cp.Parameter(3, name="theta")
+    for problem in (
+        cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1, z >= 0, z <= cap]),
+        cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [z >= 0, z <= cap]),
+        cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1, z <= cap]),
+    ):
+        closed, never = core_of(problem), core_of(problem, closed_form="never")
+        values = [
+            np.array([np.inf, 0.2, np.inf] if p.name() == "upper" else [0.3, 0.9, 0.1]) for p in closed.parameters
+        ]
+        results = []
+        for core in (closed, never):
+            call, (value,) = core.solve(values, None, False)
+            results.append((value, *core.vjp(call, [np.array([1.0, -2.0, 0.5])])))
+        assert isinstance(closed._warm, ClosedSolved)
+        for left, right in zip(*results, strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-8)
+
+
+def test_sensitivity() -> None:
+    theta = np.array([0.4, 1.1, -0.3, 0.2, 0.0])
+    found = []
+    for closed_form in ("auto", "never"):
+        z, parameter = cp.Variable(N), cp.Parameter(N, value=theta)
+        constraint = cp.sum(z) == 1
+        problem = cp.Problem(cp.Maximize(parameter @ z + cp.sum(cp.entr(z))), [constraint])
+        s = cvxift.differentiate(problem, closed_form=closed_form)
+        assert s.path == ("closed form (softmax)" if closed_form == "auto" else GENERIC)
+        assert f"path: {s.path}" in str(s.report) and s.report.ok
+        bar = np.arange(float(N))
+        found.append(
+            (
+                z.value,
+                constraint.dual_value,
+                s.jacobian(z, parameter),
+                s.vjp({z: bar})[parameter],
+                s.jvp({parameter: bar})[z],
+                s.jacobian(problem.objective, parameter),
+                s.jacobian(constraint.dual_variables[0], parameter),
+                s.value(problem.objective),
+            )
+        )
+    for left, right in zip(*found, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8)
+
+
+def test_sensitivity_keeps_the_point_that_the_problem_holds() -> None:
+    z, theta = cp.Variable(N), cp.Parameter(N, value=np.array([0.4, 1.1, -0.3, 0.2, 0.0]))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1, z >= 0])
+    problem.solve()
+    held = z.value.copy()
+    s = cvxift.differentiate(problem)
+    np.testing.assert_array_equal(z.value, held)
+    assert s.path == "closed form (sparsemax)"
+    theta.value = -theta.value
+    s = cvxift.differentiate(problem)
+    assert z.value.sum() == pytest.approx(1.0) and np.abs(z.value - held).max() > 0.1
+    np.testing.assert_allclose(s.value(z), z.value)
+
+
+def test_affine_pieces_of_a_program() -> None:
+    from cvxift.program.program import Program
+
+    z, w, t = cp.Variable(N), cp.Parameter(2), temperature()
+    objective = cp.Minimize(t * cp.sum_squares(z) - (WEIGHTS @ w + 1.0) @ z)
+    program = Program(cp.Problem(objective, [cp.sum(z) == 1, z >= w[0] + w[1] - 3.0]))
+    theta = np.random.default_rng(0).uniform(size=program.theta_size)
+    data, pieces = program.evaluate(theta), program.affine()
+    for name in "PqAb":
+        matrix, constant = pieces[name]
+        np.testing.assert_allclose(matrix @ theta + constant, getattr(data, name), atol=1e-14)
