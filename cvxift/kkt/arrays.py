@@ -8,6 +8,7 @@ for any namespace, `HostArrays` for NumPy; an adapter may bring its framework's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import array_api_compat
@@ -35,6 +36,18 @@ class Factor(Protocol):
     def solve(self, f: Array) -> Array:
         """K⁻¹ f of each, shapes (B, N, k); not finite, or no solution, where K is singular: callers check."""
         ...
+
+    def growth(self) -> Array:
+        """‖K⁻¹r‖∞ for a fixed r with ‖r‖∞ ≤ 1, shape (B,): large where K is singular.
+
+        r has no special direction; a caller's own right-hand side may have no part along K's null vectors.
+        """
+        ...
+
+
+def probe(xp: Any, size: int, device: Any = None) -> Array:
+    """The r of `Factor.growth`, shape (size,)."""
+    return xp.cos(1.7 * xp.arange(1, size + 1, dtype=xp.float64, device=device) ** 2)
 
 
 class DeviceSolver(Protocol):
@@ -84,8 +97,16 @@ class Arrays:
         """An array's values on the host: one transfer, waited for."""
         return self.fetch(array)()
 
+    def token(self, array: Array) -> Any:
+        """What tells an array's values from others' as long as both are kept; by default its bytes, one transfer."""
+        return self.host(array).tobytes()
+
     def factor(self, K: Array) -> Factor:
-        """Factorizations of K, shape (B, N, N), to be used any number of times."""
+        """Factorizations of K, shape (B, N, N), to be used any number of times.
+
+        Here they are the standard's `linalg.solve`, for namespaces where one singular matrix spoils its own solution
+        alone, as JAX's; others bring their own.
+        """
         return _Solved(self.xp, K)
 
     def affine(self, matrix: sp.csr_array, constant: Floats | None = None) -> Callable[[Array], Array]:
@@ -145,20 +166,44 @@ class _Solved:
         """K⁻¹ f."""
         return self.xp.linalg.solve(self.K, f)
 
+    def growth(self) -> Array:
+        """‖K⁻¹r‖∞."""
+        xp, (B, N, _) = self.xp, self.K.shape
+        r = xp.broadcast_to(probe(xp, N, array_api_compat.device(self.K))[:, None], (B, N, 1))
+        return xp.max(xp.abs(self.solve(r)), axis=(-1, -2))
+
 
 class _HostSolve:
-    """NumPy's batched solve, which keeps no factors: for small matrices that is faster than a loop over LAPACK's."""
+    """NumPy's batched solve, which keeps no factors: for small matrices that is faster than a loop over LAPACK's.
+
+    Every solve has r as one more right-hand side, which costs little beside the factorization. The results must not
+    depend on whether a matrix is solved for the first time, to the last bit.
+    """
 
     def __init__(self, K: Floats) -> None:
         self.K = K
+        self._growth: Floats | None = None
 
     def solve(self, f: Floats) -> Floats:
         """K⁻¹ f; any vector where K is exactly singular."""
+        B, N, k = f.shape
+        both = np.empty((B, N, k + 1))
+        both[..., :k], both[..., k] = f, _host_probe(N)
         try:
-            return np.linalg.solve(self.K, f)
+            u = np.linalg.solve(self.K, both)
         except np.linalg.LinAlgError:  # one exactly singular matrix makes NumPy refuse all: it is replaced by I
             sign, _ = np.linalg.slogdet(self.K)
-            return np.linalg.solve(np.where((sign == 0.0)[:, None, None], np.eye(self.K.shape[-1]), self.K), f)
+            u = np.linalg.solve(np.where((sign == 0.0)[:, None, None], np.eye(N), self.K), both)
+            u[sign == 0.0] = np.inf
+        self._growth = np.abs(u[..., k]).max(axis=-1)
+        return u[..., :k]
+
+    def growth(self) -> Floats:
+        """‖K⁻¹r‖∞."""
+        if self._growth is None:
+            self.solve(np.zeros((*self.K.shape[:2], 0)))
+        assert self._growth is not None
+        return self._growth
 
 
 class _HostFactor:
@@ -167,10 +212,21 @@ class _HostFactor:
     def __init__(self, K: Floats) -> None:
         # LAPACK reads a row-major K as Kᵀ without copying; the solve transposes back.
         self._factors = [lapack.dgetrf(matrix.T) for matrix in K]
+        self._size = K.shape[-1]
 
     def solve(self, f: Floats) -> Floats:
-        """K⁻¹ f; NaN where K is exactly singular."""
+        """K⁻¹ f; infinite where K is exactly singular."""
         out = np.empty_like(f)
         for i, (lu, pivots, info) in enumerate(self._factors):
-            out[i] = np.nan if info > 0 else lapack.dgetrs(lu, pivots, f[i], trans=1)[0]
+            out[i] = np.inf if info > 0 else lapack.dgetrs(lu, pivots, f[i], trans=1)[0]
         return out
+
+    def growth(self) -> Floats:
+        """‖K⁻¹r‖∞."""
+        r = np.broadcast_to(_host_probe(self._size)[:, None], (len(self._factors), self._size, 1))
+        return np.abs(self.solve(r)).max(axis=(-1, -2))
+
+
+@lru_cache(maxsize=64)
+def _host_probe(size: int) -> Floats:
+    return probe(HOST.xp, size)

@@ -19,9 +19,9 @@ import numpy as np
 from cvxift import solvers
 from cvxift.kkt.arrays import HOST, Array
 from cvxift.kkt.dense import DensePoints, DensePrograms, DenseSystems, polish
-from cvxift.kkt.engine import TOLERANCE, Engine, Solution
+from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.instance import Residuals
-from cvxift.kkt.newton import Point
+from cvxift.kkt.newton import GOAL, Point
 from cvxift.program.condense import Substitution
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
@@ -120,6 +120,10 @@ class DenseBatch(Sequence[Solution]):
     def v(self) -> Floats:
         """Condensed s − y on the host, shape (B, m)."""
         return self.programs.place.host(self.points.v)
+
+    def know(self, x: Floats, v: Floats) -> None:
+        """Tell the batch its points' values on the host, so that it need not fetch them."""
+        self.__dict__.update(x=x, v=v)
 
     @property
     def residuals(self) -> Floats:
@@ -286,6 +290,6 @@ def checked(
 
 
 def unfinished(batch: DenseBatch) -> list[int]:
-    """Instances whose points are not solutions: the solver gave none, or Newton ends above the tolerance."""
+    """Instances that are to be taken one by one: the solver gave no point, or Newton ends above the goal."""
     worst = batch.points.worst
-    return [i for i, status in enumerate(batch.statuses) if not (status.has_point and worst[i] <= TOLERANCE)]
+    return [i for i, status in enumerate(batch.statuses) if not (status.has_point and worst[i] <= GOAL)]

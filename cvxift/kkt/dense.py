@@ -25,6 +25,8 @@ from cvxift.kkt.factor import REFINE_GOAL
 from cvxift.kkt.newton import GOAL, MAX_STEPS, SHRINK
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
+SINGULAR = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
+TINY = 1e-300  # makes ∞ · 0 infinite
 WORTH_SORTING = 6e5  # B((n + m)³ − (n + t)³) from which leaving out slack rows pays for sorting them
 GROWTH = 1e10  # bound on ‖K‖‖u‖/‖f‖, a lower bound of the condition number, up to which it is taken
 
@@ -131,9 +133,10 @@ class DenseSystems:
 
     @cached_property
     def _size(self) -> Array:
-        """‖K‖ (largest entry) of each, shape (B,)."""
+        """‖K‖ (largest entry) of each, shape (B,); infinite where K is singular to working precision."""
         xp = self._place.xp
-        return xp.max(xp.abs(self.K), axis=(-1, -2))
+        size = xp.max(xp.abs(self.K), axis=(-1, -2))
+        return xp.where(size * self._factor.growth() <= SINGULAR, size, xp.full_like(size, xp.inf))
 
     def _gather(self, values: Array) -> Array:
         """Values on the rows (..., B, m) as values on the places (..., B, most)."""
@@ -184,7 +187,7 @@ class DenseSystems:
         xp = self._place.xp
         size = _worst(xp, f)
         small = _worst(xp, rest) <= CERTIFIED * size
-        certified = small & (self._size * _worst(xp, u) <= GROWTH * (size + REFINE_GOAL))
+        certified = small & (self._size * (_worst(xp, u) + TINY) <= GROWTH * (size + REFINE_GOAL))
         return certified if f.ndim == 2 else xp.all(certified, axis=0)
 
 
@@ -228,7 +231,8 @@ def polish(
 ) -> DensePoints:
     """Newton on all instances until no residual above the goal falls any more.
 
-    A step is kept only in the instances where the residual falls. Each step reads 3B numbers from the device.
+    A step is kept only in the instances where its system is certified and the residual falls: a singular system is left
+    to whoever takes the instance alone. Each step reads 3B numbers from a device.
 
     Args:
         programs: the batch.
@@ -248,11 +252,11 @@ def polish(
         wanting = (point.worst > goal) & np.isfinite(point.worst)
         if not wanting.any():
             break
-        dx, dy, _ = DenseSystems(programs, programs.tight(v), point.most).solve(-dual, -primal)
+        dx, dy, certified = DenseSystems(programs, programs.tight(v), point.most).solve(-dual, -primal)
         dv = -primal - _apply(programs.A, dx) - dy
         least = place.put(np.where(wanting, point.worst, -np.inf))
         bound = 0.9 * least  # the longest step that takes a tenth off is taken
-        new_x, new_v, taken = x, v, least < 0.0
+        new_x, new_v, taken = x, v, (least < 0.0) | ~certified
         for length in SHRINK:
             trial_x, trial_v = x + length * dx, v + length * dv
             worst = xp.max(programs.errors(trial_x, trial_v)[2], axis=-1)

@@ -115,6 +115,7 @@ class DeviceMap:
             return kept[0]
 
         forward = place.solver(engine, solver, solver_args)
+        x = v = np.zeros((0, 0))
         if forward is None:
             name, raws, x, v = batch_path.forward(
                 engine, host().small, solver_args=solver_args, warm=points, solver=solver
@@ -126,6 +127,8 @@ class DeviceMap:
             name, found = forward.name, None
             there_x, there_v, statuses = forward.solve(programs)
         batch = batch_path.checked(engine, host, programs, elimination, name, statuses, there_x, there_v)
+        if forward is None and batch.points.v is there_v:  # Newton changed nothing: the host has these points already
+            batch.know(x, v)
         rest = batch_path.unfinished(batch)
         batch.replace(
             {
@@ -241,7 +244,7 @@ def reason(mapping: SolutionMap) -> str | None:
     if not structure.cones.polyhedral:
         return "its constraints are not all linear"
     if not condensation.batches:
-        return "its sparse least-squares terms are eliminated instance by instance"
+        return "its least-squares terms are too large to be eliminated in a batch"
     if not 0 < structure.n + structure.m <= LARGEST:
         return f"its KKT systems have {structure.n + structure.m} rows, more than {LARGEST}"
     return None

@@ -29,6 +29,7 @@ from cvxift.program.structure import Data, Floats, Structure
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
+WRITTEN_OUT = 20_000  # entries of a sparse S up to which batches hold it as a dense array
 FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
@@ -154,22 +155,25 @@ class Condensation:
         P = np.zeros((*batch, self._nnzP))
         if len(self._xx_at):
             P[..., self._xx_at] = pick(data.P, k.P_xx)
-        if self.dense:
+        if self.dense or batch:  # a batch's S are dense arrays in any case; `batches` keeps them small
             S = np.zeros((*batch, self._shape[0] * self._shape[1]))
             S[..., self._B_flat] = S_values
             S = S.reshape(*batch, *self._shape)
-            P += _gram(S, W).reshape(*batch, -1)
         else:
             S = sp.csr_array((S_values[self._csr_order], self._csr_columns, self._csr_indptr), shape=self._shape)
-            P += self._sum_pairs @ (S_values[self._left] * S_values[self._right] * W[self._pair_row])
+        if isinstance(S, np.ndarray) and self.dense:
+            P += _gram(S, W).reshape(*batch, -1)
+        else:
+            pairs = pick(S_values, self._left) * pick(S_values, self._right) * pick(W, self._pair_row)
+            P += apply(self._sum_pairs, pairs)
         q = pick(data.q, k.X) + apply(transposed(S), weight)
         small = Data(P, q, pick(data.A, k.A_c), pick(data.b, k.R), data.d)
         return small, Substitution(self, S, W, t, q_y)
 
     @property
     def batches(self) -> bool:
-        """Whether `condense` takes batches: nothing is substituted, or S is dense."""
-        return self.selection is None or self.dense
+        """Whether `condense` takes batches: nothing is substituted, or S is small enough to be written out."""
+        return self.selection is None or self.dense or self._shape[0] * self._shape[1] <= WRITTEN_OUT
 
     def restrict(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """The condensed part of an original point: x (|X|,), y (|R|,)."""
@@ -192,7 +196,7 @@ class Substitution:
 
     Attributes:
         condensation: the structural part.
-        S: shape (|Y|, |X|), dense array or CSR; (B, |Y|, |X|) for a batch.
+        S: shape (|Y|, |X|), dense array or CSR; dense (B, |Y|, |X|) for a batch.
         W: diagonal of P_yy, shape (..., |Y|).
         t: shape (..., |Y|).
         q_y: linear cost of the substituted columns, shape (..., |Y|).

@@ -1,0 +1,370 @@
+"""The batched dense path: the same numbers as instance by instance, on NumPy, PyTorch and JAX arrays alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt import batch as batch_path
+from cvxift.kkt import dense
+from cvxift.kkt.arrays import HOST
+from cvxift.kkt.batch import DenseBatch
+from cvxift.kkt.device import DeviceMap, reason
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.solution_map import SolutionMap, Solved
+from tests.kkt.places import KINDS, PLACES, mapping, place_of, thetas
+
+SIZES = {"small": (6, 5, 2), "larger": (30, 40, 6), "no equality": (5, 8, 0)}
+
+
+def close(got, expected, tolerance: float = 1e-10) -> None:
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max(initial=0.0) <= tolerance * (1.0 + np.abs(expected).max(initial=0.0))
+
+
+def options_of(kind: str) -> dict:
+    """An interior-point solver shares multipliers among repeated rows: they are not unique, and K is singular."""
+    return {"duals": False, "solver": "clarabel"} if kind == "repeated rows" else {}
+
+
+def determined(kind: str, bar: np.ndarray, n: int, m: int) -> np.ndarray:
+    """The part of a cotangent of θ that is unique: of repeated rows, whose multipliers are not, the sums alone."""
+    if kind != "repeated rows":
+        return bar
+    bar = np.array(bar)
+    h, G = bar[:, :m], bar[:, m : m + m * n].reshape(len(bar), m, n)
+    for rows in (h, G):
+        rows[:, 0] += rows[:, 1]
+        rows[:, 1] = 0.0
+    return bar
+
+
+def one_by_one(m: SolutionMap, theta: np.ndarray) -> list[Solved]:
+    """Every instance through the unbatched path."""
+    return [m.solve(row) for row in theta]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_host_batch_equals_its_instances(kind: str, size: str, rng: np.random.Generator) -> None:
+    m = mapping(*SIZES[size], **options_of(kind))
+    theta = thetas(kind, 4, *SIZES[size], rng)
+    solved, singles = m.solve(theta), one_by_one(m, theta)
+    assert isinstance(solved.solutions, DenseBatch)
+    bar, dot = rng.standard_normal(solved.outputs.shape), rng.standard_normal(theta.shape)
+    close(solved.outputs, [s.outputs for s in singles])
+    expected = np.array([m.vjp(s, row) for s, row in zip(singles, bar, strict=True)])
+    close(*(determined(kind, part, *SIZES[size][:2]) for part in (m.vjp(solved, bar), expected)))
+    if kind != "repeated rows":  # there, a change of one of the rows has no derivative
+        close(m.jvp(solved, dot), [m.jvp(s, row) for s, row in zip(singles, dot, strict=True)])
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("squares", [True, False], ids=["eliminated", "diagonal"])
+def test_every_place_equals_the_unbatched_path(place: str, kind: str, squares: bool, rng: np.random.Generator) -> None:
+    n, rows, p = 6, 5, 2
+    m = mapping(n, rows, p, squares=squares, **options_of(kind))
+    theta = thetas(kind, 3, n, rows, p, rng)
+    if not squares:  # only Q's diagonal: the planted point is not the solution, which does not matter here
+        theta = np.delete(theta, [theta.shape[1] - n * n + i * n + j for i in range(n) for j in range(n) if i != j], 1)
+    singles = one_by_one(m, theta)
+    bar, dot, other = (rng.standard_normal((3, k)) for k in (m.output_size, m.theta_size, m.theta_size))
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        put = [where.put(v) for v in (theta, bar, dot, other)]
+        solved = there.solve(put[0])
+        got = {
+            "outputs": solved.outputs,
+            "vjp": there.vjp(solved, put[1]),
+        }
+        if kind != "repeated rows":
+            got["jvp"] = there.jvp(solved, put[2])
+            got["second"] = there.second(solved, put[1], put[2])
+            got["second_tangent"] = there.second_tangent(solved, put[2], put[3])
+        got = {name: where.host(value) for name, value in got.items()}
+    close(got["outputs"], [s.outputs for s in singles])
+    expected = np.array([m.vjp(s, b) for s, b in zip(singles, bar, strict=True)])
+    close(*(determined(kind, part, n, rows) for part in (got["vjp"], expected)))
+    if kind == "repeated rows":  # a change of one of the rows has no derivative
+        return
+    close(got["jvp"], [m.jvp(s, d) for s, d in zip(singles, dot, strict=True)])
+    close(got["second"], [m.second(s, b, d) for s, b, d in zip(singles, bar, dot, strict=True)], 1e-8)
+    close(got["second_tangent"], [m.second_tangent(s, d, o) for s, d, o in zip(singles, dot, other, strict=True)], 1e-8)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_places_agree_with_each_other_to_rounding(place: str, rng: np.random.Generator) -> None:
+    B, n, rows, p = (3, 6, 5, 2) if place == "jax" else (16, 10, 10, 5)  # JAX compiles every operation for every shape
+    m = mapping(n, rows, p)
+    theta = thetas("random", B, n, rows, p, rng)
+    solved = m.solve(theta)
+    bar, dot = rng.standard_normal((B, m.output_size)), rng.standard_normal(theta.shape)
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        found = there.solve(where.put(theta))
+        close(where.host(found.outputs), solved.outputs)
+        close(where.host(there.vjp(found, where.put(bar))), m.vjp(solved, bar))
+        close(where.host(there.jvp(found, where.put(dot))), m.jvp(solved, dot))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_products_against_differences(place: str, rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 2)
+    theta, step = thetas("random", 3, 6, 5, 2, rng), 1e-5
+    dot = rng.standard_normal(theta.shape)
+    bar = rng.standard_normal((3, m.output_size))
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        up, down = there.solve(where.put(theta + step * dot)), there.solve(where.put(theta - step * dot))
+        solved = there.solve(where.put(theta))
+        slope = (where.host(up.outputs) - where.host(down.outputs)) / (2 * step)
+        bend = (where.host(there.vjp(up, where.put(bar))) - where.host(there.vjp(down, where.put(bar)))) / (2 * step)
+        close(where.host(there.jvp(solved, where.put(dot))), slope, 1e-6)
+        close(where.host(there.second(solved, where.put(bar), where.put(dot))), bend, 1e-5)
+
+
+@pytest.mark.parametrize("place", ["numpy", "torch"])
+def test_several_right_hand_sides_and_batch_shapes(place: str, rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 2)
+    theta = thetas("random", 6, 6, 5, 2, rng).reshape(2, 3, -1)
+    bar, dot = rng.standard_normal((4, 2, 3, m.output_size)), rng.standard_normal((5, 1, 2, 3, m.theta_size))
+    solved = m.solve(theta)
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        found = there.solve(where.put(theta))
+        assert tuple(found.outputs.shape) == (2, 3, m.output_size)
+        vjp, jvp = there.vjp(found, where.put(bar)), there.jvp(found, where.put(dot))
+        assert tuple(jvp.shape) == (5, 1, 2, 3, m.output_size)
+        close(where.host(vjp), m.vjp(solved, bar))
+        close(where.host(vjp)[1], where.host(there.vjp(found, where.put(bar[1]))))
+        close(where.host(jvp), m.jvp(solved, dot))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("shape", [(0,), (3, 0)])
+def test_empty_batch(place: str, shape: tuple[int, ...]) -> None:
+    m = mapping(6, 5, 2)
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        solved = there.solve(where.zeros(*shape, m.theta_size))
+        assert solved.ok and tuple(solved.outputs.shape) == (*shape, m.output_size)
+        assert tuple(there.vjp(solved, where.zeros(*shape, m.output_size)).shape) == (*shape, m.theta_size)
+        assert tuple(there.jvp(solved, where.zeros(4, *shape, m.theta_size)).shape) == (4, *shape, m.output_size)
+
+
+def infeasible(m: SolutionMap, theta: np.ndarray) -> np.ndarray:
+    """θ with rows 0 and 1 of Gx ≤ h contradicting each other in instance 1."""
+    n, rows = 6, 5
+    theta = theta.copy()
+    h, G = theta[1, :rows], theta[1, rows : rows + rows * n].reshape(rows, n)
+    G[1], h[0], h[1] = -G[0], -1.0, -1.0
+    return theta
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_failed_instance_costs_the_others_nothing(place: str, rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 2, on_failure="nan")
+    good = thetas("random", 3, 6, 5, 2, rng)
+    bad, rest = infeasible(m, good), [0, 2]
+    reference = m.solve(good)
+    bar, dot = rng.standard_normal((3, m.output_size)), rng.standard_normal(good.shape)
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        with pytest.warns(ApplicabilityWarning, match="Instance .1,. of the batch was not solved: infeasible"):
+            solved = there.solve(where.put(bad))
+        outputs, vjp = where.host(solved.outputs), where.host(there.vjp(solved, where.put(bar)))
+        jvp = where.host(there.jvp(solved, where.put(dot)))
+    assert np.isnan(outputs[1]).all() and not vjp[1].any() and not jvp[1].any()
+    close(outputs[rest], reference.outputs[rest])
+    close(vjp[rest], m.vjp(reference, bar)[rest])
+    close(jvp[rest], m.jvp(reference, dot)[rest])
+    m.on_failure = "raise"
+    with place_of(place) as where, pytest.raises(SolveError, match=r"Instance .1,. of the batch"):
+        DeviceMap(m, where).solve(where.put(bad))
+
+
+def test_a_singular_instance_is_taken_alone(rng: np.random.Generator) -> None:
+    """An exactly singular matrix makes NumPy's batched solve refuse; the other instances stay with the batch."""
+    m = mapping(6, 5, 2, **options_of("repeated rows"))
+    theta = thetas("random", 4, 6, 5, 2, rng)
+    theta[2] = thetas("repeated rows", 1, 6, 5, 2, rng)[0]
+    solved, singles = m.solve(theta), one_by_one(m, theta)
+    bar = rng.standard_normal(solved.outputs.shape)
+    expected = np.array([m.vjp(s, row) for s, row in zip(singles, bar, strict=True)])
+    close(*(determined("repeated rows", part, 6, 5) for part in (m.vjp(solved, bar), expected)))
+    assert set(solved.solutions.singles) == {2}
+
+
+@pytest.mark.parametrize("solver", ["osqp", "scs", "clarabel"])
+def test_inexact_points_are_polished_in_the_batch(solver: str, rng: np.random.Generator) -> None:
+    m = mapping(8, 6, 2, solver=solver)
+    exact = mapping(8, 6, 2)
+    theta = thetas("random", 8, 8, 6, 2, rng)
+    solved = m.solve(theta)
+    assert isinstance(solved.solutions, DenseBatch)
+    assert solved.solutions.residuals.max() <= 1e-12
+    close(solved.outputs, exact.solve(theta).outputs)
+    assert solved.solutions[3].solver == solver
+
+
+@pytest.mark.parametrize("place", ["numpy", "torch"])
+def test_newton_leaves_hopeless_instances_where_they_were(place: str, rng: np.random.Generator) -> None:
+    """Instances far off, with NaN, or at the goal share a batch without harm to each other."""
+    B, m, n, zero = 4, 5, 4, 1
+    P = np.stack([np.eye(n)] * B)
+    A, b = rng.standard_normal((B, m, n)), rng.random((B, m))
+    q = rng.standard_normal((B, n))
+    with place_of(place) as where:
+        parts = [where.put(v) for v in (P, q, A, b)]
+        programs = dense.DensePrograms(where, *parts, zero)
+        x, v = rng.standard_normal((B, n)), rng.standard_normal((B, m))
+        x[1] = np.nan
+        points = dense.polish(programs, where.put(x), where.put(v))
+        start, _, _ = dense.check(programs, where.put(x), where.put(v))
+        assert np.isnan(where.host(points.x)[1]).all() and points.worst[1] == np.inf
+        assert (points.worst[[0, 2, 3]] <= start.worst[[0, 2, 3]]).all()
+        again = dense.polish(programs, points.x, points.v)
+        done = points.worst <= 1e-12
+        np.testing.assert_array_equal(where.host(again.x)[done], where.host(points.x)[done])
+
+
+@pytest.mark.parametrize("worth", [0.0, np.inf], ids=["sorted", "all rows"])
+@pytest.mark.parametrize("place", ["numpy", "torch"])
+def test_sorting_the_rows_changes_nothing(
+    place: str, worth: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "WORTH_SORTING", worth)
+    m = mapping(10, 10, 3)
+    theta = thetas("random", 5, 10, 10, 3, rng)
+    bar = rng.standard_normal((3, 5, m.output_size))
+    reference = m.vjp(m.solve(theta), bar)
+    with place_of(place) as where:
+        there = DeviceMap(m, where)
+        close(where.host(there.vjp(there.solve(where.put(theta)), where.put(bar))), reference)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_programs_with_few_rows(rows: int, rng: np.random.Generator) -> None:
+    n, B = 4, 3
+    P = np.stack([np.eye(n) * (1.0 + k) for k in range(B)])
+    A, b, q = rng.standard_normal((B, rows, n)), np.ones((B, rows)), rng.standard_normal((B, n))
+    programs = dense.DensePrograms(HOST, P, q, A, b, 0)
+    points = dense.polish(programs, np.zeros((B, n)), np.ones((B, rows)))
+    assert points.worst.max() <= 1e-12
+    systems = dense.DenseSystems(programs, programs.tight(points.v), points.most)
+    g, h = rng.standard_normal((B, n)), rng.standard_normal((B, rows))
+    u, w, certified = systems.solve(g, h)
+    assert certified.all() and w.shape == (B, rows)
+    close(dense._apply(P, u) + dense._apply(A.swapaxes(-1, -2), w), g)
+
+
+def test_absent_bounds_release_their_rows_everywhere(rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 0, duals=False)
+    theta = thetas("random", 3, 6, 5, 0, rng)
+    theta[0, 0] = theta[2, 3] = np.inf  # h, where +∞ is no bound
+    solved = m.solve(theta)
+    bar = rng.standard_normal(solved.outputs.shape)
+    for name in ("numpy", "torch"):
+        with place_of(name) as where:
+            there = DeviceMap(m, where)
+            found = there.solve(where.put(theta))
+            close(where.host(found.outputs), solved.outputs)
+            close(where.host(there.vjp(found, where.put(bar))), m.vjp(solved, bar))
+
+
+@pytest.mark.parametrize("singular", ["regularize", "raise"])
+def test_other_policies_are_taken_on_the_host(singular, rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 2, policy=Policy(singular))
+    theta = thetas("random", 2, 6, 5, 2, rng)
+    bar = rng.standard_normal((2, m.output_size))
+    with place_of("torch") as where:
+        there = DeviceMap(m, where)
+        found = there.solve(where.put(theta))
+        close(where.host(there.vjp(found, where.put(bar))), m.vjp(m.solve(theta), bar))
+    if singular == "raise":
+        m = mapping(6, 5, 2, policy=Policy(singular), **options_of("repeated rows"))
+        theta, bar = thetas("repeated rows", 2, 6, 5, 2, rng), rng.standard_normal((2, 6))
+        with place_of("torch") as where:
+            there = DeviceMap(m, where)
+            found = there.solve(where.put(theta))
+            with pytest.raises(ApplicabilityError):
+                there.vjp(found, where.put(bar))
+
+
+def test_reasons_against_the_device() -> None:
+    import cvxpy as cp
+
+    x, t = cp.Variable(3), cp.Parameter(3)
+    cone = SolutionMap(cp.Problem(cp.Minimize(cp.norm(x - t)), [x >= 0]), [t], [x])
+    assert reason(cone) == "its constraints are not all linear"
+    big, c = cp.Variable(600), cp.Parameter(600)
+    large = SolutionMap(cp.Problem(cp.Minimize(cp.sum_squares(big - c)), [big >= 0]), [c], [big])
+    assert "more than" in (reason(large) or "") or "eliminated" in (reason(large) or "")
+    with place_of("torch") as where, pytest.raises(ProgramError, match="not differentiated on the tensors' device"):
+        DeviceMap(cone, where)
+
+
+def test_values_are_checked_by_name(rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 2)
+    theta = thetas("random", 2, 6, 5, 2, rng)
+    theta[1, -1] = np.nan
+    with place_of("torch") as where, pytest.raises(ProgramError, match="Parameter 'param"):
+        DeviceMap(m, where).solve(where.put(theta))
+
+
+def test_what_is_moved(rng: np.random.Generator) -> None:
+    """A solve: θ to the host, (x, v) back, one report of 3B numbers; a product: B flags. Nothing else."""
+    import torch
+
+    from cvxift.torch.device import TorchArrays
+
+    moved: list[tuple[str, tuple[int, ...]]] = []
+
+    class Counting(TorchArrays):
+        def put(self, values):
+            moved.append(("put", np.shape(values)))
+            return super().put(values)
+
+        def fetch(self, array):
+            moved.append(("fetch", tuple(array.shape)))
+            return super().fetch(array)
+
+    m = mapping(6, 5, 2)
+    theta = torch.from_numpy(thetas("random", 4, 6, 5, 2, rng))
+    there = DeviceMap(m, Counting(torch.device("cpu")))
+    there.solve(theta)  # the maps' and the cones' constants go there once
+    moved.clear()
+    small = m.engine.condensation.structure
+    solved = there.solve(theta)
+    assert [step for step in moved if step[1] != (small.m,)] == [
+        ("fetch", tuple(theta.shape)),
+        ("put", (4, small.n + small.m)),
+        ("fetch", (4, 3)),
+    ]
+    moved.clear()
+    _ = solved.solutions.v  # what the check of kinks looks at is on the host already
+    assert moved == []
+    there.vjp(solved, torch.from_numpy(rng.standard_normal((4, m.output_size))))
+    there.jvp(solved, torch.zeros_like(theta))
+    assert moved == [("fetch", (4,)), ("fetch", (4,))]
+
+
+def test_a_batch_is_warm_started(rng: np.random.Generator) -> None:
+    m = mapping(8, 6, 2, solver="osqp")
+    theta = thetas("random", 4, 8, 6, 2, rng)
+    with place_of("torch") as where:
+        there = DeviceMap(m, where)
+        cold = there.solve(where.put(theta))
+        warm = there.solve(where.put(theta), warm=cold.warm())
+        close(where.host(warm.outputs), where.host(cold.outputs))
+
+
+def test_sessions_of_a_batch_are_kept_with_their_engine(rng: np.random.Generator) -> None:
+    m = mapping(6, 5, 2)
+    m.solve(thetas("random", 2, 6, 5, 2, rng))
+    pools = batch_path._pools[m.engine]
+    m.solve(thetas("random", 2, 6, 5, 2, rng))
+    assert batch_path._pools[m.engine] is pools and len(pools) == 1
