@@ -169,11 +169,16 @@ class Pool:
                 return session.solve_batch(P, q, A, b, points)
         first = self.solve(P[0], q[0], A[0], b[0], points[0])
 
+        helpers = self._helpers(size - 1, first.seconds)
+        if not helpers:  # one session for all: taking it costs a tenth of a small solve
+            with self.session() as session:
+                return [first, *session.solve_batch(P[1:], q[1:], A[1:], b[1:], points[1:])]
+
         def one(i: int) -> Raw:
             with self.session() as session:
                 return session.solve(P[i + 1], q[i + 1], A[i + 1], b[i + 1], points[i + 1])
 
-        return [first, *run(one, size - 1, 1 + self._helpers(size - 1, first.seconds))]
+        return [first, *run(one, size - 1, 1 + helpers)]
 
     def _helpers(self, instances: int, seconds: float) -> int:
         """How many threads to add to the calling one."""
