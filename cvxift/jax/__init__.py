@@ -6,5 +6,15 @@ except ImportError as error:
     raise ImportError("cvxift.jax needs JAX: pip install 'cvxift[jax]'") from error
 
 from cvxift.jax.layer import CvxpyLayer
+from cvxift.jax.sorting import rank_loss, soft_rank, soft_sort
+from cvxift.jax.transport import birkhoff, transport, transport_loss
 
-__all__ = ["CvxpyLayer"]
+__all__ = [
+    "CvxpyLayer",
+    "birkhoff",
+    "rank_loss",
+    "soft_rank",
+    "soft_sort",
+    "transport",
+    "transport_loss",
+]

@@ -16,15 +16,23 @@ from cvxift.torch.argmax import (
 )
 from cvxift.torch.layer import CvxpyLayer
 from cvxift.torch.linear_chain import linear_chain
+from cvxift.torch.sorting import rank_loss, soft_rank, soft_sort
+from cvxift.torch.transport import birkhoff, transport, transport_loss
 
 __all__ = [
     "CvxpyLayer",
+    "birkhoff",
     "budget",
     "constrained_softmax",
     "constrained_sparsemax",
     "entmax",
     "fenchel_young_loss",
     "linear_chain",
+    "rank_loss",
+    "soft_rank",
+    "soft_sort",
     "softmax",
     "sparsemax",
+    "transport",
+    "transport_loss",
 ]

@@ -1,0 +1,187 @@
+"""Soft sorting and ranking on JAX arrays: projections onto permutahedra, O(n log n), derivatives of any order in O(n).
+
+Sorting happens in JAX; the blocks of the isotonic regression are found in NumPy, through `jax.pure_callback`. Dtypes
+below float32 compute in float32. Inside `jax.jit` scores that are not finite give NaN instead of an error.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvxift.argmax import isotonic
+from cvxift.argmax.feasibility import check_entries
+from cvxift.argmax.isotonic import Regularizer
+from cvxift.errors import ProgramError
+from cvxift.jax.envelope import envelope
+
+Array = jax.Array
+
+
+def soft_rank(
+    x: Array,
+    temperature: float | Array = 1.0,
+    regularizer: Regularizer = "quadratic",
+    descending: bool = False,
+    axis: int = -1,
+) -> Array:
+    """Soft ranks: the projection of ±x / temperature onto the permutahedron of 1, …, n.
+
+    Args:
+        x: finite scores of any shape.
+        temperature: > 0, a number or an array that broadcasts against x; towards 0 the ranks become hard.
+        regularizer: ``"quadratic"`` (sparse derivatives) or ``"entropic"``.
+        descending: give rank 1 to the largest score, not to the smallest.
+        axis: the axis that is ranked.
+
+    Returns:
+        Ranks between 1 and n (quadratic), of x's shape and dtype.
+
+    Raises:
+        ProgramError: scores that are not finite, an integer dtype, temperature ≤ 0, no such axis or regularizer.
+
+    Source: Blondel, Teboul, Berthet, Djolonga 2020, section 4.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cvxift.jax import soft_rank
+        >>> soft_rank(jnp.array([10.0, -10.0, 0.0])).tolist()
+        [3.0, 1.0, 2.0]
+    """
+    x = jnp.asarray(x)
+    scores = _prepared("soft_rank", x, temperature, regularizer, axis)
+    signed = -scores if descending else scores
+    order = jnp.argsort(signed, axis=-1, descending=True, stable=True)
+    s = jnp.take_along_axis(signed, order, axis=-1)
+    w = jnp.broadcast_to(jnp.arange(s.shape[-1], 0, -1, dtype=s.dtype), s.shape)
+    projection = _project(s, w, regularizer)
+    return jnp.moveaxis(jnp.take_along_axis(projection, jnp.argsort(order, axis=-1), axis=-1), -1, axis).astype(x.dtype)
+
+
+def soft_sort(
+    x: Array,
+    temperature: float | Array = 1.0,
+    regularizer: Regularizer = "quadratic",
+    descending: bool = False,
+    axis: int = -1,
+) -> Array:
+    """Soft sorting: the projection of (n, …, 1) / temperature onto the permutahedron of x.
+
+    Args:
+        x: finite values of any shape.
+        temperature: > 0, a number or an array with length one along ``axis``; towards 0 the order becomes hard, towards
+            ∞ (quadratic) all values become the mean.
+        regularizer: ``"quadratic"`` or ``"entropic"``.
+        descending: begin with the largest.
+        axis: the axis that is sorted.
+
+    Returns:
+        Sorted values of x's shape and dtype.
+
+    Raises:
+        ProgramError: as for `soft_rank`.
+
+    Source: Blondel, Teboul, Berthet, Djolonga 2020, section 4.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cvxift.jax import soft_sort
+        >>> soft_sort(jnp.array([3.0, 1.0, 2.0]), temperature=0.1).round(5).tolist()
+        [1.0, 2.0, 3.0]
+    """
+    x = jnp.asarray(x)
+    values = _prepared("soft_sort", x, 1.0, regularizer, axis)
+    _prepared("soft_sort", x, temperature, regularizer, axis)
+    w = jnp.sort(values if descending else -values, axis=-1, descending=True)
+    scale = jnp.asarray(temperature, dtype=w.dtype)
+    scale = jnp.moveaxis(scale, axis, -1) if scale.ndim else scale
+    s = jnp.broadcast_to(jnp.arange(w.shape[-1], 0, -1, dtype=w.dtype), w.shape) / scale
+    projection = _project(s, w, regularizer)
+    return jnp.moveaxis(projection if descending else -projection, -1, axis).astype(x.dtype)
+
+
+def rank_loss(
+    x: Array, target: Array, temperature: float | Array = 1.0, descending: bool = False, axis: int = -1
+) -> Array:
+    """Fenchel–Young loss of quadratic `soft_rank`; its gradient is ±(soft ranks − target), + for ascending ranks.
+
+    Args:
+        x: finite scores of any shape.
+        target: ranks y of x's shape (a permutation of 1, …, n, or averages of such); no gradient flows to them.
+        temperature: > 0, a number or an array that broadcasts against the loss.
+        descending: whether rank 1 is the largest.
+        axis: the axis that is ranked.
+
+    Returns:
+        Losses ≥ 0 of x's shape without ``axis``; zero where the soft ranks are the target.
+
+    Raises:
+        ProgramError: as for `soft_rank`, or the shapes differ.
+
+    Source: Blondel, Martins, Niculae 2020, section 7 (SparseMAP over the permutahedron).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cvxift.jax import rank_loss
+        >>> float(rank_loss(jnp.array([0.0, 5.0, 9.0]), jnp.array([1.0, 2.0, 3.0])))
+        0.0
+    """
+    x, target = jnp.asarray(x), jnp.asarray(target)
+    if x.shape != target.shape:
+        raise ProgramError(f"target has shape {target.shape}; expected that of x, {x.shape}.")
+    t = jnp.asarray(temperature, dtype=jnp.promote_types(x.dtype, jnp.float32))
+    scores = _prepared("rank_loss", x, jnp.expand_dims(t, axis) if t.ndim else temperature, "quadratic", axis)
+    scores = -scores if descending else scores
+    z, y = soft_rank(scores), jnp.moveaxis(jax.lax.stop_gradient(target).astype(scores.dtype), axis, -1)
+    # Ω*(s) − ⟨s, y⟩ + Ω(y) with Ω = ½‖·‖²
+    value = jnp.sum((z - y) * (scores - 0.5 * (z + y)), axis=-1)
+    return (envelope(scores, z, y, value, 1) * t).astype(x.dtype)
+
+
+def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
+    return isotonic.project(s, w, _blocks(s, w, regularizer), regularizer, _segment_sum)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _blocks(s: Array, w: Array, regularizer: Regularizer) -> Array:
+    """Blocks of the regression, found on the host; constant in their neighbourhood."""
+    if not (isinstance(s, jax.core.Tracer) or isinstance(w, jax.core.Tracer)):
+        check_entries("The sorting", s, masks=False)
+        check_entries("The sorting", w, masks=False)
+    shape = jax.ShapeDtypeStruct(s.shape, jnp.int32)
+    return jax.pure_callback(partial(_host, regularizer=regularizer), shape, s, w, vmap_method="broadcast_all")
+
+
+@_blocks.defjvp
+def _blocks_jvp(regularizer: Regularizer, primals: Any, tangents: Any) -> Any:
+    first = _blocks(*primals, regularizer)
+    return first, np.zeros(first.shape, dtype=jax.dtypes.float0)
+
+
+def _host(s: Any, w: Any, regularizer: Regularizer) -> np.ndarray:
+    return isotonic.blocks(np.asarray(s), np.asarray(w), regularizer).astype(np.int32)
+
+
+def _segment_sum(values: Array, index: Array) -> Array:
+    n = values.shape[-1]
+    sums = jax.vmap(lambda v, i: jax.ops.segment_sum(v, i, num_segments=n))
+    return sums(values.reshape(-1, n), index.reshape(-1, n)).reshape(values.shape)
+
+
+def _prepared(name: str, x: Array, temperature: float | Array, regularizer: str, axis: int) -> Array:
+    """Scores over temperature with the axis last, in the dtype that is computed in."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ProgramError(f"{name} got scores of type {x.dtype}; expected a floating dtype. Use .astype(float).")
+    if not -x.ndim <= axis < x.ndim:
+        raise ProgramError(f"{name} got axis = {axis}, but the scores have shape {x.shape}.")
+    if regularizer not in ("quadratic", "entropic"):
+        raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
+    if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
+        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    scores = (x.astype(wide) / temperature).astype(wide)
+    return jnp.moveaxis(jnp.where(jnp.asarray(temperature) > 0, scores, jnp.nan), axis, -1)

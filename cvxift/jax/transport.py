@@ -1,0 +1,233 @@
+"""Regularized optimal transport and soft permutations on JAX arrays: exact implicit derivatives of any order.
+
+Scores have shape (..., n, m), in any floating dtype (those below float32 compute in float32); −∞ forbids an entry. The
+iterations are `jax.lax.while_loop`s. Inside `jax.jit` and `jax.vmap` values cannot be looked at: there, a plan that
+does not exist or was not found to the tolerance is NaN instead of an error.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import xlogy
+
+from cvxift.argmax import polytope
+from cvxift.argmax.feasibility import check_converged, check_entries, check_masses
+from cvxift.argmax.quadratic_transport import quadratic_transport
+from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
+from cvxift.errors import ProgramError
+from cvxift.jax.envelope import envelope
+
+Array = jax.Array
+Regularizer = Literal["entropic", "quadratic"]
+SOLVERS = {"entropic": sinkhorn, "quadratic": quadratic_transport}
+
+
+def transport(
+    theta: Array,
+    a: Array | None = None,
+    b: Array | None = None,
+    temperature: float | Array = 1.0,
+    regularizer: Regularizer = "entropic",
+    tol: float | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Array:
+    """Transport plan: argmax of ⟨θ, z⟩ − temperature·Ω(z) over {z ≥ 0, z 1 = a, zᵀ1 = b}.
+
+    Args:
+        theta: scores (minus costs), (..., n, m); −∞ forbids an entry.
+        a: row masses ≥ 0, broadcast to (..., n); None for 1/n each.
+        b: column masses ≥ 0 of the same total, broadcast to (..., m); None for 1/m each.
+        temperature: > 0, a number or an array that broadcasts against θ.
+        regularizer: Ω, ``"entropic"`` for Σ z log z, ``"quadratic"`` for ½‖z‖², whose plans are sparse.
+        tol: how far the plan's marginals may be off, as a part of the mass; None for 64 roundings of the dtype.
+        max_iterations: Newton steps, at most.
+
+    Returns:
+        Plans of θ's shape and dtype, differentiable in θ, a, b and the temperature. As the totals of a and b must stay
+        equal, their gradients are those along such changes (of least norm). Under ``jit``, NaN where it failed.
+
+    Raises:
+        ProgramError: shapes do not fit, masses are negative or have different totals, a line with mass is fully masked,
+            scores are NaN or +∞, an integer dtype, temperature ≤ 0.
+        SolveError: the tolerance was not met; it carries the error of each failed instance, and the others' plans.
+
+    Source: Cuturi 2013; Blondel, Seguy, Rolet 2018 (quadratic); derivatives: Eisenberger et al. 2022.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cvxift.jax import transport
+        >>> transport(jnp.eye(2), regularizer="quadratic").tolist()
+        [[0.5, 0.0], [0.0, 0.5]]
+    """
+    theta = _scores("transport", theta, temperature, regularizer)
+    x, a, b = _prepared("transport", theta, a, b, temperature)
+    if x.size == 0:
+        return theta
+    return _plan(x, a, b, regularizer, tol, max_iterations).astype(theta.dtype)
+
+
+def birkhoff(
+    theta: Array,
+    temperature: float | Array = 1.0,
+    regularizer: Regularizer = "entropic",
+    tol: float | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Array:
+    """Soft permutation: argmax of ⟨θ, z⟩ − temperature·Ω(z) over doubly stochastic matrices.
+
+    Args:
+        theta: scores, (..., n, n); −∞ forbids an entry.
+        temperature: as for `transport`; towards 0 the result tends to the best assignment.
+        regularizer: as for `transport`.
+        tol: as for `transport`.
+        max_iterations: as for `transport`.
+
+    Returns:
+        Doubly stochastic matrices of θ's shape and dtype.
+
+    Raises:
+        ProgramError: as for `transport`, or θ is not square.
+        SolveError: as for `transport`.
+
+    Source: Mena, Belanger, Linderman, Snoek 2018.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cvxift.jax import birkhoff
+        >>> birkhoff(jnp.array([[0.0, 3.0], [1.0, 2.0]]), temperature=0.1).round(3).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+    """
+    theta = jnp.asarray(theta)
+    if theta.ndim < 2 or theta.shape[-1] != theta.shape[-2]:
+        raise ProgramError(f"birkhoff got scores of shape {theta.shape}; expected (..., n, n).")
+    ones = jnp.ones(theta.shape[-1])
+    return transport(theta, ones, ones, temperature, regularizer, tol, max_iterations)
+
+
+def transport_loss(
+    theta: Array,
+    target: Array,
+    temperature: float | Array = 1.0,
+    regularizer: Regularizer = "entropic",
+    tol: float | None = None,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Array:
+    """Fenchel–Young loss of `transport` between the target's own masses; its gradient in θ is prediction − target.
+
+    Args:
+        theta: scores, (..., n, m).
+        target: plans y ≥ 0 of θ's shape, whose sums are the masses; no gradient flows to them.
+        temperature: > 0, a number or an array that broadcasts against the loss.
+        regularizer: as for `transport`.
+        tol: as for `transport`.
+        max_iterations: as for `transport`.
+
+    Returns:
+        Losses max_z {⟨θ, z⟩ − temperature·Ω(z)} − ⟨θ, y⟩ + temperature·Ω(y) ≥ 0, of shape (...).
+
+    Raises:
+        ProgramError: as for `transport`, or the shapes differ.
+        SolveError: as for `transport`.
+
+    Source: Blondel, Martins, Niculae 2020, Definition 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cvxift.jax import transport_loss
+        >>> float(transport_loss(jnp.eye(2), jnp.eye(2) / 2, regularizer="quadratic"))
+        0.0
+    """
+    theta = _scores("transport_loss", theta, temperature, regularizer)
+    y = jax.lax.stop_gradient(jnp.asarray(target))
+    if theta.shape != y.shape:
+        raise ProgramError(f"target has shape {y.shape}; expected theta's, {theta.shape}.")
+    t = jnp.asarray(temperature)
+    x, a, b = _prepared("transport_loss", theta, y.sum(-1), y.sum(-2), t[..., None, None] if t.ndim else t)
+    if x.size == 0:
+        return theta.sum((-2, -1))
+    y = y.astype(x.dtype)
+    z = _plan(x, a, b, regularizer, tol, max_iterations)
+    return (envelope(x, z, y, _gap(x, y, z, regularizer), 2) * t).astype(theta.dtype)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _solve(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int) -> Plan:
+    return SOLVERS[regularizer](x, a, b, tol, limit, loop=jax.lax.while_loop)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
+def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int) -> Array:
+    """The plan at unit temperature, NaN where the tolerance was not met."""
+    least = 64 * float(jnp.finfo(x.dtype).eps)
+    tolerance = least if tol is None else max(tol, least)
+    concrete = _concrete(x, a, b)
+    if concrete:
+        check_entries("transport", x)
+        check_masses("transport", x, a, b)
+    plan = _solve(x, a, b, regularizer, tol, limit)
+    if concrete:
+        check_converged("transport", plan.error, tolerance, plan.iterations, plan.z)
+    return jnp.where((plan.error <= tolerance)[..., None, None], plan.z, jnp.nan)
+
+
+@_plan.defjvp
+def _plan_jvp(regularizer: Regularizer, tol: float | None, limit: int, primals: Any, tangents: Any) -> Any:
+    """The derivative is a function of the plan alone."""
+    z = _plan(*primals, regularizer, tol, limit)
+    return z, _push(z, *tangents, regularizer)
+
+
+@partial(jax.jit, static_argnums=4)
+def _push(z: Array, dx: Array, da: Array, db: Array, regularizer: Regularizer) -> Array:
+    return polytope.pushforward(z if regularizer == "entropic" else (z > 0).astype(z.dtype), dx, da, db)
+
+
+def _gap(x: Array, y: Array, z: Array, regularizer: Regularizer) -> Array:
+    def value(p: Array) -> Array:
+        omega = xlogy(p, p) if regularizer == "entropic" else 0.5 * p * p
+        return jnp.sum(jnp.where(p > 0, x, 0.0) * p - omega, axis=(-2, -1))
+
+    bad = jnp.any(jnp.isnan(z), axis=(-2, -1))  # comparisons hide NaN
+    return jnp.where(bad, jnp.nan, value(z) - value(y))
+
+
+def _scores(name: str, theta: Array, temperature: float | Array, regularizer: str) -> Array:
+    theta = jnp.asarray(theta)
+    if not jnp.issubdtype(theta.dtype, jnp.floating):
+        raise ProgramError(f"{name} got scores of type {theta.dtype}; expected a floating dtype. Use .astype(float).")
+    if theta.ndim < 2:
+        raise ProgramError(f"{name} got scores of shape {theta.shape}; expected (..., n, m).")
+    if regularizer not in SOLVERS:
+        raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
+    if _concrete(temperature) and not bool(np.all(np.asarray(temperature) > 0)):
+        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    return theta
+
+
+def _prepared(
+    name: str, theta: Array, a: Array | None, b: Array | None, temperature: float | Array
+) -> tuple[Array, Array, Array]:
+    """Scores over temperature and the masses, broadcast and in the dtype that is computed in."""
+    dtype = jnp.promote_types(theta.dtype, jnp.float32)
+    x = (theta.astype(dtype) / temperature).astype(dtype)
+    x = jnp.where(jnp.asarray(temperature) > 0, x, jnp.nan)
+    masses = []
+    for word, given, size in (("a", a, x.shape[-2]), ("b", b, x.shape[-1])):
+        mass = jnp.full((size,), 1.0 / size, dtype) if given is None else jnp.asarray(given).astype(dtype)
+        try:
+            masses.append(jnp.broadcast_to(mass, (*x.shape[:-2], size)))
+        except ValueError as error:
+            raise ProgramError(
+                f"{name} got masses {word} of shape {mass.shape}; expected ({size},) or (..., {size}) to broadcast "
+                f"against scores of shape {theta.shape}."
+            ) from error
+    return x, masses[0], masses[1]
+
+
+def _concrete(*values: Any) -> bool:
+    return not any(isinstance(value, jax.core.Tracer) for value in values)

@@ -1,0 +1,71 @@
+"""Losses that are differences of an optimal value and a given score: the derivative is that of an envelope.
+
+L(x) = max_z {⟨x, z⟩ − Ω(z)} − ⟨x, y⟩ + Ω(y),
+
+the gradient is z − y, prediction minus target, and the second derivative ∂z/∂x.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+
+class _Envelope(torch.autograd.Function):
+    """The value; the prediction is an input so that a second derivative goes through it, the first does not."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, z: Tensor, y: Tensor, value: Tensor) -> Tensor:
+        """The value itself."""
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep prediction and target."""
+        ctx.save_for_backward(*inputs[1:3])
+        ctx.save_for_forward(*inputs[1:3])
+        ctx.set_materialize_grads(False)
+        ctx.lead = output.ndim
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Prediction − target."""
+        z, y = ctx.saved_tensors
+        if bar is None:
+            return None, None, None, None
+        return bar.reshape(*bar.shape, *[1] * (z.ndim - bar.ndim)) * (z - y), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
+        """⟨prediction − target, dx⟩."""
+        z, y = ctx.saved_tensors
+        step = torch.zeros_like(z) if dx is None else dx
+        return ((z - y) * step).sum(tuple(range(ctx.lead, z.ndim)))
+
+
+def envelope(x: Tensor, z: Tensor, y: Tensor, value: Tensor) -> Tensor:
+    """A Fenchel–Young loss, given its value: ∇ = z − y in x alone, the prediction z being differentiated but once more.
+
+    Args:
+        x: scores.
+        z: their prediction, of x's shape, differentiable in whatever x is.
+        y: target of x's shape.
+        value: the loss, of the shape of x's leading axes.
+
+    Returns:
+        The value.
+    """
+    return _Envelope.apply(x, z, y.detach(), value.detach())  # type: ignore[return-value]
+
+
+def batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Arguments of a call on a whole batch under ``torch.vmap``: tensors with the mapped dimension in front."""
+    return [
+        tensor.unsqueeze(0).expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(tensors, in_dims)
+    ]
