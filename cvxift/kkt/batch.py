@@ -27,6 +27,7 @@ from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
 
+THREAD_COST = 2000  # stored matrix entries an instance from which a thread may pay for itself
 LARGEST = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
 
 _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDictionary()
@@ -247,8 +248,11 @@ def forward(
         The solver's name, what it returned, x (B, n) and v = s − y (B, m).
     """
     structure, count = engine.condensation.structure, len(small.q)
-    order, options, _ = engine.open(solver, solver_args)
-    raws = _pool(engine, order[0], options).solve_batch(small, warm)
+    order, options, session = engine.open(solver, solver_args)
+    if structure.nnzA + structure.nnzP < THREAD_COST:
+        raws = session.solve_batch(small.P, small.q, small.A, small.b, warm)
+    else:
+        raws = _pool(engine, order[0], options).solve_batch(small, warm)
     x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
     v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
     return order[0], raws, x, v

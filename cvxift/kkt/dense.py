@@ -26,7 +26,6 @@ from cvxift.kkt.newton import GOAL, MAX_STEPS, SHRINK
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
 SINGULAR = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
-TINY = 1e-300  # makes ∞ · 0 infinite
 WORTH_SORTING = 6e5  # B((n + m)³ − (n + t)³) from which leaving out slack rows pays for sorting them
 GROWTH = 1e10  # bound on ‖K‖‖u‖/‖f‖, a lower bound of the condition number, up to which it is taken
 
@@ -62,13 +61,17 @@ class DensePrograms:
         """½ in the rows of the nonnegative cone, 0 in the equality rows, shape (m,)."""
         return self.place.put(np.where(np.arange(self.shape[1]) >= self.zero, 0.5, 0.0))
 
+    @cached_property
+    def _equality(self) -> Array:
+        return self._half == 0.0
+
     def slacks(self, v: Array) -> Array:
         """s = Π_K(v), shape (B, m)."""
         return self._half * (v + self.place.xp.abs(v))  # exact: v + |v| is 2v or 0
 
     def tight(self, v: Array) -> Array:
         """Rows that carry a multiplier change, shape (B, m); v = 0, the kink, counts as slack."""
-        return (v < 0.0) | (self._half == 0.0)
+        return (v < 0.0) | self._equality
 
     def errors(self, x: Array, v: Array) -> tuple[Array, Array, Array]:
         """Dual error (B, n), primal error (B, m) and their relative sizes (B, 2): primal, dual."""
@@ -133,10 +136,14 @@ class DenseSystems:
 
     @cached_property
     def _size(self) -> Array:
-        """‖K‖ (largest entry) of each, shape (B,); infinite where K is singular to working precision."""
+        """‖K‖ (largest entry) of each, shape (B,)."""
         xp = self._place.xp
-        size = xp.max(xp.abs(self.K), axis=(-1, -2))
-        return xp.where(size * self._factor.growth() <= SINGULAR, size, xp.full_like(size, xp.inf))
+        return xp.max(xp.abs(self.K), axis=(-1, -2))
+
+    @cached_property
+    def _regular(self) -> Array:
+        """Which K are not singular to working precision, shape (B,)."""
+        return self._size * self._factor.growth() <= SINGULAR
 
     def _gather(self, values: Array) -> Array:
         """Values on the rows (..., B, m) as values on the places (..., B, most)."""
@@ -187,7 +194,7 @@ class DenseSystems:
         xp = self._place.xp
         size = _worst(xp, f)
         small = _worst(xp, rest) <= CERTIFIED * size
-        certified = small & (self._size * (_worst(xp, u) + TINY) <= GROWTH * (size + REFINE_GOAL))
+        certified = small & self._regular & (self._size * _worst(xp, u) <= GROWTH * (size + REFINE_GOAL))
         return certified if f.ndim == 2 else xp.all(certified, axis=0)
 
 

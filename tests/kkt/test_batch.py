@@ -363,8 +363,9 @@ def test_a_batch_is_warm_started(rng: np.random.Generator) -> None:
 
 
 def test_sessions_of_a_batch_are_kept_with_their_engine(rng: np.random.Generator) -> None:
-    m = mapping(6, 5, 2)
-    m.solve(thetas("random", 2, 6, 5, 2, rng))
+    n, rows, p = SIZES["larger"]
+    m = mapping(n, rows, p)
+    m.solve(thetas("random", 2, n, rows, p, rng))
     pools = batch_path._pools[m.engine]
-    m.solve(thetas("random", 2, 6, 5, 2, rng))
+    m.solve(thetas("random", 2, n, rows, p, rng))
     assert batch_path._pools[m.engine] is pools and len(pools) == 1
