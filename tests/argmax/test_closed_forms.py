@@ -141,7 +141,7 @@ def test_losses(alpha: float, rng: np.random.Generator) -> None:
         (lambda: ct.softmax(torch.tensor([0.0, torch.nan])), "NaN"),
         (lambda: ct.sparsemax(torch.tensor([0.0, torch.nan])), "NaN"),
         (lambda: ct.entmax(torch.zeros(3), dim=1), "dim = 1"),
-        (lambda: ct.budget(torch.zeros(3), 4.0), "sums to total"),
+        (lambda: ct.budget(torch.zeros(3), 4.0), "never to 4"),
         (lambda: ct.constrained_softmax(torch.zeros(3), 0.2), "set is empty"),
         (lambda: argmax.budget(3, 4.0), "sums to 4.0"),
         (lambda: argmax.softmax(0), "n = 0"),

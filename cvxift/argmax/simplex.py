@@ -1,0 +1,153 @@
+"""α-entmax along the last axis, α ≥ 1, on any array-API namespace: softmax, 1.5-entmax, sparsemax and all between.
+
+    z = argmax over the simplex of ⟨x, z⟩ − Ω_α(z) = e_ε(x − max x − c),   c ≥ 0 such that Σ z = 1   (see `tsallis`)
+
+In this scale c's own relative rounding is z's, however near α is to 1. No row is sorted. Entries at −∞ are masked
+(z = 0); rows in which all are, are zero. Rows with NaN or +∞ give NaN: the adapters refuse them by name.
+Peters, Niculae, Martins 2019; Martins & Astudillo 2016; Michelot 1986 (Newton's method for ε = 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+
+from cvxift.argmax import tsallis
+from cvxift.argmax.control import Loop, while_loop
+from cvxift.argmax.rows import peaks, shorten
+from cvxift.argmax.tsallis import Order
+
+Array = Any
+LIMIT = 200  # of iterations; an interval is halved at least every second time where Newton's method does not do better
+ROUGH = 4, 8  # iterations for a bound alone, ε ≤ 1 and > 1
+LARGE = 1 << 15  # number of scores from which the first iterations are made in the scores' own dtype
+
+
+def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -> Array:
+    """α-entmax along the last axis.
+
+    Args:
+        x: scores, (..., n), float32 or float64.
+        alpha: order ≥ 1, a float or an array (..., 1).
+        loop: how to iterate, see `control`; with Python's, rows are shortened to the entries that can matter.
+        wide: find the threshold in float64 whatever x's dtype. For α > 2 the map is Hölder continuous alone, with
+            exponent 1/ε, and the rounding of x − max x would show.
+
+    Returns:
+        Distributions of x's shape; zero for rows at −∞ throughout.
+
+    Example:
+        >>> import numpy as np
+        >>> entmax(np.array([0.5, 0.4, -1.0]), 2.0)
+        array([0.55, 0.45, 0.  ])
+    """
+    xp = array_api_compat.array_namespace(x)
+    if x.shape[-1] == 0:
+        return x
+    alpha = float(alpha) if isinstance(alpha, float | int) else xp.astype(alpha, x.dtype)
+    some = peaks(xp, x)
+    top = xp.max(some, axis=-1, keepdims=True)
+    top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
+    # The threshold of some entries bounds that of all from below, often closely, and what lies 1/ε below it is zero.
+    start = xp.zeros_like(top)
+    if some.shape[-1] < x.shape[-1]:
+        start = (1 - 1e-5) * threshold(xp, some - top, alpha, start, loop, rough=True)
+    dtype = xp.float64 if wide else x.dtype
+    scores, restore = x - top, _same
+    if loop is while_loop:
+        scores, restore = shorten(xp, scores, scores > _reach(xp, alpha, start))
+    if dtype != x.dtype:
+        if array_api_compat.size(scores) > LARGE:
+            start = threshold(xp, scores, alpha, start, loop)
+        scores, start = xp.astype(scores, dtype), xp.astype(start, dtype)
+        alpha = alpha if isinstance(alpha, float) else xp.astype(alpha, dtype)
+    c = threshold(xp, scores, alpha, start, loop, 1e-3 * float(xp.finfo(x.dtype).eps))
+    return restore(xp.astype(tsallis.exponential(xp, scores, c, alpha), x.dtype))
+
+
+def _same(z: Array) -> Array:
+    return z
+
+
+def _reach(xp: Any, alpha: Order, start: Array) -> Array:
+    """Scores, less their maximum, at or below which z = 0 if c is at least ``start``; a little less, for rounding."""
+    eps = alpha - 1.0
+    if isinstance(eps, float):
+        return start - (1 + 1e-6) / eps if eps > 0 else xp.full_like(start, -xp.inf)
+    width = (1 + 1e-6) / xp.where(eps == 0, xp.ones_like(eps), eps)
+    return xp.where(eps == 0, xp.full_like(start, -xp.inf), start - width)
+
+
+def threshold(
+    xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, accuracy: float | None = None, rough: bool = False
+) -> Array:
+    """c with F(c) = Σ e_ε(scores − c) = 1, by Newton's method on log_ε F.
+
+    One step is exact for softmax and for equal scores. Where ε ≤ 1, F^ε is a norm (p = 1/ε), hence convex in c, and
+    from the left the iterates ascend to c. Orders in an array, and ε > 1, keep an interval besides.
+
+    Args:
+        xp: the namespace.
+        scores: (..., n) with maximum 0, or −∞ in rows that are masked.
+        alpha: order ≥ 1.
+        start: where to start, (..., 1).
+        loop: how to iterate.
+        accuracy: of the values z that follow from c, where the map is smooth; None for the scores' rounding.
+        rough: make a few steps, for a lower bound of c, which ``start`` must be then.
+
+    Returns:
+        c, (..., 1).
+    """
+    if not array_api_compat.size(start):
+        return start
+    eps = alpha - 1.0
+    if not isinstance(eps, float) or eps > 1.0:
+        return _bracketed(xp, scores, alpha, start, loop, rough)
+    rounding = float(xp.finfo(scores.dtype).eps)
+    # After a step δ the rest is of order δ^min(2, p): where an entry leaves the support, e_ε has p derivatives.
+    enough = max(rounding if accuracy is None else accuracy, rounding) ** max(0.5, eps)
+
+    def running(state: tuple[Array, Array, Any]) -> Array:
+        _, last, count = state
+        return (last > enough) & (count < (ROUGH[0] if rough else LIMIT))
+
+    def iterate(state: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
+        c, _, count = state
+        step = _step(xp, scores, alpha, c)
+        return c + step, xp.max(xp.abs(step)), count + 1
+
+    return loop(running, iterate, (start, xp.max(start) + xp.inf, 0))[0]
+
+
+def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, rough: bool) -> Array:
+    """Newton's method that halves the interval wherever a step leaves it or does not halve the one before."""
+    enough = float(xp.finfo(scores.dtype).eps)
+    most = tsallis.logarithm(xp, xp.full_like(start, float(scores.shape[-1])), alpha) * (1 + 1e-6)
+
+    def running(state: tuple[Array, ...]) -> Array:
+        *_, last, count = state
+        return xp.any(last > enough) & (count < (ROUGH[1] if rough else LIMIT))
+
+    def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        c, low, high, last, count = state
+        step = _step(xp, scores, alpha, c)
+        low, high = xp.where(step >= 0, c, low), xp.where(step <= 0, c, high)
+        new = c + step
+        slow = ~((new >= low) & (new <= high)) | (2 * xp.abs(step) > last)
+        new = xp.where(slow, 0.5 * (low + high), new)
+        done = last <= enough
+        return xp.where(done, c, new), low, high, xp.where(done, last, xp.abs(new - c)), count + 1
+
+    state = (start, xp.zeros_like(start), most, xp.full_like(start, xp.inf), 0)
+    c, low, *_ = loop(running, iterate, state)
+    return low if rough else c
+
+
+def _step(xp: Any, scores: Array, alpha: Order, c: Array) -> Array:
+    """Newton's step log_ε F · F / −F′ at c; 0 in masked rows."""
+    F, S = tsallis.sums(xp, scores, c, alpha)
+    F, S = xp.where(F > 0, F, xp.ones_like(F)), xp.where(S > 0, S, xp.ones_like(S))
+    if isinstance(alpha, float) and alpha == 2.0:
+        return (F - 1.0) / S
+    return tsallis.logarithm(xp, F, alpha) * F / S

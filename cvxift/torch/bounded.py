@@ -1,0 +1,232 @@
+"""Argmax maps under bounds on tensors: budget, constrained sparsemax, constrained softmax, box.
+
+Which entries stand at their bounds is found without a derivative; given that, the maps are affine or a softmax, and
+their derivatives, of any order and in the scores, bounds and sums, are PyTorch's own. Computed in float64 where the
+device has it, whatever the dtype: bounds and sums are met to the rounding of the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from cvxift.argmax import bounded, capped, checks
+from cvxift.errors import ProgramError
+from cvxift.torch.tensors import batched, bound_of, plain, scores_of, temperature_of, visible
+
+Tensor = torch.Tensor
+
+
+def _find_sides(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    checks.check_scores("budget", x)
+    checks.check_bounds("budget", x, total, lower, upper)
+    return list(bounded.sides(x, total, lower, upper))
+
+
+def _find_caps(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    checks.check_scores("constrained_softmax", x)
+    checks.check_bounds("constrained_softmax", x, total, lower, upper)
+    return list(capped.caps(x, upper))
+
+
+KERNELS = {"sides": _find_sides, "caps": _find_caps}
+
+
+@torch.library.custom_op("cvxift::bounds", mutates_args=())
+def _opaque(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    """A kernel as an operator that ``torch.compile`` does not look into."""
+    return KERNELS[kind](x, total, lower, upper)
+
+
+@_opaque.register_fake
+def _(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
+    sides = [torch.empty(x.shape, dtype=torch.bool, device=x.device) for _ in range(2 if kind == "sides" else 1)]
+    return [*sides, x.new_empty((*x.shape[:-1], 1))]
+
+
+class _Find(torch.autograd.Function):
+    """Which entries stand at their bounds; no derivative passes."""
+
+    @staticmethod
+    def forward(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
+        """Run the kernel."""
+        tensors = (x, total, lower, upper)
+        return tuple(KERNELS[kind](*tensors) if plain(*tensors) else _opaque(kind, *tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept."""
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> Any:
+        """No derivative."""
+        return (None,) * 5
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, kind: str, *tensors: Tensor) -> Any:  # type: ignore[override]
+        """The mapped dimension becomes one more batch dimension."""
+        outputs = _Find.apply(kind, *(batched(info.batch_size, dim, x) for dim, x in zip(in_dims[1:], tensors)))
+        return outputs, (0,) * len(outputs)  # type: ignore[arg-type]
+
+
+@torch._dynamo.allow_in_graph
+def _find(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
+    return _Find.apply(kind, *(tensor.detach() for tensor in (x, total, lower, upper)))  # type: ignore[return-value]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.device.type == "mps" else x.double()
+
+
+def budget(
+    x: Tensor,
+    total: float | Tensor = 1.0,
+    lower: float | Tensor = 0.0,
+    upper: float | Tensor = 1.0,
+    dim: int = -1,
+    temperature: float | Tensor = 1.0,
+) -> Tensor:
+    """Projection of x / temperature onto {l ≤ z ≤ u, Σ z = total}: soft choice of ``total`` entries, within bounds.
+
+    Args:
+        x: scores of any shape; an entry at −∞ is masked: it stands at its lower bound, and so do all, whatever the
+            total, where a whole row is masked.
+        total: required sum; a number, or a tensor of x's shape with size one along ``dim``.
+        lower: finite lower bounds, broadcast against x.
+        upper: upper bounds, broadcast against x; may be +∞.
+        dim: the dimension that is summed.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+
+    Returns:
+        z of x's shape; differentiable in x, total, the bounds and the temperature.
+
+    Raises:
+        ProgramError: the set is empty, bounds cross, temperature ≤ 0, an integer dtype, NaN or +∞ scores.
+
+    Source: Brucker 1984 (continuous quadratic knapsack).
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import budget
+        >>> budget(torch.tensor([3.0, 0.5, 0.4, -2.0]), total=2.0)
+        tensor([1.0000, 0.5500, 0.4500, 0.0000])
+    """
+    scores = _wide(scores_of("budget", x, dim, temperature))
+    low = bound_of("budget", "lower", lower, scores, x.shape, dim)
+    high = bound_of("budget", "upper", upper, scores, x.shape, dim)
+    whole = list(x.shape)
+    whole[dim] = 1
+    need = bound_of("budget", "total", total, scores, torch.Size(whole), dim)
+    if scores.shape[-1] == 0:
+        return torch.zeros_like(x)
+    found = bounded.Sides(*_find("sides", scores, need, low, high))
+    return bounded.value(scores, need, low, high, found).movedim(-1, dim).to(x.dtype)
+
+
+def constrained_sparsemax(x: Tensor, upper: float | Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
+    """Sparsemax under upper bounds: argmax over {0 ≤ z ≤ u, Σ z = 1} of xᵀz − ½ temperature·‖z‖².
+
+    Args:
+        x: scores; −∞ masks.
+        upper: upper bounds, broadcast against x.
+        dim: the dimension along which the distributions lie.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+
+    Returns:
+        Distributions of x's shape; zero for fully masked rows; differentiable in x, the bounds and the temperature.
+
+    Raises:
+        ProgramError: the bounds sum to less than 1; otherwise as for `budget`.
+
+    Source: Malaviya, Ferreira, Martins 2018.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import constrained_sparsemax
+        >>> constrained_sparsemax(torch.tensor([3.0, 1.0, 0.0]), 0.5)
+        tensor([0.5000, 0.5000, 0.0000])
+    """
+    return budget(x, 1.0, 0.0, upper, dim, temperature)
+
+
+def constrained_softmax(x: Tensor, upper: float | Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
+    """Softmax under upper bounds: argmax over {0 ≤ z ≤ u, Σ z = 1} of xᵀz − temperature·Σ z log z.
+
+    Args:
+        x: scores; −∞ masks.
+        upper: nonnegative upper bounds, broadcast against x; may be +∞.
+        dim: the dimension along which the distributions lie.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+
+    Returns:
+        Distributions of x's shape; zero for fully masked rows; differentiable in x, the bounds and the temperature.
+
+    Raises:
+        ProgramError: the bounds are negative or sum to less than 1, temperature ≤ 0, an integer dtype, NaN or +∞
+            scores.
+
+    Source: Martins & Kreutzer 2017.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import constrained_softmax
+        >>> constrained_softmax(torch.tensor([3.0, 0.0, 0.0]), 0.5)
+        tensor([0.5000, 0.2500, 0.2500])
+    """
+    scores = _wide(scores_of("constrained_softmax", x, dim, temperature))
+    high = bound_of("constrained_softmax", "upper", upper, scores, x.shape, dim)
+    if scores.shape[-1] == 0:
+        return torch.zeros_like(x)
+    found = capped.Caps(*_find("caps", scores, torch.ones_like(scores[..., :1]), torch.zeros_like(scores), high))
+    return capped.value(scores, high, found).movedim(-1, dim).to(x.dtype)
+
+
+def box(
+    x: Tensor,
+    lower: float | Tensor = 0.0,
+    upper: float | Tensor = 1.0,
+    temperature: float | Tensor = 1.0,
+    regularizer: Literal["entropic", "quadratic"] = "entropic",
+) -> Tensor:
+    """Argmax over a box of xᵀz − temperature·Ω(z): sigmoids, or clipped scores.
+
+    Args:
+        x: scores of any shape; −∞ gives the lower bound, +∞ the upper.
+        lower: finite lower bounds, broadcast against x.
+        upper: finite upper bounds ≥ lower, broadcast against x.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+        regularizer: ``"entropic"``, Ω = Σ (z−l) log(z−l) + (u−z) log(u−z), or ``"quadratic"``, Ω = ½‖z‖².
+
+    Returns:
+        z = l + (u − l)/(1 + exp(−x/temperature)), or clip(x/temperature, l, u); of x's shape and dtype.
+
+    Raises:
+        ProgramError: bounds cross, temperature ≤ 0, an integer dtype, NaN scores, an unknown regularizer.
+
+    Source: Blondel, Martins, Niculae 2020, section 6.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import box
+        >>> box(torch.tensor([0.0, 2.0])), box(torch.tensor([0.3, 2.0]), regularizer="quadratic")
+        (tensor([0.5000, 0.8808]), tensor([0.3000, 1.0000]))
+    """
+    if regularizer not in ("entropic", "quadratic"):
+        raise ProgramError(f"box got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
+    scores = scores_of("box", x.unsqueeze(-1) if isinstance(x, Tensor) and x.ndim == 0 else x, -1, 1.0)
+    scores = scores.reshape(x.shape) / temperature_of("box", temperature, scores)
+    low = bound_of("box", "lower", lower, scores, x.shape, -1) if x.ndim else torch.as_tensor(lower).to(scores)
+    high = bound_of("box", "upper", upper, scores, x.shape, -1) if x.ndim else torch.as_tensor(upper).to(scores)
+    _refuse(scores.detach(), low.detach(), high.detach())
+    if regularizer == "quadratic":
+        z = torch.minimum(torch.maximum(scores, low), high)
+    else:
+        z = low + (high - low) * torch.sigmoid(scores)
+    return z.to(x.dtype)
+
+
+def _refuse(scores: Tensor, low: Tensor, high: Tensor) -> None:
+    if all(visible(tensor) for tensor in (scores, low, high)):
+        checks.check_box("box", scores, low, high)

@@ -1,0 +1,182 @@
+"""Fenchel–Young losses on tensors: gradient = prediction − target, the argmax itself not differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from cvxift.argmax import losses
+from cvxift.errors import ProgramError
+from cvxift.torch.simplex import entmax_last, order_of
+from cvxift.torch.tensors import scores_of
+
+Tensor = torch.Tensor
+
+
+class _Loss(torch.autograd.Function):
+    """The loss of α-entmax; the prediction is taken for constant, but where a derivative is differentiated."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
+        """The loss."""
+        return losses.fenchel_young(theta, y, entmax_last(theta, alpha), alpha)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Keep the scores, the target and the order."""
+        theta, y, alpha = inputs
+        kept = (theta, y, alpha) if isinstance(alpha, Tensor) else (theta, y)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.order = None if isinstance(alpha, Tensor) else alpha
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, bar: Tensor
+    ) -> tuple[Tensor | None, None, Tensor | None]:
+        """Prediction − target, itself differentiable."""
+        theta, y, *order = ctx.saved_tensors
+        alpha = order[0] if order else ctx.order
+        z = entmax_last(theta, alpha)
+        bar = bar.unsqueeze(-1)
+        if not ctx.needs_input_grad[2]:
+            return bar * (z - y), None, None
+        return bar * (z - y), None, (bar * losses.order_derivative(y, z, alpha)).sum_to_size(alpha.shape)
+
+    @staticmethod
+    def jvp(  # type: ignore[override]
+        ctx: Any, dtheta: Tensor | None, dy: Tensor | None, dalpha: Tensor | None
+    ) -> Tensor:
+        """Directional derivative."""
+        with forward_ad._set_fwd_grad_enabled(True):  # switched off here, but a forward pass around this one needs it
+            theta, y, *order = (forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
+            alpha = order[0] if order else ctx.order
+            z = entmax_last(theta, alpha)
+            change = torch.zeros_like(y[..., 0]) if dtheta is None else ((z - y) * dtheta).sum(-1)
+            return change if dalpha is None else change + (dalpha * losses.order_derivative(y, z, alpha)).squeeze(-1)
+
+
+@torch._dynamo.allow_in_graph
+def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
+    return _Loss.apply(theta, y, alpha)  # type: ignore[return-value]
+
+
+def fenchel_young_loss(
+    theta: Tensor,
+    target: Tensor,
+    alpha: float | Tensor = 1.5,
+    dim: int = -1,
+    temperature: float | Tensor = 1.0,
+) -> Tensor:
+    """Fenchel–Young loss of α-entmax: Ω*(θ) + Ω(y) − θᵀy, with gradient entmax(θ) − y.
+
+    Args:
+        theta: scores of any shape; −∞ masks.
+        target: distributions y of θ's shape; no gradient flows to them.
+        alpha: order ≥ 1, a number or a tensor as for `entmax`; 1 is the cross-entropy with logits minus the target's
+            entropy, 2 the sparsemax loss.
+        dim: the dimension along which the distributions lie.
+        temperature: > 0, a number or a tensor that broadcasts against θ; the loss is that of θ/temperature.
+
+    Returns:
+        Losses ≥ 0 of θ's shape without ``dim``, differentiable in θ, alpha and the temperature.
+
+    Raises:
+        ProgramError: as for `entmax`, or the shapes differ.
+
+    Source: Blondel, Martins, Niculae 2020, Definition 2 and Proposition 2.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import fenchel_young_loss
+        >>> fenchel_young_loss(torch.tensor([2.0, 0.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]), alpha=2)
+        tensor(0.)
+    """
+    scores = scores_of("fenchel_young_loss", theta, dim, temperature)
+    _same_shape("fenchel_young_loss", theta, target)
+    order = order_of("fenchel_young_loss", alpha, theta.shape, dim, scores)
+    return _loss(scores, target.detach().to(scores.dtype).movedim(dim, -1), order).to(theta.dtype)
+
+
+class _Argmax(torch.autograd.Function):
+    """⟨θ, z − y⟩ + Ω(y) − Ω(z) at the prediction z, which is differentiated only where the gradient is."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, y: Tensor, prediction: Any, regularizer: Any, dims: int) -> Tensor:
+        """The loss."""
+        z = prediction(theta.detach())
+        if z.shape != theta.shape:
+            raise ProgramError(
+                f"argmax_loss: prediction returned shape {tuple(z.shape)}; expected theta's, {tuple(theta.shape)}."
+            )
+        held = torch.where(z != 0, theta, 0.0) * z - torch.where(y != 0, theta, 0.0) * y
+        gap = regularizer(y) - regularizer(z)
+        value = held.sum(tuple(range(-dims, 0))) if dims else held
+        if gap.shape != value.shape:
+            raise ProgramError(
+                f"argmax_loss: regularizer returned shape {tuple(gap.shape)}; expected {tuple(value.shape)}, a value"
+                f" for each target: sum over the last {dims} dimension(s)."
+            )
+        ctx.save_for_backward(theta, y, z)
+        ctx.prediction, ctx.dims = prediction, dims
+        return value + gap
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> Any:  # type: ignore[override]
+        """Prediction − target; solved anew, so that it has a derivative, only under ``create_graph=True``."""
+        theta, y, z = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            z = ctx.prediction(theta)
+        return bar.reshape(*bar.shape, *(1,) * ctx.dims) * (z - y), None, None, None, None
+
+
+def argmax_loss(
+    theta: Tensor,
+    target: Tensor,
+    prediction: Callable[[Tensor], Tensor],
+    regularizer: Callable[[Tensor], Tensor],
+    dims: int = 1,
+) -> Tensor:
+    """Fenchel–Young loss of any regularized argmax z*(θ) = argmax { ⟨θ, z⟩ − Ω(z) : z ∈ C }, with gradient z*(θ) − y.
+
+    The argmax may be any of the maps here, or a `CvxpyLayer` of a problem from `cvxift.argmax` or of one's own; it is
+    evaluated, and differentiated only for second derivatives.
+
+    Args:
+        theta: scores, (..., *shape of z).
+        target: points y of C of θ's shape; no gradient flows to them.
+        prediction: θ ↦ z*(θ), of θ's shape.
+        regularizer: z ↦ Ω(z), for a batch: the last ``dims`` dimensions are summed away.
+        dims: number of dimensions of z.
+
+    Returns:
+        Losses Ω*(θ) + Ω(y) − ⟨θ, y⟩ ≥ 0, one for each target.
+
+    Raises:
+        ProgramError: shapes differ.
+
+    Source: Blondel, Martins, Niculae 2020, Definition 2.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import argmax_loss, budget
+        >>> theta = torch.tensor([3.0, 0.5, 0.4, -2.0], requires_grad=True)
+        >>> target = torch.tensor([1.0, 1.0, 0.0, 0.0])
+        >>> loss = argmax_loss(theta, target, lambda t: budget(t, 2.0), lambda z: 0.5 * (z**2).sum(-1))
+        >>> loss.backward(); theta.grad
+        tensor([ 0.0000, -0.4500,  0.4500,  0.0000])
+    """
+    _same_shape("argmax_loss", theta, target)
+    if isinstance(dims, bool) or not isinstance(dims, int) or not 0 <= dims <= theta.ndim:
+        raise ProgramError(f"argmax_loss got dims = {dims}; expected 0 to {theta.ndim}, the dimensions of theta.")
+    return _Argmax.apply(theta, target.detach(), prediction, regularizer, dims)  # type: ignore[return-value]
+
+
+def _same_shape(name: str, theta: Tensor, target: Tensor) -> None:
+    if theta.shape != target.shape:
+        raise ProgramError(f"{name}: target has shape {tuple(target.shape)}; expected theta's, {tuple(theta.shape)}.")

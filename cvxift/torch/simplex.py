@@ -1,0 +1,217 @@
+"""Softmax, sparsemax and α-entmax on tensors: exact, differentiable to any order, O(n) memory.
+
+Any shape; float16, bfloat16 (computed in float32), float32 and float64; masks by −∞ (fully masked rows give zeros);
+under ``torch.func`` and ``torch.compile``. Derivatives are functions of the output, which is all that is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from cvxift.argmax import checks, tsallis
+from cvxift.argmax import simplex as maps
+from cvxift.errors import ProgramError
+from cvxift.torch.tensors import batched, plain, scores_of, visible
+
+Tensor = torch.Tensor
+
+
+def _kernel(x: Tensor, alpha: float | Tensor) -> Tensor:
+    checks.check_scores("entmax", x)
+    if isinstance(alpha, Tensor) and alpha.numel() == 1 and alpha.device.type == "cpu":
+        alpha = float(alpha)  # one number has faster ways
+    # Accelerators hold float64 slowly or not at all, if they are not made for science; their rows need no shortening.
+    return maps.entmax(x, alpha, wide=x.device.type != "mps")
+
+
+@torch.library.custom_op("cvxift::entmax", mutates_args=())
+def _opaque(x: Tensor, alpha: Tensor | None, order: float) -> Tensor:
+    """The kernel as an operator that ``torch.compile`` does not look into."""
+    return _kernel(x, order if alpha is None else alpha).clone()
+
+
+@_opaque.register_fake
+def _(x: Tensor, alpha: Tensor | None, order: float) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+class _Entmax(torch.autograd.Function):
+    """α-entmax along the last axis; alpha is a number, or a tensor that broadcasts against the rows."""
+
+    @staticmethod
+    def forward(x: Tensor, alpha: float | Tensor) -> Tensor:
+        """The closed form."""
+        if plain(x, alpha):
+            return _kernel(x, alpha)
+        return _opaque(x, alpha if isinstance(alpha, Tensor) else None, 0.0 if isinstance(alpha, Tensor) else alpha)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
+        """Keep the output, and the order."""
+        alpha = inputs[1]
+        kept = (output, alpha) if isinstance(alpha, Tensor) else (output,)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.order = None if isinstance(alpha, Tensor) else alpha
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, bar: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Vector-Jacobian product, of differentiable operations on the output and the order."""
+        z, *order = ctx.saved_tensors
+        alpha = order[0] if order else ctx.order
+        dx = tsallis.derivative(z, bar, alpha) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return dx, None
+        return dx, (bar * tsallis.order_derivative(z, alpha)).sum_to_size(alpha.shape)
+
+    @staticmethod
+    def jvp(  # type: ignore[override]
+        ctx: Any, dx: Tensor | None, dalpha: Tensor | None
+    ) -> Tensor:
+        """Jacobian-vector product."""
+        z, *order = ctx.saved_tensors
+        with forward_ad._set_fwd_grad_enabled(True):  # switched off here, but a forward pass around this one needs it
+            alpha = forward_ad.unpack_dual(order[0]).primal if order else ctx.order
+            dz = torch.zeros_like(z) if dx is None else tsallis.derivative(z, dx, alpha)
+            return dz if dalpha is None else dz + dalpha * tsallis.order_derivative(z, alpha)
+
+    @staticmethod
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[int | None, int | None], x: Tensor, alpha: float | Tensor
+    ) -> tuple[Tensor, int]:
+        """The mapped dimension becomes one more batch dimension."""
+        x = batched(info.batch_size, in_dims[0], x)
+        if in_dims[1] is not None:
+            assert isinstance(alpha, Tensor)
+            alpha = alpha.movedim(in_dims[1], 0)
+            alpha = alpha.reshape(alpha.shape[0], *(1,) * (x.ndim - alpha.ndim), *alpha.shape[1:])
+        return _Entmax.apply(x, alpha), 0  # type: ignore[return-value]
+
+
+@torch._dynamo.allow_in_graph
+def entmax_last(x: Tensor, alpha: float | Tensor) -> Tensor:
+    """α-entmax along the last axis of checked scores; alpha a float, or a tensor that broadcasts against the rows."""
+    return _Entmax.apply(x, alpha)  # type: ignore[return-value]
+
+
+def order_of(name: str, alpha: float | Tensor, shape: torch.Size, dim: int, like: Tensor) -> float | Tensor:
+    """The order as `entmax_last` takes it."""
+    if not isinstance(alpha, Tensor):
+        checks.check_order(name, alpha)
+        return float(alpha)
+    if visible(alpha):
+        least = alpha.detach()
+        if not bool(((least >= 1) & (least < float("inf"))).all()):
+            raise ProgramError(f"{name} got alpha = {least}; expected finite orders ≥ 1.")
+    if alpha.ndim == 0:
+        return alpha.to(like)
+    try:
+        if torch.broadcast_shapes(alpha.shape, shape) != shape:
+            raise RuntimeError("larger than the scores")
+        order = alpha.reshape((1,) * (len(shape) - alpha.ndim) + alpha.shape).movedim(dim, -1)
+    except RuntimeError as error:
+        raise ProgramError(
+            f"{name} got alpha of shape {tuple(alpha.shape)}, which does not broadcast to {tuple(shape)}."
+        ) from error
+    if order.shape[-1] != 1:
+        raise ProgramError(f"{name} got alpha of shape {tuple(alpha.shape)}; it must have size 1 along dim = {dim}.")
+    return order.to(like)
+
+
+def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
+    """α-entmax: argmax over the simplex of xᵀz − temperature·Ω_α(z), Ω_α the negative Tsallis entropy.
+
+    Args:
+        x: scores of any shape; −∞ masks.
+        alpha: order ≥ 1, a number or a tensor (which may require a gradient) that broadcasts against x with size 1
+            along ``dim``, such as one order for each attention head; 1 is softmax, 2 sparsemax.
+        dim: the dimension along which the distributions lie.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+
+    Returns:
+        Distributions of x's shape, dtype and device.
+
+    Raises:
+        ProgramError: α < 1, temperature ≤ 0, an integer dtype, no such dimension, NaN or +∞ scores.
+
+    Source: Peters, Niculae, Martins 2019; ∂/∂α: Correia, Niculae, Martins 2019.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import entmax
+        >>> entmax(torch.tensor([1.0, 1.0, -3.0, -torch.inf]))
+        tensor([0.5000, 0.5000, 0.0000, 0.0000])
+    """
+    if not isinstance(alpha, Tensor) and alpha == 1:
+        return softmax(x, dim, temperature)
+    scores = scores_of("entmax", x, dim, temperature)
+    order = order_of("entmax", alpha, x.shape, dim, scores)
+    return entmax_last(scores, order).movedim(-1, dim).to(x.dtype)
+
+
+def sparsemax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
+    """Sparsemax: the Euclidean projection of x / temperature onto the simplex.
+
+    Args:
+        x: scores of any shape; −∞ masks.
+        dim: the dimension along which the distributions lie.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+
+    Returns:
+        Distributions of x's shape, dtype and device.
+
+    Raises:
+        ProgramError: temperature ≤ 0, an integer dtype, no such dimension, NaN or +∞ scores.
+
+    Source: Martins & Astudillo 2016.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import sparsemax
+        >>> sparsemax(torch.tensor([0.5, 0.4, -1.0]))
+        tensor([0.5500, 0.4500, 0.0000])
+    """
+    scores = scores_of("sparsemax", x, dim, temperature)
+    return entmax_last(scores, 2.0).movedim(-1, dim).to(x.dtype)
+
+
+def softmax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
+    """Softmax, with zeros for fully masked rows.
+
+    Args:
+        x: scores of any shape; −∞ masks.
+        dim: the dimension along which the distributions lie.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+
+    Returns:
+        Distributions of x's shape, dtype and device.
+
+    Raises:
+        ProgramError: temperature ≤ 0, an integer dtype, no such dimension, NaN or +∞ scores (which give NaN where
+            values cannot be looked at: under ``torch.vmap`` and ``torch.compile``).
+
+    Source: Boltzmann 1868.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import softmax
+        >>> softmax(torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf]]))
+        tensor([[0.5000, 0.5000],
+                [0.0000, 0.0000]])
+    """
+    scores = scores_of("softmax", x, dim, temperature)
+    if scores.numel() == 0:
+        return torch.zeros_like(x)
+    if visible(scores):
+        z = torch.softmax(scores, -1)
+        if not bool(torch.isnan(z.detach()[..., 0]).any()):  # a row is NaN altogether or not at all
+            return z.movedim(-1, dim).to(x.dtype)
+        checks.check_scores("softmax", scores.detach())
+    masked = scores.detach().amax(-1, keepdim=True) == -float("inf")
+    z = torch.softmax(scores.masked_fill(masked, 0.0), -1).masked_fill(masked, 0.0)
+    return z.movedim(-1, dim).to(x.dtype)

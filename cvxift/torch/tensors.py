@@ -1,0 +1,94 @@
+"""What the closed forms on tensors share: arguments checked and laid out along the last axis.
+
+A kernel is a function of plain tensors which may look at values: loop until it converges, refuse NaN. Under
+``torch.func`` it runs at the lowest level, where tensors are plain; ``torch.compile`` sees an opaque operator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cvxift.argmax import checks
+from cvxift.errors import ProgramError
+
+Tensor = torch.Tensor
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def scores_of(name: str, x: Tensor, dim: int, temperature: float | Tensor = 1.0, shift: bool = True) -> Tensor:
+    """Scores over temperature with ``dim`` last, in float32 at least.
+
+    Args:
+        name: of the function, for messages.
+        x: scores.
+        dim: dimension of the rows.
+        temperature: > 0, a number or a tensor that broadcasts against x.
+        shift: subtract the rows' maxima first, where that changes nothing but keeps large scores from overflowing.
+
+    Raises:
+        ProgramError: no floating tensor, no such dimension, temperature not positive.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ProgramError(f"{name} got scores of type {kind}; expected a floating tensor. Convert it with .float().")
+    if isinstance(dim, bool) or not isinstance(dim, int) or not -x.ndim <= dim < x.ndim:
+        raise ProgramError(f"{name} got dim = {dim}, but the scores have shape {tuple(x.shape)}.")
+    scores = x.float() if x.dtype in HALVES else x
+    if isinstance(temperature, float | int) and temperature == 1:
+        return scores.movedim(dim, -1)
+    warmth = temperature_of(name, temperature, scores)
+    if shift and x.shape[dim]:
+        top = scores.detach().amax(dim, keepdim=True)
+        scores = scores - torch.where(top == -float("inf"), torch.zeros_like(top), top)
+    scaled = scores / warmth
+    if scaled.shape != scores.shape:
+        raise ProgramError(
+            f"{name} got a temperature of shape {tuple(warmth.shape)}, which does not broadcast to {tuple(x.shape)}."  # type: ignore[union-attr]
+        )
+    return scaled.movedim(dim, -1)
+
+
+def temperature_of(name: str, temperature: float | Tensor, scores: Tensor) -> float | Tensor:
+    """The temperature, checked; in a tensor whose values cannot be seen, NaN where it is not positive."""
+    if not isinstance(temperature, Tensor):
+        checks.check_temperature(name, temperature)
+        return temperature
+    if visible(temperature) and not bool(((temperature > 0) & (temperature < float("inf"))).all()):
+        raise ProgramError(f"{name} got temperature = {temperature.detach()}; it must be > 0 and finite.")
+    warmth = temperature.to(scores)
+    return torch.where(warmth > 0, warmth, torch.full_like(warmth, float("nan")))
+
+
+def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, shape: torch.Size, dim: int) -> Tensor:
+    """A bound broadcast to the scores' own shape, ``dim`` last."""
+    tensor = torch.as_tensor(bound, dtype=scores.dtype, device=scores.device)
+    try:
+        return tensor.broadcast_to(shape).movedim(dim, -1)
+    except RuntimeError as error:
+        raise ProgramError(
+            f"{name}: {argument} has shape {tuple(tensor.shape)}, which does not broadcast to {tuple(shape)}."
+        ) from error
+
+
+def visible(x: Tensor) -> bool:
+    """Whether the tensor has values to look at: not under ``torch.compile``, nor mapped by ``torch.vmap``."""
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return False
+        x = functorch.get_unwrapped(x)
+    return True
+
+
+def plain(*tensors: Any) -> bool:
+    """Whether all are ordinary tensors, not the stand-ins of a tracer."""
+    return all(type(x) in (Tensor, torch.nn.Parameter) for x in tensors if isinstance(x, Tensor))
+
+
+def batched(size: int, in_dim: int | None, x: Tensor) -> Tensor:
+    """A tensor under ``vmap`` with its mapped dimension first, broadcast if it has none."""
+    return x.expand(size, *x.shape) if in_dim is None else x.movedim(in_dim, 0)
