@@ -16,14 +16,14 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.form import Affine, Form
+from cvxift.argmax.form import Form
+from cvxift.argmax.inputs import InputMaps
 from cvxift.argmax.multipliers import canonical_point, violation
 from cvxift.argmax.recognize import recognize
-from cvxift.argmax.separable import Allocation, Limits
+from cvxift.argmax.separable import Allocation
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
-from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
 
@@ -155,7 +155,7 @@ class ClosedMap(SolutionMap):
         if closed_form == "auto" and plain:
             self.form = recognize(self.program, self.outputs)
         if self.form is not None:
-            self._inputs = _InputMaps(self.form, self._columns())
+            self._inputs = InputMaps(self.form, self._columns())
             groups = self.form.layout.groups.ravel()
             self._place = None if np.array_equal(groups, np.arange(len(groups))) else np.argsort(groups)
             self._order = None if self._place is None else groups
@@ -197,21 +197,7 @@ class ClosedMap(SolutionMap):
 
     def _allocate(self, theta: Floats) -> tuple[Allocation, Floats] | None:
         """The allocations and c at θ, shape (*batch, N); None if one is out of range."""
-        assert self.form is not None
-        values = self._inputs.values(theta)
-        x, stiffness = values["score"], values["stiffness"]
-        if self._inputs.divides:
-            if not (stiffness > 0).all():
-                return None
-            with np.errstate(over="ignore"):
-                x = x / stiffness
-        if not np.isfinite(x).all():
-            return None
-        limits = self._inputs.limits
-        if limits is None:
-            limits = self.form.kind.limits(values["total"], values["lower"], values["upper"], x.shape[-1])
-        found = None if limits is None else self.form.kind.solve(x, limits)
-        return None if found is None or self._inputs.pinned(found) else (found, stiffness)
+        return self._inputs.allocate(theta)
 
     def solve(
         self,
@@ -365,98 +351,6 @@ class ClosedMap(SolutionMap):
         return self.jvp(solved, np.eye(self.theta_size)[columns]).T
 
 
-class _InputMaps:
-    """θ ↦ the allocation's inputs, and the transpose; pieces that do not depend on θ are kept aside.
-
-    Args:
-        form: the form.
-        columns: for each entry of θ, its place in the program's.
-
-    Attributes:
-        divides: whether c depends on θ; else the scores are divided by it once.
-        moving: names of the pieces that depend on θ.
-        limits: the set, if it does not depend on θ and there is one.
-    """
-
-    def __init__(self, form: Form, columns: np.ndarray) -> None:
-        groups = form.layout.groups
-        flat, size, single = groups.ravel(), groups.shape, (len(groups), 1)
-        self.divides = form.stiffness.varies
-        weight = None if self.divides else np.repeat(1.0 / form.stiffness.constant[groups[:, 0]], size[1])
-        pieces: dict[str, tuple[Affine | None, np.ndarray, tuple[int, int]]] = {
-            "score": (form.score, flat, size),
-            "stiffness": (form.stiffness, groups[:, 0], single),
-            "total": (form.total, np.arange(len(groups)), single),
-            "lower": (form.lower, flat, size),
-            "upper": (form.upper, flat, size),
-        }
-        self._constant: dict[str, Floats | None] = {}
-        self.moving: dict[str, tuple[slice, tuple[int, int]]] = {}
-        start, parts = 0, []
-        for name, (piece, rows, shape) in pieces.items():
-            if piece is None:
-                self._constant[name] = None
-                continue
-            row, column, value, constant = piece.scaled(rows, weight if name == "score" else None)
-            if not len(value):
-                self._constant[name] = constant.reshape(shape)
-                continue
-            self.moving[name] = slice(start, start + len(rows)), shape
-            parts.append((row + start, column, value, constant))
-            start += len(rows)
-        self.limits: Limits | None = None
-        if not {"total", "lower", "upper"} & self.moving.keys():
-            constant = (self._constant[name] for name in ("total", "lower", "upper"))
-            self.limits = form.kind.limits(*constant, size[1])
-        self._theta_size = len(columns)
-        self._map = self._adjoint = None
-        if parts:
-            row, column, value, constant = (np.concatenate(piece) for piece in zip(*parts, strict=True))
-            column = np.argsort(columns)[column]  # from the program's θ to this map's
-            self._map = AffineMap(sp.csr_array((value, (row, column)), shape=(start, len(columns))), constant)
-            self._adjoint = AffineMap(sp.csr_array((value, (column, row)), shape=(len(columns), start)))
-
-    def values(self, theta: Floats) -> dict[str, Floats | None]:
-        """Every piece at θ."""
-        out = dict(self._constant)
-        if self._map is not None:
-            out.update(self._cut(self._map(theta)))
-        if out["score"] is not None and "score" not in self.moving and theta.ndim > 1:
-            out["score"] = np.broadcast_to(out["score"], (*theta.shape[:-1], *out["score"].shape))
-        return out
-
-    def _cut(self, stacked: Floats) -> dict[str, Floats]:
-        lead = stacked.shape[:-1]
-        return {name: stacked[..., at].reshape(*lead, *shape) for name, (at, shape) in self.moving.items()}
-
-    def tangent(self, theta_dot: Floats) -> dict[str, Floats]:
-        """Tangents of the pieces that move, and of the scores."""
-        out = {} if self._map is None else self._cut(self._map.linear(theta_dot))
-        if "score" not in out:
-            score = self._constant["score"]
-            assert score is not None
-            out["score"] = np.zeros((*theta_dot.shape[:-1], *score.shape))
-        return out
-
-    def pull(self, bars: Mapping[str, Floats]) -> Floats:
-        """Cotangent of θ; pieces not named, and those that do not move, count as zero."""
-        named = {name: bars[name] for name in self.moving if name in bars}
-        lead = next(iter(bars.values())).shape[:-2]
-        if self._adjoint is None or not named:
-            return np.zeros((*lead, self._theta_size))
-        parts = []
-        for name, (at, _) in self.moving.items():
-            width = at.stop - at.start
-            parts.append(named[name].reshape(*lead, width) if name in named else np.zeros((*lead, width)))
-        return self._adjoint(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
-
-    def pinned(self, found: Allocation) -> bool:
-        """Whether bounds or sums that move hold every entry of a group: they cannot all move as they please."""
-        if found.limits.k is None or not {"total", "lower", "upper"} & self.moving.keys():
-            return False
-        return bool((found.inverse_sum == 0.0).any())
-
-
 def _sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) -> Floats:
     """Random values that the parameter's attributes allow; those of free parameters around 0.7, closer if asked.
 
@@ -468,5 +362,5 @@ def _sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) ->
         value = np.abs(raw) + 0.1
     if parameter.attributes["neg"]:
         value = -np.abs(raw) - 0.1
-    value = value.toarray() if sp.issparse(value) else value
+    value = value.toarray() if sp.issparse(value) else value  # pyright: ignore[reportAttributeAccessIssue]
     return np.ravel(np.asarray(value, dtype=float))

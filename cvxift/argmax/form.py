@@ -81,7 +81,9 @@ class Affine:
         return row, self.indices[at], self.data[at] * weight[row], self.constant[rows] * weight
 
 
-def combine(pieces: tuple[tuple[sp.csr_array, Floats], ...], place: Indices, entry: Indices, weight: Floats, rows: int):
+def combine(
+    pieces: tuple[tuple[sp.csr_array, Floats], ...], place: Indices, entry: Indices, weight: Floats, rows: int
+) -> Affine:
     """Constant combinations of the program's data, as functions of θ.
 
     Args:
@@ -95,7 +97,7 @@ def combine(pieces: tuple[tuple[sp.csr_array, Floats], ...], place: Indices, ent
         The rows.
     """
     constant = np.concatenate([c for _, c in pieces])
-    total = np.bincount(place, weight * constant[entry], minlength=rows)
+    total = np.asarray(np.bincount(place, weight * constant[entry], minlength=rows), dtype=float)
     counts = np.concatenate([np.diff(M.indptr) for M, _ in pieces])
     if not counts.any():
         return Affine.fixed(total)
@@ -107,12 +109,12 @@ def combine(pieces: tuple[tuple[sp.csr_array, Floats], ...], place: Indices, ent
             np.concatenate([M.indices for M, _ in pieces]),
             np.concatenate([[0], *(M.indptr[1:] + start for (M, _), start in zip(pieces, sizes, strict=False))]),
         ),
-        shape=(len(constant), pieces[0][0].shape[1]),
+        shape=(len(constant), pieces[0][0].shape[1]),  # pyright: ignore[reportOptionalSubscript]
     )
     product = sp.csr_array(T @ data)
     product.eliminate_zeros()
     product.sort_indices()
-    return Affine(product.indptr, product.indices, product.data, total)
+    return Affine(product.indptr, product.indices, np.asarray(product.data, dtype=float), total)
 
 
 @dataclass(frozen=True, eq=False)

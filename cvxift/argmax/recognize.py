@@ -16,11 +16,13 @@ data P, q, b, hence affine in θ; the coefficients of A must be constants.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cvxift.argmax.form import SAME, Affine, Form, Indices, Layout, combine
-from cvxift.argmax.separable import Box, Budget, Entmax, Kind, Sigmoid, Softmax
+from cvxift.argmax.kinds import Box, Budget, Entmax, Sigmoid, Softmax
+from cvxift.argmax.separable import Kind
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats
@@ -59,7 +61,7 @@ def recognize(program: Program, outputs: list[Output]) -> Form | None:
         return None
 
 
-def _need(fact: bool | np.bool_, what: str) -> None:
+def _need(fact: Any, what: str) -> None:
     if not fact:
         raise _Unknown(what)
 
@@ -128,8 +130,8 @@ class _Reader:
         self._quadratics()
         aux = self._auxiliaries()
         groups, sum_rows, sum_gain = self._sums(aux[0])
-        kind, *cones = self._cones(sum_rows is not None)
-        _need(self.K + len(aux[1]) + len(cones[1]) == self.structure.n, "a column has no part")
+        kind, cone_rows, cone_columns, cone_gain = self._cones(sum_rows is not None)
+        _need(self.K + len(aux[1]) + len(cone_columns) == self.structure.n, "a column has no part")
         _need("stiffness" in self.parts, "the objective is linear")
         low, high = self._bounds()
         inputs = self._inputs(len(groups))
@@ -144,7 +146,8 @@ class _Reader:
             bound.value = inputs.get(name, bound.value)
         total = inputs.get("total")
         self._settle(kind, total, low, high, groups)
-        layout = Layout(self.columns, groups, sum_rows, sum_gain, low.rows, high.rows, *aux, *cones)
+        rows = low.rows, high.rows
+        layout = Layout(self.columns, groups, sum_rows, sum_gain, *rows, *aux, cone_rows, cone_columns, cone_gain)
         lower = None if isinstance(kind, Entmax) else low.value
         name = _name(kind, total, lower, high.value)
         return Form(kind, name, inputs["score"], stiffness, total, lower, high.value, low.gain, high.gain, layout)
@@ -209,7 +212,7 @@ class _Reader:
         rows = np.flatnonzero(own)
         if not len(rows):
             return np.arange(self.K)[:, None], None, np.zeros(0)
-        size = self.row_count[rows[0]]
+        size = int(self.row_count[rows[0]])
         _need(size > 0 and np.all(self.row_count[rows] == size), "the sums have different lengths")
         at = self.by_row[self.row_start[rows][:, None] + np.arange(size)]
         groups, gain = np.sort(self.entry[self.cols[at]], axis=1), self.A[at]
