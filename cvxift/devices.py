@@ -94,11 +94,11 @@ class DeviceHost:
         rows = len(solved.solutions)
         shared = all(v.shape[axis] == 1 for v in vectors for axis in several)
         shape = [1 if shared and axis in several else length for axis, length in enumerate(lead)]
-        order = (*several, *own)
+        order, count = (*several, *own), math.prod(shape[axis] for axis in several)
         stacks = []
         for v in vectors:
             whole = xp.broadcast_to(self._double(v), (*shape, v.shape[-1]))
-            stacks.append(xp.reshape(xp.permute_dims(whole, (*order, len(lead))), (-1, rows, v.shape[-1])))
+            stacks.append(xp.reshape(xp.permute_dims(whole, (*order, len(lead))), (count, rows, v.shape[-1])))
         out = self._product(solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
         out = xp.reshape(out, (*(shape[axis] for axis in order), width))
         out = xp.permute_dims(out, (*map(int, np.argsort(order)), len(lead)))

@@ -2,7 +2,8 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    cli → torch jax → host → layer sensitivity → argmax diagnostics implicit → kkt → solvers → cones → program
+    cli → torch jax → devices → host → layer sensitivity interop → argmax diagnostics implicit
+        → kkt → solvers → cones → program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
 but for the one file that enters the atoms' canonicalizers there.
@@ -29,8 +30,9 @@ LEVELS = (
     ("solvers",),
     ("kkt",),
     ("argmax", "diagnostics", "implicit"),
-    ("layer", "sensitivity"),
+    ("layer", "sensitivity", "interop"),
     ("host",),
+    ("devices",),
     ("torch", "jax"),
     ("cli",),
 )

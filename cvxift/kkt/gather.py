@@ -79,7 +79,7 @@ class Gather:
         for width, index, weight in self._groups:
             part = xp.take(padded, index, axis=-1)
             if width > 1 or weight is not None:
-                part = xp.reshape(part, (*batch, -1, width))
+                part = xp.reshape(part, (*batch, index.shape[0] // width, width))
                 part = part[..., 0] * weight[:, 0] if width == 1 else _summed(xp, part, weight)
             parts.append(part)
         out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)

@@ -64,7 +64,10 @@ class TorchArrays(Arrays):
         return _Factor(K)
 
     def token(self, array: torch.Tensor) -> Any:
-        """The tensor's memory and version, which identify its values as long as somebody keeps it."""
+        """The tensor's memory and version, which identify its values as long as somebody keeps it.
+
+        A write through another library that shares the memory counts no version: give tensors of their own.
+        """
         if array.is_inference():  # has no version; nobody differentiates through it either
             return object()
         return array.data_ptr(), array._version, tuple(array.shape), array.stride(), array.dtype
