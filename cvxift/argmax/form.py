@@ -99,22 +99,25 @@ def combine(
     constant = np.concatenate([c for _, c in pieces])
     total = np.asarray(np.bincount(place, weight * constant[entry], minlength=rows), dtype=float)
     counts = np.concatenate([np.diff(M.indptr) for M, _ in pieces])
-    if not counts.any():
-        return Affine.fixed(total)
-    T = sp.csr_array((weight, (place, entry)), shape=(rows, len(constant)))
-    sizes = np.cumsum([0, *(M.nnz for M, _ in pieces)])
-    data = sp.csr_array(
-        (
-            np.concatenate([M.data for M, _ in pieces]),
-            np.concatenate([M.indices for M, _ in pieces]),
-            np.concatenate([[0], *(M.indptr[1:] + start for (M, _), start in zip(pieces, sizes, strict=False))]),
-        ),
-        shape=(len(constant), pieces[0][0].shape[1]),  # pyright: ignore[reportOptionalSubscript]
+    data = Affine(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([M.indices for M, _ in pieces]),
+        np.asarray(np.concatenate([M.data for M, _ in pieces]), dtype=float),
+        constant,
     )
-    product = sp.csr_array(T @ data)
-    product.eliminate_zeros()
-    product.sort_indices()
-    return Affine(product.indptr, product.indices, np.asarray(product.data, dtype=float), total)
+    taken, column, value, _ = data.scaled(entry, weight)
+    if not len(value):
+        return Affine.fixed(total)
+    # Summands of one row and column come together, and are added up.
+    width = int(column.max()) + 1
+    key = place[taken] * width + column
+    order = np.argsort(key, kind="stable")
+    key, value = key[order], value[order]
+    first = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
+    key, value = key[first], np.add.reduceat(value, first)
+    key, value = key[value != 0.0], value[value != 0.0]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(key // width, minlength=rows))])
+    return Affine(indptr, key % width, value, total)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from cvxift.argmax import closed
+from cvxift.argmax import simplex
 from cvxift.argmax.separable import Allocation, Kind, Limits, Mask
 from cvxift.program.structure import Floats
 
@@ -110,7 +110,7 @@ class Entmax(Kind):
         assert k is not None
         # Σ [(α−1)(x − τ)]^{1/(α−1)} = k  ⇔  the same with x / k^{α−1} sums to one
         unit = bool((k == 1.0).all())
-        z = closed.entmax(x if unit else x / k ** (self.alpha - 1.0), self.alpha)
+        z = simplex.entmax(x if unit else x / k ** (self.alpha - 1.0), self.alpha)
         return Allocation(self, x, limits, z if unit else k * z)
 
     def slope(self, found: Allocation) -> Floats:

@@ -82,7 +82,7 @@ def violation(structure: Structure, data: Data, x: Floats, s: Floats, y: Floats)
         what their boundary does not make so: sᵀy and the multipliers' signs.
     """
     cones, A = structure.cones, structure.A_matrix(data.A)
-    Px = structure.P_matrix(data.P) @ x
+    Px = structure.P_matrix(data.P) @ x if structure.nnzP else np.zeros_like(x)
     ATy, Ax = A.T @ y, A @ x
     linear, first = slice(cones.zero, cones.zero + cones.nonneg), cones.zero + cones.nonneg
     sign = -1.0 if cones.exp else 1.0
