@@ -58,7 +58,7 @@ def caps(x: Array, upper: Array) -> Caps:
         return (xp.sum(z, axis=-1, keepdims=True) > 1) | (c == -xp.inf)
 
     # The number of entries with leaves ≥ threshold, found by halving: Σ z falls as c grows.
-    low = xp.zeros_like(x[..., :1], dtype=xp.int64)
+    low = xp.zeros_like(x[..., :1], dtype=xp.arange(1).dtype)
     high = low + n
     for _ in range(n.bit_length()):
         middle = (low + high) // 2

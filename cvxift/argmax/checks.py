@@ -45,20 +45,26 @@ def check_bounds(name: str, x: Array, total: Array, lower: Array, upper: Array) 
         raise ProgramError(
             f"{name}: lower must be finite and at most upper{_first(xp, row)}; the set is empty or unbounded."
         )
-    masked = x == -xp.inf
-    least = xp.sum(lower, axis=-1, keepdims=True)
-    most = xp.sum(xp.where(masked, lower, upper), axis=-1, keepdims=True)
-    size = xp.sum(xp.maximum(xp.abs(lower), xp.where(upper < xp.inf, xp.abs(upper), lower)), axis=-1, keepdims=True)
-    slack = SLACK * xp.maximum(size, xp.abs(total))
-    empty = ~((least - slack <= total) & (total <= most + slack)) & ~xp.all(masked, axis=-1, keepdims=True)
+    least, most, empty = sums_allowed(xp, x, total, lower, upper)
     if bool(xp.any(empty)):
         empty = xp.reshape(empty, (-1,))
-        worst = int(xp.argmax(xp.astype(empty, xp.int64)))
+        worst = int(xp.argmax(xp.astype(empty, xp.int32)))
         low, high, asked = (float(xp.reshape(v, (-1,))[worst]) for v in (least, most, total))
         raise ProgramError(
             f"{name}: the set is empty{_first(xp, xp.reshape(empty, x.shape[:-1]))}: within the bounds, masked entries"
             f" at their lower ones, z sums to between {low:g} and {high:g}, never to {asked:g}."
         )
+
+
+def sums_allowed(xp: Any, x: Array, total: Array, lower: Array, upper: Array) -> tuple[Array, Array, Array]:
+    """Least and largest sum within the bounds, and whether the total is beyond them, each (..., 1)."""
+    masked = x == -xp.inf
+    least = xp.sum(lower, axis=-1, keepdims=True)
+    most = xp.sum(xp.where(masked, lower, upper), axis=-1, keepdims=True)
+    size = xp.sum(xp.maximum(xp.abs(lower), xp.where(upper < xp.inf, xp.abs(upper), lower)), axis=-1, keepdims=True)
+    slack = SLACK * xp.maximum(size, xp.abs(total))
+    inside = (least - slack <= total) & (total <= most + slack)
+    return least, most, ~inside & ~xp.all(masked, axis=-1, keepdims=True)
 
 
 def check_box(name: str, x: Array, lower: Array, upper: Array) -> None:
@@ -74,7 +80,7 @@ def _first(xp: Any, bad: Array) -> str:
     """Which row is the first of a boolean array, in words; nothing where there is but one."""
     if not bad.ndim:
         return ""
-    flat = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
+    flat = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
     index = []
     for size in reversed(bad.shape):
         flat, place = divmod(flat, size)

@@ -26,15 +26,17 @@ def exponential(xp: Any, scores: Array, c: Array, alpha: Order) -> Array:
         return _value_and_slope(xp, scores, c, eps)[0]
     if eps == 0.0:
         return xp.exp(scores - c)
-    u = xp.clip(1.0 + eps * (scores - c), min=0.0)
+    t = eps * (scores - c)
+    u = xp.clip(1.0 + t, min=0.0)
     if eps == 1.0:
         return u
+    narrow = xp.finfo(u.dtype).bits < 64  # keep the digits of v that 1 + εv loses where z is large
     if eps == 0.5:
-        return u * u
-    log = xp.log1p(xp.clip(eps * (scores - c), min=-0.5)) if eps < SMALL else xp.log(_least(xp, u, 0.0))
-    if eps < SMALL:
-        log = xp.where(u > 0.5, log, xp.log(_least(xp, u, 0.0)))
-    return xp.where(u > 0, xp.exp(log * (1.0 / eps)), xp.zeros_like(u))
+        return xp.where(t > -0.5, 1.0 + t * (2.0 + t), u * u) if narrow else u * u
+    log = xp.log(_least(xp, u, 0.0))
+    if narrow or eps < SMALL:
+        log = xp.where(t > -0.5, xp.log1p(xp.clip(t, min=-0.5)), log)
+    return xp.where(u <= 0, xp.zeros_like(u), xp.exp(log * (1.0 / eps)))
 
 
 def sums(xp: Any, scores: Array, c: Array, alpha: Order) -> tuple[Array, Array]:
@@ -53,8 +55,8 @@ def _value_and_slope(xp: Any, scores: Array, c: Array, eps: Any) -> tuple[Array,
         safe = xp.where(eps == 0, xp.ones_like(eps), eps)
         u = xp.clip(1.0 + eps * v, min=0.0)
         log = xp.where(eps == 0, v, xp.log1p(xp.clip(safe * v, min=-1 + float(xp.finfo(v.dtype).eps) / 2)) / safe)
-        z = xp.where(u > 0, xp.exp(log), xp.zeros_like(u))
-        return z, z / xp.where(u > 0, u, xp.ones_like(u))
+        z = xp.where(u <= 0, xp.zeros_like(u), xp.exp(log))
+        return z, z / xp.where(u <= 0, xp.ones_like(u), u)
     if eps == 0.0:
         z = xp.exp(scores - c)
         return z, z

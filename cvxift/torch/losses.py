@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from cvxift.argmax import losses
 from cvxift.errors import ProgramError
+from cvxift.torch.envelope import envelope
 from cvxift.torch.simplex import entmax_last, order_of
 from cvxift.torch.tensors import scores_of
 
@@ -103,38 +104,6 @@ def fenchel_young_loss(
     return _loss(scores, target.detach().to(scores.dtype).movedim(dim, -1), order).to(theta.dtype)
 
 
-class _Argmax(torch.autograd.Function):
-    """⟨θ, z − y⟩ + Ω(y) − Ω(z) at the prediction z, which is differentiated only where the gradient is."""
-
-    @staticmethod
-    def forward(ctx: Any, theta: Tensor, y: Tensor, prediction: Any, regularizer: Any, dims: int) -> Tensor:
-        """The loss."""
-        z = prediction(theta.detach())
-        if z.shape != theta.shape:
-            raise ProgramError(
-                f"argmax_loss: prediction returned shape {tuple(z.shape)}; expected theta's, {tuple(theta.shape)}."
-            )
-        held = torch.where(z != 0, theta, 0.0) * z - torch.where(y != 0, theta, 0.0) * y
-        gap = regularizer(y) - regularizer(z)
-        value = held.sum(tuple(range(-dims, 0))) if dims else held
-        if gap.shape != value.shape:
-            raise ProgramError(
-                f"argmax_loss: regularizer returned shape {tuple(gap.shape)}; expected {tuple(value.shape)}, a value"
-                f" for each target: sum over the last {dims} dimension(s)."
-            )
-        ctx.save_for_backward(theta, y, z)
-        ctx.prediction, ctx.dims = prediction, dims
-        return value + gap
-
-    @staticmethod
-    def backward(ctx: Any, bar: Tensor) -> Any:  # type: ignore[override]
-        """Prediction − target; solved anew, so that it has a derivative, only under ``create_graph=True``."""
-        theta, y, z = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            z = ctx.prediction(theta)
-        return bar.reshape(*bar.shape, *(1,) * ctx.dims) * (z - y), None, None, None, None
-
-
 def argmax_loss(
     theta: Tensor,
     target: Tensor,
@@ -174,7 +143,21 @@ def argmax_loss(
     _same_shape("argmax_loss", theta, target)
     if isinstance(dims, bool) or not isinstance(dims, int) or not 0 <= dims <= theta.ndim:
         raise ProgramError(f"argmax_loss got dims = {dims}; expected 0 to {theta.ndim}, the dimensions of theta.")
-    return _Argmax.apply(theta, target.detach(), prediction, regularizer, dims)  # type: ignore[return-value]
+    z = prediction(theta)
+    if z.shape != theta.shape:
+        raise ProgramError(
+            f"argmax_loss: prediction returned shape {tuple(z.shape)}; expected theta's, {tuple(theta.shape)}."
+        )
+    with torch.no_grad():
+        held = torch.where(z != 0, theta, 0.0) * z - torch.where(target != 0, theta, 0.0) * target
+        value = held.sum(tuple(range(-dims, 0))) if dims else held
+        gap = regularizer(target) - regularizer(z)
+    if gap.shape != value.shape:
+        raise ProgramError(
+            f"argmax_loss: regularizer returned shape {tuple(gap.shape)}; expected {tuple(value.shape)}, one value for"
+            f" each target: sum over the last {dims} dimension(s)."
+        )
+    return envelope(theta, z, target, value + gap)
 
 
 def _same_shape(name: str, theta: Tensor, target: Tensor) -> None:

@@ -1,0 +1,96 @@
+"""What the closed forms on JAX arrays share: arguments checked and laid out along the last axis.
+
+Values are looked at where there are any; what cannot be refused inside `jax.jit`, `jax.vmap` or `jax.grad` gives NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cvxift.argmax import checks
+from cvxift.errors import ProgramError
+
+Array = jax.Array
+
+
+def floating(name: str, x: Any) -> Array:
+    """The scores as an array, refused if they are not floating."""
+    array = jnp.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ProgramError(
+            f"{name} got scores of type {array.dtype}; expected floats. Convert by astype(float)."
+        )
+    return array
+
+
+def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, shift: bool = True) -> Array:
+    """Scores over temperature with ``axis`` last, in float32 at least; NaN where the temperature is not positive.
+
+    Args:
+        name: of the function, for messages.
+        x: scores.
+        axis: axis of the rows.
+        temperature: > 0, a number or an array that broadcasts against x.
+        shift: subtract the rows' maxima first, where that changes nothing but keeps large scores from overflowing.
+
+    Raises:
+        ProgramError: no such axis, temperature not positive, NaN or +∞ scores.
+    """
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
+        raise ProgramError(f"{name} got axis = {axis}, but the scores have shape {x.shape}.")
+    scores = wider(x)
+    if visible(x):
+        checks.check_scores(name, jnp.moveaxis(scores, axis, -1))
+    if isinstance(temperature, float | int) and temperature == 1:
+        return jnp.moveaxis(scores, axis, -1)
+    warmth = temperature_of(name, temperature, scores)
+    if shift and x.shape[axis]:
+        top = jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
+        scores = scores - jnp.where(top == -jnp.inf, 0.0, top)
+    scaled = scores / warmth
+    if scaled.shape != scores.shape:
+        raise ProgramError(
+            f"{name} got a temperature of shape {jnp.shape(temperature)}, which does not broadcast to {x.shape}."
+        )
+    return jnp.moveaxis(scaled, axis, -1)
+
+
+def temperature_of(name: str, temperature: float | Array, scores: Array) -> Array:
+    """The temperature in the scores' dtype, checked; NaN where it is not positive and cannot be looked at."""
+    if isinstance(temperature, float | int):
+        checks.check_temperature(name, temperature)
+    warmth = jnp.asarray(temperature, dtype=scores.dtype)
+    bad = ~((warmth > 0) & (warmth < jnp.inf))
+    if visible(warmth) and bool(bad.any()):
+        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0 and finite.")
+    return jnp.where(bad, jnp.nan, warmth)
+
+
+def bound_of(name: str, argument: str, bound: float | Array, scores: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """A bound broadcast to the scores' own shape, ``axis`` last."""
+    array = jnp.asarray(bound, dtype=scores.dtype)
+    try:
+        full = jnp.broadcast_to(array, shape)
+    except ValueError as error:
+        raise ProgramError(
+            f"{name}: {argument} has shape {array.shape}, which does not broadcast to {shape}."
+        ) from error
+    return jnp.moveaxis(full, axis, -1) if shape else full
+
+
+def wider(x: Array) -> Array:
+    """x in float32 at least."""
+    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.float32)
+
+
+def doubles() -> bool:
+    """Whether float64 is to be had."""
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
+
+def visible(*arrays: Any) -> bool:
+    """Whether the arrays have values to look at."""
+    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
