@@ -139,33 +139,41 @@ def _vectorize(operands: Sequence[Any], axes: Sequence[Any], *, form: Form) -> t
 batching.primitive_batchers[solution_map] = _vectorize
 
 
-def _lower(ctx: Any, *operands: Any, form: Form) -> Any:
-    """On one device the host function is called with NumPy views; `pure_callback` would first make JAX arrays of them.
+host_call = Primitive("cvxift_host_call")
 
-    That costs more than a small solve, and its copies can wait for the thread that runs the callback. On several
-    devices it is `pure_callback` that knows what to do: under `shard_map` each device has its share computed; in a
-    program that XLA partitions, one call computes the whole, which every device is sent.
+
+@host_call.def_abstract_eval
+def _words_shape(theta: ShapedArray, *directions: ShapedArray, form: Form) -> ShapedArray:
+    out = _shape(theta, *directions, form=form)
+    return out.update(shape=(*out.shape, 2), dtype=np.dtype(np.uint32)) if out.dtype == np.float64 else out
+
+
+def _call(ctx: Any, *operands: Any, form: Form) -> Any:
+    """A call of the host with NumPy views of the operands.
+
+    `jax.pure_callback` would first make JAX arrays of them, which costs more than a small solve, and waits for ever
+    where all threads of a device run callbacks. The call bears no sharding: under `shard_map` each device has its share
+    computed; where XLA partitions the program, operands are gathered and every device asks for the whole, which the
+    first to ask computes and the others find.
     """
-    context = ctx.module_context.axis_context
-    if getattr(context, "num_devices", None) == 1 and hasattr(mlir, "emit_python_callback"):
-        results, _, _ = mlir.emit_python_callback(
-            ctx,
-            lambda *arrays: (form(*arrays),),
-            None,
-            list(operands),
-            ctx.avals_in,
-            ctx.avals_out,
-            has_side_effect=False,
-        )
-        return results
 
-    def call(*arrays: jax.Array) -> jax.Array:
-        lead = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
-        return jax.pure_callback(form, jax.ShapeDtypeStruct((*lead, form.width()), arrays[0].dtype), *arrays)
+    def words(*arrays: np.ndarray) -> tuple[np.ndarray]:
+        out = form(*arrays)
+        return (out.view(np.uint32).reshape(*out.shape, 2) if out.dtype == np.float64 else out,)
 
-    return mlir.lower_fun(call, multiple_results=False)(ctx, *operands)
+    results, _, _ = mlir.emit_python_callback(
+        ctx, words, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=False
+    )
+    return results
+
+
+def _lowered(*operands: jax.Array, form: Form) -> jax.Array:
+    """Doubles come back as pairs of words: the thread of a callback may not know that 64-bit types are enabled."""
+    words = host_call.bind(*operands, form=form)
+    return jax.lax.bitcast_convert_type(words, np.float64) if words.dtype == np.uint32 else words
 
 
 # A callback is numbered within its module, so that one lowering must not serve two; older versions cache none.
 _cacheable = {"cacheable": False} if "cacheable" in inspect.signature(mlir.register_lowering).parameters else {}
-mlir.register_lowering(solution_map, _lower, **_cacheable)
+mlir.register_lowering(host_call, _call, **_cacheable)
+mlir.register_lowering(solution_map, mlir.lower_fun(_lowered, multiple_results=False), **_cacheable)

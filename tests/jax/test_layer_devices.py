@@ -1,0 +1,92 @@
+"""The JAX layer on two devices of the host: sharded batches, `shard_map`, and arrays that lie apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jax.numpy")
+
+HERE = Path(__file__).resolve().parent
+
+PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_enable_x64", True)
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from layer_problems import simplex_layer
+from cvxift import ProgramError
+
+layer = simplex_layer()
+targets, total = jnp.asarray(np.random.default_rng(0).standard_normal((8, 3))), jnp.asarray(1.0)
+
+def loss(t, s):
+    return jnp.cos(layer(t, s)[0]).sum()
+
+alone = jax.value_and_grad(loss, argnums=(0, 1))(targets, total)
+curved = jax.jit(jax.vmap(jax.hessian(loss), (0, None)))(targets, total)
+assert len(jax.devices()) == 2
+mesh = Mesh(np.array(jax.devices()), ("batch",))
+spread, shared = (jax.device_put(v, NamedSharding(mesh, spec)) for v, spec in ((targets, P("batch")), (total, P())))
+
+def same(ours, theirs):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
+
+# a batch sharded over both devices, with and without jit
+(x,) = layer(spread, shared)
+assert x.sharding.is_equivalent_to(spread.sharding, 2), x.sharding
+same(x, layer(targets, total)[0])
+same(jax.jit(layer)(spread, shared), layer(targets, total))
+same(jax.jit(jax.vmap(jax.hessian(loss), (0, None)))(spread, shared), curved)
+for transform in (jax.jit, lambda f: f):
+    same(transform(jax.value_and_grad(loss, argnums=(0, 1)))(spread, shared), alone)
+
+# every device solves its own share
+for checked in (True, False):
+    mapped = jax.shard_map(lambda t, s: jax.lax.psum(loss(t, s), "batch"), mesh=mesh, in_specs=(P("batch"), P()),
+                           out_specs=P(), check_vma=checked)
+    same(jax.jit(jax.value_and_grad(mapped, argnums=(0, 1)))(spread, shared), alone)
+
+hessians = jax.vmap(jax.hessian(loss), (0, None))
+each = jax.shard_map(hessians, mesh=mesh, in_specs=(P("batch"), P()), out_specs=P("batch"))
+same(jax.jit(each)(spread, shared), curved)
+same(mapped(spread, shared), alone[0])
+
+# arrays that lie apart
+first, second = (jax.device_put(v, d) for v, d in zip((targets, total), jax.devices()))
+assert layer(jax.device_put(targets, jax.devices()[1]), total)[0].devices() == {jax.devices()[1]}
+try:
+    layer(first, second)
+except ProgramError as error:
+    assert "'total' is on" in str(error) and "'target' is on" in str(error) and "device_put" in str(error), error
+else:
+    raise SystemExit("arrays on two devices were taken")
+
+# a large sharded parameter must not wait for the thread that solves
+import cvxpy as cp
+from cvxift.jax import CvxpyLayer
+y, A = cp.Variable(2), cp.Parameter((50000, 2), name="A")
+big = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(y) + cp.sum(A @ y))), [A], [y])
+rows = jax.device_put(jnp.ones((2, 50000, 2)), NamedSharding(mesh, P("batch")))
+same(jax.jit(lambda A: big(2 * A)[0])(rows), np.full((2, 2), -50000.0))
+each = jax.jit(jax.shard_map(lambda A: jax.grad(lambda A: big(2 * A)[0].sum())(A), mesh=mesh, in_specs=P("batch"),
+                             out_specs=P("batch")))
+same(each(rows), np.full((2, 50000, 2), -1.0))
+print("done")
+"""
+
+
+def test_two_devices_of_the_host():
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=180, env=environment
+    )
+    assert result.returncode == 0 and result.stdout.strip() == "done", result.stderr[-3000:]
