@@ -108,6 +108,13 @@ class Host:
         width = mapping.output_size if bar is None else mapping.theta_size
         if 0 in lead:
             return np.zeros((*lead, width))
+        if len(vectors) == 1 and vectors[0].shape[:-1] == theta.shape[:-1]:  # first order, one right-hand side each
+            entry = self._entry(theta, options)
+            solved = entry.solved
+            assert solved is not None
+            product = mapping.jvp if bar is None else mapping.vjp
+            with entry.lock:
+                return product(solved, vectors[0].reshape(*solved.batch_shape, -1)).reshape(*lead, width)
         # Axes along which θ varies number the instances; along the others an instance has several right-hand sides.
         own = [axis for axis, length in enumerate(theta.shape[:-1]) if length > 1]
         several = [axis for axis in range(len(lead)) if axis not in own]

@@ -270,7 +270,8 @@ def is_legacy_batched(tensor: torch.Tensor) -> bool:
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """The tensor's values as a float64 array on the CPU; shares memory where it can."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.dtype is not torch.float64 or not tensor.is_cpu:  # a `to` without effect costs as much as a small product
         tensor = tensor.to(device="cpu", dtype=torch.float64)
     return tensor.numpy()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from cvxift.host import Options
@@ -29,7 +30,7 @@ class Solve(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         """Solve."""
         core, options = source.host.core, source.options
-        call, outputs = core.solve([to_numpy(p) for p in params], options.solver_args, options.warm_start)
+        call, outputs = core.solve(arrays(params), options.solver_args, options.warm_start)
         if differentiated:
             core.prepare(call)
         ctx.source, ctx.call = source, call
@@ -69,6 +70,13 @@ class Solve(torch.autograd.Function):
         theta = _kept(ctx, params)
         z_dot = applied(ctx.source)(theta, (packed(core, moved),), None)
         return tuple(separated(core, z_dot))
+
+
+def arrays(params: Sequence[torch.Tensor]) -> list[np.ndarray]:
+    """`to_numpy` of tensors of one dtype and device."""
+    if params and params[0].dtype is torch.float64 and params[0].is_cpu:
+        return [p.detach().numpy() if p.requires_grad else p.numpy() for p in params]
+    return [to_numpy(p) for p in params]
 
 
 def _kept(ctx: Any, params: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -158,8 +158,15 @@ class CvxpyLayer(torch.nn.Module):
 
     def _checked(self, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
         """The tensors, of one floating dtype and device; under autocast, of the widest dtype and at least float32."""
-        if params and isinstance(params[0], torch.Tensor) and torch.is_autocast_enabled(params[0].device.type):
-            params = _widened(params)
+        first = params[0] if params else None
+        if isinstance(first, torch.Tensor):
+            dtype, device = first.dtype, first.device
+            if (dtype is torch.float64 or dtype is torch.float32) and all(
+                isinstance(p, torch.Tensor) and p.dtype is dtype and p.device == device for p in params
+            ):
+                return params
+            if torch.is_autocast_enabled(device.type):
+                params = _widened(params)
         for parameter, tensor in zip(self.core.parameters, params, strict=False):
             if not isinstance(tensor, torch.Tensor):
                 raise ProgramError(

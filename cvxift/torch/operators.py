@@ -51,11 +51,51 @@ def encoded(options: Options) -> str:
     return repr((tuple(sorted(options.solver_args.items())), options.warm_start))
 
 
-@torch.library.custom_op("cvxift::form", mutates_args=())
-def form(
+_TAGS = (torch.Tag.pt2_compliant_tag,)
+torch.library.define("cvxift::solve", "(Tensor theta, str key, str options) -> Tensor", tags=_TAGS)
+torch.library.define(
+    "cvxift::form",
+    "(Tensor theta, Tensor tangents, Tensor bar, bool adjoint, str key, str options) -> Tensor",
+    tags=_TAGS,
+)
+solve, form = torch.ops.cvxift.solve.default, torch.ops.cvxift.form.default
+
+
+@torch.library.impl("cvxift::solve", "CompositeExplicitAutograd")
+def _solve(theta: torch.Tensor, key: str, options: str) -> torch.Tensor:
+    """The outputs side by side, shape (*lead, K), at θ of shape (*lead, N).
+
+    Args:
+        theta: the parameters side by side.
+        key: of the layer's host.
+        options: of the call.
+    """
+    return Source(_host(key), _options(options), key)(theta, (), None)
+
+
+@torch.library.register_fake("cvxift::solve")
+def _solve_fake(theta, key, options):
+    return theta.new_empty((*theta.shape[:-1], _host(key).core.map.output_size))
+
+
+def _solve_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    theta, ctx.key, ctx.options = inputs
+    ctx.save_for_backward(theta)
+
+
+def _solve_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (theta,) = ctx.saved_tensors
+    return _apply(ctx.key, ctx.options, theta, (), g), None, None
+
+
+torch.library.register_autograd("cvxift::solve", _solve_backward, setup_context=_solve_context)
+
+
+@torch.library.impl("cvxift::form", "CompositeExplicitAutograd")
+def _form(
     theta: torch.Tensor, tangents: torch.Tensor, bar: torch.Tensor, adjoint: bool, key: str, options: str
 ) -> torch.Tensor:
-    """Either form; see `cvxift.torch.form`.
+    """Either form of order one or more; see `cvxift.torch.form`.
 
     Args:
         theta: shape (*lead, N).
@@ -65,22 +105,23 @@ def form(
         key: of the layer's host.
         options: of the call.
     """
-    return Source(_host(key), _options(options), key)(theta, tuple(tangents), bar if adjoint else None)
+    rows = tangents.unbind() if len(tangents) else ()
+    return Source(_host(key), _options(options), key)(theta, rows, bar if adjoint else None)
 
 
-@form.register_fake
-def _(theta, tangents, bar, adjoint, key, options):
+@torch.library.register_fake("cvxift::form")
+def _form_fake(theta, tangents, bar, adjoint, key, options):
     mapping = _host(key).core.map
     lead = torch.broadcast_shapes(theta.shape[:-1], tangents.shape[1:-1], bar.shape[:-1] if adjoint else ())
     return theta.new_empty((*lead, mapping.theta_size if adjoint else mapping.output_size))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _form_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     theta, tangents, bar, ctx.adjoint, ctx.key, ctx.options = inputs
     ctx.save_for_backward(theta, tangents, bar)
 
 
-def _backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+def _form_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     theta, tangents, bar = ctx.saved_tensors
     rows = tuple(tangents)
     directions = (*rows, bar) if ctx.adjoint else rows
@@ -97,19 +138,27 @@ def _backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return grads[0], of_tangents, grads[-1] if ctx.adjoint else None, None, None, None
 
 
-form.register_autograd(_backward, setup_context=_setup_context)
+torch.library.register_autograd("cvxift::form", _form_backward, setup_context=_form_context)
 
-if hasattr(form, "register_vmap"):  # from PyTorch 2.5
 
-    @form.register_vmap
-    def _(info, in_dims, theta, tangents, bar, adjoint, key, options):
-        (theta,) = leading(in_dims[:1], (theta,))
-        tangents = tangents.unsqueeze(1) if in_dims[1] is None else tangents.movedim(in_dims[1], 0).movedim(0, 1)
-        (bar,) = leading(in_dims[2:3], (bar,))
-        return form(theta, tangents, bar, adjoint, key, options), 0
+def _solve_vmap(info, in_dims, theta, key, options):
+    return solve(theta.movedim(in_dims[0], 0), key, options), 0
+
+
+def _form_vmap(info, in_dims, theta, tangents, bar, adjoint, key, options):
+    theta, bar = leading((in_dims[0], in_dims[2]), (theta, bar))
+    tangents = tangents.unsqueeze(1) if in_dims[1] is None else tangents.movedim(in_dims[1], 0).movedim(0, 1)
+    return form(theta, tangents, bar, adjoint, key, options), 0
+
+
+if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5
+    torch.library.register_vmap("cvxift::solve", _solve_vmap)
+    torch.library.register_vmap("cvxift::form", _form_vmap)
 
 
 def _apply(key: str, options: str, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
+    if not tangents and bar is None:
+        return solve(theta, key, options)
     lead = torch.broadcast_shapes(*(tangent.shape for tangent in tangents))
     rows = [tangent if tangent.shape == lead else tangent.expand(lead) for tangent in tangents]
     stack = torch.stack(rows) if rows else theta.new_zeros((0, *theta.shape))
