@@ -1,21 +1,31 @@
-"""PyTorch tensors as arrays of a place: pinned transfers that do not block, batched LU factors, Moreau on CUDA."""
+"""PyTorch tensors as arrays of a place: pinned transfers that do not block, batched LU factors, Moreau on CUDA.
+
+A layer's `Residence` says which of its calls stay on the tensors' device; see docs/devices.md.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import array_api_compat
 import numpy as np
 import torch
 
+from cvxift import interop
+from cvxift.devices import DeviceHost
+from cvxift.errors import ProgramError
+from cvxift.host import Options
 from cvxift.kkt.arrays import Arrays, DeviceSolver, probe
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.engine import Engine
+from cvxift.kkt.policy import Policy, choice
+from cvxift.layer import LayerCore
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Status, optional
 from cvxift.solvers.clarabel import STATUS
 
+OnDevice = Literal["auto", "always", "never"]
 KEPT_SOLVERS = 4  # Moreau's compiled solvers that a place keeps, one for each structure and batch size
 
 
@@ -37,7 +47,8 @@ class TorchArrays(Arrays):
 
     def put(self, values: np.ndarray) -> torch.Tensor:
         """Host values on the device: from pinned memory, without waiting."""
-        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        values = np.ascontiguousarray(values)
+        tensor = torch.from_numpy(values if values.flags.writeable else values.copy())
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)  # the allocator keeps the pinned copy meanwhile
@@ -163,3 +174,58 @@ class MoreauOnDevice:
         words = solver.info.status if isinstance(solver.info.status, list) else [solver.info.status]
         statuses = [STATUS.get(word.name, Status.FAILED) for word in words]
         return solution.x.reshape(B, n), (solution.s - solution.z).reshape(B, m), statuses
+
+
+class Residence:
+    """Which calls of a layer are computed where their tensors live, and the layer's side there.
+
+    Args:
+        core: the layer without its framework.
+        on_device: ``"auto"``: on CUDA, for problems that have a batched dense path; ``"always"``: wherever the tensors
+            are, the CPU included; ``"never"``: on the host.
+
+    Raises:
+        ProgramError: ``"always"`` for a problem without such a path; says why.
+    """
+
+    def __init__(self, core: LayerCore, on_device: OnDevice) -> None:
+        choice("on_device", on_device, get_args(OnDevice))
+        self._core, self._mode = core, on_device
+        self._hosts: dict[torch.device, DeviceHost] = {}
+        why = None if on_device == "never" else DeviceHost.supports(core)
+        if why is None and core.map.policy != Policy():
+            why = "its derivatives are not taken by the default policy"
+        if on_device == "always" and why is not None:
+            raise ProgramError(f"on_device='always' cannot be had for this problem: {why}. Leave it at 'auto'.")
+        closed = core.map.form is not None and on_device == "auto"  # its closed form costs less than any solver
+        self._open = on_device != "never" and why is None and not closed
+
+    def at(self, device: torch.device) -> DeviceHost | None:
+        """The layer on a device; None where its calls go to the host."""
+        if not self._open or (self._mode == "auto" and device.type != "cuda"):
+            return None
+        if device not in self._hosts:
+            self._hosts[device] = DeviceHost(self._core, TorchArrays(device))
+        return self._hosts[device]
+
+
+def form_there(
+    there: DeviceHost,
+    theta: torch.Tensor,
+    tangents: Sequence[torch.Tensor],
+    bar: torch.Tensor | None,
+    options: Options,
+) -> torch.Tensor:
+    """A form of `cvxift.torch.form`, computed where θ lives; of θ's dtype and device."""
+    with torch.no_grad():
+        if not tangents and bar is None:
+            out = there.solution(theta, options)
+        else:
+            out = there.derivative(theta, tangents, bar, options)
+        return out.to(theta.dtype, copy=True)  # what is kept must not be the caller's to change
+
+
+def taken_over(core: LayerCore, params: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """Arrays of other libraries as tensors, by DLPack; see `cvxift.interop.converted`."""
+    names = [parameter.name() for parameter in core.parameters]
+    return tuple(interop.converted(names, params, lambda p: isinstance(p, torch.Tensor), torch.from_dlpack))
