@@ -5,7 +5,8 @@
 The state is the matrix L = x + f ⊕ g alone, rows always normalized (logsumexp_j L_ij = log a_i). Eliminating f so
 leaves the concave semi-dual in g, with gradient r = b − zᵀ1 and Hessian −S, the Laplacian of `polytope.laplacian`. Its
 third derivative is bounded by |D³[h, h, v]| ≤ range(v) · D²[h, h], so that the part ln(1 + d)/d of
-Newton's step, d its range, always ascends and tends to the full step: no line search, quadratic convergence (Sun & Tran-Dinh 2019, with ν = 2).
+Newton's step, d its range, always ascends and tends to the full step: no line search, quadratic convergence
+(Sun & Tran-Dinh 2019, with ν = 2).
 
 Large scores (small temperatures) are reached by continuation: x/σ is solved for σ from the range of x down to 1. As L
 holds the potentials, the change of σ is a multiplication of L, whose rounding stays relative to each entry: marginals

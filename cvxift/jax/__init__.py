@@ -7,6 +7,7 @@ except ImportError as error:
 
 from cvxift.jax.bounded import box, budget, constrained_softmax, constrained_sparsemax
 from cvxift.jax.layer import CvxpyLayer
+from cvxift.jax.linear_chain import linear_chain, linear_chain_loss, viterbi
 from cvxift.jax.losses import argmax_loss, fenchel_young_loss
 from cvxift.jax.simplex import entmax, softmax, sparsemax
 from cvxift.jax.sorting import rank_loss, soft_rank, soft_sort
@@ -22,6 +23,8 @@ __all__ = [
     "constrained_sparsemax",
     "entmax",
     "fenchel_young_loss",
+    "linear_chain",
+    "linear_chain_loss",
     "rank_loss",
     "soft_rank",
     "soft_sort",
@@ -29,4 +32,5 @@ __all__ = [
     "sparsemax",
     "transport",
     "transport_loss",
+    "viterbi",
 ]

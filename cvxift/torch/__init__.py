@@ -7,7 +7,7 @@ except ImportError as error:
 
 from cvxift.torch.bounded import box, budget, constrained_softmax, constrained_sparsemax
 from cvxift.torch.layer import CvxpyLayer
-from cvxift.torch.linear_chain import linear_chain
+from cvxift.torch.linear_chain import linear_chain, linear_chain_loss, viterbi
 from cvxift.torch.losses import argmax_loss, fenchel_young_loss
 from cvxift.torch.simplex import entmax, softmax, sparsemax
 from cvxift.torch.sorting import rank_loss, soft_rank, soft_sort
@@ -24,6 +24,7 @@ __all__ = [
     "entmax",
     "fenchel_young_loss",
     "linear_chain",
+    "linear_chain_loss",
     "rank_loss",
     "soft_rank",
     "soft_sort",
@@ -31,4 +32,5 @@ __all__ = [
     "sparsemax",
     "transport",
     "transport_loss",
+    "viterbi",
 ]

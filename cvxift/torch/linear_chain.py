@@ -1,4 +1,9 @@
-"""Linear chains on tensors: marginals and log-partition function of a CRF or HMM."""
+"""Linear chains on tensors: marginals and log-partition function of a CRF or HMM, best path, and log-likelihood loss.
+
+Derivatives of every order are the recursions of `cvxift.argmax.chain`: log Z has the marginals for its gradient, whose
+derivative is one more pass in each direction. Memory is linear in the length. −∞ forbids a state or a transition; the
+marginals of a chain without any path are zero. Float16 and bfloat16 compute in float32.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +11,35 @@ from typing import Any
 
 import torch
 
+from cvxift.argmax import chain
+from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
+from cvxift.torch.envelope import batched
 
 Tensor = torch.Tensor
 
 
-def linear_chain(unary: Tensor, pairwise: Tensor, log_partition: bool = False) -> Any:
-    """Marginals of a linear-chain CRF (or HMM, with log-probabilities as scores), by the log-space forward algorithm.
-
-    The marginals are the gradient of the log-partition function, so one backward pass through the forward recursion is
-    the backward recursion; a second differentiates the marginals. Memory is linear in the length.
+def linear_chain(
+    unary: Tensor,
+    pairwise: Tensor,
+    log_partition: bool = False,
+    lengths: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+) -> Any:
+    """Marginals of a linear-chain CRF (or HMM, with log-probabilities as scores), by the forward–backward recursion.
 
     Args:
-        unary: scores of the states, (..., T, S).
-        pairwise: scores of the transitions, (..., T−1, S, S) or (S, S), from row to column.
+        unary: scores of the states, (..., T, S); −∞ forbids.
+        pairwise: scores of the transitions, (..., T−1, S, S) or (S, S), from row to column; −∞ forbids.
         log_partition: return log Z instead, whose gradient are the marginals.
+        lengths: lengths of the sequences, integers (...) between 1 and T; None for T. Scores beyond are ignored.
+        temperature: > 0, by which all scores are divided; a number or a 0-d tensor.
 
     Returns:
-        (state marginals (..., T, S), transition marginals (..., T−1, S, S)), or log Z (...).
+        (state marginals (..., T, S), transition marginals (..., T−1, S, S)), zero beyond the length; or log Z (...).
 
     Raises:
-        ProgramError: the shapes do not fit.
+        ProgramError: the shapes do not fit, scores are NaN or +∞, lengths lie outside 1 … T, temperature ≤ 0.
 
     Source: Lafferty, McCallum, Pereira 2001; Wainwright & Jordan 2008, section 4.1.
 
@@ -37,26 +50,212 @@ def linear_chain(unary: Tensor, pairwise: Tensor, log_partition: bool = False) -
         >>> states[0], transitions[0].sum()
         (tensor([0.5000, 0.5000]), tensor(1.))
     """
+    u, e, real = _prepared("linear_chain", unary, pairwise, lengths, temperature)
+    if log_partition:
+        return _LogPartition.apply(u, e, real).to(unary.dtype)  # type: ignore[attr-defined]
+    states, pairs = _Marginals.apply(u, e, real)  # type: ignore[misc]
+    return states.to(unary.dtype), pairs.to(unary.dtype)
+
+
+def linear_chain_loss(
+    unary: Tensor,
+    pairwise: Tensor,
+    target: Tensor,
+    lengths: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+) -> Tensor:
+    """CRF loss: the negative log-likelihood of a path; its gradient is marginals − indicators of the target.
+
+    Args:
+        unary: as for `linear_chain`.
+        pairwise: as for `linear_chain`.
+        target: states of the path, integers (..., T); what lies beyond the length is ignored.
+        lengths: as for `linear_chain`.
+        temperature: > 0; the loss is temperature · log Z(scores / temperature) − score of the target.
+
+    Returns:
+        Losses ≥ 0, (...).
+
+    Raises:
+        ProgramError: as for `linear_chain`, or the target does not fit.
+
+    Source: Lafferty, McCallum, Pereira 2001; a Fenchel–Young loss: Blondel, Martins, Niculae 2020, section 7.3.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import linear_chain_loss
+        >>> linear_chain_loss(torch.zeros(3, 2), torch.zeros(2, 2), torch.tensor([0, 1, 1]))
+        tensor(2.0794)
+    """
+    u, e, real = _prepared("linear_chain_loss", unary, pairwise, lengths, temperature)
+    if target.shape != u.shape[:-1] or target.is_floating_point():
+        raise ProgramError(
+            f"target has shape {tuple(target.shape)} and type {target.dtype}; expected integers of shape "
+            f"{tuple(u.shape[:-1])}."
+        )
+    y = torch.where(real, target, 0)
+    if not batched_anywhere(y) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
+        raise ProgramError(
+            f"target runs from {int(y.min())} to {int(y.max())}; expected states 0 to {u.shape[-1] - 1}."
+        )
+    own = torch.take_along_dim(u, y.unsqueeze(-1), -1).squeeze(-1)
+    score = torch.where(real, own, 0.0).sum(-1)
+    if u.shape[-2] > 1:
+        rows = torch.take_along_dim(e, y[..., :-1, None, None], -2).squeeze(-2)
+        links = torch.take_along_dim(rows, y[..., 1:, None], -1).squeeze(-1)
+        score = score + torch.where(real[..., 1:], links, 0.0).sum(-1)
+    value: Tensor = _LogPartition.apply(u, e, real)  # type: ignore[assignment]
+    return ((value - score) * temperature).to(unary.dtype)
+
+
+def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The best path of a linear chain and its score, without derivatives.
+
+    Args:
+        unary: as for `linear_chain`.
+        pairwise: as for `linear_chain`.
+        lengths: as for `linear_chain`.
+
+    Returns:
+        States of the path, integers (..., T), −1 beyond the length; and its score, (...).
+
+    Raises:
+        ProgramError: as for `linear_chain`.
+
+    Source: Viterbi 1967.
+
+    Example:
+        >>> import torch
+        >>> from cvxift.torch import viterbi
+        >>> viterbi(torch.tensor([[1.0, 0.0], [0.0, 0.5]]), torch.eye(2))
+        (tensor([0, 0]), tensor(2.))
+    """
+    with torch.no_grad():
+        u, e, real = _prepared("viterbi", unary, pairwise, lengths, 1.0)
+        if not batched_anywhere(u):
+            check_entries("viterbi", u)
+            check_entries("viterbi", e)
+        path, score = chain.viterbi(u, e, real)
+    return path, score.to(unary.dtype)
+
+
+class _LogPartition(torch.autograd.Function):
+    """log Z; its gradient are the marginals, computed when asked for."""
+
+    @staticmethod
+    def forward(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
+        """The forward recursion."""
+        check_entries("linear_chain", u)
+        check_entries("linear_chain", e)
+        return chain.log_partition(u, e, real)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the scores."""
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """The marginals, themselves differentiable."""
+        states, pairs = _Marginals.apply(*ctx.saved_tensors)  # type: ignore[misc]
+        return bar[..., None, None] * states, bar[..., None, None, None] * pairs, None
+
+    @staticmethod
+    def jvp(ctx: Any, du: Tensor | None, de: Tensor | None, _: Any) -> Tensor:  # type: ignore[override]
+        """⟨marginals, direction⟩."""
+        states, pairs = _Marginals.apply(*ctx.saved_tensors)  # type: ignore[misc]
+        own = 0.0 if du is None else (states * du).sum((-2, -1))
+        return own + (0.0 if de is None else (pairs * de).sum((-3, -2, -1)))  # type: ignore[return-value]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, int]:
+        """The mapped dimension becomes one more batch dimension."""
+        return _LogPartition.apply(*batched(info, in_dims, args)), 0
+
+
+class _Marginals(torch.autograd.Function):
+    """Marginals; their derivative is symmetric, so it serves both modes."""
+
+    @staticmethod
+    def forward(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Both recursions."""
+        check_entries("linear_chain", u)
+        check_entries("linear_chain", e)
+        return chain.marginals(u, e, real)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep the scores."""
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, bar_states: Tensor, bar_pairs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """The Hessian of log Z times the cotangents, of differentiable operations."""
+        return (*chain.derivative(*ctx.saved_tensors, bar_states, bar_pairs), None)
+
+    @staticmethod
+    def jvp(ctx: Any, du: Tensor | None, de: Tensor | None, _: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The same times the direction."""
+        u, e, real = ctx.saved_tensors
+        du = torch.zeros_like(u) if du is None else du
+        return chain.derivative(u, e, real, du, torch.zeros_like(e) if de is None else de)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, tuple[int, int]]:
+        """The mapped dimension becomes one more batch dimension."""
+        return _Marginals.apply(*batched(info, in_dims, args)), (0, 0)
+
+
+def _prepared(
+    name: str, unary: Tensor, pairwise: Tensor, lengths: Tensor | None, temperature: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores over temperature, those of transitions one for each, and which positions are part of the sequence."""
+    for word, scores in (("unary", unary), ("pairwise", pairwise)):
+        if not isinstance(scores, Tensor) or not scores.is_floating_point():
+            kind = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
+            raise ProgramError(
+                f"{name} got {word} of type {kind}; expected a floating tensor. Convert it with .float()."
+            )
     if unary.ndim < 2 or unary.shape[-2] < 1:
         raise ProgramError(f"unary has shape {tuple(unary.shape)}; expected (..., T, S) with T ≥ 1.")
     length, states = unary.shape[-2:]
     expected = (*unary.shape[:-2], length - 1, states, states)
     if pairwise.shape not in ((states, states), torch.Size(expected)):
         raise ProgramError(f"pairwise has shape {tuple(pairwise.shape)}; expected {expected} or {(states, states)}.")
-    edges = pairwise.expand(expected)
-    if log_partition:
-        return _log_partition(unary, edges)
-    keep = torch.is_grad_enabled() and (unary.requires_grad or pairwise.requires_grad)
-    with torch.enable_grad():
-        nodes = unary if unary.requires_grad else unary.detach().requires_grad_()
-        links = edges if edges.requires_grad else edges.detach().requires_grad_()
-        value = _log_partition(nodes, links).sum()
-        grads = torch.autograd.grad(value, (nodes, links), create_graph=keep, allow_unused=True)
-    return grads[0], torch.zeros_like(edges) if grads[1] is None else grads[1]
+    if isinstance(temperature, Tensor):
+        positive = batched_anywhere(temperature) or bool((temperature > 0).all())
+    else:
+        positive = temperature > 0
+    if not positive:
+        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    wide = torch.float64 if torch.float64 in (unary.dtype, pairwise.dtype) else torch.float32
+    u = (unary.to(wide) / temperature).to(wide)
+    e = (pairwise.to(wide) / temperature).to(wide).expand(expected)
+    if lengths is None:
+        return u, e, torch.ones(u.shape[:-1], dtype=torch.bool, device=u.device)
+    if lengths.shape != u.shape[:-2] or lengths.is_floating_point():
+        raise ProgramError(
+            f"lengths has shape {tuple(lengths.shape)} and type {lengths.dtype}; expected integers of shape "
+            f"{tuple(u.shape[:-2])}."
+        )
+    if (
+        not batched_anywhere(lengths)
+        and lengths.numel()
+        and not 1 <= int(lengths.min()) <= int(lengths.max()) <= length
+    ):
+        raise ProgramError(
+            f"lengths run from {int(lengths.min())} to {int(lengths.max())}; expected 1 to T = {length}."
+        )
+    real = torch.arange(length, device=u.device) < lengths.to(u.device)[..., None]
+    beyond = ~real  # scores there may be anything
+    u = u.masked_fill(beyond[..., None], 0.0)
+    return u, e.masked_fill(beyond[..., 1:, None, None], 0.0), real
 
 
-def _log_partition(unary: Tensor, edges: Tensor) -> Tensor:
-    message = unary[..., 0, :]
-    for t in range(1, unary.shape[-2]):
-        message = torch.logsumexp(message.unsqueeze(-1) + edges[..., t - 1, :, :], -2) + unary[..., t, :]
-    return torch.logsumexp(message, -1)
+def batched_anywhere(x: Tensor) -> bool:
+    """Whether the tensor stands for many under ``torch.vmap``, so that its values cannot be looked at."""
+    return torch._C._functorch.is_batchedtensor(x)  # type: ignore[attr-defined]
