@@ -1,23 +1,20 @@
-"""Regularized argmax maps: as CVXPY problems (`problems`) and in closed form (`closed`)."""
+"""Regularized argmax maps: as CVXPY problems (`problems`, `structured`) and in closed form (the other modules)."""
 
 from cvxift.argmax.problems import (
-    birkhoff,
     box,
     budget,
     constrained_softmax,
     constrained_sparsemax,
     entmax,
-    flow,
     fusedmax,
-    linear_chain,
+    oscarmax,
     over,
     parameter,
-    permutahedron,
     softmax,
     sparsemax,
-    transport,
     variable,
 )
+from cvxift.argmax.structured import birkhoff, flow, linear_chain, permutahedron, transport
 
 __all__ = [
     "birkhoff",
@@ -29,6 +26,7 @@ __all__ = [
     "flow",
     "fusedmax",
     "linear_chain",
+    "oscarmax",
     "over",
     "parameter",
     "permutahedron",

@@ -1,19 +1,19 @@
-"""Regularized argmax maps as CVXPY problems: argmax { θᵀz − temperature · Ω(z) : z ∈ C }.
+"""Regularized argmax maps as CVXPY problems: argmax { θᵀz − temperature · Ω(z) : z ∈ C }, C a simplex, box or budget.
 
 Each builder returns a `cp.Problem` whose variable is named ``z`` and whose parameters are named ``theta`` (scores) and,
 where asked for, ``temperature``; find them by `variable` and `parameter`. Further CVXPY constraints may be added, and
-everything else in cvxift applies to the problem as to any other.
+everything else in cvxift applies to the problem as to any other. `structured` has those over other polytopes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
 
-from cvxift.atoms import fused, gini, neg_entropy, tsallis_neg_entropy
+from cvxift.atoms import fused, gini, neg_entropy, oscar, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ProgramError
 
 Regularizer = Callable[[Any], Any]
@@ -36,7 +36,10 @@ def over(
         The problem.
 
     Raises:
-        ProgramError: shapes differ, Ω is not convex, the temperature is not positive.
+        ProgramError: shapes differ, Ω is not a convex scalar, the temperature is not positive.
+
+    A parameter times an expression with parameters is not DPP: where the temperature is one and Ω has others (a prior),
+    Ω enters through a variable w ≥ Ω(z), which is tight for temperatures > 0.
 
     Source: Niculae & Blondel 2017; Blondel, Martins, Niculae 2020, section 3.
 
@@ -52,25 +55,30 @@ def over(
     if tuple(np.shape(theta) if not hasattr(theta, "shape") else theta.shape) != z.shape:
         raise ProgramError(f"theta has shape {np.shape(theta)}; expected that of z, {z.shape}.")
     omega = regularizer(z)
-    if not omega.is_convex():
-        raise ProgramError("regularizer must return a convex CVXPY expression of z.")
-    if isinstance(temperature, cp.Parameter):
-        if not temperature.is_nonneg():
-            raise ProgramError("temperature must be a nonnegative parameter: cp.Parameter(nonneg=True).")
-    elif not 0 < temperature < float("inf"):
-        raise ProgramError(f"temperature = {temperature}; it must be > 0.")
-    return cp.Problem(cp.Maximize(cp.sum(cp.multiply(theta, z)) - temperature * omega), list(constraints))
+    if not isinstance(omega, cp.Expression) or omega.size != 1 or not omega.is_convex():
+        raise ProgramError("regularizer must return a convex scalar CVXPY expression of z.")
+    temperature = positive(temperature)
+    constraints = list(constraints)
+    if isinstance(temperature, cp.Parameter) and omega.parameters():
+        bound = cp.Variable(name="omega")
+        constraints.append(omega <= bound)
+        omega = bound
+    return cp.Problem(cp.Maximize(cp.sum(cp.multiply(theta, z)) - temperature * omega), constraints)
 
 
-def softmax(n: int, temperature: Temperature = 1.0) -> cp.Problem:
-    """Softmax: the simplex with Shannon's entropy.
+def softmax(n: int, temperature: Temperature = 1.0, prior: Any | None = None) -> cp.Problem:
+    """Softmax: the simplex with Shannon's entropy, or with the relative entropy to a prior.
 
     Args:
         n: length.
         temperature: > 0, or a nonnegative parameter.
+        prior: q > 0 of length n, numbers or a nonnegative parameter, for z ∝ q exp(θ / temperature); None for none.
 
     Returns:
         The problem.
+
+    Raises:
+        ProgramError: n < 1, or the temperature or the prior cannot be used.
 
     Source: Boltzmann 1868.
 
@@ -81,8 +89,8 @@ def softmax(n: int, temperature: Temperature = 1.0) -> cp.Problem:
         >>> _ = problem.solve(); argmax.variable(problem).value.round(3)
         array([0.333, 0.333, 0.333])
     """
-    z, theta = _pair((_size(n),))
-    return over([cp.sum(z) == 1], theta, neg_entropy, z, temperature)
+    z, theta = pair((size(n),))
+    return over([cp.sum(z) == 1], theta, entropy(z, prior), z, temperature)
 
 
 def sparsemax(n: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -98,7 +106,7 @@ def entmax(n: int, alpha: float = 1.5, temperature: Temperature = 1.0) -> cp.Pro
 
     Source: Peters, Niculae, Martins 2019.
     """
-    z, theta = _pair((_size(n),))
+    z, theta = pair((size(n),))
     constraints = [cp.sum(z) == 1, z >= 0] if alpha == 2 else [cp.sum(z) == 1]
     regularizer = gini if alpha == 2 else lambda v: tsallis_neg_entropy(v, alpha)
     return over(constraints, theta, regularizer, z, temperature)
@@ -111,18 +119,29 @@ def fusedmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.
     """
     if not 0 <= weight < float("inf"):
         raise ProgramError(f"weight = {weight}; it must be ≥ 0.")
-    z, theta = _pair((_size(n),))
+    z, theta = pair((size(n),))
     return over([cp.sum(z) == 1, z >= 0], theta, lambda v: gini(v) + weight * fused(v), z, temperature)
 
 
-def constrained_softmax(n: int, upper: Any, temperature: Temperature = 1.0) -> cp.Problem:
+def oscarmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.Problem:
+    """Oscarmax: sparsemax with ``weight`` ≥ 0 times OSCAR's Σ_{i<j} max(z_i, z_j) (other arguments as for `softmax`).
+
+    Source: Niculae & Blondel 2017, section 3.3.
+    """
+    if not 0 <= weight < float("inf"):
+        raise ProgramError(f"weight = {weight}; it must be ≥ 0.")
+    z, theta = pair((size(n),))
+    return over([cp.sum(z) == 1, z >= 0], theta, lambda v: gini(v) + weight * oscar(v), z, temperature)
+
+
+def constrained_softmax(n: int, upper: Any, temperature: Temperature = 1.0, prior: Any | None = None) -> cp.Problem:
     """Softmax under upper bounds, numbers or a parameter of length n (other arguments as for `softmax`).
 
     Source: Martins & Kreutzer 2017.
     """
-    z, theta = _pair((_size(n),))
+    z, theta = pair((size(n),))
     _feasible(n, 1.0, 0.0, upper)
-    return over([cp.sum(z) == 1, z <= upper], theta, neg_entropy, z, temperature)
+    return over([cp.sum(z) == 1, z <= upper], theta, entropy(z, prior), z, temperature)
 
 
 def constrained_sparsemax(n: int, upper: Any, temperature: Temperature = 1.0) -> cp.Problem:
@@ -159,7 +178,7 @@ def budget(n: int, total: Any, *, upper: Any = 1.0, lower: Any = 0.0, temperatur
         >>> _ = problem.solve(); argmax.variable(problem).value.round(3) + 0.0
         array([1.  , 0.55, 0.45, 0.  ])
     """
-    z, theta = _pair((_size(n),))
+    z, theta = pair((size(n),))
     _feasible(n, total, lower, np.inf if upper is None else upper)
     bounds = [z >= lower] + ([] if upper is None else [z <= upper])
     return over([cp.sum(z) == total, *bounds], theta, gini, z, temperature)
@@ -170,171 +189,48 @@ def box(n: int, temperature: Temperature = 1.0) -> cp.Problem:
 
     Source: Blondel, Martins, Niculae 2020, section 6.
     """
-    z, theta = _pair((_size(n),))
+    z, theta = pair((size(n),))
     return over([], theta, lambda v: neg_entropy(v) + neg_entropy(1 - v), z, temperature)
 
 
-def transport(
-    a: Any, b: Any, regularizer: Literal["entropic", "quadratic"] = "entropic", temperature: Temperature = 1.0
-) -> cp.Problem:
-    """Optimal transport plans: {Z ≥ 0, Z1 = a, Zᵀ1 = b}; θ are minus the costs.
+def entropy(z: cp.Variable, prior: Any | None) -> Regularizer:
+    """Shannon's negative entropy, or the relative entropy to a prior of z's shape.
 
     Args:
-        a: row sums (m,), numbers or a parameter.
-        b: column sums (n,), with the same total.
-        regularizer: ``"entropic"`` (Sinkhorn) or ``"quadratic"`` (sparse plans).
-        temperature: > 0, or a nonnegative parameter.
+        z: the variable.
+        prior: positive numbers, a nonnegative parameter, or None.
 
     Returns:
-        The problem, its variable of shape (m, n).
+        A function of z.
 
     Raises:
-        ProgramError: the totals differ, an entry is negative, or the regularizer is unknown.
-
-    Source: Cuturi 2013; Blondel, Seguy, Rolet 2018.
-
-    Example:
-        >>> import numpy as np
-        >>> from cvxift import argmax
-        >>> problem = argmax.transport(np.array([0.5, 0.5]), np.array([0.5, 0.5]), "quadratic")
-        >>> argmax.parameter(problem, "theta").value = np.eye(2)
-        >>> _ = problem.solve(); argmax.variable(problem).value.round(3) + 0.0
-        array([[0.5, 0. ],
-               [0. , 0.5]])
+        ProgramError: the prior has another shape or is not positive.
     """
-    rows, columns = (p if isinstance(p, cp.Expression) else np.asarray(p, dtype=float) for p in (a, b))
-    _check_sums(rows, columns)
-    if regularizer not in ("entropic", "quadratic"):
-        raise ProgramError(f"regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
-    z, theta = _pair((rows.shape[0], columns.shape[0]))
-    column_sums: Any = cp.sum(z, axis=0)
-    sums = [cp.sum(z, axis=1) == rows, column_sums[:-1] == columns[:-1]]  # the last column's follows
-    if regularizer == "entropic":
-        return over(sums, theta, neg_entropy, z, temperature)
-    return over([*sums, z >= 0], theta, gini, z, temperature)
+    if prior is None:
+        return neg_entropy
+    if not isinstance(prior, cp.Expression):
+        prior = np.asarray(prior, dtype=float)
+        if not (np.isfinite(prior).all() and (prior > 0).all()):
+            raise ProgramError("prior must be finite and > 0; where it is 0, fix z = 0 by a constraint.")
+    elif not prior.is_nonneg():
+        raise ProgramError("prior must be nonnegative: cp.Parameter(..., nonneg=True).")
+    if tuple(prior.shape) != z.shape:
+        raise ProgramError(f"prior has shape {tuple(prior.shape)}; expected that of z, {z.shape}.")
+    return lambda v: relative_entropy(v, prior)
 
 
-def birkhoff(n: int, regularizer: Literal["entropic", "quadratic"] = "entropic", temperature: Temperature = 1.0):
-    """Soft permutations: doubly stochastic n × n matrices (arguments as for `transport`).
-
-    Source: Mena et al. 2018.
-    """
-    return transport(np.ones(_size(n)), np.ones(n), regularizer, temperature)
-
-
-def permutahedron(n: int, values: Any | None = None, temperature: Temperature = 1.0) -> cp.Problem:
-    """Soft ranks: the projection of θ/temperature onto the convex hull of the permutations of ``values``.
-
-    Args:
-        n: length.
-        values: decreasing or not, (n,); None for 1, …, n, which gives soft ranks (the largest score has rank n).
-        temperature: > 0, or a nonnegative parameter.
-
-    Returns:
-        The problem: for k < n the k largest entries of z sum to at most the k largest values.
+def positive(temperature: Temperature) -> Temperature:
+    """The temperature, a positive number or a nonnegative parameter.
 
     Raises:
-        ProgramError: ``values`` has another shape.
-
-    Source: Blondel, Teboul, Berthet, Djolonga 2020.
-
-    Example:
-        >>> import numpy as np
-        >>> from cvxift import argmax
-        >>> problem = argmax.permutahedron(3)
-        >>> argmax.parameter(problem, "theta").value = np.array([10.0, -10.0, 0.0])
-        >>> _ = problem.solve(); argmax.variable(problem).value.round(3)
-        array([3., 1., 2.])
+        ProgramError: it is neither.
     """
-    z, theta = _pair((_size(n),))
-    w = np.arange(1.0, n + 1) if values is None else np.asarray(values, dtype=float)
-    if w.shape != (n,):
-        raise ProgramError(f"values has shape {w.shape}; expected ({n},).")
-    heads = np.cumsum(np.sort(w)[::-1])
-    tops = [cp.sum_largest(z, k) <= heads[k - 1] for k in range(1, n)]
-    return over([cp.sum(z) == heads[-1], *tops], theta, lambda v: 0.5 * cp.sum_squares(v), z, temperature)
-
-
-def linear_chain(length: int, states: int) -> cp.Problem:
-    """Marginals of a linear-chain CRF: maximize scores plus entropy over the local marginal polytope.
-
-    The entropy of a chain is H(first state) + Σ H(next state | state), concave through relative entropies.
-
-    Args:
-        length: positions T ≥ 2.
-        states: states S.
-
-    Returns:
-        The problem: variables ``z`` (T, S) and ``pair_t`` (S, S), parameters ``theta`` (T, S) and ``pairwise_t`` (S, S)
-        for t = 0, …, T−2.
-
-    Raises:
-        ProgramError: a size is too small.
-
-    Source: Wainwright & Jordan 2008, section 4.1.
-
-    Example:
-        >>> import numpy as np
-        >>> from cvxift import argmax
-        >>> problem = argmax.linear_chain(2, 2)
-        >>> for p in problem.parameters():
-        ...     p.value = np.zeros((2, 2))
-        >>> _ = problem.solve(); argmax.variable(problem).value.round(3)
-        array([[0.5, 0.5],
-               [0.5, 0.5]])
-    """
-    if length < 2:
-        raise ProgramError(f"length = {length}; a chain has at least 2 positions.")
-    z, theta = _pair((length, _size(states)))
-    objective: Any = cp.sum(cp.multiply(theta, z)) + cp.sum(cp.entr(z[0]))
-    constraints: list[Any] = [cp.sum(z[0]) == 1]
-    ones = np.ones((1, states))
-    for t in range(length - 1):
-        pair = cp.Variable((states, states), name=f"pair_{t}")
-        scores = cp.Parameter((states, states), name=f"pairwise_{t}")
-        constraints += [cp.sum(pair, axis=1) == z[t], cp.sum(pair, axis=0) == z[t + 1]]
-        origin = cp.reshape(z[t], (states, 1), order="F") @ ones
-        objective += cp.sum(cp.multiply(scores, pair)) - cp.sum(cp.rel_entr(pair, origin))
-    return cp.Problem(cp.Maximize(objective), constraints)
-
-
-def flow(edges: Sequence[tuple[int, int]], source: int, sink: int, temperature: Temperature = 1.0) -> cp.Problem:
-    """Soft shortest path: unit flows from source to sink with Gini's entropy; θ are minus the edges' lengths.
-
-    Args:
-        edges: directed edges (tail, head) between nodes 0, 1, ….
-        source: the path's first node.
-        sink: its last.
-        temperature: > 0, or a nonnegative parameter.
-
-    Returns:
-        The problem, z the flow on each edge.
-
-    Raises:
-        ProgramError: no path leads from source to sink.
-
-    Source: Berthet et al. 2020 (the polytope).
-
-    Example:
-        >>> import numpy as np
-        >>> from cvxift import argmax
-        >>> problem = argmax.flow([(0, 1), (1, 2), (0, 2)], 0, 2)
-        >>> argmax.parameter(problem, "theta").value = np.array([-1.0, -1.0, -3.0])
-        >>> _ = problem.solve(); argmax.variable(problem).value.round(3)
-        array([0.833, 0.833, 0.167])
-    """
-    if not _reaches(edges, source, sink):
-        raise ProgramError(f"No path leads from node {source} to node {sink}; the flow polytope is empty.")
-    nodes = 1 + max(max(edge) for edge in edges)
-    incidence = np.zeros((nodes, len(edges)))
-    for e, (tail, head) in enumerate(edges):
-        incidence[tail, e] += 1.0
-        incidence[head, e] -= 1.0
-    supply = np.zeros(nodes)
-    supply[source], supply[sink] = 1.0, -1.0
-    z, theta = _pair((len(edges),))
-    keep = np.arange(nodes) != sink  # the sink's balance follows from the others
-    return over([incidence[keep] @ z == supply[keep], z >= 0, z <= 1], theta, gini, z, temperature)
+    if isinstance(temperature, cp.Parameter):
+        if not temperature.is_nonneg():
+            raise ProgramError("temperature must be a nonnegative parameter: cp.Parameter(nonneg=True).")
+    elif not 0 < temperature < float("inf"):
+        raise ProgramError(f"temperature = {temperature}; it must be > 0.")
+    return temperature
 
 
 def variable(problem: cp.Problem, name: str = "z") -> cp.Variable:
@@ -354,11 +250,17 @@ def _named(leaves: Sequence[Any], name: str) -> Any:
     raise ProgramError(f"The problem has none named '{name}'; it has: {', '.join(leaf.name() for leaf in leaves)}.")
 
 
-def _pair(shape: tuple[int, ...]) -> tuple[cp.Variable, cp.Parameter]:
+def pair(shape: tuple[int, ...]) -> tuple[cp.Variable, cp.Parameter]:
+    """The variable z and the parameter θ of that shape."""
     return cp.Variable(shape, name="z"), cp.Parameter(shape, name="theta")
 
 
-def _size(n: int) -> int:
+def size(n: int) -> int:
+    """n, at least 1.
+
+    Raises:
+        ProgramError: it is less.
+    """
     if n < 1:
         raise ProgramError(f"n = {n}; the argmax needs at least one entry.")
     return n
@@ -372,23 +274,3 @@ def _feasible(n: int, total: Any, lower: Any, upper: Any) -> None:
         raise ProgramError("A lower bound exceeds its upper bound; the set is empty.")
     if not low.sum() <= total <= high.sum():
         raise ProgramError(f"No z within the bounds sums to {total}: the sums run from {low.sum()} to {high.sum()}.")
-
-
-def _check_sums(rows: Any, columns: Any) -> None:
-    if isinstance(rows, cp.Expression) or isinstance(columns, cp.Expression):
-        return
-    if min(rows.min(), columns.min()) < 0 or not np.isclose(rows.sum(), columns.sum(), rtol=1e-9):
-        raise ProgramError(
-            f"a and b must be ≥ 0 with equal totals; they sum to {rows.sum()} and {columns.sum()}: no plan exists."
-        )
-
-
-def _reaches(edges: Sequence[tuple[int, int]], source: int, sink: int) -> bool:
-    reached, frontier = {source}, [source]
-    while frontier:
-        node = frontier.pop()
-        for tail, head in edges:
-            if tail == node and head not in reached:
-                reached.add(head)
-                frontier.append(head)
-    return sink in reached and source != sink
