@@ -14,8 +14,10 @@ pytest.importorskip("jax.numpy")
 HERE = Path(__file__).resolve().parent
 
 PROGRAM = """
+import contextlib
 import jax, jax.numpy as jnp, numpy as np
-jax.config.update("jax_enable_x64", True)
+stack = contextlib.ExitStack()
+stack.enter_context(jax.enable_x64(True))  # in this thread, not in those that run callbacks
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from layer_problems import simplex_layer
 from cvxift import ProgramError
