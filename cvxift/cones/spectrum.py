@@ -116,12 +116,11 @@ class Spectrum:
             curvature[0] if len(curvature) == 1 else np.concatenate([*curvature, np.zeros(0)]),
         )
 
-    def eigenvectors(self, choose: Callable[[Floats], NDArray[np.bool_]], whole: bool = False) -> sp.csc_array:
+    def eigenvectors(self, choose: Callable[[Floats], NDArray[np.bool_]]) -> sp.csc_array:
         """Eigenvectors as sparse columns, cone by cone, shape (m, k).
 
         Args:
             choose: from eigenvalues, which are wanted.
-            whole: unit vectors of the cones (other than zero and nonneg) where D is 0 or I as well, after the others.
 
         Raises:
             ProgramError: if the spectrum is batched.
@@ -133,14 +132,6 @@ class Spectrum:
             places.append(index.ravel())
             values.append(columns.ravel())
             lengths.append(np.full(len(columns), group.dim))
-        if whole:
-            for group in self.groups:
-                if group.kind not in ("zero", "nonneg"):
-                    plain = ~group.mixed
-                    rows = group.rows[plain][choose(group.d[plain])]
-                    places.append(rows)
-                    values.append(np.ones(len(rows)))
-                    lengths.append(np.ones(len(rows), dtype=np.intp))
         nothing = np.zeros(0, dtype=np.intp)
         indptr = np.concatenate([[0], np.cumsum(np.concatenate([*lengths, nothing]))])
         entries = np.concatenate([*values, np.zeros(0)])

@@ -352,5 +352,5 @@ class Engine:
 
 
 def _dense_numbers(cones: cone.Cones) -> float:
-    """Numbers in the eigenvector blocks that a factorization needs."""
-    return float(sum((block.stop - block.start) ** 2 for block in cones.blocks() if block.kind in ("soc", "psd")))
+    """Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead."""
+    return float(sum((block.stop - block.start) ** 2 for block in cones.blocks() if block.kind == "psd"))

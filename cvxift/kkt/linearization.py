@@ -200,10 +200,13 @@ class Linearization:
             root = np.sqrt(self.v * self.v + 4.0 * self.mu)
             complement = np.where(self.v > 0.0, 2.0 * self.mu / (root * (root + self.v)), 0.5 * (1.0 - self.v / root))
             return np.zeros((*v_bar.shape[:-1], self.structure.n)), -v_bar / complement, 0.0
-        full = rotation(self.structure.cones, self.v)
-        assert full.Q is not None and full.slack is not None and full.complement is not None
-        w_slack = -apply(full.slack, apply(full.slack.T, v_bar))
-        y_bar = -apply(full.Q, apply(full.Q.T, v_bar) / full.complement)
+        full = cone.spectrum(self.structure.cones, self.v)
+        turned = full.rotate(v_bar)
+        w_slack = -full.restore(np.where(full.d == 1.0, turned, 0.0))
+        kept = np.divide(
+            turned, full.complement, out=np.zeros_like(turned), where=np.broadcast_to(full.d < 1.0, turned.shape)
+        )
+        y_bar = -full.restore(kept)
         return apply(self._A.T, w_slack), y_bar, w_slack
 
 

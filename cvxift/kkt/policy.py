@@ -76,7 +76,9 @@ class Policy:
         return None
 
 
-LARGEST_DIRECT = 4e8  # numbers in the dense blocks of a factorization (3 GB) above which it is not tried
+# Numbers in the dense blocks of semidefinite cones above which a factorization is not tried: a block of 10⁴ rows (order
+# 140) takes 0.8 GB, its factorization about a minute.
+LARGEST_DIRECT = 1e8
 
 
 def choice(name: str, value: Any, known: Sequence[str]) -> None:

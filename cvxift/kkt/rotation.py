@@ -46,16 +46,6 @@ class Rotation:
         return None if self.spectrum is None else self.spectrum.eigenvectors(_below_one)
 
     @cached_property
-    def slack(self) -> sp.csc_array | None:
-        """The left-out directions of the cones other than zero and nonneg, sparse, shape (m, ·)."""
-        return None if self.spectrum is None else self.spectrum.eigenvectors(_is_one, whole=True)
-
-    @property
-    def complement(self) -> Floats | None:
-        """1 − d of the last directions, shape (k,)."""
-        return None if self.h is None else 1.0 / (1.0 + self.h)
-
-    @cached_property
     def directions(self) -> Floats | sp.csc_array | None:
         """All kept directions as columns, shape (m, t + k); dense where there are few rows. None if all are rows."""
         if self.spectrum is None or not self._few:
@@ -114,10 +104,6 @@ class Rotation:
 
 def _below_one(d: Floats) -> NDArray[np.bool_]:
     return d < 1.0
-
-
-def _is_one(d: Floats) -> NDArray[np.bool_]:
-    return d == 1.0
 
 
 def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Rotation:

@@ -31,6 +31,7 @@ from cvxift.kkt.factor import (
     SparseFactor,
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
+from cvxift.kkt.lifted import Lifted
 from cvxift.kkt.policy import Singular
 from cvxift.kkt.rotation import Rotation, rotation
 from cvxift.kkt.turned import Turned
@@ -93,16 +94,28 @@ class ReducedSystem:
         return None if h is None else np.concatenate([np.zeros(self.rotation.size - len(h)), h])
 
     @cached_property
-    def turned(self) -> Turned | None:
-        """The system in the eigenvectors of matrix variables; None without them, or where it is regularized."""
-        return None if self.singular == "regularize" else Turned.of(self.instance, self.rotation)
+    def special(self) -> Turned | Lifted | None:
+        """The system in the eigenvectors of matrix variables, or with large cones lifted.
+
+        None without them, and where a regularized system is wanted.
+        """
+        if self.singular == "regularize":
+            return None
+        return Lifted.of(self.instance, self.rotation) or Turned.of(self.instance, self.rotation)
+
+    @property
+    def _first_block(self) -> int:
+        """Number of unknowns of the first block of K, on which P is."""
+        if self.special is not None:
+            return self.special.first_block
+        return self.n if self.fixed is None else len(self.fixed.U)
 
     @cached_property
     def fixed(self) -> _Fixed | None:
         """Columns that tight single-entry rows fix; None if there are none, or a regularized system needs them."""
         single = self.instance.single
         values = self.instance.single_values
-        if single is None or values is None or self.singular == "regularize" or self.turned is not None:
+        if single is None or values is None or self.singular == "regularize" or self.special is not None:
             return None
         turn = self.rotation
         rows = turn.rows[: turn.size - (0 if turn.h is None else len(turn.h))]  # those without curvature
@@ -124,8 +137,8 @@ class ReducedSystem:
     @cached_property
     def K(self) -> Any:
         """The reduced KKT matrix that is factorized, fixed columns left out, shape (N, N): dense array or CSC."""
-        if self.turned is not None:
-            return self.turned.K
+        if self.special is not None:
+            return self.special.K
         P: Any = self.instance.P
         A_r, h, fixed = self.A_r, self._h, self.fixed
         if fixed is not None:
@@ -165,7 +178,7 @@ class ReducedSystem:
         size = K.shape[0]
         if size <= DENSE_LIMIT and K.nnz >= DENSE_DENSITY * size * size:
             return DenseFactor(K.toarray())
-        return SparseFactor(K, self.n if self.fixed is None else len(self.fixed.U))
+        return SparseFactor(K, self._first_block)
 
     @cached_property
     def least_squares(self) -> LeastSquares:
@@ -183,8 +196,8 @@ class ReducedSystem:
             u and w, of the shapes of g and (..., m), and the certificate of the linear solve.
         """
         n, turn = self.n, self.rotation
-        if self.turned is not None:
-            return self.turned.solve(self._solve, g, h)
+        if self.special is not None:
+            return self.special.solve(self._solve, g, h)
         f = np.zeros((*g.shape[:-1], n + turn.size))
         f[..., :n] = g
         if h is not None:
@@ -253,7 +266,6 @@ class ReducedSystem:
     @cached_property
     def _shifted(self) -> ShiftedFactor | LuFactor:
         """The factorization of a K that may be singular."""
-        columns = self.n if self.fixed is None else len(self.fixed.U)
-        n = columns if self.turned is None else self.turned.first_block
+        n = self._first_block
         K: Any = self.factor.K
         return ShiftedFactor(K, n) if isinstance(K, np.ndarray) else LuFactor(K, n, LU_DELTA)

@@ -99,7 +99,7 @@ class Turned:
 
     @property
     def first_block(self) -> int:
-        """Number of columns among the unknowns, which come first."""
+        """Number of columns among the unknowns of `K`, which come first."""
         return len(self.free) + len(self.others)
 
     @cached_property
