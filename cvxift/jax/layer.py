@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from cvxift.argmax.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
@@ -52,6 +53,8 @@ class CvxpyLayer:
             others with zero gradients.
         check: where a call lies on a kink of the solution map, so that its gradient is one of several: ``"warn"`` (once
             for each cause, named), ``"raise"`` an `ApplicabilityError`, or ``"off"``.
+        closed_form: ``"auto"``: a problem that is an argmax with a known closed form takes it, unless a solver, its
+            options or another policy are named; ``"never"``: the solver and the KKT system. See docs/argmax.md.
 
     Raises:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
@@ -87,6 +90,7 @@ class CvxpyLayer:
         linear_solver: LinearSolver | Iterative = "auto",
         on_failure: OnFailure = "raise",
         check: Check = "warn",
+        closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
         self.core = LayerCore(
@@ -101,6 +105,7 @@ class CvxpyLayer:
             policy=Policy(singular, mu, linear_solver),
             on_failure=on_failure,
             check=check,
+            closed_form=closed_form,
         )
         self._host = Host(self.core)
 

@@ -9,6 +9,7 @@ import cvxpy as cp
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from cvxift.argmax.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
@@ -45,6 +46,8 @@ class CvxpyLayer(torch.nn.Module):
             others with zero gradients.
         check: where a call lies on a kink of the solution map, so that its gradient is one of several: ``"warn"`` (once
             for each cause, named), ``"raise"`` an `ApplicabilityError`, or ``"off"``.
+        closed_form: ``"auto"``: a problem that is an argmax with a known closed form takes it, unless a solver, its
+            options or another policy are named; ``"never"``: the solver and the KKT system. See docs/argmax.md.
 
     Raises:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
@@ -82,6 +85,7 @@ class CvxpyLayer(torch.nn.Module):
         linear_solver: LinearSolver | Iterative = "auto",
         on_failure: OnFailure = "raise",
         check: Check = "warn",
+        closed_form: ClosedForm = "auto",
     ) -> None:
         super().__init__()
         self.core = LayerCore(
@@ -96,6 +100,7 @@ class CvxpyLayer(torch.nn.Module):
             policy=Policy(singular, mu, linear_solver),
             on_failure=on_failure,
             check=check,
+            closed_form=closed_form,
         )
         self._attach(Host(self.core))
 
@@ -141,7 +146,11 @@ class CvxpyLayer(torch.nn.Module):
         if traced:
             outputs = separated(core, compute(self._key, source.options, packed(core, params), (), None))
         elif transformed:
-            outputs = separated(core, Form.apply(source, False, packed(core, params)))  # type: ignore[arg-type]
+            try:
+                theta = packed(core, params)
+            except ProgramError as error:
+                raise ProgramError(f"{error} Under vmap, a shape is one instance's: check in_dims.") from None
+            outputs = separated(core, Form.apply(source, False, theta))  # type: ignore[arg-type]
         else:
             differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
             outputs = Solve.apply(source, differentiated, *params)  # type: ignore[assignment]  # torch leaves it untyped
