@@ -822,3 +822,50 @@ def test_affine_pieces_of_a_program() -> None:
     for name in "PqAb":
         matrix, constant = pieces[name]
         np.testing.assert_allclose(matrix @ theta + constant, getattr(data, name), atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["projection_under_caps", "builder constrained_softmax", "builder box"])
+def test_torch_layer(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    problem, kind = SPELLINGS[name]()
+    rng = np.random.default_rng(21)
+    tensors = [torch.tensor(value, requires_grad=True) for value in draw(problem, rng, (2,))]
+    outputs = []
+    for closed_form in ("auto", "never"):
+        layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
+        (z,) = layer(*tensors)
+        assert layer.last_report.path == (f"closed form ({kind})" if closed_form == "auto" else GENERIC)
+        grads = torch.autograd.grad((z**2).sum(), tensors, create_graph=True)
+        again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
+        outputs.append([z, *grads, *again])
+    for left, right in zip(*outputs, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+    layer = CvxpyLayer(problem, problem.parameters(), problem.variables())
+    assert torch.autograd.gradcheck(layer, tensors)
+    assert torch.autograd.gradgradcheck(layer, tensors)
+
+
+@pytest.mark.parametrize("name", ["projection_under_caps", "builder softmax"])
+def test_jax_layer(name: str) -> None:
+    jax = pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer
+
+    problem, kind = SPELLINGS[name]()
+    values = draw(problem, np.random.default_rng(22), (3,))
+    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        outputs = []
+        for closed_form in ("auto", "never"):
+            layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
+
+            def loss(*args: Any, layer: Any = layer) -> Any:
+                return (layer(*args)[0] ** 3).sum()
+
+            every = tuple(range(len(values)))
+            grads = jax.jit(jax.vmap(jax.grad(loss, argnums=every)))(*values)
+            hessian = jax.hessian(loss)(*(value[0] for value in values))
+            assert layer.last_report.path == (f"closed form ({kind})" if closed_form == "auto" else GENERIC)
+            outputs.append([*map(np.asarray, grads), np.asarray(hessian)])
+    for left, right in zip(*outputs, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8)
