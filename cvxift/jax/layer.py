@@ -245,7 +245,7 @@ def _static(solver_args: Mapping[str, Any] | None, **arguments: Any) -> None:
 
 
 def _sizes(core: LayerCore) -> tuple[int, ...]:
-    return tuple(part.stop - part.start for part in core.output_slices)
+    return tuple(int(part.stop - part.start) for part in core.output_slices)
 
 
 @partial(jax.jit, static_argnames=("shapes", "logs", "batch"), inline=True)

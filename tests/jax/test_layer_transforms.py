@@ -211,6 +211,21 @@ class TestHigherOrder:
                 f = mode(f)
             np.testing.assert_allclose(jax.jit(f)(0.0), sign[len(modes)] * start, rtol=1e-9)
 
+    def test_any_order_where_the_solution_has_a_closed_form(self):
+        x, theta, t = cp.Variable(3), cp.Parameter(3, name="theta"), cp.Parameter(pos=True, name="t")
+        sparsemax = cp.Maximize(theta @ x - 0.5 * t * cp.sum_squares(x))
+        layer = CvxpyLayer(cp.Problem(sparsemax, [cp.sum(x) == 1, x >= 0]), [theta, t], [x])
+
+        def ours(t):
+            return layer(jnp.array([1.0, 0.3, -2.0]), t)[0]
+
+        def closed(t):  # on the support {0, 1}
+            return jnp.array([0.5 + 0.35 / t, 0.5 - 0.35 / t, 0.0])
+
+        for mode in (jax.jacfwd, jax.jacrev, jax.jacfwd, jax.jacrev):
+            ours, closed = mode(ours), mode(closed)
+            np.testing.assert_allclose(jax.jit(ours)(2.0), closed(2.0), atol=1e-10)
+
     def test_third_derivatives_of_a_batch_of_quadratic_programs(self):
         layer, values = qp_layer(), [jnp.asarray(value) for value in qp_values((3,))]
 
