@@ -122,3 +122,41 @@ def test_problems_without_a_dense_path_say_so() -> None:
     core = LayerCore(cp.Problem(cp.Minimize(cp.norm(x - t)), [x >= 0]), [t], [x])
     assert DeviceHost.supports(layer()) is None
     assert DeviceHost.supports(core) == "its constraints are not all linear"
+
+
+def test_moreau_on_tensors(rng: np.random.Generator) -> None:
+    """The path of its CUDA build, on the CPU: x and v never leave the tensors' place."""
+    import torch
+
+    from cvxift.kkt.device import DeviceMap
+    from cvxift.torch.device import TorchArrays, moreau_on
+
+    if not moreau_on("cpu"):
+        pytest.skip("moreau is not installed")
+
+    class There(TorchArrays):
+        def solver(self, engine, solver, solver_args):
+            return self.moreau(engine.condensation.structure)
+
+    core = layer()
+    there = DeviceMap(core.map, There(torch.device("cpu")))
+    for batch in (4, 1, 4):
+        theta = theta_of(batch, rng=rng)
+        expected = core.map.solve(theta)
+        solved = there.solve(torch.from_numpy(theta))
+        assert solved.solutions.name == "moreau" and not solved.solutions.singles
+        np.testing.assert_allclose(solved.outputs.numpy(), expected.outputs, rtol=1e-9, atol=1e-9)
+        bar = rng.standard_normal((batch, 4))
+        got = there.vjp(solved, torch.from_numpy(bar)).numpy()
+        np.testing.assert_allclose(got, core.map.vjp(expected, bar), rtol=1e-8, atol=1e-8)
+
+
+def test_no_solver_of_the_device_where_another_was_named() -> None:
+    import torch
+
+    from cvxift.torch.device import TorchArrays
+
+    engine = layer().map.engine
+    place = TorchArrays(torch.device("cpu"))
+    assert place.solver(engine, None, None) is None  # not on the CPU
+    assert place.solver(engine, "daqp", None) is None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 KEEP_FACTORS = 48  # size of NumPy's matrices from which a call of LAPACK for each costs little beside its work
 
+_lapack: Any = lapack  # its functions are made at import, unseen by type checkers
+
 Array: TypeAlias = Any  # an array of the place's namespace
 
 
@@ -196,7 +198,7 @@ class _HostSolve:
             u = np.linalg.solve(np.where((sign == 0.0)[:, None, None], np.eye(N), self.K), both)
             u[sign == 0.0] = np.inf
         self._growth = np.abs(u[..., k]).max(axis=-1)
-        return u[..., :k]
+        return u[..., :k]  # pyright: ignore[reportReturnType]  # float64, which the stub forgets
 
     def growth(self) -> Floats:
         """‖K⁻¹r‖∞."""
@@ -211,14 +213,14 @@ class _HostFactor:
 
     def __init__(self, K: Floats) -> None:
         # LAPACK reads a row-major K as Kᵀ without copying; the solve transposes back.
-        self._factors = [lapack.dgetrf(matrix.T) for matrix in K]
+        self._factors = [_lapack.dgetrf(matrix.T) for matrix in K]
         self._size = K.shape[-1]
 
     def solve(self, f: Floats) -> Floats:
         """K⁻¹ f; infinite where K is exactly singular."""
         out = np.empty_like(f)
         for i, (lu, pivots, info) in enumerate(self._factors):
-            out[i] = np.inf if info > 0 else lapack.dgetrs(lu, pivots, f[i], trans=1)[0]
+            out[i] = np.inf if info > 0 else _lapack.dgetrs(lu, pivots, f[i], trans=1)[0]
         return out
 
     def growth(self) -> Floats:

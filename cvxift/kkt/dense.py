@@ -84,11 +84,6 @@ class DensePrograms:
         sizes = [_worst(xp, primal) / primal_scale, _worst(xp, dual) / dual_scale]
         return dual, primal, xp.stack(sizes, axis=-1)
 
-    def __getitem__(self, index: Array) -> DensePrograms:
-        """Some of the programs, by an integer array."""
-        parts = (self.place.xp.take(part, index, axis=0) for part in (self.P, self.q, self.A, self.b))
-        return DensePrograms(self.place, *parts, self.zero)
-
 
 class DenseSystems:
     """The KKT systems of a batch on its active sets; factorized at the first solve.

@@ -80,14 +80,10 @@ class Gather:
             part = xp.take(padded, index, axis=-1)
             if width > 1 or weight is not None:
                 part = xp.reshape(part, (*batch, index.shape[0] // width, width))
-                part = part[..., 0] * weight[:, 0] if width == 1 else _summed(xp, part, weight)
+                part = part if weight is None else part * weight
+                part = part[..., 0] if width == 1 else xp.sum(part, axis=-1)
             parts.append(part)
         out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
         if self._where is not None:
             out = xp.take(out, self._where, axis=-1)
         return out if self._constant is None else out + self._constant
-
-
-def _summed(xp: Any, part: Array, weight: Array | None) -> Array:
-    """Weighted sums of the last axis."""
-    return xp.sum(part if weight is None else part * weight, axis=-1)

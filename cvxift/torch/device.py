@@ -148,9 +148,7 @@ class MoreauOnDevice:
 
     def _compile(self, size: int) -> Any:
         if self._compiled is None or self._compiled[0] != size:
-            import moreau
-            from moreau.torch import Solver
-
+            moreau, torch_moreau = optional("moreau"), optional("moreau.torch")
             cones = self.structure.cones
             settings = moreau.Settings(
                 solver="ipm",
@@ -161,7 +159,10 @@ class MoreauOnDevice:
                 ipm_settings=moreau.IPMSettings(tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9),
             )
             shape = moreau.Cones(num_zero_cones=cones.zero, num_nonneg_cones=cones.nonneg)
-            self._compiled = size, Solver(self.structure.n, self.structure.m, *self._pattern, shape, settings)
+            self._compiled = (
+                size,
+                torch_moreau.Solver(self.structure.n, self.structure.m, *self._pattern, shape, settings),
+            )
         return self._compiled[1]
 
     def solve(self, programs: DensePrograms) -> tuple[torch.Tensor, torch.Tensor, Sequence[Status]]:
