@@ -12,7 +12,9 @@ stays, with Z = diag(1/a) Q_free ⊕ I and the other rows A_o,
 
     [ Zᵀ P Z + diag((1 − d)/d)   Zᵀ A_oᵀ ;  A_o Z   −H_o ],
 
-dense, of order 242 instead of 960 for a correlation matrix of order 30 and rank 8.
+dense, of order 242 instead of 960 for a correlation matrix of order 30 and rank 8. Where P_CC = c diag(a²) with c > 0,
+as in a distance of matrices, its first block is diagonal, ZᵀPZ = cI, and leaves as well: −H_o − A_o Z (…)⁻¹ Zᵀ A_oᵀ, of
+order 30 (the dual Newton method of Qi & Sun 2006 for the nearest correlation matrix solves with the same matrix).
 """
 
 from __future__ import annotations
@@ -94,13 +96,44 @@ class Turned:
         if len(np.unique(columns)) < len(columns):
             return None
         out = cls(instance, rotation, groups)
-        small = len(out.columns) * len(out.free) <= LARGEST_BASIS
-        return out if small and len(out.free) + len(out.others) + out.rest.size <= DENSE_LIMIT else None
+        size, stays = len(out.others) + out.rest.size, len(out.free)
+        if out.pivots is None and len(out.columns) * stays > LARGEST_BASIS:
+            return None
+        return out if size + (stays if out.pivots is None else 0) <= DENSE_LIMIT else None
 
     @property
     def first_block(self) -> int:
         """Number of columns among the unknowns of `K`, which come first."""
-        return len(self.free) + len(self.others)
+        return len(self.others) + (len(self.free) if self.pivots is None else 0)
+
+    @cached_property
+    def _weight(self) -> float | None:
+        """c where P_CC = c diag(a²), else None."""
+        P_CC: Any = self.instance.P[self.columns][:, self.columns]
+        if sp.issparse(P_CC):
+            diagonal, entries = P_CC.diagonal(), P_CC.count_nonzero()
+        else:
+            diagonal, entries = np.diagonal(P_CC), np.count_nonzero(P_CC)
+        if entries > np.count_nonzero(diagonal):
+            return None
+        ratio = diagonal / self.a**2
+        c = float(ratio[0])
+        return c if bool((np.abs(ratio - c) <= 4.0 * np.finfo(float).eps * abs(c)).all()) else None
+
+    @cached_property
+    def pivots(self) -> Floats | None:
+        """Diagonal of the first block where that is diagonal, positive and by itself, so that it leaves; else None."""
+        weight = self._weight
+        if weight is None or not weight > 0.0:
+            return None
+        coupled: Any = self.instance.P[self.others][:, self.columns]
+        alone = (coupled.count_nonzero() if sp.issparse(coupled) else np.count_nonzero(coupled)) == 0
+        return self._curvature + weight if alone else None
+
+    @cached_property
+    def A_Z(self) -> Floats:
+        """A_o Z, shape (r, f)."""
+        return self._turn(_dense(self.A_o[:, self.columns]))
 
     @cached_property
     def Z(self) -> Floats:
@@ -123,41 +156,38 @@ class Turned:
 
     @cached_property
     def K(self) -> Floats:
-        """The matrix that stays, in the order free, other columns, other rows."""
-        Z, C, O, A_o = self.Z, self.columns, self.others, self.A_o
+        """The matrix that stays, in the order free (where they stay), other columns, other rows."""
+        C, O = self.columns, self.others
         P: Any = self.instance.P
-        f, o, r = len(self.free), len(O), self.rest.size
+        f, o, r = self.first_block - len(O), len(O), self.rest.size
         K = np.zeros((f + o + r, f + o + r))
-        P_CC = P[C][:, C]
-        weight = self._multiple_of_identity(P_CC)
-        # Z has orthonormal columns but for 1/a, so that P_CC = c diag(a²) stays c I.
-        K[:f, :f] = 0.0 if weight is not None else Z.T @ (P_CC @ Z)
         diagonal = K.reshape(-1)[:: f + o + r + 1]
-        diagonal[:f] += self._curvature if weight is None else self._curvature + weight
-        if o:
-            K[f : f + o, :f] = P[O][:, C] @ Z
-            K[f : f + o, f : f + o] = _dense(P[O][:, O])
-        if r:
-            K[f + o :, :f] = A_o[:, C] @ Z
-            K[f + o :, f : f + o] = _dense(A_o[:, O])
-            if self.rest.h is not None:
-                diagonal[len(diagonal) - len(self.rest.h) :] = -self.rest.h
-        lower = K[f:, :f]
-        K[:f, f:] = lower.T
+        if f:
+            # Z has orthonormal columns but for 1/a, so that P_CC = c diag(a²) becomes c I.
+            if self._weight is None:
+                K[:f, :f] = self.Z.T @ (P[C][:, C] @ self.Z)
+            diagonal[:f] += self._curvature + (self._weight or 0.0)
+            K[f : f + o, :f] = self._turn(_dense(P[O][:, C]))
+            K[f + o :, :f] = self.A_Z
+        K[f : f + o, f : f + o] = _dense(P[O][:, O])
+        K[f + o :, f : f + o] = _dense(self.A_o[:, O])
+        if self.pivots is not None:
+            K[f + o :, f + o :] = -(self.A_Z / self.pivots) @ self.A_Z.T
+        if self.rest.h is not None:
+            diagonal[len(diagonal) - len(self.rest.h) :] -= self.rest.h
+        K[:f, f:] = K[f:, :f].T
         K[f : f + o, f + o :] = K[f + o :, f : f + o].T
         return K
 
-    def _multiple_of_identity(self, P_CC: Any) -> float | None:
-        """c where P_CC = c diag(a²), else None."""
-        if sp.issparse(P_CC):
-            diagonal, entries = P_CC.diagonal(), P_CC.count_nonzero()
-        else:
-            diagonal, entries = np.diagonal(P_CC), np.count_nonzero(P_CC)
-        if entries > np.count_nonzero(diagonal):
-            return None
-        ratio = diagonal / self.a**2
-        c = float(ratio[0])
-        return c if bool((np.abs(ratio - c) <= 4.0 * np.finfo(float).eps * abs(c)).all()) else None
+    def _turn(self, value: Floats) -> Floats:
+        """Zᵀ value for values on the cones' columns, (..., c) to (..., f)."""
+        return self._rotate(value / self.a, inverse=False)[..., self.free]
+
+    def _turn_back(self, value: Floats) -> Floats:
+        """Z value, (..., f) to (..., c)."""
+        whole = np.zeros((*value.shape[:-1], len(self.columns)))
+        whole[..., self.free] = value
+        return self._rotate(whole, inverse=True) / self.a
 
     def _rotate(self, value: Floats, inverse: bool) -> Floats:
         """Qᵀ value, or Q value, on the cones' rows, shape (..., c)."""
@@ -181,23 +211,27 @@ class Turned:
             h: right-hand side on rows, shape (m,) or (k, m); None for zero.
         """
         P: Any = self.instance.P
-        C, O, f, o = self.columns, self.others, len(self.free), len(self.others)
+        C, O, o, pivots = self.columns, self.others, len(self.others), self.pivots
         u = np.zeros_like(g)
-        right = np.zeros((*g.shape[:-1], f + o + self.rest.size))
-        moved = g
+        moved, curved, rows = g, 0.0, np.zeros((*g.shape[:-1], self.rest.size))
         if h is not None:
             rho = self._rotate(h[..., self.rows], inverse=False)
             u[..., C] = self._rotate(np.where(self._tight, rho, 0.0), inverse=True) / self.a
             moved = g - apply(P, u)
-            right[..., :f] = self._curvature * rho[..., self.free]
-            right[..., f + o :] = self.rest.reduce(h) - apply(self.A_o, u)
-        right[..., :f] += apply(self.Z.T, moved[..., C])
-        right[..., f : f + o] = moved[..., O]
+            curved = self._curvature * rho[..., self.free]
+            rows = self.rest.reduce(h) - apply(self.A_o, u)
+        free = self._turn(moved[..., C]) + curved
+        if pivots is None:
+            right = np.concatenate([free, moved[..., O], rows], axis=-1)
+        else:
+            right = np.concatenate([moved[..., O], rows - apply(self.A_Z, free / pivots)], axis=-1)
         solution, certificate = inner(right if g.ndim == 1 else right.T)
         solution = solution.T
-        u[..., C] += apply(self.Z, solution[..., :f])
-        u[..., O] = solution[..., f : f + o]
+        f = self.first_block - o
         w_o = solution[..., f + o :]
+        turned = solution[..., :f] if pivots is None else (free - apply(self.A_Z.T, w_o)) / pivots
+        u[..., C] += self._turn_back(turned)
+        u[..., O] = solution[..., f : f + o]
         w = self.rest.restore(w_o, self.m)
         w[..., self.rows] = (g - apply(P, u) - apply(self.A_o.T, w_o))[..., C] / self.a
         return u, w, certificate
