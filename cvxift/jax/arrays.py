@@ -20,9 +20,7 @@ def floating(name: str, x: Any) -> Array:
     """The scores as an array, refused if they are not floating."""
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ProgramError(
-            f"{name} got scores of type {array.dtype}; expected floats. Convert by astype(float)."
-        )
+        raise ProgramError(f"{name} got scores of type {array.dtype}; expected floats. Convert by astype(float).")
     return array
 
 
@@ -50,12 +48,7 @@ def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, 
     if shift and x.shape[axis]:
         top = jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
         scores = scores - jnp.where(top == -jnp.inf, 0.0, top)
-    scaled = scores / warmth
-    if scaled.shape != scores.shape:
-        raise ProgramError(
-            f"{name} got a temperature of shape {jnp.shape(temperature)}, which does not broadcast to {x.shape}."
-        )
-    return jnp.moveaxis(scaled, axis, -1)
+    return jnp.moveaxis(scores / warmth, axis, -1)
 
 
 def temperature_of(name: str, temperature: float | Array, scores: Array) -> Array:
@@ -63,6 +56,7 @@ def temperature_of(name: str, temperature: float | Array, scores: Array) -> Arra
     if isinstance(temperature, float | int):
         checks.check_temperature(name, temperature)
     warmth = jnp.asarray(temperature, dtype=scores.dtype)
+    broadcastable(name, "temperature", warmth, scores.shape)
     bad = ~((warmth > 0) & (warmth < jnp.inf))
     if visible(warmth) and bool(bad.any()):
         raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0 and finite.")
@@ -72,13 +66,16 @@ def temperature_of(name: str, temperature: float | Array, scores: Array) -> Arra
 def bound_of(name: str, argument: str, bound: float | Array, scores: Array, shape: tuple[int, ...], axis: int) -> Array:
     """A bound broadcast to the scores' own shape, ``axis`` last."""
     array = jnp.asarray(bound, dtype=scores.dtype)
-    try:
-        full = jnp.broadcast_to(array, shape)
-    except ValueError as error:
-        raise ProgramError(
-            f"{name}: {argument} has shape {array.shape}, which does not broadcast to {shape}."
-        ) from error
+    broadcastable(name, argument, array, shape)
+    full = jnp.broadcast_to(array, shape)
     return jnp.moveaxis(full, axis, -1) if shape else full
+
+
+def broadcastable(name: str, argument: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Refuse what does not broadcast to the shape."""
+    sizes = zip(reversed(array.shape), reversed(shape))
+    if array.ndim > len(shape) or any(mine not in (1, size) for mine, size in sizes):
+        raise ProgramError(f"{name}: {argument} has shape {array.shape}, which does not broadcast to {shape}.")
 
 
 def wider(x: Array) -> Array:

@@ -71,9 +71,20 @@ class _Find(torch.autograd.Function):
         return outputs, (0,) * len(outputs)  # type: ignore[arg-type]
 
 
-@torch._dynamo.allow_in_graph
 def _find(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
     return _Find.apply(kind, *(tensor.detach() for tensor in (x, total, lower, upper)))  # type: ignore[return-value]
+
+
+@torch._dynamo.allow_in_graph
+def _budget(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    found = bounded.Sides(*_find("sides", x, total, lower, upper))
+    return bounded.value(x, total, lower, upper, found)
+
+
+@torch._dynamo.allow_in_graph
+def _capped(x: Tensor, upper: Tensor) -> Tensor:
+    found = capped.Caps(*_find("caps", x, torch.ones_like(x[..., :1]), torch.zeros_like(x), upper))
+    return capped.value(x, upper, found)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -119,10 +130,9 @@ def budget(
     whole = list(x.shape)
     whole[dim] = 1
     need = bound_of("budget", "total", total, scores, torch.Size(whole), dim)
-    if scores.shape[-1] == 0:
+    if scores.numel() == 0:
         return torch.zeros_like(x)
-    found = bounded.Sides(*_find("sides", scores, need, low, high))
-    return bounded.value(scores, need, low, high, found).movedim(-1, dim).to(x.dtype)
+    return _budget(scores, need, low, high).movedim(-1, dim).to(x.dtype)
 
 
 def constrained_sparsemax(x: Tensor, upper: float | Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
@@ -177,10 +187,9 @@ def constrained_softmax(x: Tensor, upper: float | Tensor, dim: int = -1, tempera
     """
     scores = _wide(scores_of("constrained_softmax", x, dim, temperature))
     high = bound_of("constrained_softmax", "upper", upper, scores, x.shape, dim)
-    if scores.shape[-1] == 0:
+    if scores.numel() == 0:
         return torch.zeros_like(x)
-    found = capped.Caps(*_find("caps", scores, torch.ones_like(scores[..., :1]), torch.zeros_like(scores), high))
-    return capped.value(scores, high, found).movedim(-1, dim).to(x.dtype)
+    return _capped(scores, high).movedim(-1, dim).to(x.dtype)
 
 
 def box(
@@ -217,8 +226,8 @@ def box(
         raise ProgramError(f"box got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
     scores = scores_of("box", x.unsqueeze(-1) if isinstance(x, Tensor) and x.ndim == 0 else x, -1, 1.0)
     scores = scores.reshape(x.shape) / temperature_of("box", temperature, scores)
-    low = bound_of("box", "lower", lower, scores, x.shape, -1) if x.ndim else torch.as_tensor(lower).to(scores)
-    high = bound_of("box", "upper", upper, scores, x.shape, -1) if x.ndim else torch.as_tensor(upper).to(scores)
+    low = bound_of("box", "lower", lower, scores, x.shape, -1)
+    high = bound_of("box", "upper", upper, scores, x.shape, -1)
     _refuse(scores.detach(), low.detach(), high.detach())
     if regularizer == "quadratic":
         z = torch.minimum(torch.maximum(scores, low), high)

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from cvxift.argmax import checks, tsallis
 from cvxift.argmax import simplex as maps
 from cvxift.errors import ProgramError
-from cvxift.torch.tensors import batched, plain, scores_of, visible
+from cvxift.torch.tensors import batched, broadcastable, plain, scores_of, visible
 
 Tensor = torch.Tensor
 
@@ -96,7 +96,7 @@ class _Entmax(torch.autograd.Function):
 @torch._dynamo.allow_in_graph
 def entmax_last(x: Tensor, alpha: float | Tensor) -> Tensor:
     """α-entmax along the last axis of checked scores; alpha a float, or a tensor that broadcasts against the rows."""
-    return _Entmax.apply(x, alpha)  # type: ignore[return-value]
+    return _Entmax.apply(x, alpha) if x.numel() else torch.zeros_like(x)  # type: ignore[return-value]
 
 
 def order_of(name: str, alpha: float | Tensor, shape: torch.Size, dim: int, like: Tensor) -> float | Tensor:
@@ -110,14 +110,8 @@ def order_of(name: str, alpha: float | Tensor, shape: torch.Size, dim: int, like
             raise ProgramError(f"{name} got alpha = {least}; expected finite orders ≥ 1.")
     if alpha.ndim == 0:
         return alpha.to(like)
-    try:
-        if torch.broadcast_shapes(alpha.shape, shape) != shape:
-            raise RuntimeError("larger than the scores")
-        order = alpha.reshape((1,) * (len(shape) - alpha.ndim) + alpha.shape).movedim(dim, -1)
-    except RuntimeError as error:
-        raise ProgramError(
-            f"{name} got alpha of shape {tuple(alpha.shape)}, which does not broadcast to {tuple(shape)}."
-        ) from error
+    broadcastable(name, "alpha", alpha, shape)
+    order = alpha.reshape((1,) * (len(shape) - alpha.ndim) + alpha.shape).movedim(dim, -1)
     if order.shape[-1] != 1:
         raise ProgramError(f"{name} got alpha of shape {tuple(alpha.shape)}; it must have size 1 along dim = {dim}.")
     return order.to(like)

@@ -42,12 +42,7 @@ def scores_of(name: str, x: Tensor, dim: int, temperature: float | Tensor = 1.0,
     if shift and x.shape[dim]:
         top = scores.detach().amax(dim, keepdim=True)
         scores = scores - torch.where(top == -float("inf"), torch.zeros_like(top), top)
-    scaled = scores / warmth
-    if scaled.shape != scores.shape:
-        raise ProgramError(
-            f"{name} got a temperature of shape {tuple(warmth.shape)}, which does not broadcast to {tuple(x.shape)}."  # type: ignore[union-attr]
-        )
-    return scaled.movedim(dim, -1)
+    return (scores / warmth).movedim(dim, -1)
 
 
 def temperature_of(name: str, temperature: float | Tensor, scores: Tensor) -> float | Tensor:
@@ -55,6 +50,7 @@ def temperature_of(name: str, temperature: float | Tensor, scores: Tensor) -> fl
     if not isinstance(temperature, Tensor):
         checks.check_temperature(name, temperature)
         return temperature
+    broadcastable(name, "temperature", temperature, scores.shape)
     if visible(temperature) and not bool(((temperature > 0) & (temperature < float("inf"))).all()):
         raise ProgramError(f"{name} got temperature = {temperature.detach()}; it must be > 0 and finite.")
     warmth = temperature.to(scores)
@@ -64,12 +60,18 @@ def temperature_of(name: str, temperature: float | Tensor, scores: Tensor) -> fl
 def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, shape: torch.Size, dim: int) -> Tensor:
     """A bound broadcast to the scores' own shape, ``dim`` last."""
     tensor = torch.as_tensor(bound, dtype=scores.dtype, device=scores.device)
-    try:
-        return tensor.broadcast_to(shape).movedim(dim, -1)
-    except RuntimeError as error:
+    broadcastable(name, argument, tensor, shape)
+    full = tensor.broadcast_to(shape)
+    return full.movedim(dim, -1) if shape else full
+
+
+def broadcastable(name: str, argument: str, tensor: Tensor, shape: torch.Size) -> None:
+    """Refuse what does not broadcast to the shape."""
+    sizes = zip(reversed(tensor.shape), reversed(shape))
+    if tensor.ndim > len(shape) or any(mine not in (1, size) for mine, size in sizes):
         raise ProgramError(
             f"{name}: {argument} has shape {tuple(tensor.shape)}, which does not broadcast to {tuple(shape)}."
-        ) from error
+        )
 
 
 def visible(x: Tensor) -> bool:
