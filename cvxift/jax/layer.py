@@ -175,9 +175,9 @@ class CvxpyLayer:
                     f"Parameter '{name}' is a {type(value).__module__}.{type(value).__name__}; expected a JAX or NumPy "
                     "array (jnp.asarray converts lists, jax.dlpack.from_dlpack tensors)."
                 )
-            if not (_is_number(value) or jnp.issubdtype(value.dtype, jnp.floating)):
+            if not (_is_number(value) or jnp.issubdtype(jnp.result_type(value), jnp.floating)):
                 raise ProgramError(
-                    f"Parameter '{name}' has dtype {value.dtype}; expected a real floating dtype. "
+                    f"Parameter '{name}' has dtype {jnp.result_type(value)}; expected a real floating dtype. "
                     "Convert it with .astype(float)."
                 )
         arrays = [value if isinstance(value, (jax.Array, int, float)) else jnp.asarray(value) for _, value in named]

@@ -174,6 +174,8 @@ def _lowered(*operands: jax.Array, form: Form) -> jax.Array:
 
 
 # A callback is numbered within its module, so that one lowering must not serve two; older versions cache none.
-_cacheable = {"cacheable": False} if "cacheable" in inspect.signature(mlir.register_lowering).parameters else {}
+_cacheable: dict[str, Any] = (
+    {"cacheable": False} if "cacheable" in inspect.signature(mlir.register_lowering).parameters else {}
+)
 mlir.register_lowering(host_call, _call, **_cacheable)
 mlir.register_lowering(solution_map, mlir.lower_fun(_lowered, multiple_results=False), **_cacheable)
