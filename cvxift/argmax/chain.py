@@ -50,9 +50,9 @@ def log_partition(u: Array, e: Array, real: Array, run: Scan = scan) -> Array:
         8.0
     """
     xp = array_api_compat.array_namespace(u, e)
-    last, _ = _forward(u, e, real, run)
-    value = _lse(xp, last, -1)
-    return xp.where(value > POSSIBLE, value, xp.full_like(value, -xp.inf))
+    last, past, _ = _forward(u, e, real, run)
+    value = past + xp.log(xp.sum(xp.exp(last), axis=-1))
+    return xp.where(past < POSSIBLE, xp.full_like(value, -xp.inf), value)
 
 
 def marginals(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, Array]:
@@ -68,8 +68,8 @@ def marginals(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array,
         [[0.5, 0.5], [0.25, 0.75]]
     """
     xp = array_api_compat.array_namespace(u, e)
-    last, back = _forward(u, e, real, run)
-    return _backward(xp, _final(xp, last), back, real, run)
+    last, past, back = _forward(u, e, real, run)
+    return _backward(xp, _final(xp, last, past), back, real, run)
 
 
 def derivative(u: Array, e: Array, real: Array, du: Array, de: Array, run: Scan = scan) -> tuple[Array, Array]:
@@ -87,8 +87,8 @@ def derivative(u: Array, e: Array, real: Array, du: Array, de: Array, run: Scan 
         dμ of the states and of the transitions.
     """
     xp = array_api_compat.array_namespace(u, e)
-    last, back = _forward(u, e, real, run)
-    mu = _final(xp, last)
+    last, past, back = _forward(u, e, real, run)
+    mu = _final(xp, last, past)
     d_first = du[..., 0, :]
     if u.shape[-2] == 1:
         d_mu = mu * (d_first - xp.sum(mu * d_first, axis=-1, keepdims=True))
@@ -99,7 +99,9 @@ def derivative(u: Array, e: Array, real: Array, du: Array, de: Array, run: Scan 
         B, step, de_t, keep = now
         raised = d[..., :, None] + de_t
         mean = xp.sum(B * raised, axis=-2)
-        return xp.where(keep[..., None], mean + step, d), (B * (raised - mean[..., None, :]),)
+        new = mean + step
+        new = new - xp.mean(new, axis=-1, keepdims=True)  # a common shift has no effect, and would grow with time
+        return xp.where(keep[..., None], new, d), (B * (raised - mean[..., None, :]),)
 
     d_last, (d_back,) = run(forward, d_first, (back, dus, des, kept))
     d_mu = mu * (d_last - xp.sum(mu * d_last, axis=-1, keepdims=True))
@@ -163,22 +165,35 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
     return _trailing(xp, path, 1), score
 
 
-def _forward(u: Array, e: Array, real: Array, run: Scan) -> tuple[Array, Array]:
-    """α at the last position, and all B_t with time in front, (T−1, ..., S, S)."""
+def _forward(u: Array, e: Array, real: Array, run: Scan) -> tuple[Array, Array, Array]:
+    """α at the last position less its maximum, the maximum, and all B_t with time in front, (T−1, ..., S, S).
+
+    α is kept near zero: otherwise its rounding, relative to a sum over the whole past, would get into B.
+    """
     xp = array_api_compat.array_namespace(u, e)
     u, e = _finite(xp, u), _finite(xp, e)
-    first = u[..., 0, :]
+    first, top = _lowered(xp, u[..., 0, :])
     if u.shape[-2] == 1:
-        return first, _leading(e, 3)
+        return first, top, _leading(e, 3)
 
-    def step(alpha: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
+    def step(state: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[Any, tuple[Array]]:
+        alpha, past = state
         own, links, keep = now
         scores = alpha[..., :, None] + links
-        total = _lse(xp, scores, -2)
-        return xp.where(keep[..., None], total + own, alpha), (xp.exp(scores - total[..., None, :]),)
+        highest = xp.max(scores, axis=-2, keepdims=True)
+        weights = xp.exp(scores - highest)
+        total = xp.sum(weights, axis=-2, keepdims=True)
+        new, top = _lowered(xp, (xp.log(total) + highest)[..., 0, :] + own)
+        return (xp.where(keep[..., None], new, alpha), xp.where(keep, past + top, past)), (weights / total,)
 
-    last, (back,) = run(step, first, (_leading(u[..., 1:, :], 2), _leading(e, 3), _leading(real[..., 1:], 1)))
-    return last, back
+    steps = (_leading(u[..., 1:, :], 2), _leading(e, 3), _leading(real[..., 1:], 1))
+    (last, past), (back,) = run(step, (first, top), steps)
+    return last, past, back
+
+
+def _lowered(xp: Any, alpha: Array) -> tuple[Array, Array]:
+    top = xp.max(alpha, axis=-1)
+    return alpha - top[..., None], top
 
 
 def _backward(xp: Any, mu: Array, back: Array, real: Array, run: Scan) -> tuple[Array, Array]:
@@ -199,23 +214,16 @@ def _backward(xp: Any, mu: Array, back: Array, real: Array, run: Scan) -> tuple[
     return _joined(xp, first, rest), _trailing(xp, xp.flip(pairs, axis=0), 3)
 
 
-def _final(xp: Any, last: Array) -> Array:
+def _final(xp: Any, last: Array, past: Array) -> Array:
     """Marginal of the last state; zero where every path is forbidden."""
-    top = xp.max(last, axis=-1, keepdims=True)
-    weights = xp.exp(last - top)
+    weights = xp.exp(last)
     mu = weights / xp.sum(weights, axis=-1, keepdims=True)
-    return xp.where(top > POSSIBLE, mu, xp.zeros_like(mu))
+    return xp.where((past > POSSIBLE)[..., None], mu, xp.zeros_like(mu))
 
 
 def _joined(xp: Any, first: Array, rest: Array) -> Array:
     """The first position, and the others in reverse, as one array with time last but one."""
     return _trailing(xp, xp.concat([first[None, ...], xp.flip(rest, axis=0)], axis=0), 2)
-
-
-def _lse(xp: Any, x: Array, axis: int) -> Array:
-    top = xp.max(x, axis=axis, keepdims=True)
-    total = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
-    return xp.squeeze(total, axis=axis)
 
 
 def _finite(xp: Any, x: Array) -> Array:

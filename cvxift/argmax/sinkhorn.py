@@ -101,8 +101,9 @@ def sinkhorn(
         damped = xp.where(width > 1e-3, xp.log1p(width) / _positive_or_one(xp, width), 1.0 - 0.5 * width)
         new = _normalize(xp, new + (damped * dg)[..., None, :], rows, -1)
         gap = xp.sum(xp.abs(b - xp.sum(xp.exp(new), axis=-2)), axis=-1) / total
-        # Near the path of σ, go on along it; at its end the gap is the plan's error.
-        factor = xp.where(gap < 1e-3, xp.clip(sigma, max=SHRINK), xp.ones_like(sigma))
+        # Near the path of σ, also where little mass tells so, go on along it; at its end the gap is the plan's error.
+        near = ((gap < 1e-3) & (width[..., 0] < 1.0)) | (gap <= least)
+        factor = xp.where(near, xp.clip(sigma, max=SHRINK), xp.ones_like(sigma))
         final = sigma == 1.0
         new = _normalize(xp, new * factor[..., None, None], rows, -1)
         keep = done[..., None, None]
