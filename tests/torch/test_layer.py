@@ -13,42 +13,10 @@ from scipy.optimize import brentq
 
 torch = pytest.importorskip("torch")
 
+from torch_layers import double, entropy_layer, qp_layer, qp_tensors, requires_grad  # noqa: E402
+
 from cvxift import ApplicabilityWarning, ProgramError, SolveError  # noqa: E402
 from cvxift.torch import CvxpyLayer  # noqa: E402
-
-double = torch.float64
-
-
-def qp_layer(n=4, m=3, p=2, **options):
-    x = cp.Variable(n, name="x")
-    Q, q = cp.Parameter((n, n), name="Q"), cp.Parameter(n, name="q")
-    G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
-    A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
-    inequality = G @ x <= h
-    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [inequality, A @ x == b])
-    return CvxpyLayer(problem, [Q, q, G, h, A, b], [x, inequality.dual_variables[0]], **options)
-
-
-def qp_tensors(batch=(), n=4, m=3, p=2, seed=0):
-    g = torch.Generator().manual_seed(seed)
-
-    def randn(*shape):
-        return torch.randn(*batch, *shape, generator=g, dtype=double)
-
-    Q = randn(n, n) + 2 * torch.eye(n, dtype=double)
-    G, A, x0 = randn(m, n), randn(p, n), randn(n)
-    h = (G @ x0[..., None])[..., 0] + torch.rand(*batch, m, generator=g, dtype=double)
-    return [Q, randn(n), G, h, A, (A @ x0[..., None])[..., 0]]
-
-
-def entropy_layer(n=4):
-    z, theta, t = cp.Variable(n), cp.Parameter(n), cp.Parameter(pos=True)
-    problem = cp.Problem(cp.Maximize(theta @ z + t * cp.sum(cp.entr(z))), [cp.sum(z) == 1])
-    return CvxpyLayer(problem, [theta, t], [z])
-
-
-def requires_grad(tensors):
-    return [t.clone().requires_grad_() for t in tensors]
 
 
 def test_gradcheck_and_gradgradcheck_of_a_quadratic_program():
