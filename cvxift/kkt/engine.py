@@ -7,7 +7,7 @@ nothing about a single instance, so that one engine serves any number of threads
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Session, Status
 
 TOLERANCE = 1e-9  # a point this good ends the search
-SCALES = (1e3, 1e-3, 1e6)  # of s over y, tried where reading the active set off s − y fails
+SCALES = (1.0, 1e3, 1e-3)  # of s over y, in each row's units, tried where reading the active set off s − y fails
 ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
 
 
@@ -214,12 +214,12 @@ class Engine:
         """
         small, substitution = self.condensation.condense(data)
         instance = self.layout.instance(small)
-        order, _, session = self.open(solver, solver_args)
+        order, options, session = self.open(solver, solver_args)
         best: Point | None = None
         best_name, attempts, status = "", [], Status.FAILED
         for index, name in enumerate(order):
             if index:
-                session, found = self.session(name, {}), None
+                session, options, found = self.session(name, {}), {}, None
             raw = session.solve(small.P, small.q, small.A, small.b, warm) if found is None else found
             if not raw.status.has_point:
                 attempts.append((name, raw.status, raw.message, float("nan")))
@@ -230,36 +230,50 @@ class Engine:
                     break  # two solvers agree, or an interior-point certificate
                 status = raw.status
                 continue
-            point = self._polished(instance, raw)
-            worst = point.residuals.worst
-            attempts.append((name, raw.status, raw.message, worst))
-            if best is None or worst < best.residuals.worst:
-                best, best_name, status = point, name, raw.status
-            if worst <= TOLERANCE:
+            for candidate in self._points(name, options, small, raw):
+                point = self._polished(instance, candidate)
+                worst = point.residuals.worst
+                attempts.append((name, candidate.status, candidate.message, worst))
+                if best is None or worst < best.residuals.worst:
+                    best, best_name, status = point, name, candidate.status
+                if worst <= TOLERANCE:
+                    break
+            if best is not None and best.residuals.worst <= TOLERANCE:
                 break
         if best is None or not best.residuals.worst <= ACCEPTABLE:
             return self.solution(data, None, instance, substitution, best_name, status, attempts)
         return self.solution(data, best, instance, substitution, best_name, status, attempts)
 
+    def _points(self, name: str, options: Mapping[str, Any], small: Data, raw: Raw) -> Iterator[Raw]:
+        """A solver's point, then its point at tight tolerances, where the active set of a program may show."""
+        yield raw
+        tight = solvers.get(name).tight if self.cones.polyhedral else {}
+        if any(option not in options for option in tight):
+            raw = self.session(name, {**tight, **options}).solve(small.P, small.q, small.A, small.b)
+            if raw.status.has_point:
+                yield raw
+
     def _polished(self, instance: Instance, raw: Raw) -> Point:
         """A solver's point after Newton.
 
         An interior-point solver leaves sᵢ yᵢ ≈ μ in every row, and v = s − y reads the active set off it right only
-        where both are of one scale. Where that fails, a row is counted as tight if sᵢ < τ yᵢ, for other scales τ.
+        where both are of one scale. Where that fails, a row is counted as tight if sᵢ < τ τᵢ yᵢ, with τᵢ what y is
+        worth in units of s there.
         """
         best = polish(instance, raw.x, raw.s - raw.y)
-        rows = slice(self.cones.zero, self.cones.zero + self.cones.nonneg)
-        if not self.cones.nonneg:
+        if best.residuals.worst <= TOLERANCE or not self.cones.nonneg:
             return best
+        rows = slice(self.cones.zero, self.cones.zero + self.cones.nonneg)
+        s, y = np.maximum(raw.s[rows], 0.0), np.maximum(raw.y[rows], 0.0)
+        worth = instance.scales.balance(raw.x, raw.y)[rows] * y
         for tau in SCALES:
-            if best.residuals.worst <= TOLERANCE:
-                break
             v = raw.s - raw.y
-            s, y = np.maximum(raw.s[rows], 0.0), np.maximum(raw.y[rows], 0.0)
-            v[rows] = np.where(s < tau * y, -y, s)
+            v[rows] = np.where(s < tau * worth, -y, s)
             point = polish(instance, raw.x, v)
             if point.residuals.worst < best.residuals.worst:
                 best = point
+            if best.residuals.worst <= TOLERANCE:
+                break
         return best
 
     def accept_condensed(self, data: Data, x: Floats, v: Floats, name: str) -> Solution:

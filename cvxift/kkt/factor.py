@@ -212,6 +212,8 @@ class ShiftedFactor(DenseFactor):
     def solve(self, f: Floats) -> tuple[Floats, float, int]:
         """As `Factor.solve`; the solution of least norm."""
         assert self.scale is not None
+        if self.rcond == 0.0:  # the shift has hit an eigenvalue
+            return np.zeros_like(f), math.inf, 0
         u, _, steps = super().solve(f)
         # In the scaled variables z = u/c, apply_inverse(f) = c (cKc + δJ)⁻¹ c f.
         weight = self._shift / self.scale**2

@@ -1,40 +1,19 @@
-"""One numeric program with its matrices laid out for fast products, and its residuals.
-
-    primal residual  Ax + s − b,      dual residual  Px + q + Aᵀy,      s ∈ K,  y ∈ K*,  sᵀy = 0
-
-Residuals are relative as solvers define them: each is divided by 1 plus the largest of the terms that it balances
-(‖·‖∞). A point made from v = s − y by s = Π_K(v), y = Π_K(v) − v satisfies the cone memberships and complementarity to
-rounding, so two numbers are enough.
-"""
+"""One numeric program with its matrices laid out for fast products, dense arrays or CSC matrices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift.kkt.residuals import Residuals, Scales
 from cvxift.program.structure import Data, Floats, Structure
 
 DENSE_ALWAYS = 100  # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
 DENSE_LIMIT = 4000  # rows + columns above which the dense path is not taken
 DENSE_DENSITY = 0.08  # density of the KKT system from which dense wins below that limit
-
-
-class Residuals(NamedTuple):
-    """Relative residuals of a point: primal, dual, and the distance of (s, y) from the cones and complementarity."""
-
-    primal: float
-    dual: float
-    complementarity: float = 0.0
-
-    @property
-    def worst(self) -> float:
-        """The largest of them; NaN counts as infinite."""
-        total = self.primal + self.dual + self.complementarity  # NaN if any is; max() may drop one
-        return max(self.primal, self.dual, self.complementarity) if total == total else float("inf")
 
 
 class Layout:
@@ -122,6 +101,11 @@ class Instance:
         """Whether the matrices are dense arrays."""
         return isinstance(self.A, np.ndarray)
 
+    @cached_property
+    def scales(self) -> Scales:
+        """The sizes of rows and columns that residuals are relative to."""
+        return Scales(self)
+
     def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:
         """Dual error (n,), primal error (m,) and their relative sizes at a point.
 
@@ -132,13 +116,10 @@ class Instance:
             s: slacks, shape (m,).
             y: multipliers, shape (m,).
         """
-        Px, ATy, Ax = self.P @ x, self.AT @ y, self.A @ x
-        dual, primal = Px + self.q + ATy, Ax + s - self.b
-        dual_scale = 1.0 + max(_size(Px), _size(ATy), _size(self.q))
-        primal_scale = 1.0 + max(_size(Ax), _size(s), _size(self.b))
-        return dual, primal, Residuals(_size(primal) / primal_scale, _size(dual) / dual_scale)
-
-
-def _size(v: Floats) -> float:
-    """‖v‖∞, 0 for an empty vector."""
-    return float(np.maximum.reduce(np.abs(v), initial=0.0))
+        dual = self.P @ x
+        dual += self.q
+        dual += self.AT @ y
+        primal = self.A @ x
+        primal += s
+        primal -= self.b
+        return dual, primal, self.scales.measure(primal, dual, x, s, y)

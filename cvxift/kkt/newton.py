@@ -76,6 +76,8 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
         The best point found; the start itself if no step helped.
     """
     point, dual, primal = evaluate(instance, x, v)
+    if point.residuals.worst <= goal:
+        return point
     system: ReducedSystem | None = None
     steps = 0
     while point.residuals.worst > goal and steps < max_steps and np.isfinite(point.residuals.worst):

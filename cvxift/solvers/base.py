@@ -214,6 +214,8 @@ class Solver(abc.ABC):
     """The name that `get` knows it by."""
     defaults: Mapping[str, Any] = MappingProxyType({})
     """The options that cvxift sets unless told otherwise, where they differ from the solver's own defaults."""
+    tight: Mapping[str, Any] = MappingProxyType({})
+    """The options of a second call, made where the first one's point does not show the active set; empty for none."""
     verbose_options: Mapping[str, Any] = MappingProxyType({})
     """The options that make the solver print its progress; empty where it has none."""
 

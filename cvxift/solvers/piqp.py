@@ -43,6 +43,16 @@ class Piqp(Solver):
     name = "piqp"
     verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"backend": "auto", "eps_abs": 1e-9, "eps_rel": 1e-10, "eps_duality_gap_abs": 1e-9})
+    # Where these cannot be reached the last iterate is as good as it gets: QFORPLAN of the Maros–Mészáros set.
+    tight = MappingProxyType(
+        {
+            "eps_abs": 1e-13,
+            "eps_rel": 1e-13,
+            "eps_duality_gap_abs": 1e-13,
+            "eps_duality_gap_rel": 1e-13,
+            "max_iter": 100,
+        }
+    )
 
     def missing(self) -> str | None:
         """None if `piqp` is importable, else what to install."""
