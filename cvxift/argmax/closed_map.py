@@ -216,7 +216,10 @@ class ClosedMap(SolutionMap):
 
     def closed(self, theta: Floats) -> ClosedSolved | None:
         """The batch in closed form, θ of shape (*batch, N); None where the form does not serve."""
-        allocated = None if self.form is None or not theta.size else self._allocate(theta)
+        if self.form is None or not theta.size:
+            return None
+        theta = theta.copy()  # derivatives read it later, and the caller may overwrite it
+        allocated = self._allocate(theta)
         if allocated is None:
             return None
         if not self._proven:

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.form import Affine, Form
+from cvxift.argmax.form import Affine, Form, Indices
 from cvxift.argmax.separable import Allocation, Limits
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
+
+
+class _Part:
+    """One input as c + Mθ on θ's last axis.
+
+    Args:
+        row: row of each entry of M.
+        column: its column.
+        value: its value.
+        constant: c, shape (rows,).
+        width: length of θ.
+    """
+
+    def __init__(self, row: Indices, column: Indices, value: Floats, constant: Floats, width: int) -> None:
+        rows = len(constant)
+        self._width = width
+        # Mostly an input is a part of θ as it lies, times a number: a view is faster than any gather.
+        self._where: slice | None = None
+        straight = len(value) == rows and not constant.any() and np.array_equal(row, np.arange(rows))
+        if straight and np.array_equal(column, column[0] + row) and np.all(value == value[0]):
+            self._where, self._weight = slice(int(column[0]), int(column[0]) + rows), float(value[0])
+            return
+        self._map = AffineMap(sp.csr_array((value, (row, column)), shape=(rows, width)), constant)
+        self._adjoint = AffineMap(sp.csr_array((value, (column, row)), shape=(width, rows)))
+
+    def value(self, theta: Floats, linear: bool = False) -> Floats:
+        """The input, shape (..., rows), or its linear part; may be a view of θ."""
+        if self._where is None:
+            return self._map.linear(theta) if linear else self._map(theta)
+        part = theta[..., self._where]
+        return part if self._weight == 1.0 else self._weight * part
+
+    def pull(self, bar: Floats, out: Floats | None) -> Floats:
+        """The cotangent of θ added to `out`, shape (..., N); a new array if there is none yet."""
+        if self._where is None:
+            added = self._adjoint(bar)
+            return added if out is None else out + added
+        if out is None:
+            if self._where == slice(0, self._width):
+                return self._weight * bar
+            out = np.zeros((*bar.shape[:-1], self._width))
+        out[..., self._where] += self._weight * bar
+        return out
 
 
 class InputMaps:
@@ -22,7 +66,7 @@ class InputMaps:
 
     Attributes:
         divides: whether c depends on θ; else the scores are divided by it once.
-        moving: names of the pieces that depend on θ.
+        moving: the pieces that depend on θ, and their shapes.
         limits: the set, if it does not depend on θ and there is one.
     """
 
@@ -40,8 +84,10 @@ class InputMaps:
             "upper": (form.upper, flat, size),
         }
         self._constant: dict[str, Floats | None] = {}
-        self.moving: dict[str, tuple[slice, tuple[int, int]]] = {}
-        start, parts = 0, []
+        self.moving: dict[str, tuple[int, int]] = {}
+        self._parts: dict[str, _Part] = {}
+        self._theta_size = len(columns)
+        place = np.argsort(columns)  # from the program's θ to this map's
         for name, (piece, rows, shape) in pieces.items():
             if piece is None:
                 self._constant[name] = None
@@ -50,54 +96,44 @@ class InputMaps:
             if not len(value):
                 self._constant[name] = constant.reshape(shape)
                 continue
-            self.moving[name] = slice(start, start + len(rows)), shape
-            parts.append((row + start, column, value, constant))
-            start += len(rows)
+            self.moving[name] = shape
+            self._parts[name] = _Part(row, place[column], value, constant, len(columns))
         self.limits: Limits | None = None
         if not {"total", "lower", "upper"} & self.moving.keys():
             fixed = self._constant
             self.limits = form.kind.limits(fixed["total"], fixed["lower"], fixed["upper"], size[1])
-        self._theta_size = len(columns)
-        self._map = self._adjoint = None
-        if parts:
-            row, column, value, constant = (np.concatenate(piece) for piece in zip(*parts, strict=True))
-            column = np.argsort(columns)[column]  # from the program's θ to this map's
-            self._map = AffineMap(sp.csr_array((value, (row, column)), shape=(start, len(columns))), constant)
-            self._adjoint = AffineMap(sp.csr_array((value, (column, row)), shape=(len(columns), start)))
 
     def values(self, theta: Floats) -> dict[str, Floats | None]:
-        """Every piece at θ."""
+        """Every piece at θ; those that are parts of θ may be views of it."""
         out = dict(self._constant)
-        if self._map is not None:
-            out.update(self._cut(self._map(theta)))
-        if out["score"] is not None and "score" not in self.moving and theta.ndim > 1:
-            out["score"] = np.broadcast_to(out["score"], (*theta.shape[:-1], *out["score"].shape))
+        for name, part in self._parts.items():
+            out[name] = part.value(theta).reshape(*theta.shape[:-1], *self.moving[name])
+        score = out["score"]
+        if "score" not in self.moving and theta.ndim > 1 and score is not None:
+            out["score"] = np.broadcast_to(score, (*theta.shape[:-1], *score.shape))
         return out
-
-    def _cut(self, stacked: Floats) -> dict[str, Floats]:
-        lead = stacked.shape[:-1]
-        return {name: stacked[..., at].reshape(*lead, *shape) for name, (at, shape) in self.moving.items()}
 
     def tangent(self, theta_dot: Floats) -> dict[str, Floats]:
         """Tangents of the pieces that move, and of the scores."""
-        out = {} if self._map is None else self._cut(self._map.linear(theta_dot))
+        lead = theta_dot.shape[:-1]
+        out = {
+            name: part.value(theta_dot, linear=True).reshape(*lead, *self.moving[name])
+            for name, part in self._parts.items()
+        }
         if "score" not in out:
             score = self._constant["score"]
             assert score is not None
-            out["score"] = np.zeros((*theta_dot.shape[:-1], *score.shape))
+            out["score"] = np.zeros((*lead, *score.shape))
         return out
 
     def pull(self, bars: Mapping[str, Floats]) -> Floats:
         """Cotangent of θ; pieces not named, and those that do not move, count as zero."""
-        named = {name: bars[name] for name in self.moving if name in bars}
         lead = next(iter(bars.values())).shape[:-2]
-        if self._adjoint is None or not named:
-            return np.zeros((*lead, self._theta_size))
-        parts = []
-        for name, (at, _) in self.moving.items():
-            width = at.stop - at.start
-            parts.append(named[name].reshape(*lead, width) if name in named else np.zeros((*lead, width)))
-        return self._adjoint(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+        out = None
+        for name, part in self._parts.items():
+            if name in bars:
+                out = part.pull(bars[name].reshape(*lead, math.prod(self.moving[name])), out)
+        return np.zeros((*lead, self._theta_size)) if out is None else out
 
     def allocate(self, theta: Floats) -> tuple[Allocation, Floats] | None:
         """The allocations at θ, shape (*batch, N), and c, which broadcasts to (*batch, G, 1).
@@ -113,7 +149,7 @@ class InputMaps:
                 return None
             with np.errstate(over="ignore"):
                 x = x / stiffness
-        if not np.isfinite(x).all():
+        if not np.isfinite(x.sum()):
             return None
         limits = self.limits
         if limits is None:

@@ -50,7 +50,8 @@ class Softmax(Kind):
         assert k is not None
         if high is not None:
             return self._capped(x, limits, k, np.broadcast_to(high, x.shape))
-        z = np.exp(x - x.max(axis=-1, keepdims=True))
+        z = x - x.max(axis=-1, keepdims=True)
+        np.exp(z, out=z)
         z *= k / z.sum(axis=-1, keepdims=True)
         return Allocation(self, x, limits, z)
 

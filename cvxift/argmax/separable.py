@@ -95,7 +95,7 @@ class Allocation:
         """Tangent of z, and ẋ − τ̇, for tangents of the inputs; None does not move."""
         held = self._held(lower, upper)
         if self.limits.k is not None:
-            moved = (self.slope * x).sum(axis=-1, keepdims=True)
+            moved = np.einsum("...i,...i->...", self.slope, x)[..., None]
             if held is not None:
                 moved = moved + held.sum(axis=-1, keepdims=True)
             x = x - (moved if k is None else moved - k) * self.inverse_sum
@@ -106,7 +106,7 @@ class Allocation:
         """x̄, z̄ − m and m for a cotangent of z."""
         if self.limits.k is None:
             return self.slope * bar, bar, np.zeros((*bar.shape[:-1], 1))
-        m = (self.slope * bar).sum(axis=-1, keepdims=True) * self.inverse_sum
+        m = np.einsum("...i,...i->...", self.slope, bar)[..., None] * self.inverse_sum
         bar = bar - m
         return self.slope * bar, bar, m
 

@@ -648,6 +648,36 @@ def test_what_the_user_names_is_honoured() -> None:
         cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z)), [z >= 1]), closed_form="yes")  # type: ignore[arg-type]
 
 
+def test_no_solver_and_no_factorization_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, _ = SPELLINGS["projection_onto_a_budget"]()
+    core = core_of(problem, check="warn")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a solver was called")
+
+    for name in ("solve", "accept_condensed", "linearize"):
+        monkeypatch.setattr(core.map.engine, name, refuse)
+    rng = np.random.default_rng(1)
+    for batch in ((), (3,), (2, 2)):
+        call, (z,) = core.solve(draw(problem, rng, batch), None, False)
+        core.prepare(call)
+        bars = [rng.standard_normal(z.shape)]
+        tangents = [rng.standard_normal(shape) for shape in call.shapes]
+        assert z.shape == (*batch, N)
+        for out in (core.vjp(call, bars), core.jvp(call, tangents), core.second(call, bars, tangents)):
+            assert all(np.isfinite(part).all() for part in out)
+
+
+def test_what_the_caller_overwrites_does_not_change_derivatives() -> None:
+    problem = argmax.box(N)
+    mapping = ClosedMap(problem, None, problem.variables())
+    theta = np.linspace(-1.0, 1.0, N)
+    solved = mapping.solve(theta)
+    theta[:] = 50.0
+    expected = mapping.vjp(mapping.solve(np.linspace(-1.0, 1.0, N)), np.ones(N))
+    np.testing.assert_array_equal(mapping.vjp(solved, np.ones(N)), expected)
+
+
 def test_reports_name_the_path() -> None:
     core = core_of(argmax.softmax(N))
     core.solve([np.zeros((3, N))], None, False)
