@@ -33,6 +33,10 @@ _EXITS = {
 }
 # DAQP scales rows but not columns: with P's diagonal over 12 orders of magnitude it cycles, or takes P for singular.
 _SPREAD = 1e8
+# DAQP passes over rows whose norm in the metric of P⁻¹ is under about 3e-6, and inactive rows may be violated by
+# primal_tol: where a row is violated by more than _VIOLATED, or there is no point and a row's norm, squared, is under
+# _FAINT of the cost, it is asked again in other units.
+_VIOLATED, _FAINT = 1e-10, 1e-6
 _EQUALITY, _ACTIVE_UPPER, _ACTIVE_LOWER = 5, 1, 3
 
 
@@ -108,8 +112,42 @@ class DaqpSession(Session):
         return raw
 
     def _solve_as_it_is(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
-        if self._bounds.count:
-            return self._solve_bounded(P, q, A, b, warm)
+        solve = self._solve_bounded if self._bounds.count else self._solve_general
+        raw = solve(P, q, A, b, warm)
+        if not raw.status.has_point or self._violates(raw):
+            units = self._units(raw, P, A, b)
+            if units is not None:
+                size, cost = units
+                raw = solve(P / cost, q / cost, A / size[self.structure.A_rows], b / size, None)
+                raw.s *= size
+                raw.y *= cost / size
+        if raw.status.has_point:
+            # Exactly on their cones and complementary: rounding must not blur an exact active set.
+            slack, multiplier = raw.s[self._zero :], raw.y[self._zero :]
+            raw.s[: self._zero] = 0.0
+            np.maximum(multiplier, 0.0, out=multiplier)
+            np.maximum(slack, 0.0, out=slack)
+            np.multiply(slack, multiplier == 0.0, out=slack)
+        return raw
+
+    def _violates(self, raw: Raw) -> bool:
+        equal = raw.s[: self._zero]
+        return bool(np.minimum.reduce(raw.s[self._zero :], initial=0.0) < -_VIOLATED or equal.dot(equal) > _VIOLATED**2)
+
+    def _units(self, raw: Raw, P: Floats, A: Floats, b: Floats) -> tuple[Floats, float] | None:
+        """Norms of the rows and size of the cost, if a row may have been passed over for its units, else None."""
+        size = np.sqrt(np.bincount(self.structure.A_rows, weights=A * A, minlength=len(b)))
+        size[size == 0.0] = 1.0
+        cost = float(np.abs(P).max(initial=0.0)) or 1.0
+        if raw.status.has_point:
+            s = np.concatenate([-np.abs(raw.s[: self._zero]), raw.s[self._zero :]])
+            scale = size * (1.0 + np.abs(raw.x).max(initial=0.0)) + np.where(np.isfinite(b), np.abs(b), 0.0)
+            passed = np.min(s / scale, initial=0.0) < -_VIOLATED
+        else:
+            passed = raw.status is not Status.FAILED and np.min(size, initial=1.0) ** 2 < _FAINT * cost
+        return (size, cost) if passed else None
+
+    def _solve_general(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         zero, sense = self._zero, self._sense
         matrix = self._A(A)
         self._lower[:zero] = b[:zero]
@@ -119,9 +157,7 @@ class DaqpSession(Session):
         x, y, status, message, iterations = self._call(P, q, matrix, b, sense)
         if not status.has_point:
             return self.failure(message, status)
-        s = b - matrix.dot(x)
-        _complement(s, y, zero)
-        return Raw(x, s, y, status, message, iterations)
+        return Raw(x, b - matrix.dot(x), y, status, message, iterations)
 
     def _solve_bounded(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         """The same with the bound rows first, as DAQP wants them."""
@@ -151,7 +187,6 @@ class DaqpSession(Session):
         y[rows] = bounds.multipliers(limits, -lam[:width], lam[:width])
         s[general] = b_general - matrix.dot(x)
         s[rows] = b[rows] - A[bounds.entries] * x[bounds.cols]
-        _complement(s, y, zero)
         return Raw(x, s, y, status, message, iterations)
 
     def _call(
@@ -168,12 +203,3 @@ class DaqpSession(Session):
         x, _, flag, info = daqp.solve(H, q, matrix, upper, self._lower, sense, **self.options)
         status, message = _EXITS.get(flag) or (Status.FAILED, f"exit flag {flag}")
         return x, info["lam"], status, message, info["iterations"]
-
-
-def _complement(s: Floats, y: Floats, zero: int) -> None:
-    """Put s and y exactly on their cones and complementary: rounding must not blur an exact active set."""
-    s[:zero] = 0.0
-    slack, multiplier = s[zero:], y[zero:]
-    np.maximum(multiplier, 0.0, out=multiplier)
-    np.maximum(slack, 0.0, out=slack)
-    np.multiply(slack, multiplier == 0.0, out=slack)
