@@ -91,7 +91,7 @@ TRANSFORMS = {
 class TestFirstOrder:
     """One layer, one gradient known from the batched call; each transformation has to find it."""
 
-    layer = simplex_layer()
+    layer = simplex_layer(closed_form="never")
 
     def loss(self, target, total):
         return jnp.sin(self.layer(target, total)[0]).sum()
@@ -261,6 +261,21 @@ class TestHigherOrder:
             layer(jnp.asarray(-1.0))
         with pytest.raises(jax.errors.JaxRuntimeError, match="'a'"):
             jax.block_until_ready(jax.jit(layer)(jnp.asarray(-1.0)))
+
+
+def test_the_solver_and_the_closed_form_agree():
+    derivatives = []
+    for closed_form in ("auto", "never"):
+        layer = simplex_layer(closed_form=closed_form)
+        assert layer.core.map.path.startswith("closed form") == (closed_form == "auto")
+
+        def loss(t, s, layer=layer):
+            return jnp.sin(layer(t, s)[0]).sum()
+
+        f = jax.vmap(lambda t, s, loss=loss: (loss(t, s), jax.grad(loss, 1)(t, s), jax.hessian(loss)(t, s)), (0, None))
+        derivatives.append(jax.jit(f)(jnp.asarray(TARGETS), 1.0))
+    for ours, theirs in zip(*derivatives, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)
 
 
 class TestHost:
