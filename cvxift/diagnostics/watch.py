@@ -100,7 +100,9 @@ class CallReport:
         return float(np.nanmax(found)) if len(found) > 1 else found[0]
 
     def __str__(self) -> str:
-        condition = f", condition {self.condition:.1e}" if self.condition == self.condition else ""
+        # A closed form does not factorize the KKT system, which may be singular in auxiliary variables alone.
+        told = np.isfinite(self.condition) or not hasattr(self.solved.solutions, "margins")
+        condition = f", condition {self.condition:.1e}" if told else ""
         return (
             f"{self.instances} instance(s), {self.failed} failed, {self.weak} on a kink; "
             f"worst residual {self.residual:.1e}, smallest margin {self.margin:.1e}{condition}; path: {self.path}"

@@ -24,6 +24,7 @@ from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.argmax.multipliers import canonical_point, violation
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
 
 Array = NDArray[np.float64]
@@ -606,6 +607,21 @@ def test_stacks_of_right_hand_sides() -> None:
         np.testing.assert_allclose(
             closed.second(solved, bars, dots)[k], closed.second(solved, bars[k], dots[k]), atol=1e-14
         )
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_orders_of_differentiation(order: int) -> None:
+    problem = argmax.sparsemax(N, temperature())
+    closed, generic = both(problem)
+    rng = np.random.default_rng(order)
+    theta = flat(draw(problem, rng, (2,)), (2,))
+    a, b = closed.solve(theta), generic.solve(theta)
+    tangents = [rng.standard_normal((3, *theta.shape)) for _ in range(order)]
+    bar = rng.standard_normal((3, *a.outputs.shape))
+    forward = derivative(generic, b, tangents)
+    np.testing.assert_allclose(derivative(closed, a, tangents), forward, atol=1e-8)
+    adjoint = derivative(generic, b, tangents[1:], bar)
+    np.testing.assert_allclose(derivative(closed, a, tangents[1:], bar), adjoint, atol=1e-8)
 
 
 def test_the_order_of_parameters_is_the_callers() -> None:
