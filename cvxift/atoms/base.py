@@ -14,6 +14,8 @@ import numpy as np
 from cvxpy.atoms.axis_atom import AxisAtom
 from cvxpy.expressions.expression import Expression
 
+from cvxift.errors import ProgramError
+
 Definition = tuple[Any, list[Any]]
 """An expression in CVXPY's atoms, and constraints of the domain that it does not imply."""
 
@@ -22,9 +24,19 @@ class Regularizer(AxisAtom):
     """A convex function of each slice of an array, defined by CVXPY's own atoms."""
 
     symbol = ""  # LaTeX, with one %s for the argument
+    function = ""  # the function that builds the atom, where it is not the class itself
 
     def __init__(self, z: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> None:
         super().__init__(z, axis=axis, keepdims=keepdims)
+
+    def validate_arguments(self) -> None:
+        """Refuse an axis that the argument does not have."""
+        shape, axis = self.args[0].shape, getattr(self, "axis", None)
+        axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+        if any(not isinstance(a, int) or not -len(shape) <= a < len(shape) for a in axes):
+            name = self.function or type(self).__name__
+            raise ProgramError(f"{name} got axis = {axis}, but its argument has shape {shape}.")
+        super().validate_arguments()
 
     @abstractmethod
     def definition(self, args: list[Expression]) -> Definition:
@@ -57,7 +69,7 @@ class Regularizer(AxisAtom):
         words = [*args, *(f"{value:g}" if isinstance(value, float) else str(value) for value in self.settings())]
         words += [] if self.axis is None else [f"axis={self.axis}"]
         words += ["keepdims=True"] if self.keepdims else []
-        return f"{type(self).__name__}({', '.join(words)})"
+        return f"{self.function or type(self).__name__}({', '.join(words)})"
 
     def sign_from_args(self) -> tuple[bool, bool]:
         """Unknown."""

@@ -131,6 +131,11 @@ class gini(Regularizer):
 class NonnegGini(gini):
     """The Tsallis entropy of order 2: `gini` restricted to z ≥ 0."""
 
+    function = "tsallis_neg_entropy"
+
+    def _call(self, args: list[str]) -> str:
+        return super()._call([*args, "2"])
+
     def numeric(self, values: list[Any]) -> Any:
         """Value; +∞ for a negative entry."""
         z = np.asarray(values[0], dtype=float)
@@ -160,6 +165,7 @@ class TsallisNegEntropy(Regularizer):
     """Negative Tsallis entropy of order α > 1; made by `tsallis_neg_entropy`."""
 
     symbol = r"\tfrac{1}{%s} \sum_i (%s_i^{%s} - %s_i)"
+    function = "tsallis_neg_entropy"
 
     def __init__(self, z: Any, alpha: float, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> None:
         self.alpha = alpha

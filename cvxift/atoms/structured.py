@@ -6,6 +6,7 @@ oscarmax).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import cvxpy as cp
@@ -29,8 +30,9 @@ class _Nonnegative(Regularizer):
             return cp.reshape(self._of_vector(cp.vec(args[0], order="F")), self.shape, order="F"), []
         return self._gather([self._of_vector(part) for part in parts]), []
 
+    @abstractmethod
     def _of_vector(self, z: Expression) -> Any:
-        raise NotImplementedError
+        """The atom of one vector, in CVXPY's atoms."""
 
 
 @register("nonneg")

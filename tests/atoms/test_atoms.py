@@ -147,6 +147,44 @@ def test_copies_and_data(atom) -> None:
     assert copy.deepcopy(expression).shape == expression.shape
 
 
+@pytest.mark.parametrize(
+    ("build", "name", "latex"),
+    [
+        (lambda z: neg_entropy(z), "neg_entropy(z)", r"\sum_i \mathrm{z}_i \log \mathrm{z}_i"),
+        (lambda z: gini(z, axis=1), "gini(z, axis=1)", r"\tfrac12 \sum_i \mathrm{z}_i (\mathrm{z}_i - 1)"),
+        (lambda z: tsallis_neg_entropy(z, 1.5), "tsallis_neg_entropy(z, 1.5)", r"\tfrac{1}{0.75}"),
+        (lambda z: tsallis_neg_entropy(z, 2, axis=0), "tsallis_neg_entropy(z, 2, axis=0)", r"\tfrac12"),
+        (lambda z: norm_neg_entropy(z, 3, keepdims=True), "norm_neg_entropy(z, 3, keepdims=True)", r"\|_{3} - 1"),
+        (lambda z: relative_entropy(z, cp.Parameter((2, 3), name="q")), "relative_entropy(z, q)", r"\mathrm{q}"),
+        (lambda z: fused(z, axis=1), "fused(z, axis=1)", r"\mathrm{TV}(\mathrm{z})"),
+        (lambda z: oscar(z), "oscar(z)", r"\max(|\mathrm{z}_i|, |\mathrm{z}_j|)"),
+        (lambda z: regularized_max(z, gini, axis=1), "regularized_max(z, gini, axis=1)", r"\Omega^*(\mathrm{z})"),
+        (
+            lambda z: fenchel_young_loss(z, cp.Parameter((2, 3), name="y"), 2, axis=1),
+            "fenchel_young_loss(z, y, 2, axis=1)",
+            r"L_\Omega(\mathrm{z};\, \mathrm{y})",
+        ),
+    ],
+)
+def test_names_are_the_calls_and_latex_their_symbols(build, name: str, latex: str) -> None:
+    expression = build(cp.Variable((2, 3), name="z"))
+    assert expression.name() == name
+    assert latex in expression.latex()
+
+
+@pytest.mark.parametrize("solver", [cp.CLARABEL, cp.SCS])
+def test_an_atom_beside_others_in_objective_and_constraint(atom, solver: str, rng: np.random.Generator) -> None:
+    # The minimum of a convex function over a segment between points: no point of it is lower.
+    a, b = rng.uniform(0.1, 1, (2, 4))
+    z, step = cp.Variable(4), cp.Variable()
+    level = np.asarray(atom(cp.Constant(a)).value).item()
+    constraints = [z == a + step * (b - a), step >= 0, step <= 1, atom(z) <= level + 1e-3]
+    value = cp.Problem(cp.Minimize(2 * atom(z) + 0.1 * step), constraints).solve(solver=solver, **OPTIONS[solver])
+    at = [2 * np.asarray(atom(cp.Constant(a + s * (b - a))).value).item() + 0.1 * s for s in np.linspace(0, 1, 21)]
+    assert value <= min(at) + 3 * TOLERANCE[solver]
+    assert value == pytest.approx(2 * np.asarray(atom(cp.Constant(z.value)).value).item() + 0.1 * step.value, abs=1e-3)
+
+
 def test_equal_atoms_of_different_order_stay_apart() -> None:
     # CVXPY merges subexpressions whose data are equal.
     z = cp.Variable(3)
@@ -232,6 +270,11 @@ def test_domains() -> None:
         (lambda z: fenchel_young_loss(z, np.ones(2), 2), r"y has shape \(2,\)"),
         (lambda z: relative_entropy(z, np.ones(2)), r"prior has shape \(2,\)"),
         (lambda z: fused(cp.Variable((2, 2))), "axis"),
+        (lambda z: fused(z, axis=1), r"fused got axis = 1, but its argument has shape \(3,\)"),
+        (lambda z: oscar(cp.Variable((2, 2)), axis=2), "oscar got axis = 2"),
+        (lambda z: neg_entropy(z, axis=-2), "neg_entropy got axis = -2"),
+        (lambda z: tsallis_neg_entropy(z, 1.5, axis=5), "tsallis_neg_entropy got axis = 5"),
+        (lambda z: regularized_max(z, 2, axis=3), "regularized_max got axis = 3"),
     ],
 )
 def test_bad_input_says_what_is_wrong(build, words: str) -> None:
