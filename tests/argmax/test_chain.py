@@ -196,12 +196,9 @@ def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
         for ours, theirs in zip((*found, *values), (*expected, states, pairs)):
             np.testing.assert_allclose(ours, theirs.detach(), atol=1e-12)
         shared = np.where(np.isinf(e[0, 0]), 0.0, e[0, 0])
-        mapped = jax.vmap(lambda u, y, n: cj.linear_chain_loss(u, shared, y, n))(u, y, lengths)
+        mapped = jax.jit(jax.vmap(lambda u, y, n: cj.linear_chain_loss(u, shared, y, n)))(u, y, lengths)
         np.testing.assert_allclose(mapped, ct.linear_chain_loss(tu, torch.tensor(shared), ty, tl).detach(), atol=1e-12)
         np.testing.assert_array_equal(cj.viterbi(u, e, lengths)[0], ct.viterbi(tu, tlinks, tl)[0])
-        curvature = jax.hessian(lambda u: cj.linear_chain(u, shared, True).sum())(u)
-        jacobian = torch.autograd.functional.jacobian(lambda u: ct.linear_chain(u, torch.tensor(shared))[0], tu)
-        np.testing.assert_allclose(curvature, jacobian, atol=1e-12)
         with pytest.raises(ProgramError, match="nan"):
             cj.linear_chain(u * np.nan, e)
 

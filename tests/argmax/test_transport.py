@@ -225,23 +225,27 @@ def test_jax_agrees_with_torch(kind: str, rng: np.random.Generator) -> None:
     expected = ct.transport(*tensors, 0.7, kind)
     grads = torch.autograd.grad((expected * torch.tensor(w)).sum(), tensors)
     target = expected.detach().numpy()
+    colder = ct.transport_loss(tensors[0], torch.tensor(target), 0.5, kind)
+    (slope,) = torch.autograd.grad(colder.sum(), tensors[0])
     with jax.enable_x64(True):
 
-        def both(x, a, b):
+        def both(x, a, b, shift):
             z = cj.transport(x, a, b, 0.7, kind)
-            return (w * z).sum(), z
+            loss = cj.transport_loss(x + shift, target, 0.5, kind)
+            return (w * z).sum() + loss.sum(), (z, loss)
 
-        (_, z), found = jax.jit(jax.value_and_grad(both, (0, 1, 2), has_aux=True))(x, a, b)
+        both = jax.jit(jax.grad(both, (0, 1, 2, 3), has_aux=True))
+        found, (z, loss) = both(x, a, b, np.zeros_like(x))
         np.testing.assert_allclose(z, expected.detach(), atol=1e-12)
-        for ours, theirs in zip(found, grads):
+        np.testing.assert_allclose(loss, colder.detach(), atol=1e-12)
+        np.testing.assert_allclose(found[3], slope, atol=1e-12)
+        np.testing.assert_allclose(found[0], grads[0] + slope, atol=1e-12)
+        for ours, theirs in zip(found[1:3], grads[1:]):
             np.testing.assert_allclose(ours, theirs, atol=1e-12)
-        loss, slope = jax.vmap(jax.value_and_grad(lambda x, y: cj.transport_loss(x, y, 0.5, kind)))(x, target)
-        cooler = ct.transport(*tensors, 0.5, kind).detach().numpy()
-        np.testing.assert_allclose(slope, cooler - target, atol=1e-12)
-        theirs = ct.transport_loss(tensors[0], torch.tensor(target), 0.5, kind)
-        np.testing.assert_allclose(loss, theirs.detach(), atol=1e-12)
-        blocked = np.array([[0.0, -np.inf, -np.inf], [0.0, -np.inf, -np.inf], [0.0, 0.0, 0.0]])
-        limited = jax.jit(lambda x: cj.transport(x, regularizer=kind, max_iterations=50))
-        assert np.isnan(limited(blocked)).all()
-        with pytest.raises(SolveError, match="masked"):
-            cj.transport(blocked, regularizer=kind, max_iterations=50)
+        # Two rows can only reach one column, which cannot take both: NaN where nothing can be raised.
+        blocked = x.copy()
+        blocked[0, :2, 1:] = -np.inf
+        _, (z, _) = both(blocked, a, b, np.zeros_like(x))
+        assert np.isnan(z[0]).all() and not np.isnan(z[1]).any()
+        with pytest.raises(ProgramError, match="a and b sum to"):
+            cj.transport(x, 2 * a, b, 0.7, kind)
