@@ -18,6 +18,8 @@ from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
+from cvxift.interop import refused
+from cvxift.jax.dlpack import taken_over
 from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
@@ -110,7 +112,11 @@ class CvxpyLayer:
         self._host = Host(self.core)
 
     def __call__(
-        self, *params: jax.typing.ArrayLike, solver_args: Mapping[str, Any] | None = None, warm_start: bool = False
+        self,
+        *params: jax.typing.ArrayLike,
+        solver_args: Mapping[str, Any] | None = None,
+        warm_start: bool = False,
+        from_dlpack: bool = False,
     ) -> tuple[jax.Array, ...]:
         """Solve at the given parameters.
 
@@ -118,6 +124,7 @@ class CvxpyLayer:
             *params: an array for each parameter, of the parameter's shape with any leading batch dimensions.
             solver_args: options for this call, over those of the constructor; Python values, not traced ones.
             warm_start: start from the previous call's solutions, where the solver can make use of them.
+            from_dlpack: take arrays of other libraries (PyTorch, CuPy) as well, by DLPack, as constants.
 
         Returns:
             The requested variables, each of shape ``(batch…, *variable.shape)``.
@@ -130,6 +137,8 @@ class CvxpyLayer:
         """
         _static(solver_args, warm_start=warm_start)
         core = self.core
+        if from_dlpack:
+            params = taken_over(core, params)
         arrays = self._arrays(params)
         shapes = tuple(array.shape for array in arrays)
         try:
@@ -171,10 +180,7 @@ class CvxpyLayer:
         named = list(zip((p.name() for p in self.core.parameters), params, strict=False))
         for name, value in named:
             if isinstance(value, bool) or not isinstance(value, (jax.Array, np.ndarray, np.generic, int, float)):
-                raise ProgramError(
-                    f"Parameter '{name}' is a {type(value).__module__}.{type(value).__name__}; expected a JAX or NumPy "
-                    "array (jnp.asarray converts lists, jax.dlpack.from_dlpack tensors)."
-                )
+                raise refused(name, value, "a JAX or NumPy array", "jnp.asarray")
             if not (_is_number(value) or jnp.issubdtype(jnp.result_type(value), jnp.floating)):
                 raise ProgramError(
                     f"Parameter '{name}' has dtype {jnp.result_type(value)}; expected a real floating dtype. "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import array_api_compat
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from cvxift import interop
 from cvxift.devices import DeviceHost
 from cvxift.errors import ProgramError
-from cvxift.host import Options
+from cvxift.host import Host, Options
 from cvxift.kkt.arrays import Arrays, DeviceSolver, probe
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.engine import Engine
@@ -208,6 +209,20 @@ class Residence:
         if device not in self._hosts:
             self._hosts[device] = DeviceHost(self._core, TorchArrays(device))
         return self._hosts[device]
+
+
+_residences: WeakKeyDictionary[Host, Residence] = WeakKeyDictionary()
+
+
+def settle(host: Host, residence: Residence) -> None:
+    """Say where the calls of a layer's host are to be computed, as long as the host lives."""
+    _residences[host] = residence
+
+
+def resident(host: Host, tensor: torch.Tensor) -> DeviceHost | None:
+    """The layer's side on the tensor's device; None where its calls go to the host."""
+    residence = _residences.get(host)
+    return None if residence is None else residence.at(tensor.device)
 
 
 def form_there(

@@ -22,6 +22,7 @@ import torch
 
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
+from cvxift.torch.device import form_there, resident
 
 Operands = tuple[torch.Tensor, ...]
 
@@ -41,7 +42,7 @@ class Source:
     key: str
 
     def __call__(self, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
-        """Compute a form on the host.
+        """Compute a form: on the tensors' device if the layer resides there, else on the host.
 
         Args:
             theta: shape (*lead, N).
@@ -51,6 +52,9 @@ class Source:
         Returns:
             Shape (*lead, N) for the adjoint form, (*lead, K) for the forward one, of θ's dtype and device.
         """
+        there = resident(self.host, theta)
+        if there is not None:
+            return form_there(there, theta, tangents, bar, self.options)
         if not tangents and bar is None:
             return to_torch(np.array(self.host.solution(to_numpy(theta), self.options)), theta)
         dots = [to_numpy(tangent) for tangent in tangents]

@@ -14,9 +14,11 @@ from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
+from cvxift.interop import refused
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layer import Check, LayerCore
+from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
 from cvxift.torch.function import Solve, packed, separated, source_of
 from cvxift.torch.operators import compute, register
@@ -48,6 +50,9 @@ class CvxpyLayer(torch.nn.Module):
             for each cause, named), ``"raise"`` an `ApplicabilityError`, or ``"off"``.
         closed_form: ``"auto"``: a problem that is an argmax with a known closed form takes it, unless a solver, its
             options or another policy are named; ``"never"``: the solver and the KKT system. See docs/argmax.md.
+        on_device: where a call is computed: ``"auto"`` (CUDA tensors on their device, for quadratic programs of
+            moderate size), ``"always"`` (on the tensors' device, or an error), ``"never"`` (on the host); see
+            docs/devices.md.
 
     Raises:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
@@ -86,6 +91,7 @@ class CvxpyLayer(torch.nn.Module):
         on_failure: OnFailure = "raise",
         check: Check = "warn",
         closed_form: ClosedForm = "auto",
+        on_device: OnDevice = "auto",
     ) -> None:
         super().__init__()
         self.core = LayerCore(
@@ -102,15 +108,18 @@ class CvxpyLayer(torch.nn.Module):
             check=check,
             closed_form=closed_form,
         )
+        self._on_device: OnDevice = on_device
         self._attach(Host(self.core))
 
     def _attach(self, host: Host) -> None:
         self._host, self._key = host, register(host)
         self._source = Source(host, Options(), self._key)
+        self._residence = Residence(self.core, self._on_device)
+        settle(host, self._residence)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_host"], state["_key"], state["_source"]
+        del state["_host"], state["_key"], state["_source"], state["_residence"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -118,7 +127,11 @@ class CvxpyLayer(torch.nn.Module):
         self._attach(Host(self.core))
 
     def forward(
-        self, *params: torch.Tensor, solver_args: Mapping[str, Any] | None = None, warm_start: bool = False
+        self,
+        *params: torch.Tensor,
+        solver_args: Mapping[str, Any] | None = None,
+        warm_start: bool = False,
+        from_dlpack: bool = False,
     ) -> tuple[torch.Tensor, ...]:
         """Solve at the given parameters.
 
@@ -126,6 +139,7 @@ class CvxpyLayer(torch.nn.Module):
             *params: a tensor for each parameter, of the parameter's shape with any leading batch dimensions.
             solver_args: options for this call, over those of the constructor.
             warm_start: start from the previous call's solutions, where the solver can make use of them.
+            from_dlpack: take arrays of other libraries (NumPy, JAX, CuPy) as well, by DLPack, as constants.
 
         Returns:
             The requested variables, each of shape ``(batch…, *variable.shape)``.
@@ -135,6 +149,8 @@ class CvxpyLayer(torch.nn.Module):
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
         core = self.core
+        if from_dlpack:
+            params = taken_over(core, params)
         params = self._checked(params)
         source = source_of(self._source, solver_args, warm_start)
         traced = torch.compiler.is_compiling() or (bool(params) and _is_shape_alone(params[0]))
@@ -145,11 +161,12 @@ class CvxpyLayer(torch.nn.Module):
             params = tuple(torch.log(p) if log else p for p, log in zip(params, core.logs, strict=True))
         if traced:
             outputs = separated(core, compute(self._key, source.options, packed(core, params), (), None))
-        elif transformed:
+        elif transformed or (params and self._residence.at(params[0].device) is not None):
             try:
                 theta = packed(core, params)
             except ProgramError as error:
-                raise ProgramError(f"{error} Under vmap, a shape is one instance's: check in_dims.") from None
+                hint = " Under vmap, a shape is one instance's: check in_dims." if transformed else ""
+                raise ProgramError(f"{error}{hint}") from None
             outputs = separated(core, Form.apply(source, False, theta))  # type: ignore[arg-type]
         else:
             differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
@@ -178,10 +195,7 @@ class CvxpyLayer(torch.nn.Module):
                 params = _widened(params)
         for parameter, tensor in zip(self.core.parameters, params, strict=False):
             if not isinstance(tensor, torch.Tensor):
-                raise ProgramError(
-                    f"Parameter '{parameter.name()}' is a {type(tensor).__name__}; expected a torch.Tensor "
-                    "(torch.as_tensor converts it)."
-                )
+                raise refused(parameter.name(), tensor, "a torch.Tensor", "torch.as_tensor")
             if not tensor.is_floating_point():
                 raise ProgramError(
                     f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. "

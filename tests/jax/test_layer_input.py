@@ -93,8 +93,8 @@ class TestRefused:
         self.refused("'target' has dtype int32.*astype", jnp.arange(3), 1.0)
         self.refused("'target' has dtype complex64", jnp.ones(3, dtype=jnp.complex64), 1.0)
         self.refused("'total' has dtype bool", jnp.ones(3), jnp.asarray(True))
-        self.refused("'total' is a builtins.bool", jnp.ones(3), True)
-        self.refused("'target' is a builtins.list.*jnp.asarray", [1.0, 2.0, 3.0], 1.0)
+        self.refused("'total' is a bool", jnp.ones(3), True)
+        self.refused("'target' is a list.*jnp.asarray", [1.0, 2.0, 3.0], 1.0)
         self.refused("'target' has dtype int32", jnp.arange(3), 1.0, call=jax.jit(self.layer))
         with jax.enable_x64(True):
             narrow = jnp.ones(3, dtype=jnp.float32)

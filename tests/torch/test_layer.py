@@ -270,7 +270,7 @@ class TestBadInput:
     def test_not_a_tensor(self):
         tensors = qp_tensors()
         tensors[1] = tensors[1].numpy()
-        self.refused(r"'q' is a ndarray", *tensors)
+        self.refused(r"'q' is a numpy.ndarray", *tensors)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_not_finite(self, value):
