@@ -222,7 +222,7 @@ class TestHigherOrder:
         def closed(t):  # on the support {0, 1}
             return jnp.array([0.5 + 0.35 / t, 0.5 - 0.35 / t, 0.0])
 
-        for mode in (jax.jacfwd, jax.jacrev, jax.jacfwd, jax.jacrev):
+        for mode in (jax.jacfwd, jax.jacrev, jax.jacfwd):
             ours, closed = mode(ours), mode(closed)
             np.testing.assert_allclose(jax.jit(ours)(2.0), closed(2.0), atol=1e-10)
 

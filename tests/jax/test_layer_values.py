@@ -79,8 +79,7 @@ def test_equals_the_torch_layer_in_batches_with_shared_parameters(name):
 
 
 @pytest.mark.parametrize("name", [
-    "qp", "parametric_quad_form", "maximize_entropy", "second_order_cone", "semidefinite_dual", "log_det",
-    "explicit_power_cone", "geometric_program", "bounds_and_attributes",
+    "qp", "maximize_entropy", "second_order_cone", "semidefinite_dual", "explicit_power_cone", "geometric_program",
 ])  # fmt: skip
 def test_both_modes_agree_with_differences(name):
     case, layer, values = made(name)
