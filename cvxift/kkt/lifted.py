@@ -97,7 +97,8 @@ class Lifted:
     @cached_property
     def K(self) -> Any:
         """The matrix, in the order u, α, ν, kept directions of the other rows, w: dense array or CSC."""
-        A_r, P, n, L, r = self.A_r, self.instance.P, self.n, self.count, self.rest.size
+        A_r, n, L, r = self.A_r, self.n, self.count, self.rest.size
+        P: Any = self.instance.P
         first = n + 2 * L
         size = first + r + len(self.rows)
         diagonal = np.zeros(size)
@@ -113,7 +114,6 @@ class Lifted:
             K[:first, first:] = K[first:, :first].T
             K.reshape(-1)[:: size + 1] += diagonal
             return K
-        assert not isinstance(P, np.ndarray)
         padded = sp.csc_array(
             (P.data, P.indices, np.concatenate([P.indptr, np.full(2 * L, P.indptr[-1])])), shape=(first, first)
         )

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -231,11 +232,12 @@ def act(structure: Structure, data: Data, x: Floats, y: Floats) -> tuple[Floats,
 
 def _sum(index: np.ndarray, values: Floats, size: int) -> Floats:
     """The sums of the values, shape (..., entries), that share an index, shape (..., size)."""
+    bincount: Any = np.bincount  # its stub leaves the weights' dtype out
     if values.ndim == 1:
-        return np.bincount(index, weights=values, minlength=size)
+        return bincount(index, weights=values, minlength=size)
     count = math.prod(values.shape[:-1])
     where = index + size * np.arange(count)[:, None]
-    return np.bincount(where.ravel(), weights=values.ravel(), minlength=count * size).reshape(*values.shape[:-1], size)
+    return bincount(where.ravel(), weights=values.ravel(), minlength=count * size).reshape(*values.shape[:-1], size)
 
 
 def residual_tangent(structure: Structure, x: Floats, y: Floats, tangent: Data) -> tuple[Floats, Floats]:

@@ -60,11 +60,13 @@ class Rotation:
     def _columns(self) -> sp.csc_array | None:
         """The same, always sparse."""
         Q, t = self.Q, len(self.rows)
-        if Q is None:
+        if Q is None or self.spectrum is None:
             return None
         indptr = np.concatenate([np.arange(t), Q.indptr + t])
         indices = np.concatenate([self.rows.astype(Q.indices.dtype), Q.indices])
-        return sp.csc_array((np.concatenate([np.ones(t), Q.data]), indices, indptr), shape=(Q.shape[0], self.size))
+        return sp.csc_array(
+            (np.concatenate([np.ones(t), Q.data]), indices, indptr), shape=(self.spectrum.cones.m, self.size)
+        )
 
     def rotated(self, A: Any) -> Any:
         """The kept rows of a matrix, shape (t + k, n): dense for a dense array, else CSR.
