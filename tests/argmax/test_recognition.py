@@ -915,3 +915,49 @@ def test_jax_layer(name: str) -> None:
             outputs.append([*map(np.asarray, grads), np.asarray(hessian)])
     for left, right in zip(*outputs, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-8)
+
+
+def assembled(rng: np.random.Generator) -> tuple[cp.Problem, int]:
+    """A problem put together at random from parts that closed forms know and some that they do not; and its length."""
+    n = int(rng.integers(1, 6))
+    z = cp.Variable(n, nonneg=bool(rng.integers(2)))
+    theta, weight = cp.Parameter(n, name="theta"), float(rng.uniform(0.3, 3.0))
+    shift = rng.standard_normal(n)
+    regularizers: list[Callable[[], Any]] = [
+        lambda: -cp.sum(cp.entr(float(rng.uniform(0.5, 2.0)) * z)),
+        lambda: cp.sum_squares(z) + cp.sum_squares(2 * z - theta),
+        lambda: cp.sum(cp.square(z - shift)),
+        lambda: -cp.sum(cp.entr(z) + cp.entr(1 - z)),
+        lambda: cp.sum(cp.kl_div(z, rng.uniform(0.2, 1.0, n))),
+    ]
+    constraints: list[Any] = []
+    if rng.integers(5):
+        scale, amount = float(rng.choice([1.0, 2.0, -1.5])), float(rng.uniform(0.8, 1.2))
+        constraints.append(scale * cp.sum(z) == scale * amount)
+    candidates = [
+        (0.5, lambda: float(rng.uniform(0.5, 2.0)) * z >= 0),
+        (0.3, lambda: z <= float(rng.uniform(1.25, 1.5))),
+        (0.1, lambda: z[0] <= 1.21),
+        (0.1, lambda: z[0] <= z[n - 1] + 0.5),
+        (0.1, lambda: z >= -0.2),
+    ]
+    constraints += [build() for chance, build in candidates if rng.random() < chance]
+    regularizer = weight * regularizers[int(rng.integers(len(regularizers)))]()
+    return cp.Problem(cp.Maximize((theta + shift) @ z - regularizer), constraints), n
+
+
+def test_assembled_problems_agree_wherever_they_are_recognized() -> None:
+    rng = np.random.default_rng(2024)
+    seen = set()
+    for _ in range(40):
+        problem, n = assembled(rng)
+        closed = ClosedMap(problem, None, problem.variables())
+        if closed.form is None:
+            continue
+        generic = ClosedMap(problem, None, problem.variables(), closed_form="never", program=closed.program)
+        theta = rng.standard_normal((2, n))
+        solved = closed.solve(theta)
+        if isinstance(solved, ClosedSolved):
+            seen.add(closed.path)
+            agree(closed, generic, theta, rng, second=False)
+    assert len(seen) >= 4, seen
