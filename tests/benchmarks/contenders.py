@@ -89,6 +89,13 @@ class TorchLayer:
         return [g.numpy() for g in gradients]
 
 
+def generic(case: Case) -> TorchLayer:
+    """cvxift without its closed forms, where it has one: through a solver and the KKT system."""
+    if not case.closed_form:
+        raise Unsupported("no closed form to do without")
+    return TorchLayer(case, "cvxift.torch", closed_form="never")
+
+
 class BareQP:
     """A QP solver alone on data that are ready, then one factorization of the KKT system; batches are a loop."""
 
@@ -173,12 +180,14 @@ class BareClarabel:
 
 
 CVXIFT = "cvxift"
+GENERIC = "cvxift-generic"
 PEERS = ("cvxpylayers", "cvxpylayers-clarabel", "cvxpylayers-moreau")
 FLOORS = ("daqp", "piqp", "clarabel")
 CVXIFT_SOLVERS = tuple(f"cvxift:{name}" for name in ("DAQP", "PIQP", "OSQP", "CLARABEL", "SCS", "MOREAU"))
 
 TABLE: dict[str, Callable[[Case], Contender]] = {
     CVXIFT: partial(TorchLayer, module="cvxift.torch"),
+    GENERIC: generic,
     "cvxpylayers": partial(TorchLayer, module="cvxpylayers.torch"),
     "cvxpylayers-clarabel": partial(TorchLayer, module="cvxpylayers.torch", solver_args={"solve_method": "Clarabel"}),
     "cvxpylayers-moreau": partial(TorchLayer, module="cvxpylayers.torch", bounds_as_rows=True, solver="MOREAU"),

@@ -84,6 +84,7 @@ class Case(abc.ABC):
     draws: ClassVar[int] = 3  # different parameter values that timing cycles through
     reference_draws: ClassVar[int] = 3  # draws that errors are taken over
     floors: ClassVar[tuple[str, ...]] = ("clarabel",)  # bare solvers that make sense here
+    closed_form: ClassVar[bool] = False  # whether cvxift recognizes the problem and needs no solver
 
     @property
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Regularized argmax problems through the generic path: softmax, sparsemax, projection onto the simplex."""
+"""Regularized argmax problems, recognized and through the generic path: softmax, sparsemax, simplex projection."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Softmax(Case):
     n: int = 10
 
     group = "Softmax"
+    closed_form = True
 
     @property
     def name(self) -> str:
@@ -44,6 +45,7 @@ class Sparsemax(Case):
     n: int = 10
 
     group = "Sparsemax"
+    closed_form = True
     floors = ("daqp", "piqp", "clarabel")
 
     @property
