@@ -110,14 +110,14 @@ class Factor(abc.ABC):
             the solution, the worst relative residual over the columns, and the number of refinement steps.
         """
         u = self.apply_inverse(f)
-        scale = _column_size(f)
+        scale = column_size(f)
         residual = f - self.K @ u
-        best = _relative(residual, scale)
+        best = relative_size(residual, scale)
         steps = 0
         while best > REFINE_GOAL and steps < self.steps:
             trial = u + self.apply_inverse(residual)
             trial_residual = f - self.K @ trial
-            error = _relative(trial_residual, scale)
+            error = relative_size(trial_residual, scale)
             steps += 1
             if not error < best:
                 break
@@ -136,7 +136,7 @@ class Factor(abc.ABC):
         u, residual, steps = self.solve(f)
         rounding = 0.0
         if CONSISTENT < residual <= MOST_ROUNDING:
-            rounding = _relative(4.0 * np.finfo(float).eps * (abs(self.K) @ np.abs(u)), _column_size(f))
+            rounding = relative_size(4.0 * np.finfo(float).eps * (abs(self.K) @ np.abs(u)), column_size(f))
         return u, Certificate(residual, self, self.method, steps, rounding=rounding)
 
 
@@ -219,7 +219,7 @@ class ShiftedFactor(DenseFactor):
         weight = self._shift / self.scale**2
         u = u - self.apply_inverse((weight if f.ndim == 1 else weight[:, None]) * u)
         u += self.apply_inverse(f - self.K @ u)
-        return u, _relative(f - self.K @ u, _column_size(f)), steps + 2
+        return u, relative_size(f - self.K @ u, column_size(f)), steps + 2
 
 
 class SparseFactor(Factor):
@@ -318,87 +318,16 @@ def _condition(K: sp.csc_array, solve: Any) -> float:
     return float(inverse_norm * sla.norm(K, 1))
 
 
-def _column_size(f: Floats) -> Any:
+def column_size(f: Floats) -> Any:
     """‖·‖∞ of a vector, or of each column."""
     return np.maximum.reduce(np.abs(f), axis=0, initial=0.0)
 
 
-def _relative(residual: Floats, scale: Any) -> float:
+def relative_size(residual: Floats, scale: Any) -> float:
     """Worst relative residual over the columns; a NaN or infinite one is infinite."""
-    size = _column_size(residual)
+    size = column_size(residual)
     if residual.ndim == 1:
         worst = float(size / scale) if scale > 0 else 0.0
     else:
         worst = float(np.max(np.divide(size, scale, out=np.zeros_like(size), where=scale > 0), initial=0.0))
     return worst if math.isfinite(worst) else math.inf
-
-
-@dataclass(frozen=True)
-class LeastSquares:
-    """Minimum-norm least-squares solutions of a singular K u = f.
-
-    Dense K: spectral decomposition of the equilibrated K, eigenvalues below `tolerance` of the largest dropped. Sparse
-    K: the Tikhonov system [ I  K ; K  −ε²I ] [r; u] = [f; 0], by LU, iterated so that ε leaves no trace.
-    """
-
-    K: Any
-    scale: Floats
-    tolerance: float = 1e-11
-    epsilon: float = 1e-6
-
-    @cached_property
-    def _eigen(self):
-        values, vectors = np.linalg.eigh(self.scale[:, None] * self.K * self.scale[None, :])
-        keep = np.abs(values) > self.tolerance * np.abs(values).max(initial=0.0)
-        return values, vectors, keep
-
-    @cached_property
-    def _augmented(self):
-        K = scale_symmetric(self.K, self.scale)
-        eye = sp.eye_array(len(self.scale), format="csc")
-        return sla.splu(sp.block_array([[eye, K], [K, -(self.epsilon**2) * eye]], format="csc")), K
-
-    @property
-    def null_vectors(self) -> Floats | None:
-        """Orthonormal basis of the dropped directions in the original scaling, shape (N, k); None for a sparse K."""
-        if sp.issparse(self.K):
-            return None
-        _, vectors, keep = self._eigen
-        return self.scale[:, None] * vectors[:, ~keep]
-
-    def _tikhonov(self, f: Floats) -> tuple[Floats, int]:
-        """Minimum-norm solution of the equilibrated sparse system, and the number of solves it took."""
-        solver, K = self._augmented
-        size = len(f)
-        nothing = np.zeros(size)
-        u, steps = np.zeros(size), 0
-        while steps < 20:
-            steps += 1
-            step = solver.solve(np.concatenate([f - K @ u, nothing]))[size:]
-            u += step
-            if np.abs(step).max(initial=0.0) <= 1e-13 * np.abs(u).max(initial=0.0):
-                break
-        # Rounding errors over ε² have gone into the null space. The system's first block projects on it, up to ε² of
-        # what lies outside, which one more step puts back.
-        fitted = K @ u
-        u -= solver.solve(np.concatenate([u, nothing]))[:size]
-        u += solver.solve(np.concatenate([fitted - K @ u, nothing]))[size:]
-        return u, steps + 2
-
-    def solve(self, f: Floats) -> tuple[Floats, float, int]:
-        """As `Factor.solve`; the residual tells whether f lies in the range of K."""
-        if f.ndim == 2:
-            parts = [self.solve(np.ascontiguousarray(column)) for column in f.T]
-            u = np.stack([part[0] for part in parts], axis=1) if parts else np.empty_like(f)
-            return u, max((part[1] for part in parts), default=0.0), max((part[2] for part in parts), default=0)
-        scaled = self.scale * f
-        steps = 0
-        if sp.issparse(self.K):
-            u, steps = self._tikhonov(scaled)
-        else:
-            values, vectors, keep = self._eigen
-            kept = vectors[:, keep]
-            u = kept @ ((kept.T @ scaled) / values[keep])
-            u += kept @ ((kept.T @ (scaled - self.scale * (self.K @ (self.scale * u)))) / values[keep])
-        u = self.scale * u
-        return u, _relative(f - self.K @ u, _column_size(f)), steps

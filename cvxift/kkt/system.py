@@ -25,12 +25,12 @@ from cvxift.kkt.factor import (
     Certificate,
     DenseFactor,
     Factor,
-    LeastSquares,
     LuFactor,
     ShiftedFactor,
     SparseFactor,
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
+from cvxift.kkt.least_squares import LeastSquares
 from cvxift.kkt.lifted import Lifted
 from cvxift.kkt.policy import Singular
 from cvxift.kkt.rotation import Rotation, rotation

@@ -9,7 +9,8 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
-from cvxift.kkt.factor import DenseFactor, LeastSquares, LuFactor, SparseFactor
+from cvxift.kkt.factor import DenseFactor, LuFactor, ShiftedFactor, SparseFactor
+from cvxift.kkt.least_squares import LeastSquares
 
 
 def parts(rng, n=7, r=3, density=0.6):
@@ -175,3 +176,23 @@ def test_rounding_is_not_taken_for_inconsistency(rng):
         assert certificate.residual > 1e-9 and certificate.consistent
         assert certificate.rounding < 1e-5
         assert not replace(certificate, residual=2.0 * certificate.rounding).consistent
+
+
+def test_a_shifted_factor_gives_the_solution_of_least_norm(rng):
+    """K singular in both blocks: a flat direction and a row twice."""
+    n, r = 7, 4
+    root, A = rng.standard_normal((n, 3)), rng.standard_normal((r, n))
+    A[3] = A[0]
+    A[:, 6], root[6] = 0.0, 0.0
+    K = np.block([[root @ root.T, A.T], [A, np.zeros((r, r))]])
+    solver = ShiftedFactor(K, n)
+    scale = solver.scale
+    for columns in ((), (3,)):
+        f = K @ rng.standard_normal((n + r, *columns))
+        u, residual, _ = solver.solve(f)
+        assert residual < 1e-12
+        wide = scale if not columns else scale[:, None]
+        expected = wide * np.linalg.lstsq(scale[:, None] * K * scale, wide * f, rcond=1e-10)[0]
+        np.testing.assert_allclose(u, expected, atol=1e-9)
+    outside = rng.standard_normal(n + r)  # not in the range: the residual says so
+    assert solver.solve(outside)[1] > 1e-3
