@@ -52,3 +52,35 @@ def test_one_problem_regression(tmp_path: Path) -> None:
         _, first, last, accuracy, error = numbers(out.replace("1.5-entmax", "entmax"), name)
         assert last < first and accuracy > 0.6 and error < 1e-6
     assert (tmp_path / "one_problem_regression.png").exists()
+
+
+def test_crf_tagging(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("crf_tagging.py", "--steps", "10", cwd=tmp_path)
+    assert max(numbers(out, "gradient against counts")) < 1e-12
+    chained, alone = (numbers(out, f"test words tagged right {how}")[-1] for how in ("by the chain", "each alone"))
+    assert chained > alone > 0.5 and (tmp_path / "crf_tagging.png").exists()
+
+
+def test_hmm(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("hmm.py", "--steps", "3", "--length", "300", cwd=tmp_path)
+    for line in (
+        "log-likelihood",
+        "posteriors",
+        "gradient in the scores",
+        "gradient in log moves",
+        "gradient of a post",
+    ):
+        assert numbers(out, line)[-1] < 1e-9
+    used = [float(row.split()[-4]) for row in out.splitlines() if row.startswith("memory")]
+    assert len(used) == 3 and used[2] < 1.1 * used[0]
+    assert (tmp_path / "hmm.png").exists()
+
+
+def test_soft_ranking(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("soft_ranking.py", "--steps", "40", cwd=tmp_path)
+    assert numbers(out, "gradient of rank_loss")[-1] < 1e-12
+    squares, ranked = (numbers(out, name)[-1] for name in ("least squares", "rank_loss"))
+    assert ranked > squares and (tmp_path / "soft_ranking.png").exists()
