@@ -41,6 +41,12 @@ def determined(kind: str, bar: np.ndarray, n: int, m: int) -> np.ndarray:
     return bar
 
 
+def diagonal(theta: np.ndarray, n: int) -> np.ndarray:
+    """θ with Q's diagonal alone, for the problem whose Q is a vector."""
+    Q = theta[:, -n * n :].reshape(len(theta), n, n)
+    return np.concatenate([theta[:, : -n * n], Q.diagonal(axis1=1, axis2=2)], axis=1)
+
+
 def one_by_one(m: SolutionMap, theta: np.ndarray) -> list[Solved]:
     """Every instance through the unbatched path."""
     return [m.solve(row) for row in theta]
@@ -76,8 +82,7 @@ def test_every_place_equals_the_unbatched_path(place: str, kind: str, squares: b
     n, rows, p = 6, 5, 2
     m = mapping(n, rows, p, squares=squares, **options_of(kind))
     theta = thetas(kind, 3, n, rows, p, rng)
-    if not squares:  # only Q's diagonal: the planted point is not the solution, which does not matter here
-        theta = np.delete(theta, [theta.shape[1] - n * n + i * n + j for i in range(n) for j in range(n) if i != j], 1)
+    theta = theta if squares else diagonal(theta, n)  # the planted point is not the solution then, which does no harm
     singles = one_by_one(m, theta)
     bar, dot, other = (rng.standard_normal((3, k)) for k in (m.output_size, m.theta_size, m.theta_size))
     with place_of(place) as where:
@@ -358,6 +363,55 @@ def test_what_is_moved(rng: np.random.Generator) -> None:
     there.vjp(solved, torch.from_numpy(rng.standard_normal((4, m.output_size))))
     there.jvp(solved, torch.zeros_like(theta))
     assert moved == [("fetch", (4,)), ("fetch", (4,))]
+
+
+@pytest.mark.parametrize("solver", [None, "osqp"], ids=["exact", "polished"])
+@pytest.mark.parametrize("squares", [True, False], ids=["eliminated", "diagonal"])
+def test_the_device_is_read_by_the_documented_copies_alone(squares: bool, solver, rng: np.random.Generator) -> None:
+    """On meta tensors every look at a value, and every meeting with a tensor of the host, is an error.
+
+    What a real run fetched is played back to them.
+    """
+    import torch
+
+    from cvxift.torch.device import TorchArrays
+
+    fetched: list[np.ndarray] = []
+
+    class Recording(TorchArrays):
+        def fetch(self, array):
+            value = super().fetch(array)()
+            fetched.append(np.array(value))
+            return lambda: value
+
+    class Blind(TorchArrays):
+        def put(self, values):
+            kind = torch.from_numpy(np.zeros(1, np.asarray(values).dtype)).dtype
+            return torch.empty(np.shape(values), dtype=kind, device="meta")
+
+        def fetch(self, array):
+            value = fetched.pop(0)
+            assert array.device.type == "meta" and tuple(array.shape) == value.shape
+            return lambda: value
+
+    m = mapping(6, 5, 2, squares=squares, solver=solver)
+    theta = thetas("random", 4, 6, 5, 2, rng)
+    theta = theta if squares else diagonal(theta, 6)
+    bar, dot = rng.standard_normal((4, m.output_size)), rng.standard_normal(theta.shape)
+
+    def everything(where: TorchArrays, put) -> list:
+        there = DeviceMap(m, where)
+        solved = there.solve(put(theta))
+        first = [there.vjp(solved, put(bar)), there.jvp(solved, put(dot))]
+        second = [there.second(solved, put(bar), put(dot)), there.second_tangent(solved, put(dot), put(dot))]
+        return [solved.outputs, *first, *second]
+
+    expected = everything(Recording(torch.device("cpu")), torch.from_numpy)
+    reads = len(fetched)
+    got = everything(Blind(torch.device("meta")), lambda v: torch.empty(v.shape, dtype=torch.float64, device="meta"))
+    assert not fetched and reads >= 6
+    for there, here in zip(got, expected, strict=True):
+        assert there.device.type == "meta" and there.shape == here.shape and there.dtype == here.dtype
 
 
 def test_a_batch_is_warm_started(rng: np.random.Generator) -> None:
