@@ -9,6 +9,7 @@ Peters, Niculae, Martins 2019; Martins & Astudillo 2016; Michelot 1986 (Newton's
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import array_api_compat
@@ -58,12 +59,22 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
     if loop is while_loop:
         scores, restore = shorten(xp, scores, scores > _reach(xp, alpha, start))
     if dtype != x.dtype:
-        if array_api_compat.size(scores) > LARGE:
+        large = math.prod(scores.shape) > LARGE
+        if large:
             start = threshold(xp, scores, alpha, start, loop)
         scores, start = xp.astype(scores, dtype), xp.astype(start, dtype)
+        if large and isinstance(alpha, float) and alpha <= 1.5:
+            return restore(xp.astype(_corrected(xp, scores, alpha, start), x.dtype))
         alpha = alpha if isinstance(alpha, float) else xp.astype(alpha, dtype)
     c = threshold(xp, scores, alpha, start, loop, 1e-3 * float(xp.finfo(x.dtype).eps))
     return restore(xp.astype(tsallis.exponential(xp, scores, c, alpha), x.dtype))
+
+
+def _corrected(xp: Any, scores: Array, alpha: float, c: Array) -> Array:
+    """z after one more step of Newton's, to first order: the second is beyond float32, c being exact to float32."""
+    z, slope = tsallis.value_and_slope(xp, scores, c, alpha - 1.0)
+    step = _newton(xp, alpha, xp.sum(z, axis=-1, keepdims=True), xp.sum(slope, axis=-1, keepdims=True))
+    return xp.clip(z - step * slope, min=0.0)
 
 
 def _same(z: Array) -> Array:
@@ -99,7 +110,7 @@ def threshold(
     Returns:
         c, (..., 1).
     """
-    if not array_api_compat.size(start):
+    if 0 in start.shape:
         return start
     eps = alpha - 1.0
     if not isinstance(eps, float) or eps > 1.0:
@@ -146,7 +157,10 @@ def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, r
 
 def _step(xp: Any, scores: Array, alpha: Order, c: Array) -> Array:
     """Newton's step log_ε F · F / −F′ at c; 0 in masked rows."""
-    F, S = tsallis.sums(xp, scores, c, alpha)
+    return _newton(xp, alpha, *tsallis.sums(xp, scores, c, alpha))
+
+
+def _newton(xp: Any, alpha: Order, F: Array, S: Array) -> Array:
     F, S = xp.where(F > 0, F, xp.ones_like(F)), xp.where(S > 0, S, xp.ones_like(S))
     if isinstance(alpha, float) and alpha == 2.0:
         return (F - 1.0) / S

@@ -23,7 +23,7 @@ def exponential(xp: Any, scores: Array, c: Array, alpha: Order) -> Array:
     """e_ε(scores − c), exactly 0 where 1 + ε (scores − c) ≤ 0."""
     eps = alpha - 1.0
     if not isinstance(eps, float):
-        return _value_and_slope(xp, scores, c, eps)[0]
+        return value_and_slope(xp, scores, c, eps)[0]
     if eps == 0.0:
         return xp.exp(scores - c)
     t = eps * (scores - c)
@@ -42,12 +42,12 @@ def exponential(xp: Any, scores: Array, c: Array, alpha: Order) -> Array:
 def sums(xp: Any, scores: Array, c: Array, alpha: Order) -> tuple[Array, Array]:
     """Σ z and Σ z^{2−α} along the last axis, z = e_ε(scores − c): a function of c and minus its derivative."""
     eps = alpha - 1.0
-    z, slope = _value_and_slope(xp, scores, c, eps)
+    z, slope = value_and_slope(xp, scores, c, eps)
     total = xp.sum(z, axis=-1, keepdims=True)
     return total, total if slope is z else xp.sum(slope, axis=-1, keepdims=True)
 
 
-def _value_and_slope(xp: Any, scores: Array, c: Array, eps: Any) -> tuple[Array, Array]:
+def value_and_slope(xp: Any, scores: Array, c: Array, eps: Any) -> tuple[Array, Array]:
     """z and z^{2−α} = z / u, u = 1 + εv; up to quantities that count for nothing in their sums, for speed."""
     if not isinstance(eps, float):
         # An array of orders may hold 1 itself.

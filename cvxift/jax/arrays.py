@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from cvxift.argmax import checks
 from cvxift.errors import ProgramError
@@ -90,4 +91,4 @@ def doubles() -> bool:
 
 def visible(*arrays: Any) -> bool:
     """Whether the arrays have values to look at."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return not any(isinstance(array, Tracer) for array in arrays)

@@ -78,7 +78,7 @@ def visible(x: Tensor) -> bool:
     """Whether the tensor has values to look at: not under ``torch.compile``, nor mapped by ``torch.vmap``."""
     if torch.compiler.is_compiling():
         return False
-    functorch = torch._C._functorch
+    functorch = torch._C._functorch  # type: ignore[attr-defined]
     while functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
             return False

@@ -1,0 +1,209 @@
+"""Separable argmax maps and their losses on JAX arrays: PyTorch's values and derivatives, under transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+jnp = pytest.importorskip("jax.numpy")
+torch = pytest.importorskip("torch")
+import jax  # noqa: E402
+
+import cvxift  # noqa: E402
+from cvxift import jax as cj  # noqa: E402
+from cvxift import torch as ct  # noqa: E402
+from cvxift.argmax.simplex import entmax  # noqa: E402
+
+MAPS: dict[str, Callable[[Any, Any], Any]] = {
+    "softmax": lambda m, x: m.softmax(x),
+    "entmax13": lambda m, x: m.entmax(x, 1.3),
+    "entmax15": lambda m, x: m.entmax(x, temperature=0.7),
+    "sparsemax": lambda m, x: m.sparsemax(x),
+    "entmax25": lambda m, x: m.entmax(x, 2.5),
+    "budget": lambda m, x: m.budget(x, 1.7, -0.1, 0.9),
+    "csparsemax": lambda m, x: m.constrained_sparsemax(x, 0.4),
+    "csoftmax": lambda m, x: m.constrained_softmax(x, 0.35, temperature=0.8),
+    "box": lambda m, x: m.box(x),
+    "clipped_box": lambda m, x: m.box(x, -0.4, 0.6, regularizer="quadratic"),
+}
+
+
+@pytest.fixture(autouse=True)
+def double(request: pytest.FixtureRequest):
+    """64-bit types within a test, but where it asks for 32, and nowhere else."""
+    with jax.enable_x64("without_64_bits" not in request.node.name):
+        yield
+
+
+def close(ours: Any, theirs: Any, atol: float = 1e-12) -> None:
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_values_and_derivatives_are_pytorchs(name: str, rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((3, 5)), rng.standard_normal(5)
+
+    def ours(v):
+        return MAPS[name](cj, v)
+
+    def theirs(v):
+        return MAPS[name](ct, v)
+
+    def value(v):
+        return (ours(v) * w).sum() ** 2
+
+    def their_value(v):
+        return (theirs(v) * torch.tensor(w)).sum() ** 2
+
+    tensor = torch.tensor(x)
+    close(ours(x), theirs(tensor))
+    close(jax.jit(jax.vmap(ours, in_axes=1, out_axes=1))(x.T).T, theirs(tensor))
+    close(jax.jit(jax.vmap(jax.jacrev(ours)))(x), torch.func.vmap(torch.func.jacrev(theirs))(tensor))
+    close(jax.jit(jax.jacfwd(ours))(x[0]), torch.func.jacrev(theirs)(tensor[0]))
+    second = torch.func.hessian(their_value)(tensor[0])
+    close(jax.jit(jax.jacrev(jax.jacrev(value)))(x[0]), second)
+    close(jax.jit(jax.jacfwd(jax.jacfwd(value)))(x[0]), second)
+    if name in ("entmax13", "csoftmax"):
+        third = torch.func.jacrev(torch.func.jacrev(torch.func.jacrev(their_value)))(tensor[0])
+        close(jax.jit(jax.jacfwd(jax.jacrev(jax.jacfwd(value))))(x[0]), third, 1e-11)
+
+
+def test_orders_bounds_sums_and_temperatures_have_derivatives(rng: np.random.Generator) -> None:
+    x, w = rng.standard_normal((3, 5)), rng.standard_normal((3, 5))
+    alpha, warmth = np.array([[1.0], [1.5], [2.6]]), np.array([[0.5], [1.0], [2.0]])
+    upper, lower = rng.uniform(0.3, 0.8, (3, 5)), rng.uniform(-0.2, 0.1, (3, 5))
+    total = rng.uniform(0.8, 1.1, (3, 1))
+
+    def compare(call: Callable[..., Any], *args: np.ndarray) -> None:
+        def ours(*values):
+            return (call(cj, *values) * w).sum()
+
+        def theirs(*values):
+            return (call(ct, *values) * torch.tensor(w)).sum()
+
+        numbers = tuple(range(len(args)))
+        tensors = [torch.tensor(arg) for arg in args]
+        first, their_first = jax.jit(jax.grad(ours, numbers))(*args), torch.func.grad(theirs, numbers)(*tensors)
+        second, their_second = jax.jit(jax.hessian(ours, numbers))(*args), torch.func.hessian(theirs, numbers)(*tensors)
+        for i in numbers:
+            close(first[i], their_first[i])
+            for j in numbers:
+                close(second[i][j], their_second[i][j], 1e-11)
+
+    compare(lambda m, v, a, t: m.entmax(v, a, temperature=t), x, alpha, warmth)
+    compare(lambda m, v, k, low, high: m.budget(v, k, low, high), x, total, lower, upper)
+    compare(lambda m, v, high, t: m.constrained_softmax(v, high, temperature=t), x, upper, warmth)
+    close(jax.vmap(cj.entmax)(x, alpha[:, 0]), ct.entmax(torch.tensor(x), torch.tensor(alpha)))
+
+
+@pytest.mark.parametrize("alpha", [1, 1.3, 2, 3])
+def test_losses_are_pytorchs(alpha: float, rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((3, 5)), np.eye(5)[:3]
+    tensor, target = torch.tensor(x), torch.eye(5, dtype=torch.float64)[:3]
+    close(cj.fenchel_young_loss(x, y, alpha), ct.fenchel_young_loss(tensor, target, alpha))
+    close(jax.grad(lambda v: cj.fenchel_young_loss(v, y, alpha).sum())(x), cj.entmax(x, alpha) - y)
+
+    def ours(v, a):
+        return jax.vmap(lambda row, t: cj.fenchel_young_loss(row, t, a))(v, y).sum()
+
+    def theirs(v, a):
+        return ct.fenchel_young_loss(v, target, a).sum()
+
+    order = torch.tensor(float(alpha), dtype=torch.float64)
+    second, their_second = (
+        jax.jit(jax.hessian(ours, (0, 1)))(x, float(alpha)),
+        torch.func.hessian(theirs, (0, 1))(tensor, order),
+    )
+    for i in range(2):
+        for j in range(2):
+            close(second[i][j], their_second[i][j], 1e-11)
+
+
+def test_loss_of_any_map_has_prediction_minus_target_for_gradient(rng: np.random.Generator) -> None:
+    x, y = rng.standard_normal((3, 5)), cj.budget(rng.standard_normal((3, 5)), 2.0)
+
+    def prediction(v):
+        return cj.budget(v, 2.0)
+
+    def loss(v):
+        return cj.argmax_loss(v, y, prediction, lambda z: 0.5 * (z**2).sum(-1))
+
+    value = jax.jit(loss)(x)
+    assert (value > 0).all()
+    close(jax.grad(lambda v: loss(v).sum())(x), prediction(x) - y)
+    close(jax.hessian(lambda v: loss(v).sum())(x)[0, :, 0], jax.jacrev(prediction)(x[0]))
+    close(cj.argmax_loss(x, prediction(x), prediction, lambda z: 0.5 * (z**2).sum(-1)), np.zeros(3))
+
+
+@pytest.mark.parametrize("name", ["softmax", "entmax13", "entmax15", "sparsemax", "csparsemax", "csoftmax"])
+def test_masks_empty_rows_and_dtypes(name: str, rng: np.random.Generator) -> None:
+    def function(v):
+        return MAPS[name](cj, v)
+
+    x = rng.standard_normal((4, 5))
+    x[0], x[1, 2] = -np.inf, -np.inf
+    z = function(x)
+    assert (z[0] == 0).all() and z[1, 2] == 0
+    close(z.sum(-1)[1:], np.ones(3))
+    slope = jax.jit(jax.grad(lambda v: jnp.sum(jax.grad(lambda u: (function(u) ** 2).sum())(v) ** 2)))(x)
+    assert np.isfinite(slope).all()
+    for dtype, tolerance in ((jnp.float16, 1e-3), (jnp.bfloat16, 8e-3), (jnp.float32, 1.2e-7)):
+        low = jnp.asarray(x, dtype)
+        assert function(low).dtype == dtype
+        close(function(low).astype(float), function(low.astype(float)), tolerance)
+    assert function(jnp.zeros((2, 0))).shape == (2, 0)
+
+
+@pytest.mark.parametrize(("alpha", "tolerance"), [(1.0, 2e-7), (1.1, 3e-7), (1.5, 2e-7), (2.0, 1.2e-7), (3.0, 2e-5)])
+def test_without_64_bits(alpha: float, tolerance: float, rng: np.random.Generator) -> None:
+    """Every operation is rounded to 6e-8; for α = 3 the map amplifies that to its root where an entry enters."""
+    for scale in (0.01, 1.0, 3.0):
+        x = (scale * rng.standard_normal((8, 300))).astype(np.float32)
+        z = cj.entmax(x, alpha)
+        assert z.dtype == np.float32
+        close(z, entmax(x.astype(float), alpha), tolerance)
+    y = cj.constrained_softmax(x, 0.2), cj.budget(x, 3.0)
+    close(y[0].sum(-1), np.ones(8), 1e-6)
+    close(y[1].sum(-1), np.full(8, 3.0), 1e-6)
+
+
+def test_what_cannot_be_refused_is_nan() -> None:
+    bad = jnp.array([[0.0, jnp.nan], [0.0, 1.0], [jnp.inf, 0.0]])
+    for function in (cj.softmax, cj.sparsemax, cj.entmax, lambda v: cj.entmax(v, 1.3), lambda v: cj.budget(v, 1.0)):
+        z = jax.jit(function)(bad)
+        assert np.isnan(z[0]).all() and np.isnan(z[2]).all() and not np.isnan(z[1]).any()
+    x = jnp.zeros(3)
+    assert np.isnan(jax.jit(cj.entmax)(x, 0.5)).all()
+    assert np.isnan(jax.jit(lambda v, t: cj.entmax(v, temperature=t))(x, -1.0)).all()
+    assert np.isnan(jax.jit(cj.constrained_softmax)(x, 0.2)).all()
+    assert np.isnan(jax.jit(cj.budget)(x, 4.0)).all()
+    assert np.isnan(jax.jit(cj.box)(x, 1.0, 0.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: cj.entmax(jnp.zeros(3), 0.5), "alpha = 0.5"),
+        (lambda: cj.entmax(jnp.zeros(3), jnp.array(0.5)), "alpha = 0.5"),
+        (lambda: cj.entmax(jnp.zeros((2, 3)), jnp.ones(3)), "size 1 along"),
+        (lambda: cj.sparsemax(jnp.zeros(3), temperature=-1.0), "temperature = -1.0"),
+        (lambda: cj.softmax(jnp.zeros(3), temperature=jnp.ones(2)), "does not broadcast"),
+        (lambda: cj.sparsemax(jnp.zeros(3, dtype=int)), "int"),
+        (lambda: cj.softmax(jnp.array([[0.0], [jnp.nan]])), "NaN.*row 1"),
+        (lambda: cj.sparsemax(jnp.array([0.0, jnp.inf])), r"\+∞"),
+        (lambda: cj.entmax(jnp.zeros(3), axis=1), "axis = 1"),
+        (lambda: cj.budget(jnp.zeros(3), 4.0), "between 0 and 3, never to 4"),
+        (lambda: cj.budget(jnp.zeros(3), upper=jnp.ones(2)), "upper has shape"),
+        (lambda: cj.constrained_softmax(jnp.zeros(3), 0.2), "set is empty"),
+        (lambda: cj.box(jnp.zeros(3), 1.0, 0.0), "lower at most upper"),
+        (lambda: cj.fenchel_young_loss(jnp.zeros(3), jnp.zeros(2)), "target has shape"),
+        (lambda: cj.argmax_loss(jnp.zeros(3), jnp.zeros(3), lambda t: t[:2], jnp.sum), "prediction returned"),
+        (lambda: cj.argmax_loss(jnp.zeros((2, 3)), jnp.zeros((2, 3)), cj.softmax, jnp.sum), "regularizer returned"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(call, words: str) -> None:
+    with pytest.raises(cvxift.ProgramError, match=words):
+        call()
