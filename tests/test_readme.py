@@ -32,6 +32,9 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for framework in ("torch", "jax"):
+        if any(f"import {framework}" in body for _, body in blocks(page, "python")):
+            pytest.importorskip(framework)
     monkeypatch.chdir(tmp_path)  # a block that saves a figure saves it here
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, body in blocks(page, "python"):
