@@ -113,7 +113,7 @@ class Form(torch.autograd.Function):
         return Sum.apply(*terms) if len(terms) > 1 else (terms[0] if terms else None)  # type: ignore[return-value]
 
     @staticmethod
-    def vmap(
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]  # named arguments for the base's *args
         info: Any, in_dims: tuple[int | None, ...], source: Source, adjoint: bool, *operands: torch.Tensor
     ) -> tuple[torch.Tensor, int]:
         """One more leading dimension."""

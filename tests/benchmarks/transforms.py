@@ -53,7 +53,8 @@ def problem() -> tuple[cp.Problem, list[cp.Parameter], list[cp.Variable]]:
     """The problem, its parameters and its variable."""
     x, A, b = cp.Variable(3), cp.Parameter((5, 3)), cp.Parameter(5)
     half = np.array([1.0, 0.0, 0.0])
-    return cp.Problem(cp.Minimize(cp.sum_squares(A @ x - b)), [cp.sum(x) == 1, half @ x >= 0.5]), [A, b], [x]
+    constraints: list[Any] = [cp.sum(x) == 1, half @ x >= 0.5]
+    return cp.Problem(cp.Minimize(cp.sum_squares(A @ x - b)), constraints), [A, b], [x]
 
 
 def values(batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +90,7 @@ def close(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
 def first_line(error: BaseException) -> str:
     """Type and first line of an error, fit for a table."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    text = text if len(text) <= WIDTH else text[: WIDTH - 1].rstrip() + "…"
+    text = text if len(text) <= WIDTH else text[:WIDTH].rsplit(" ", 1)[0] + " …"
     return f"`{type(error).__name__}`: {text}".replace("|", "\\|") if text else f"`{type(error).__name__}`"
 
 

@@ -37,7 +37,7 @@ def closed(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     K = torch.cat([torch.cat([A.mT @ A, C.T.expand(*A.shape[:-2], 3, 2)], -1),
                    torch.cat([C, torch.zeros(2, 2, dtype=A.dtype)], -1).expand(*A.shape[:-2], 2, 5)], -2)  # fmt: skip
     right = torch.cat([(A.mT @ b[..., None])[..., 0], d.expand(*b.shape[:-1], 2)], -1)
-    return torch.linalg.solve(K, right)[..., :3]
+    return torch.linalg.solve(K, right[..., None])[..., :3, 0]
 
 
 def loss(layer: Any) -> Any:
@@ -105,7 +105,10 @@ def duals(layer: Any) -> None:
 def mapped(layer: Any) -> None:
     A, b = tensors(4)
     close(vmap(layer)(A, b)[0], closed(A, b))
-    close(vmap(vmap(lambda A, b: layer(A, b)[0], (None, 0)), (0, None))(A, b), closed(A[:, None], b.expand(4, 4, 5)))
+    close(
+        vmap(vmap(lambda A, b: layer(A, b)[0], (None, 0)), (0, None))(A, b),
+        closed(A[:, None].expand(4, 4, 5, 3), b.expand(4, 4, 5)),
+    )
 
 
 def compiled(backend: str) -> Cell:
