@@ -138,22 +138,20 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
     """
     xp = array_api_compat.array_namespace(u, e)
     u, e = _finite(xp, u), _finite(xp, e)
-    best = u[..., 0, :]
-    if u.shape[-2] > 1:
-
-        def forward(best: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
-            step, links, keep = now
-            scores = best[..., :, None] + links
-            back = xp.argmax(scores, axis=-2)
-            return xp.where(keep[..., None], xp.max(scores, axis=-2) + step, best), (back,)
-
-        steps = (_leading(u[..., 1:, :], 2), _leading(e, 3), _leading(real[..., 1:], 1))
-        best, (pointers,) = run(forward, best, steps)
-    state = xp.argmax(best, axis=-1)
-    score = xp.max(best, axis=-1)
-    none = -xp.ones_like(state)
+    none = -xp.ones_like(xp.argmax(u[..., 0, :], axis=-1))
     if u.shape[-2] == 1:
-        return xp.where(real[..., 0], state, none)[..., None], score
+        state = xp.argmax(u[..., 0, :], axis=-1)
+        return xp.where(real[..., 0], state, none)[..., None], xp.max(u[..., 0, :], axis=-1)
+
+    def forward(best: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
+        step, links, keep = now
+        scores = best[..., :, None] + links
+        back = xp.argmax(scores, axis=-2)
+        return xp.where(keep[..., None], xp.max(scores, axis=-2) + step, best), (back,)
+
+    steps = (_leading(u[..., 1:, :], 2), _leading(e, 3), _leading(real[..., 1:], 1))
+    best, (pointers,) = run(forward, u[..., 0, :], steps)
+    state, score = xp.argmax(best, axis=-1), xp.max(best, axis=-1)
 
     def backward(state: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
         pointer, keep = now

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from cvxift.argmax import chain
 from cvxift.argmax.feasibility import check_entries
@@ -216,4 +217,4 @@ def _prepared(
 
 
 def _concrete(*values: Any) -> bool:
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+    return not any(isinstance(value, Tracer) for value in values)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from cvxift.argmax import isotonic
 from cvxift.argmax.feasibility import check_entries
@@ -149,7 +150,7 @@ def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _blocks(s: Array, w: Array, regularizer: Regularizer) -> Array:
     """Blocks of the regression, found on the host; constant in their neighbourhood."""
-    if not (isinstance(s, jax.core.Tracer) or isinstance(w, jax.core.Tracer)):
+    if not (isinstance(s, Tracer) or isinstance(w, Tracer)):
         check_entries("The sorting", s, masks=False)
         check_entries("The sorting", w, masks=False)
     shape = jax.ShapeDtypeStruct(s.shape, jnp.int32)
@@ -180,7 +181,7 @@ def _prepared(name: str, x: Array, temperature: float | Array, regularizer: str,
         raise ProgramError(f"{name} got axis = {axis}, but the scores have shape {x.shape}.")
     if regularizer not in ("quadratic", "entropic"):
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
-    if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
+    if not isinstance(temperature, Tracer) and not np.all(np.asarray(temperature) > 0):
         raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
     wide = jnp.promote_types(x.dtype, jnp.float32)
     scores = (x.astype(wide) / temperature).astype(wide)

@@ -195,7 +195,8 @@ class _Marginals(torch.autograd.Function):
         ctx: Any, bar_states: Tensor, bar_pairs: Tensor
     ) -> tuple[Tensor | None, ...]:
         """The Hessian of log Z times the cotangents, of differentiable operations."""
-        return (*chain.derivative(*ctx.saved_tensors, bar_states, bar_pairs), None)
+        u, e, real = ctx.saved_tensors
+        return (*chain.derivative(u, e, real, bar_states, bar_pairs), None)
 
     @staticmethod
     def jvp(ctx: Any, du: Tensor | None, de: Tensor | None, _: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
