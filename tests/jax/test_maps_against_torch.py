@@ -157,7 +157,7 @@ def test_masks_empty_rows_and_dtypes(name: str, rng: np.random.Generator) -> Non
     assert function(jnp.zeros((2, 0))).shape == (2, 0)
 
 
-@pytest.mark.parametrize(("alpha", "tolerance"), [(1.0, 2e-7), (1.1, 3e-7), (1.5, 2e-7), (2.0, 1.2e-7), (3.0, 2e-5)])
+@pytest.mark.parametrize(("alpha", "tolerance"), [(1.0, 2e-7), (1.1, 3e-7), (1.5, 2e-7), (2.0, 1.2e-7), (3.0, 3.5e-4)])
 def test_without_64_bits(alpha: float, tolerance: float, rng: np.random.Generator) -> None:
     """Every operation is rounded to 6e-8; for α = 3 the map amplifies that to its root where an entry enters."""
     for scale in (0.01, 1.0, 3.0):
