@@ -2,8 +2,8 @@
 
 Any shape; float16, bfloat16 (computed in float32), float32 and float64; masks by −∞ (fully masked rows give zeros).
 With ``jax_enable_x64`` thresholds are found in float64 whatever the dtype; without, expect errors of 1e-7 for α ≤ 2 and
-up to 3e-4 for α = 3, where the map takes the root of rounding at the edge of the support. Derivatives are functions of the
-value. Inside `jax.jit`, `jax.vmap` and `jax.grad` rows with NaN or +∞ give NaN instead of an error.
+up to 3e-4 for α = 3, where the map takes the root of rounding at the edge of the support. Derivatives are functions of
+the value. Inside `jax.jit`, `jax.vmap` and `jax.grad` rows with NaN or +∞ give NaN instead of an error.
 """
 
 from __future__ import annotations
