@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from cvxift.host import Options
 from cvxift.layer import Call, LayerCore
@@ -34,8 +35,11 @@ class Solve(torch.autograd.Function):
         if differentiated:
             core.prepare(call)
         ctx.source, ctx.call = source, call
-        ctx.save_for_backward(*params)
-        ctx.save_for_forward(*params)
+        dual = forward_ad._current_level >= 0  # PyTorch has no public word for it; saving for nothing costs time
+        if differentiated or dual:
+            ctx.save_for_backward(*params)
+        if dual:
+            ctx.save_for_forward(*params)
         like = params[0] if params else torch.empty(0, dtype=torch.get_default_dtype())
         return tuple(to_torch(output, like) for output in outputs)
 
