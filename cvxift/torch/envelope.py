@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from cvxift.torch.nested import nested, primals
+
 Tensor = torch.Tensor
 
 
@@ -41,9 +43,10 @@ class _Envelope(torch.autograd.Function):
         return bar.reshape(*bar.shape, *[1] * (z.ndim - bar.ndim)) * (z - y), None, None, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, dx: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
         """⟨prediction − target, dx⟩."""
-        z, y = ctx.saved_tensors
+        z, y = primals(ctx)
         step = torch.zeros_like(z) if dx is None else dx
         return ((z - y) * step).sum(tuple(range(ctx.lead, z.ndim)))
 

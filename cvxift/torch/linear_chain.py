@@ -15,6 +15,7 @@ from cvxift.argmax import chain
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import batched
+from cvxift.torch.nested import nested, primals
 
 Tensor = torch.Tensor
 
@@ -162,9 +163,10 @@ class _LogPartition(torch.autograd.Function):
         return bar[..., None, None] * states, bar[..., None, None, None] * pairs, None
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, du: Tensor | None, de: Tensor | None, _: Any) -> Tensor:  # type: ignore[override]
         """⟨marginals, direction⟩."""
-        states, pairs = _Marginals.apply(*ctx.saved_tensors)  # type: ignore[misc]
+        states, pairs = _Marginals.apply(*primals(ctx))  # type: ignore[misc]
         own = 0.0 if du is None else (states * du).sum((-2, -1))
         return own + (0.0 if de is None else (pairs * de).sum((-3, -2, -1)))  # type: ignore[return-value]
 
@@ -199,9 +201,10 @@ class _Marginals(torch.autograd.Function):
         return (*chain.derivative(u, e, real, bar_states, bar_pairs), None)
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, du: Tensor | None, de: Tensor | None, _: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The same times the direction."""
-        u, e, real = ctx.saved_tensors
+        u, e, real = primals(ctx)
         du = torch.zeros_like(u) if du is None else du
         return chain.derivative(u, e, real, du, torch.zeros_like(e) if de is None else de)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from cvxift.argmax import losses
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import envelope
+from cvxift.torch.nested import nested, primals
 from cvxift.torch.simplex import entmax_last, order_of
 from cvxift.torch.tensors import scores_of
 
@@ -50,16 +50,16 @@ class _Loss(torch.autograd.Function):
         return bar * (z - y), None, (bar * losses.order_derivative(y, z, alpha)).sum_to_size(alpha.shape)
 
     @staticmethod
+    @nested
     def jvp(  # type: ignore[override]
         ctx: Any, dtheta: Tensor | None, dy: Tensor | None, dalpha: Tensor | None
     ) -> Tensor:
         """Directional derivative."""
-        with forward_ad._set_fwd_grad_enabled(True):  # switched off here, but a forward pass around this one needs it
-            theta, y, *order = (forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
-            alpha = order[0] if order else ctx.order
-            z = entmax_last(theta, alpha)
-            change = torch.zeros_like(y[..., 0]) if dtheta is None else ((z - y) * dtheta).sum(-1)
-            return change if dalpha is None else change + (dalpha * losses.order_derivative(y, z, alpha)).squeeze(-1)
+        theta, y, *order = primals(ctx)
+        alpha = order[0] if order else ctx.order
+        z = entmax_last(theta, alpha)
+        change = torch.zeros_like(y[..., 0]) if dtheta is None else ((z - y) * dtheta).sum(-1)
+        return change if dalpha is None else change + (dalpha * losses.order_derivative(y, z, alpha)).squeeze(-1)
 
 
 @torch._dynamo.allow_in_graph

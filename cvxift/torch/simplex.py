@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from cvxift.argmax import checks, tsallis
 from cvxift.argmax import simplex as maps
 from cvxift.errors import ProgramError
+from cvxift.torch.nested import nested
 from cvxift.torch.tensors import batched, broadcastable, plain, scores_of, visible
 
 Tensor = torch.Tensor
@@ -70,15 +71,15 @@ class _Entmax(torch.autograd.Function):
         return dx, (bar * tsallis.order_derivative(z, alpha)).sum_to_size(alpha.shape)
 
     @staticmethod
+    @nested
     def jvp(  # type: ignore[override]
         ctx: Any, dx: Tensor | None, dalpha: Tensor | None
     ) -> Tensor:
         """Jacobian-vector product."""
-        z, *order = ctx.saved_tensors
-        with forward_ad._set_fwd_grad_enabled(True):  # switched off here, but a forward pass around this one needs it
-            alpha = forward_ad.unpack_dual(order[0]).primal if order else ctx.order
-            dz = torch.zeros_like(z) if dx is None else tsallis.derivative(z, dx, alpha)
-            return dz if dalpha is None else dz + dalpha * tsallis.order_derivative(z, alpha)
+        z, *order = ctx.saved_tensors  # the result as it is: an outer pass differentiates it as such
+        alpha = forward_ad.unpack_dual(order[0]).primal if order else ctx.order
+        dz = torch.zeros_like(z) if dx is None else tsallis.derivative(z, dx, alpha)
+        return dz if dalpha is None else dz + dalpha * tsallis.order_derivative(z, alpha)
 
     @staticmethod
     def vmap(  # type: ignore[override]

@@ -16,6 +16,7 @@ from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import batched, envelope
+from cvxift.torch.nested import nested
 
 Tensor = torch.Tensor
 Regularizer = Literal["entropic", "quadratic"]
@@ -182,11 +183,12 @@ class _Transport(torch.autograd.Function):
         return (*polytope.pullback(_weights(z, ctx.regularizer), bar), None, None, None)
 
     @staticmethod
+    @nested
     def jvp(  # type: ignore[override]
         ctx: Any, dx: Tensor | None, da: Tensor | None, db: Tensor | None, *_: Any
     ) -> Tensor:
         """Jacobian-vector product."""
-        (z,) = ctx.saved_tensors
+        (z,) = ctx.saved_tensors  # the result: an outer pass differentiates it as such
         given = (dx, da, db)
         zeros = (z, z[..., :, 0], z[..., 0, :])
         full = [torch.zeros_like(like) if part is None else part for part, like in zip(given, zeros)]
