@@ -63,7 +63,9 @@ def over(
         bound = cp.Variable(name="omega")
         constraints.append(omega <= bound)
         omega = bound
-    return cp.Problem(cp.Maximize(cp.sum(cp.multiply(theta, z)) - temperature * omega), constraints)
+    # ⟨θ, z⟩ as a product of vectors: CVXPY takes memory of their length squared for an entrywise product's parameters.
+    score = cp.vec(theta, order="C") @ cp.vec(z, order="C") if z.ndim > 1 else theta @ z if z.ndim else theta * z
+    return cp.Problem(cp.Maximize(score - temperature * omega), constraints)
 
 
 def softmax(n: int, temperature: Temperature = 1.0, prior: Any | None = None) -> cp.Problem:

@@ -18,6 +18,7 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 from cvxpy.atoms.affine.add_expr import AddExpression
+from cvxpy.atoms.affine.unary_operators import NegExpression
 from cvxpy.atoms.quad_form import QuadForm
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.constraints.exponential import ExpCone
@@ -244,7 +245,7 @@ class _SparseStuffing(ConeMatrixStuffing):
         expr: Any = problem.objective.expr
         if not problem.parameters():
             return super().stuffed_objective(problem, extractor)
-        terms = expr.args if isinstance(expr, AddExpression) else [expr]
+        terms = _terms(expr)
         affine = [term for term in terms if term.is_affine()]
         curved = sum((term for term in terms if not term.is_affine()), cp.Constant(0.0))
 
@@ -263,6 +264,15 @@ class _SparseStuffing(ConeMatrixStuffing):
         if affine:
             q = q + extractor.affine(sum(affine[1:], affine[0]))
         return P, sp.csr_array(q), x
+
+
+def _terms(expr: Any) -> list[Any]:
+    """The terms of a sum, those of a negated sum too: ``Maximize(a + b)`` is ``Minimize(−(a + b))``."""
+    if isinstance(expr, AddExpression):
+        return [term for arg in expr.args for term in _terms(arg)]
+    if isinstance(expr, NegExpression):
+        return [-term for term in _terms(expr.args[0])]
+    return [expr]
 
 
 def _spread(tensor: Any, columns: np.ndarray, width: int) -> sp.csc_array:

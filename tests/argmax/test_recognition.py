@@ -961,3 +961,26 @@ def test_assembled_problems_agree_wherever_they_are_recognized() -> None:
             seen.add(closed.path)
             agree(closed, generic, theta, rng, second=False)
     assert len(seen) >= 4, seen
+
+
+@pytest.mark.parametrize("build", [argmax.softmax, argmax.sparsemax])
+def test_a_hundred_thousand_entries(build) -> None:
+    # Canonicalization must not take memory of the length squared, nor the closed form time beyond the length.
+    n = 100_000
+    problem = build(n)
+    theta = np.random.default_rng(0).standard_normal(n)
+    core = LayerCore(problem, [argmax.parameter(problem, "theta")], [argmax.variable(problem)])
+    call, (z,) = core.solve([theta], None, False)
+    if build is argmax.softmax:
+        expected = np.exp(theta - theta.max()) / np.exp(theta - theta.max()).sum()
+        weights = expected
+    else:
+        ordered = np.sort(theta)[::-1]
+        sums = (np.cumsum(ordered) - 1.0) / np.arange(1, n + 1)
+        tau = sums[np.flatnonzero(ordered > sums)[-1]]
+        expected = np.maximum(theta - tau, 0.0)
+        weights = (expected > 0).astype(float)
+    np.testing.assert_allclose(z, expected, atol=1e-12)
+    bar = np.random.default_rng(1).standard_normal(n)
+    (grad,) = core.vjp(call, [bar])
+    np.testing.assert_allclose(grad, weights * (bar - weights @ bar / weights.sum()), atol=1e-12)
