@@ -23,6 +23,7 @@ import numpy as np
 from cvxift.kkt.arrays import Array, Arrays
 from cvxift.kkt.factor import REFINE_GOAL
 from cvxift.kkt.newton import GOAL, MAX_STEPS, SHRINK
+from cvxift.kkt.residuals import EXACT, FLOOR, TINY
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
 SINGULAR = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
@@ -79,10 +80,39 @@ class DensePrograms:
         s = self.slacks(v)
         Px, ATy, Ax = _apply(self.P, x), _apply(xp.matrix_transpose(self.A), s - v), _apply(self.A, x)
         dual, primal = Px + self.q + ATy, Ax + s - self.b
-        dual_scale = 1.0 + _worst(xp, xp.concat([Px, ATy, self.q], axis=-1))
-        primal_scale = 1.0 + _worst(xp, xp.concat([Ax, s, self.b], axis=-1))
-        sizes = [_worst(xp, primal) / primal_scale, _worst(xp, dual) / dual_scale]
-        return dual, primal, xp.stack(sizes, axis=-1)
+        return dual, primal, self._relative(dual, primal, x, s - v)
+
+    def _relative(self, dual: Array, primal: Array, x: Array, y: Array) -> Array:
+        """Primal and dual residual, relative to each row's and column's own size as in `Scales.measure`, (B, 2)."""
+        xp = self.place.xp
+        worst = xp.stack([_worst(xp, primal), _worst(xp, dual)], axis=-1)
+        if self.place.reads_freely and bool(xp.all(worst <= EXACT * self._least)):
+            return worst / xp.clip(self._least, min=TINY)
+        A, a, b, p, q = self._sizes
+        size = 1.0 + _worst(xp, x)[:, None]
+        columns = q + p * size
+        cost = _worst(xp, columns)[:, None]
+        cost = xp.where(cost > 0.0, cost, xp.ones_like(cost))
+        rows = xp.where(a > 0.0, a, xp.ones_like(a))
+        force = xp.abs(y)
+        unit = FLOOR * xp.maximum(cost, _worst(xp, rows * force)[:, None])
+        force = force + xp.where(y != 0.0, unit / rows, xp.zeros_like(rows))
+        columns = xp.clip(columns + _apply(xp.matrix_transpose(A), force), min=TINY)
+        return xp.stack([_worst(xp, primal / (rows * size + b)), _worst(xp, dual / columns)], axis=-1)
+
+    @cached_property
+    def _sizes(self) -> tuple[Array, Array, Array, Array, Array]:
+        """|A|, its row sums, |b|, row sums of |P|, |q|."""
+        xp = self.place.xp
+        A = xp.abs(self.A)
+        return A, xp.sum(A, axis=-1), xp.abs(self.b), xp.sum(xp.abs(self.P), axis=-1), xp.abs(self.q)
+
+    @cached_property
+    def _least(self) -> Array:
+        """Lower bounds of the sizes of all rows and of all columns, whatever x and y, shape (B, 2)."""
+        xp = self.place.xp
+        _, a, b, p, q = self._sizes
+        return xp.stack([_least(xp, a + b), _least(xp, q + p)], axis=-1)
 
 
 class DenseSystems:
@@ -276,6 +306,13 @@ def polish(
 def _apply(M: Array, x: Array) -> Array:
     """M_b x_b for every b; x is (B, n) or (k, B, n)."""
     return (M @ x[..., None])[..., 0]
+
+
+def _least(xp: Any, values: Array) -> Array:
+    """The smallest along the last axis, ∞ for an empty one."""
+    if not values.shape[-1]:
+        return xp.sum(values, axis=-1) + float("inf")
+    return xp.min(values, axis=-1)
 
 
 def _worst(xp: Any, values: Array) -> Array:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvxift.cones import Cones
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt import dense
 from cvxift.kkt.arrays import HOST
 from cvxift.kkt.batch import DenseBatch
 from cvxift.kkt.device import DeviceMap, reason
+from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.program.structure import Data, Structure
 from tests.kkt.places import KINDS, PLACES, mapping, place_of, thetas
 
 SIZES = {"small": (6, 5, 2), "larger": (30, 40, 6), "no equality": (5, 8, 0)}
@@ -431,3 +434,36 @@ def test_sessions_of_a_batch_are_kept_with_their_engine(rng: np.random.Generator
     pools = batch_path._pools[m.engine]
     m.solve(thetas("random", 2, n, rows, p, rng))
     assert batch_path._pools[m.engine] is pools and len(pools) == 1
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_residuals_are_those_of_the_instances_in_any_unit(place: str, rng: np.random.Generator) -> None:
+    """Each row, each column and the cost in units far apart: the batch measures as the unbatched path does."""
+    B, m, n, zero = 6, 5, 4, 1
+    rows, cost = 10.0 ** rng.integers(-8, 9, (B, m)), 10.0 ** np.array([-14, -9, -3, 0, 5, 9])
+    P = np.stack([np.diag(rng.random(n)) for _ in range(B)]) * cost[:, None, None]
+    q = rng.standard_normal((B, n)) * cost[:, None]
+    A, b = rng.standard_normal((B, m, n)) * rows[..., None], rng.standard_normal((B, m)) * rows
+    A[5, 2], b[5, 2] = 0.0, 0.0  # a row of zeros
+    x, v = rng.standard_normal((B, n)), rng.standard_normal((B, m)) * rows
+    v[:, 3] = 0.0
+    structure = dense_structure(n, m, zero)
+    expected = []
+    for i in range(B):
+        data = Data(P[i].T.ravel(), q[i], A[i].T.ravel(), b[i], np.zeros(()))
+        s = np.where(np.arange(m) < zero, 0.0, np.maximum(v[i], 0.0))
+        found = Layout(structure, True).instance(data).errors(x[i], s, s - v[i])[2]
+        expected.append([found.primal, found.dual])
+    with place_of(place) as where:
+        programs = dense.DensePrograms(where, *(where.put(part) for part in (P, q, A, b)), zero)
+        points, _, _ = dense.check(programs, where.put(x), where.put(v))
+    np.testing.assert_allclose(points.residuals, expected, rtol=1e-12)
+
+
+def dense_structure(n: int, m: int, zero: int) -> Structure:
+    """A structure in which every entry is stored, column by column."""
+
+    def every(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.tile(np.arange(rows), n), np.repeat(np.arange(n), rows)
+
+    return Structure.from_patterns(n, Cones(zero=zero, nonneg=m - zero), P=every(n), A=every(m))
