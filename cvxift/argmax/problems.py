@@ -64,7 +64,7 @@ def over(
         constraints.append(omega <= bound)
         omega = bound
     # ⟨θ, z⟩ as a product of vectors: CVXPY takes memory of their length squared for an entrywise product's parameters.
-    score = cp.vec(theta, order="C") @ cp.vec(z, order="C") if z.ndim > 1 else theta @ z if z.ndim else theta * z
+    score = cp.vec(theta, order="F") @ cp.vec(z, order="F") if z.ndim > 1 else theta @ z if z.ndim else theta * z
     return cp.Problem(cp.Maximize(score - temperature * omega), constraints)
 
 

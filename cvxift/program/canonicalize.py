@@ -34,7 +34,7 @@ from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ConeMatrixStuffing, P
 from cvxpy.reductions.dcp2cone.dcp2cone import Dcp2Cone
 from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 from cvxpy.reductions.flip_objective import FlipObjective
-from cvxpy.settings import COO_CANON_BACKEND
+from cvxpy.settings import COO_CANON_BACKEND, CPP_CANON_BACKEND
 from cvxpy.utilities.solver_context import SolverInfo
 
 from cvxift.errors import ProgramError
@@ -96,6 +96,23 @@ class Stuffed:
     origins: dict[int, Origin]
 
 
+OLD = tuple(map(int, cp.__version__.split(".")[:2])) < (1, 9)
+
+
+def default_backend(problem: cp.Problem) -> str:
+    """The backend for a problem when none is named.
+
+    Before CVXPY 1.9, "COO" and "SCIPY" take vec(Θ, order="C") @ vec(X, order="C") for another sum, without a word.
+    """
+    stack: list[Any] = [problem.objective.expr, *(arg for c in problem.constraints for arg in c.args)] if OLD else []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, cp.reshape) and node.order == "C" and node.parameters():
+            return CPP_CANON_BACKEND
+        stack.extend(node.args)
+    return COO_CANON_BACKEND
+
+
 def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> Stuffed:
     """Apply CVXPY's canonicalization up to matrix stuffing.
 
@@ -103,7 +120,7 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
         problem: a DPP problem (DGP with `gp`).
         gp: whether to go through the log-log transform.
         canon_backend: CVXPY's backend; None takes "COO", which was the fastest, or close to it, on every problem
-            measured, with few parameters or many.
+            measured, with few parameters or many; see `default_backend`.
 
     Returns:
         The stuffed program with its origins.
@@ -170,7 +187,7 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
             ids, origins = _follow(ids, inverse["cons_id_map"]), _move(origins, inverse["cons_id_map"])
     _refuse_unknown_cones(current.constraints)
 
-    stuffing = _SparseStuffing(quad_obj=True, canon_backend=canon_backend or COO_CANON_BACKEND)
+    stuffing = _SparseStuffing(quad_obj=True, canon_backend=canon_backend or default_backend(problem))
     program, _ = stuffing.apply(current)
     if len(program.constraints) != len(current.constraints):  # stuffing leaves out, in silence, kinds it does not know
         raise ProgramError("CVXPY's matrix stuffing lost a constraint; this version of CVXPY is not supported.")

@@ -143,3 +143,13 @@ def test_unused_user_columns_are_told_from_auxiliaries():
     program = Program(cp.Problem(cp.Minimize(cp.norm(x - 1) + cp.trace(X)), [X >> 0]))
     assert program.user_columns.sum() == 2 + 3
     assert program.structure.n == 2 + 3 + 1  # and the norm's epigraph
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_entries_of_a_matrix_meet_their_parameters_in_either_order(order: str) -> None:
+    theta, z = cp.Parameter((2, 3), value=np.arange(6.0).reshape(2, 3)), cp.Variable((2, 3))
+    product = cp.vec(theta, order=order) @ cp.vec(z, order=order)
+    program = Program(cp.Problem(cp.Minimize(0.5 * cp.sum_squares(z) - product), [z >= -1]))
+    data = program.evaluate(program.pack({theta: theta.value}))
+    columns = program.output(z).matrix
+    np.testing.assert_array_equal((columns @ data.q).reshape(2, 3), -theta.value)
