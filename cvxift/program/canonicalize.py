@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from copy import copy as duplicate
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import cvxpy as cp
@@ -96,7 +97,7 @@ class Stuffed:
     origins: dict[int, Origin]
 
 
-OLD = tuple(map(int, cp.__version__.split(".")[:2])) < (1, 9)
+OLD = tuple(map(int, version("cvxpy").split(".")[:2])) < (1, 9)
 
 
 def default_backend(problem: cp.Problem) -> str:
