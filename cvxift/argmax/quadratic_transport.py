@@ -17,7 +17,7 @@ import array_api_compat
 
 from cvxift.argmax.control import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
-from cvxift.argmax.sinkhorn import MAX_ITERATIONS, SHRINK, START, Plan
+from cvxift.argmax.sinkhorn import MAX_ITERATIONS, START, Plan, continued
 
 Array = Any
 
@@ -61,13 +61,7 @@ def quadratic_transport(
     sigma = xp.clip(spread / (START * size), min=1.0)
     L = _fill(xp, L / sigma[..., None, None], a)
 
-    def running(state: tuple[Array, ...]) -> Array:
-        _, _, error, count = state
-        return xp.any(error > tol) & (count < max_iterations)
-
-    def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        L, sigma, error, count = state
-        done = error <= tol
+    def sweep(L: Array, done: Array) -> tuple[Array, Array, Array]:
         new = xp.matrix_transpose(_fill(xp, xp.matrix_transpose(L), b))
         new = _fill(xp, new, a)
         z = xp.clip(new, min=0.0)
@@ -77,19 +71,9 @@ def quadratic_transport(
         dg = solve_laplacian(laplacian(s), xp.sum(s, axis=-2), rest, 1e-2 * xp.clip(before, max=1.0))
         new = _descend(xp, new, dg, rest, a, done, loop)
         gap = xp.sum(xp.abs(b - xp.sum(xp.clip(new, min=0.0), axis=-2)), axis=-1) / unit
-        factor = xp.where(gap < 1e-3, xp.clip(sigma, max=SHRINK), xp.ones_like(sigma))
-        final = sigma == 1.0
-        new = _fill(xp, new * factor[..., None, None], a)
-        keep = done[..., None, None]
-        return (
-            xp.where(keep, L, new),
-            xp.where(done, sigma, xp.where(factor == sigma, xp.ones_like(sigma), sigma / factor)),
-            xp.where(done, error, xp.where(final, gap, xp.full_like(gap, xp.inf))),
-            count + 1,
-        )
+        return new, gap, gap < 1e-3
 
-    start = (L, sigma, xp.full_like(spread, xp.inf), xp.zeros_like(spread[(0,) * spread.ndim]))
-    L, _, error, count = loop(running, iterate, start)
+    L, error, count = continued(sweep, lambda L: _fill(xp, L, a), L, sigma, tol, max_iterations, loop)
     return Plan(xp.clip(L, min=0.0), error, count)
 
 

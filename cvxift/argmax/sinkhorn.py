@@ -16,6 +16,7 @@ continuation).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -86,13 +87,7 @@ def sinkhorn(
     sigma = xp.clip(spread / START, min=1.0)
     L = _normalize(xp, L / sigma[..., None, None], rows, -1)
 
-    def running(state: tuple[Array, ...]) -> Array:
-        _, _, error, count = state
-        return xp.any(error > tol) & (count < max_iterations)
-
-    def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        L, sigma, error, count = state
-        done = error <= tol
+    def sweep(L: Array, done: Array) -> tuple[Array, Array, Array]:
         new = _normalize(xp, _normalize(xp, L, columns, -2), rows, -1)
         z = xp.exp(new)
         rest = b - xp.sum(z, axis=-2)
@@ -103,20 +98,58 @@ def sinkhorn(
         gap = xp.sum(xp.abs(b - xp.sum(xp.exp(new), axis=-2)), axis=-1) / total
         # Near the path of σ, also where little mass tells so, go on along it; at its end the gap is the plan's error.
         near = ((gap < 1e-3) & (width[..., 0] < 1.0)) | (gap <= least)
+        return new, gap, near
+
+    L, error, count = continued(sweep, lambda L: _normalize(xp, L, rows, -1), L, sigma, tol, max_iterations, loop)
+    return Plan(xp.exp(L), error, count)
+
+
+def continued(
+    sweep: Callable[[Array, Array], tuple[Array, Array, Array]],
+    settle: Callable[[Array], Array],
+    L: Array,
+    sigma: Array,
+    tol: float,
+    max_iterations: int,
+    loop: Loop,
+) -> tuple[Array, Array, Array]:
+    """Sweep while σ comes down to 1; instances within the tolerance stay as they are.
+
+    Args:
+        sweep: (L, done) ↦ a better L at the same σ, its gap, and whether it is near enough to the path to go on.
+        settle: makes an L of another scale fit the row masses.
+        L: the start at σ, (..., n, m).
+        sigma: ≥ 1, (...,).
+        tol: gap at σ = 1 to stop at.
+        max_iterations: largest number of sweeps.
+        loop: how to iterate, see `control`.
+
+    Returns:
+        L, its gap (...,), infinite before σ has come to 1, and the number of sweeps.
+    """
+    xp = array_api_compat.array_namespace(L)
+
+    def running(state: tuple[Array, ...]) -> Array:
+        _, _, error, count = state
+        return xp.any(error > tol) & (count < max_iterations)
+
+    def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        L, sigma, error, count = state
+        done = error <= tol
+        new, gap, near = sweep(L, done)
         factor = xp.where(near, xp.clip(sigma, max=SHRINK), xp.ones_like(sigma))
         final = sigma == 1.0
-        new = _normalize(xp, new * factor[..., None, None], rows, -1)
-        keep = done[..., None, None]
+        new = settle(new * factor[..., None, None])
         return (
-            xp.where(keep, L, new),
+            xp.where(done[..., None, None], L, new),
             xp.where(done, sigma, xp.where(factor == sigma, xp.ones_like(sigma), sigma / factor)),
             xp.where(done, error, xp.where(final, gap, xp.full_like(gap, xp.inf))),
             count + 1,
         )
 
-    start = (L, sigma, xp.full_like(spread, xp.inf), xp.zeros_like(spread[(0,) * spread.ndim]))
+    start = (L, sigma, xp.full_like(sigma, xp.inf), xp.zeros_like(sigma[(0,) * sigma.ndim]))
     L, _, error, count = loop(running, iterate, start)
-    return Plan(xp.exp(L), error, count)
+    return L, error, count
 
 
 def _normalize(xp: Any, L: Array, masses: Array, axis: int) -> Array:
