@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from cvxift.argmax import checks
@@ -17,12 +18,18 @@ from cvxift.errors import ProgramError
 Array = jax.Array
 
 
-def floating(name: str, x: Any) -> Array:
+def floating(name: str, x: Any, what: str = "scores") -> Array:
     """The scores as an array, refused if they are not floating."""
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ProgramError(f"{name} got scores of type {array.dtype}; expected floats. Convert by astype(float).")
+        raise ProgramError(f"{name} got {what} of type {array.dtype}; expected a floating dtype. Use .astype(float).")
     return array
+
+
+def require_positive(name: str, temperature: float | Array) -> None:
+    """Refuse a temperature that is not positive, where its values can be seen."""
+    if visible(temperature) and not np.all(np.asarray(temperature) > 0):
+        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
 
 
 def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, shift: bool = True) -> Array:

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from cvxift.argmax import chain
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
+from cvxift.jax.arrays import floating, require_positive, visible
 
 Array = jax.Array
 
@@ -98,7 +98,7 @@ def linear_chain_loss(
             f"target has shape {target.shape} and type {target.dtype}; expected integers of shape {u.shape[:-1]}."
         )
     y = jnp.where(real, target, 0)
-    if _concrete(y) and y.size and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
+    if visible(y) and y.size and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
         raise ProgramError(
             f"target runs from {int(y.min())} to {int(y.max())}; expected states 0 to {u.shape[-1] - 1}."
         )
@@ -173,7 +173,7 @@ def _marginals_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _check(u: Array, e: Array) -> None:
-    if _concrete(u, e):
+    if visible(u, e):
         check_entries("linear_chain", u)
         check_entries("linear_chain", e)
 
@@ -182,20 +182,14 @@ def _prepared(
     name: str, unary: Any, pairwise: Any, lengths: Any, temperature: float | Array
 ) -> tuple[Array, Array, Array]:
     """Scores over temperature, those of transitions one for each, and which positions are part of the sequence."""
-    unary, pairwise = jnp.asarray(unary), jnp.asarray(pairwise)
-    for word, scores in (("unary", unary), ("pairwise", pairwise)):
-        if not jnp.issubdtype(scores.dtype, jnp.floating):
-            raise ProgramError(
-                f"{name} got {word} of type {scores.dtype}; expected a floating dtype. Use .astype(float)."
-            )
+    unary, pairwise = floating(name, unary, "unary"), floating(name, pairwise, "pairwise")
     if unary.ndim < 2 or unary.shape[-2] < 1:
         raise ProgramError(f"unary has shape {unary.shape}; expected (..., T, S) with T ≥ 1.")
     length, states = unary.shape[-2:]
     expected = (*unary.shape[:-2], length - 1, states, states)
     if pairwise.shape not in ((states, states), expected):
         raise ProgramError(f"pairwise has shape {pairwise.shape}; expected {expected} or {(states, states)}.")
-    if _concrete(temperature) and not np.all(np.asarray(temperature) > 0):
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    require_positive(name, temperature)
     wide = jnp.promote_types(jnp.promote_types(unary.dtype, pairwise.dtype), jnp.float32)
     scale = jnp.where(jnp.asarray(temperature) > 0, temperature, jnp.nan)
     u = (unary.astype(wide) / scale).astype(wide)
@@ -207,14 +201,10 @@ def _prepared(
         raise ProgramError(
             f"lengths has shape {lengths.shape} and type {lengths.dtype}; expected integers of shape {u.shape[:-2]}."
         )
-    if _concrete(lengths) and lengths.size:
+    if visible(lengths) and lengths.size:
         low, high = int(np.min(lengths)), int(np.max(lengths))
         if not 1 <= low <= high <= length:
             raise ProgramError(f"lengths run from {low} to {high}; expected 1 to T = {length}.")
     real = jnp.arange(length) < lengths[..., None]
     u = jnp.where(real[..., None], u, 0.0)  # scores beyond may be anything
     return u, jnp.where(real[..., 1:, None, None], e, 0.0), real
-
-
-def _concrete(*values: Any) -> bool:
-    return not any(isinstance(value, Tracer) for value in values)

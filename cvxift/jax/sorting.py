@@ -18,6 +18,7 @@ from cvxift.argmax import isotonic
 from cvxift.argmax.feasibility import check_entries
 from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
+from cvxift.jax.arrays import floating, require_positive
 from cvxift.jax.envelope import envelope
 
 Array = jax.Array
@@ -175,14 +176,12 @@ def _segment_sum(values: Array, index: Array) -> Array:
 
 def _prepared(name: str, x: Array, temperature: float | Array, regularizer: str, axis: int) -> Array:
     """Scores over temperature with the axis last, in the dtype that is computed in."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ProgramError(f"{name} got scores of type {x.dtype}; expected a floating dtype. Use .astype(float).")
+    x = floating(name, x)
     if not -x.ndim <= axis < x.ndim:
         raise ProgramError(f"{name} got axis = {axis}, but the scores have shape {x.shape}.")
     if regularizer not in ("quadratic", "entropic"):
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
-    if not isinstance(temperature, Tracer) and not np.all(np.asarray(temperature) > 0):
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    require_positive(name, temperature)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     scores = (x.astype(wide) / temperature).astype(wide)
     return jnp.moveaxis(jnp.where(jnp.asarray(temperature) > 0, scores, jnp.nan), axis, -1)

@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.scipy.special import xlogy
 
 from cvxift.argmax import polytope
@@ -21,6 +19,7 @@ from cvxift.argmax.feasibility import check_converged, check_entries, check_mass
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
+from cvxift.jax.arrays import floating, require_positive, visible
 from cvxift.jax.envelope import envelope
 
 Array = jax.Array
@@ -166,7 +165,7 @@ def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | N
     """The plan at unit temperature, NaN where the tolerance was not met."""
     least = 64 * float(jnp.finfo(x.dtype).eps)
     tolerance = least if tol is None else max(tol, least)
-    concrete = _concrete(x, a, b)
+    concrete = visible(x, a, b)
     if concrete:
         check_entries("transport", x)
         check_masses("transport", x, a, b)
@@ -198,15 +197,12 @@ def _gap(x: Array, y: Array, z: Array, regularizer: Regularizer) -> Array:
 
 
 def _scores(name: str, theta: Array, temperature: float | Array, regularizer: str) -> Array:
-    theta = jnp.asarray(theta)
-    if not jnp.issubdtype(theta.dtype, jnp.floating):
-        raise ProgramError(f"{name} got scores of type {theta.dtype}; expected a floating dtype. Use .astype(float).")
+    theta = floating(name, theta)
     if theta.ndim < 2:
         raise ProgramError(f"{name} got scores of shape {theta.shape}; expected (..., n, m).")
     if regularizer not in SOLVERS:
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
-    if _concrete(temperature) and not bool(np.all(np.asarray(temperature) > 0)):
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    require_positive(name, temperature)
     return theta
 
 
@@ -228,7 +224,3 @@ def _prepared(
                 f"against scores of shape {theta.shape}."
             ) from error
     return x, masses[0], masses[1]
-
-
-def _concrete(*values: Any) -> bool:
-    return not any(isinstance(value, Tracer) for value in values)

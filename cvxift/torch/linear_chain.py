@@ -16,6 +16,7 @@ from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import batched
 from cvxift.torch.nested import nested, primals
+from cvxift.torch.tensors import mapped, require_floating, require_positive
 
 Tensor = torch.Tensor
 
@@ -95,7 +96,7 @@ def linear_chain_loss(
             f"{tuple(u.shape[:-1])}."
         )
     y = torch.where(real, target, 0)
-    if not batched_anywhere(y) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
+    if not mapped(y) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
         raise ProgramError(
             f"target runs from {int(y.min())} to {int(y.max())}; expected states 0 to {u.shape[-1] - 1}."
         )
@@ -133,7 +134,7 @@ def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> t
     """
     with torch.no_grad():
         u, e, real = _prepared("viterbi", unary, pairwise, lengths, 1.0)
-        if not batched_anywhere(u):
+        if not mapped(u):
             check_entries("viterbi", u)
             check_entries("viterbi", e)
         path, score = chain.viterbi(u, e, real)
@@ -219,23 +220,14 @@ def _prepared(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores over temperature, those of transitions one for each, and which positions are part of the sequence."""
     for word, scores in (("unary", unary), ("pairwise", pairwise)):
-        if not isinstance(scores, Tensor) or not scores.is_floating_point():
-            kind = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
-            raise ProgramError(
-                f"{name} got {word} of type {kind}; expected a floating tensor. Convert it with .float()."
-            )
+        require_floating(name, scores, word)
     if unary.ndim < 2 or unary.shape[-2] < 1:
         raise ProgramError(f"unary has shape {tuple(unary.shape)}; expected (..., T, S) with T ≥ 1.")
     length, states = unary.shape[-2:]
     expected = (*unary.shape[:-2], length - 1, states, states)
     if pairwise.shape not in ((states, states), torch.Size(expected)):
         raise ProgramError(f"pairwise has shape {tuple(pairwise.shape)}; expected {expected} or {(states, states)}.")
-    if isinstance(temperature, Tensor):
-        positive = batched_anywhere(temperature) or bool((temperature > 0).all())
-    else:
-        positive = temperature > 0
-    if not positive:
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    require_positive(name, temperature)
     wide = torch.float64 if torch.float64 in (unary.dtype, pairwise.dtype) else torch.float32
     u = (unary.to(wide) / temperature).to(wide)
     e = (pairwise.to(wide) / temperature).to(wide).expand(expected)
@@ -246,11 +238,7 @@ def _prepared(
             f"lengths has shape {tuple(lengths.shape)} and type {lengths.dtype}; expected integers of shape "
             f"{tuple(u.shape[:-2])}."
         )
-    if (
-        not batched_anywhere(lengths)
-        and lengths.numel()
-        and not 1 <= int(lengths.min()) <= int(lengths.max()) <= length
-    ):
+    if not mapped(lengths) and lengths.numel() and not 1 <= int(lengths.min()) <= int(lengths.max()) <= length:
         raise ProgramError(
             f"lengths run from {int(lengths.min())} to {int(lengths.max())}; expected 1 to T = {length}."
         )
@@ -258,8 +246,3 @@ def _prepared(
     beyond = ~real  # scores there may be anything
     u = u.masked_fill(beyond[..., None], 0.0)
     return u, e.masked_fill(beyond[..., 1:, None, None], 0.0), real
-
-
-def batched_anywhere(x: Tensor) -> bool:
-    """Whether the tensor stands for many under ``torch.vmap``, so that its values cannot be looked at."""
-    return torch._C._functorch.is_batchedtensor(x)  # type: ignore[attr-defined]

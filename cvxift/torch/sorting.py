@@ -15,6 +15,7 @@ from cvxift.argmax.feasibility import check_entries
 from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import batched, envelope
+from cvxift.torch.tensors import require_floating, require_positive
 
 Tensor = torch.Tensor
 
@@ -175,19 +176,11 @@ def _segment_sum(values: Tensor, index: Tensor) -> Tensor:
 
 def _prepared(name: str, x: Tensor, temperature: float | Tensor, regularizer: str, dim: int) -> Tensor:
     """Scores over temperature with the dimension last, in the dtype that is computed in."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ProgramError(f"{name} got scores of type {kind}; expected a floating tensor. Convert it with .float().")
+    require_floating(name, x)
     if not -x.ndim <= dim < x.ndim:
         raise ProgramError(f"{name} got dim = {dim}, but the scores have shape {tuple(x.shape)}.")
     if regularizer not in ("quadratic", "entropic"):
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
-    if isinstance(temperature, Tensor):
-        mapped = torch._C._functorch.is_batchedtensor(temperature)  # type: ignore[attr-defined]
-        positive = mapped or bool((temperature > 0).all())
-    else:
-        positive = temperature > 0
-    if not positive:
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    require_positive(name, temperature)
     wide = torch.float64 if x.dtype is torch.float64 else torch.float32
     return (x.to(wide) / temperature).to(wide).movedim(dim, -1)

@@ -30,9 +30,7 @@ def scores_of(name: str, x: Tensor, dim: int, temperature: float | Tensor = 1.0,
     Raises:
         ProgramError: no floating tensor, no such dimension, temperature not positive.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ProgramError(f"{name} got scores of type {kind}; expected a floating tensor. Convert it with .float().")
+    require_floating(name, x)
     if isinstance(dim, bool) or not isinstance(dim, int) or not -x.ndim <= dim < x.ndim:
         raise ProgramError(f"{name} got dim = {dim}, but the scores have shape {tuple(x.shape)}.")
     scores = x.float() if x.dtype in HALVES else x
@@ -43,6 +41,23 @@ def scores_of(name: str, x: Tensor, dim: int, temperature: float | Tensor = 1.0,
         top = scores.detach().amax(dim, keepdim=True)
         scores = scores - torch.where(top == -float("inf"), torch.zeros_like(top), top)
     return (scores / warmth).movedim(dim, -1)
+
+
+def require_floating(name: str, x: Any, what: str = "scores") -> None:
+    """Refuse what is no floating tensor."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ProgramError(f"{name} got {what} of type {kind}; expected a floating tensor. Convert it with .float().")
+
+
+def require_positive(name: str, temperature: float | Tensor) -> None:
+    """Refuse a temperature that is not positive, where its values can be seen."""
+    if isinstance(temperature, Tensor):
+        positive = mapped(temperature) or bool((temperature > 0).all())
+    else:
+        positive = temperature > 0
+    if not positive:
+        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
 
 
 def temperature_of(name: str, temperature: float | Tensor, scores: Tensor) -> float | Tensor:
@@ -76,14 +91,17 @@ def broadcastable(name: str, argument: str, tensor: Tensor, shape: torch.Size) -
 
 def visible(x: Tensor) -> bool:
     """Whether the tensor has values to look at: not under ``torch.compile``, nor mapped by ``torch.vmap``."""
-    if torch.compiler.is_compiling():
-        return False
+    return not torch.compiler.is_compiling() and not mapped(x)
+
+
+def mapped(x: Tensor) -> bool:
+    """Whether the tensor stands for many under ``torch.vmap``, at whatever depth of transforms."""
     functorch = torch._C._functorch  # type: ignore[attr-defined]
     while functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
-            return False
+            return True
         x = functorch.get_unwrapped(x)
-    return True
+    return False
 
 
 def plain(*tensors: Any) -> bool:

@@ -17,6 +17,7 @@ from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import batched, envelope
 from cvxift.torch.nested import nested
+from cvxift.torch.tensors import require_floating, require_positive
 
 Tensor = torch.Tensor
 Regularizer = Literal["entropic", "quadratic"]
@@ -209,20 +210,12 @@ def _prepared(
     regularizer: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores over temperature and the masses, broadcast and in the dtype that is computed in."""
-    if not isinstance(theta, Tensor) or not theta.is_floating_point():
-        kind = theta.dtype if isinstance(theta, Tensor) else type(theta).__name__
-        raise ProgramError(f"{name} got scores of type {kind}; expected a floating tensor. Convert it with .float().")
+    require_floating(name, theta)
     if theta.ndim < 2:
         raise ProgramError(f"{name} got scores of shape {tuple(theta.shape)}; expected (..., n, m).")
     if regularizer not in SOLVERS:
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
-    if isinstance(temperature, Tensor):
-        mapped = torch._C._functorch.is_batchedtensor(temperature)  # type: ignore[attr-defined]
-        positive = mapped or bool((temperature > 0).all())
-    else:
-        positive = temperature > 0
-    if not positive:
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
+    require_positive(name, temperature)
     dtype = torch.float64 if theta.dtype is torch.float64 else torch.float32
     x = (theta.to(dtype) / temperature).to(dtype)
     masses = []
