@@ -100,7 +100,7 @@ class Session(abc.ABC):
     releases_gil: ClassVar[bool] = False
     """Whether the solver runs outside Python's lock, so that threads solve in parallel."""
     solves_batches: ClassVar[bool] = False
-    """Whether `_solve_batch` hands a whole batch to the solver in one call."""
+    """Whether a whole batch goes to the solver in one call; see `BatchSession`."""
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
         self.structure = structure
@@ -137,7 +137,7 @@ class Session(abc.ABC):
     def solve_batch(
         self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw | None] | None = None
     ) -> list[Raw]:
-        """Solve a batch in this thread, in one call of the solver where it has such a call.
+        """Solve a batch in this thread, instance by instance.
 
         Args:
             P: values of P's stored entries, shape (size, nnzP).
@@ -150,21 +150,7 @@ class Session(abc.ABC):
             One `Raw` for each instance.
         """
         points: Sequence[Raw | None] = [None] * len(q) if warm is None else warm
-        if self.solves_batches and len(q) and all(np.isfinite(part).all() for part in (P, q, A, b)):
-            start = time.perf_counter()
-            starts = [point for point in points if point is not None]
-            try:
-                raws = self._solve_batch(P, q, A, b, starts if len(starts) == len(points) else None)
-            except self.raises as error:
-                raws = [self.failure(f"{type(error).__name__}: {error}") for _ in points]
-            for raw in raws:
-                raw.seconds = (time.perf_counter() - start) / len(raws)
-            return raws
         return [self.solve(*instance) for instance in zip(P, q, A, b, points)]
-
-    def _solve_batch(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw] | None) -> list[Raw]:
-        """Solve a batch of finite instances in one call; only where `solves_batches`."""
-        raise NotImplementedError
 
     def _try(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         try:
@@ -205,6 +191,32 @@ class Session(abc.ABC):
             return f"q[{index}]"
         rows, cols = getattr(self.structure, f"{name}_rows"), getattr(self.structure, f"{name}_cols")
         return f"{name}[{rows[index]}, {cols[index]}]"
+
+
+class BatchSession(Session):
+    """A session whose solver takes a whole batch in one call."""
+
+    solves_batches = True
+
+    @abc.abstractmethod
+    def _solve_batch(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw] | None) -> list[Raw]:
+        """Solve a batch of finite instances in one call."""
+
+    def solve_batch(
+        self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw | None] | None = None
+    ) -> list[Raw]:
+        """Solve a batch in one call; instance by instance where a value is not finite. See `Session.solve_batch`."""
+        if not len(q) or not all(np.isfinite(part).all() for part in (P, q, A, b)):
+            return super().solve_batch(P, q, A, b, warm)
+        start = time.perf_counter()
+        starts = [point for point in warm or () if point is not None]
+        try:
+            raws = self._solve_batch(P, q, A, b, starts if len(starts) == len(q) else None)
+        except self.raises as error:
+            raws = [self.failure(f"{type(error).__name__}: {error}") for _ in q]
+        for raw in raws:
+            raw.seconds = (time.perf_counter() - start) / len(raws)
+        return raws
 
 
 class Solver(abc.ABC):

@@ -15,7 +15,7 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional
+from cvxift.solvers.base import BatchSession, Floats, Raw, Session, Solver, Status, optional
 from cvxift.solvers.clarabel import STATUS
 from cvxift.solvers.rows import RowOrder
 
@@ -65,11 +65,10 @@ def _settings_classes() -> dict[str, Any]:
     return {"": moreau.Settings, "ipm_settings": moreau.IPMSettings, "active_set_settings": moreau.ActiveSetSettings}
 
 
-class MoreauSession(Session):
+class MoreauSession(BatchSession):
     """Compiled solvers for one batch size each."""
 
     releases_gil = True
-    solves_batches = True
     raises = (ValueError, RuntimeError)
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
