@@ -21,7 +21,7 @@ import matplotlib
 import numpy as np
 
 import cvxift
-from cvxift.argmax.closed import entmax
+from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fenchel_young_loss
 
 matplotlib.use("Agg")
@@ -49,16 +49,9 @@ def regression(X: np.ndarray, Y: np.ndarray, alpha: float) -> tuple[cp.Problem, 
 def validation(W: np.ndarray, X: np.ndarray, Y: np.ndarray, alpha: float) -> tuple[float, np.ndarray]:
     """Mean loss on other points, and its gradient in W: (prediction − target)ᵀ X / N."""
     scores = X @ W.T
-    residual = _predict(scores, alpha) - Y
+    residual = entmax(scores, alpha) - Y
     value = fenchel_young_loss(scores, Y, alpha, axis=1).value
     return float(np.mean(value)), residual.T @ X / len(X)
-
-
-def _predict(scores: np.ndarray, alpha: float) -> np.ndarray:
-    if alpha == 1.0:
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
-    return entmax(scores, alpha)
 
 
 def tune(alpha: float, steps: int) -> tuple[list[tuple[float, float]], float, float]:
