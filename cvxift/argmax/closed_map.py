@@ -16,11 +16,9 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.form import Form
-from cvxift.argmax.inputs import InputMaps
-from cvxift.argmax.multipliers import canonical_point, violation
+from cvxift.argmax.multipliers import violation
 from cvxift.argmax.recognize import recognize
-from cvxift.argmax.separable import Allocation
+from cvxift.argmax.recognized import Point, Recognized
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
@@ -41,12 +39,12 @@ class ClosedSolved(Solved):
     """A batch solved in closed form.
 
     Attributes:
-        found: the allocations, shapes (*batch, G, n).
-        stiffness: c, broadcasts to (*batch, G, 1).
+        form: the form.
+        state: what it keeps of the batch.
     """
 
-    found: Allocation
-    stiffness: Floats
+    form: Recognized[Any]
+    state: Any
 
     @property
     def ok(self) -> bool:
@@ -70,14 +68,14 @@ class ClosedSolutions(Sequence[Solution]):
 
     Args:
         mapping: the map.
+        form: its form.
         theta: shape (*batch, N).
-        found: the allocations.
-        stiffness: c.
+        state: what the form keeps of the batch.
     """
 
-    def __init__(self, mapping: ClosedMap, theta: Floats, found: Allocation, stiffness: Floats) -> None:
+    def __init__(self, mapping: ClosedMap, form: Recognized[Any], theta: Floats, state: Any) -> None:
         self._map, self._theta = mapping, theta.reshape(-1, theta.shape[-1])
-        self._found, self._stiffness = found, stiffness
+        self._form, self._state = form, state
         self._made: dict[int, Solution] = {}
 
     def __len__(self) -> int:
@@ -110,11 +108,7 @@ class ClosedSolutions(Sequence[Solution]):
     @cached_property
     def margins(self) -> Floats:
         """Smallest relative distance to a kink of each instance, shape (instances,)."""
-        form = self._map.form
-        assert form is not None
-        groups = form.layout.groups
-        least, most = self._found.margins(self._stiffness, form.gain_lower[groups], form.gain_upper[groups])
-        return np.reshape(least / (1.0 + most), -1)
+        return np.reshape(self._form.margins(self._state), -1)
 
 
 class ClosedMap(SolutionMap):
@@ -150,16 +144,12 @@ class ClosedMap(SolutionMap):
         **options: Any,
     ) -> None:
         super().__init__(problem, parameters, outputs, **options)
-        self.form: Form | None = None
+        self.form: Recognized[Any] | None = None
         plain = options.get("solver") is None and not options.get("solver_args") and self.policy == Policy()
         if closed_form == "auto" and plain:
-            self.form = recognize(self.program, self.outputs)
+            self.form = recognize(self.program, self.outputs, self._columns())
+        self._proven = False
         if self.form is not None:
-            self._inputs = InputMaps(self.form, self._columns())
-            groups = self.form.layout.groups.ravel()
-            self._place = None if np.array_equal(groups, np.arange(len(groups))) else np.argsort(groups)
-            self._order = None if self._place is None else groups
-            self._proven = False
             self._try()
 
     @property
@@ -181,23 +171,20 @@ class ClosedMap(SolutionMap):
         rng = np.random.default_rng(0)
         for trial in range(TRIALS):
             theta = np.concatenate([_sample(p, rng, 4.0**-trial) for p in self.parameters] or [np.zeros(0)])
-            found = self._allocate(theta)
-            if found is not None:
-                self._prove(theta, *found)
+            assert self.form is not None
+            state = self.form.solve(theta)
+            if state is not None:
+                self._prove(theta, state)
                 return
 
-    def _prove(self, theta: Floats, found: Allocation, stiffness: Floats) -> None:
+    def _prove(self, theta: Floats, state: Any) -> None:
         """Keep the form only if the point it gives is optimal."""
         assert self.form is not None
         self._proven = True
-        structure, data = self.program.structure, self.data(theta)
-        worst = violation(structure, data, *canonical_point(structure, self.form, data, found))
+        data = self.data(theta)
+        worst = violation(self.program.structure, data, *self.form.canonical(data, state))
         if not worst <= OPTIMAL:
             self.form = None
-
-    def _allocate(self, theta: Floats) -> tuple[Allocation, Floats] | None:
-        """The allocations and c at θ, shape (*batch, N); None if one is out of range."""
-        return self._inputs.allocate(theta)
 
     def solve(
         self,
@@ -219,26 +206,23 @@ class ClosedMap(SolutionMap):
         if self.form is None or not theta.size:
             return None
         theta = theta.copy()  # derivatives read it later, and the caller may overwrite it
-        allocated = self._allocate(theta)
-        if allocated is None:
+        state = self.form.solve(theta)
+        if state is None:
             return None
         if not self._proven:
             first = theta.reshape(-1, theta.shape[-1])[0]
-            alone = self._allocate(first)
+            alone = self.form.solve(first)
             if alone is not None:
-                self._prove(first, *alone)
+                self._prove(first, alone)
         if self.form is None:
             return None
-        found, stiffness = allocated
-        solutions = ClosedSolutions(self, theta, found, stiffness)
-        return ClosedSolved(theta.shape[:-1], solutions, self._flat(found.z), found, stiffness)
+        solutions = ClosedSolutions(self, self.form, theta, state)
+        return ClosedSolved(theta.shape[:-1], solutions, self.form.outputs(state), self.form, state)
 
-    def point(self, theta: Floats) -> tuple[Floats, Floats, Floats] | None:
+    def point(self, theta: Floats) -> Point | None:
         """The canonical point (x, s, y) that the closed form gives at θ, shape (N,); None where it does not serve."""
-        found = None if self.form is None else self._allocate(theta)
-        if found is None or self.form is None:
-            return None
-        return canonical_point(self.program.structure, self.form, self.data(theta), found[0])
+        state = None if self.form is None else self.form.solve(theta)
+        return None if state is None or self.form is None else self.form.canonical(self.data(theta), state)
 
     def canonical(self, theta: Floats) -> Solution:
         """The canonical solution of one instance, θ of shape (N,): the closed form's, or a solver's if it fails."""
@@ -253,17 +237,6 @@ class ClosedMap(SolutionMap):
                     return solution
         return self.engine.solve(data)
 
-    def _flat(self, z: Floats) -> Floats:
-        """(…, G, n) to the outputs' order, (…, K)."""
-        flat = z.reshape(*z.shape[:-2], self.output_size)
-        return flat if self._place is None else flat[..., self._place]
-
-    def _grouped(self, flat: Floats) -> Floats:
-        """The inverse of `_flat`."""
-        assert self.form is not None
-        flat = flat if self._order is None else flat[..., self._order]
-        return flat.reshape(*flat.shape[:-1], *self.form.layout.groups.shape)
-
     def prepare(self, solved: Solved) -> None:
         """As `SolutionMap.prepare`; a closed form has nothing to factorize."""
         if not isinstance(solved, ClosedSolved):
@@ -271,78 +244,24 @@ class ClosedMap(SolutionMap):
 
     def vjp(self, solved: Solved, bar: Floats) -> Floats:
         """As `SolutionMap.vjp`."""
-        if not isinstance(solved, ClosedSolved):
-            return super().vjp(solved, bar)
-        found = solved.found
-        x_bar, beta, m = found.pull(self._grouped(bar))
-        return self._pull_inputs(solved, x_bar, beta, m)
-
-    def _pull_inputs(self, solved: ClosedSolved, x_bar: Floats, beta: Floats, m: Floats) -> Floats:
-        """Cotangent of θ from those of x, of the bounds where they hold, and of the sums."""
-        found = solved.found
-        bars: dict[str, Floats] = {"score": x_bar}
-        if self._inputs.divides:
-            # x = a/c
-            bars["score"] = x_bar / solved.stiffness
-            bars["stiffness"] = -(bars["score"] * found.x).sum(axis=-1, keepdims=True)
-        bars["total"] = m
-        for name, mask in (("lower", found.at_lower), ("upper", found.at_upper)):
-            if name in self._inputs.moving:
-                bars[name] = np.where(mask, beta, 0.0)  # type: ignore[arg-type]  # a bound that moves has its mask
-        return self._inputs.pull(bars)
-
-    def _score_tangent(self, solved: ClosedSolved, moved: Mapping[str, Floats]) -> Floats:
-        """ẋ = (ȧ − x ċ)/c."""
-        if not self._inputs.divides:
-            return moved["score"]
-        return (moved["score"] - solved.found.x * moved["stiffness"]) / solved.stiffness
+        closed = isinstance(solved, ClosedSolved)
+        return solved.form.vjp(solved.state, bar) if closed else super().vjp(solved, bar)
 
     def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
         """As `SolutionMap.jvp`."""
-        if not isinstance(solved, ClosedSolved):
-            return super().jvp(solved, theta_dot)
-        moved = self._inputs.tangent(theta_dot)
-        x = self._score_tangent(solved, moved)
-        z, _ = solved.found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
-        return self._flat(z)
+        closed = isinstance(solved, ClosedSolved)
+        return solved.form.jvp(solved.state, theta_dot) if closed else super().jvp(solved, theta_dot)
 
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
         """As `SolutionMap.second`."""
-        if not isinstance(solved, ClosedSolved):
-            return super().second(solved, bar, theta_dot)
-        found, moved = solved.found, self._inputs.tangent(theta_dot)
-        x = self._score_tangent(solved, moved)
-        _, relative = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
-        weight, beta, _ = found.pull(self._grouped(bar))
-        x_bar, share = found.curve(beta, relative)
-        shape = np.broadcast_shapes(x_bar.shape, weight.shape, x.shape)
-        x_bar, share = np.broadcast_to(x_bar, shape), np.broadcast_to(share, (*shape[:-1], 1))
-        if not self._inputs.divides:
-            return self._pull_inputs(solved, x_bar, np.broadcast_to(-share, shape), share)
-        # ẋ = (ȧ − x ċ)/c moves with x and with c as well.
-        c = solved.stiffness
-        out = self._pull_inputs(solved, x_bar - weight * moved["stiffness"] / c, np.broadcast_to(-share, shape), share)
-        direct = -(weight * x).sum(axis=-1, keepdims=True) / c
-        return out + self._inputs.pull({"stiffness": np.broadcast_to(direct, (*shape[:-1], 1))})
+        closed = isinstance(solved, ClosedSolved)
+        return solved.form.second(solved.state, bar, theta_dot) if closed else super().second(solved, bar, theta_dot)
 
     def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
         """As `SolutionMap.second_tangent`."""
-        if not isinstance(solved, ClosedSolved):
-            return super().second_tangent(solved, theta_dot, other)
-        found = solved.found
-        moved, along = self._inputs.tangent(theta_dot), self._inputs.tangent(other)
-        x, y = self._score_tangent(solved, moved), self._score_tangent(solved, along)
-        _, first = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
-        _, second = found.push(y, along.get("total"), along.get("lower"), along.get("upper"))
-        # z̈ = e(ẋ − τ̇)(ẋ′ − τ̇′) + s(ẍ − τ̈), and Σ z̈ = 0
-        bend = np.zeros_like(found.z) if found.bend is None else found.bend
-        twist = bend * first * second
-        if self._inputs.divides:
-            c = solved.stiffness
-            twist = twist - found.slope * (y * moved["stiffness"] + x * along["stiffness"]) / c
-        if found.limits.k is not None:
-            twist = twist - found.slope * (twist.sum(axis=-1, keepdims=True) * found.inverse_sum)
-        return self._flat(twist)
+        if isinstance(solved, ClosedSolved):
+            return solved.form.second_tangent(solved.state, theta_dot, other)
+        return super().second_tangent(solved, theta_dot, other)
 
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""

@@ -1,43 +1,26 @@
-"""Whether a canonical program is a separable allocation (see `separable`), whatever CVXPY expressions it came from.
-
-The program's rows and columns are read, each of them: one that fits no part of the form below makes the answer no.
-
-    minimize  ½ Σ c_i z_i² + qᵀz  +  Σ w t + quadratic auxiliaries      over the one variable z and auxiliaries
-    zero rows       a Σ_{i∈group} z_i = k                    disjoint groups of one size that cover z, or none
-                    e_j = S_j z_i + t_j(θ), P_ee diagonal    eliminated: c_i += S² W,  q_i += S (q_e + W t)
-    nonneg rows     g z_i ≤ b                                bounds
-    exp cones       (t, z, β):   t ≤ z log(β/z)              entropies; (t, h − g z, β) besides: sigmoid's second half
-    pow cones       (t, β, z):   t^ρ β^{1−ρ} ≥ |z|           Tsallis' entropy of order α = 1/ρ, with z ≥ 0
-
-Every input of the allocation (scores, curvature c, sums k, bounds) is then a constant combination of the program's own
-data P, q, b, hence affine in θ; the coefficients of A must be constants.
-"""
+"""Which closed form a program has, whatever CVXPY expressions it came from: each known one reads it in turn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.form import SAME, Affine, Form, Indices, Layout, combine
-from cvxift.argmax.kinds import Box, Budget, Entmax, Sigmoid, Softmax
-from cvxift.argmax.separable import Kind
+from cvxift.argmax.allocated import SeparableMap
+from cvxift.argmax.read_separable import SeparableReader
+from cvxift.argmax.reading import Unknown, need
+from cvxift.argmax.recognized import Recognized
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
-from cvxift.program.structure import Floats
 
 
-class _Unknown(Exception):
-    """The program is not of the form; says where it departs."""
-
-
-def recognize(program: Program, outputs: list[Output]) -> Form | None:
+def recognize(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any] | None:
     """The closed form of a program, if it has one that is known.
 
     Args:
         program: the program.
-        outputs: what is asked of it; a closed form gives its one variable alone, not dual variables.
+        outputs: what is asked of it; a closed form gives variables alone, not dual variables.
+        columns: for each entry of the caller's θ, its place in the program's.
 
     Returns:
         The form, or None.
@@ -46,310 +29,19 @@ def recognize(program: Program, outputs: list[Output]) -> Form | None:
         >>> import cvxpy as cp
         >>> z, theta = cp.Variable(3), cp.Parameter(3)
         >>> program = Program(cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1]))
-        >>> form = recognize(program, [program.output(z)])
-        >>> form.name
+        >>> recognize(program, [program.output(z)], np.arange(3)).name
         'softmax'
     """
-    cones = program.structure.cones
-    if program.gp or cones.soc or cones.psd or (cones.exp and cones.pow) or len(outputs) != 1:
+    if program.gp:
         return None
-    if outputs[0].kind != "primal" or len(program.problem.variables()) != 1 or program.A_varies.any():
-        return None
-    try:
-        return _Reader(program, outputs[0]).form()
-    except _Unknown:
-        return None
+    for read in (_separable,):
+        try:
+            return read(program, outputs, columns)
+        except Unknown:
+            continue
+    return None
 
 
-def _need(fact: Any, what: str) -> None:
-    if not fact:
-        raise _Unknown(what)
-
-
-@dataclass
-class _Bound:
-    """One side: the row and coefficient size of each entry, and the bounds; None where there are none."""
-
-    rows: Indices
-    gain: Floats
-    value: Affine | None = None
-
-    def drop(self) -> None:
-        """Forget bounds that never matter."""
-        self.rows[:] = -1
-        self.value = None
-
-
-class _Reader:
-    """Reads one program, part by part; what no part claims is refused.
-
-    Args:
-        program: a program without second-order and semidefinite cones whose A is constant.
-        output: its variable.
-    """
-
-    def __init__(self, program: Program, output: Output) -> None:
-        structure = program.structure
-        self.structure, self.cones = structure, structure.cones
-        matrix = output.matrix
-        self.K = len(matrix.indptr) - 1
-        _need(output.offset is None and matrix.nnz == self.K and self.K > 0, "the variable is no selection of columns")
-        _need(np.all(np.diff(matrix.indptr) == 1) and np.all(matrix.data == 1.0), "nor a plain one")
-        self.columns = matrix.indices.astype(np.intp)
-        self.entry = np.full(structure.n, -1)
-        self.entry[self.columns] = np.arange(self.K)
-        _need(np.count_nonzero(self.entry >= 0) == self.K, "an entry is repeated")
-
-        pieces = program.affine()
-        A = pieces["A"][1]
-        kept = np.flatnonzero(A)
-        _, _, rows, cols = structure.places
-        self.cols, self.A, rows = cols[kept], A[kept], rows[kept]
-        self.row_count = np.bincount(rows, minlength=structure.m)
-        self.col_count = np.bincount(self.cols, minlength=structure.n)
-        self.by_row = np.argsort(rows, kind="stable")  # positions of A's entries, row by row
-        self.row_start = np.cumsum(self.row_count) - self.row_count
-        self.row_of = rows
-
-        self.P, self.q, self.b = (pieces[name] for name in ("P", "q", "b"))
-        self.P_varies, self.b_varies = (np.diff(piece[0].indptr) > 0 for piece in (self.P, self.b))
-        # Inputs are Σ weight · entry of (P, q, b): (place, entry, weight) by name of the input.
-        self.offset_q, self.offset_b = structure.nnzP, structure.nnzP + structure.n
-        self.parts: dict[str, list[tuple[Indices, Indices, Floats]]] = {}
-        self._add("score", np.arange(self.K), self.offset_q + self.columns, np.full(self.K, -1.0))
-
-    def _add(self, name: str, place: Indices, entry: Indices, weight: Floats) -> None:
-        self.parts.setdefault(name, []).append((place, entry, weight))
-
-    def form(self) -> Form:
-        """The form.
-
-        Raises:
-            _Unknown: where the program departs from it.
-        """
-        self._quadratics()
-        aux = self._auxiliaries()
-        groups, sum_rows, sum_gain = self._sums(aux[0])
-        kind, cone_rows, cone_columns, cone_gain = self._cones(sum_rows is not None)
-        _need(self.K + len(aux[1]) + len(cone_columns) == self.structure.n, "a column has no part")
-        _need("stiffness" in self.parts, "the objective is linear")
-        low, high = self._bounds()
-        inputs = self._inputs(len(groups))
-
-        stiffness = inputs["stiffness"]
-        firsts = np.repeat(groups[:, 0], groups.shape[1] - 1)
-        _need(stiffness.equals(np.stack([firsts, groups[:, 1:].ravel()], axis=1)), "the entries' curvatures differ")
-        _need(stiffness.varies or bool((stiffness.constant > 0).all()), "the objective has no curvature")
-        if "second" in inputs:
-            _need(_alike(stiffness, inputs["second"]), "the two entropies differ")
-        for bound, name in ((low, "lower"), (high, "upper")):
-            bound.value = inputs.get(name, bound.value)
-        total = inputs.get("total")
-        self._settle(kind, total, low, high, groups)
-        rows = low.rows, high.rows
-        layout = Layout(self.columns, groups, sum_rows, sum_gain, *rows, *aux, cone_rows, cone_columns, cone_gain)
-        lower = None if isinstance(kind, Entmax) else low.value
-        name = _name(kind, total, lower, high.value)
-        return Form(kind, name, inputs["score"], stiffness, total, lower, high.value, low.gain, high.gain, layout)
-
-    def _inputs(self, groups: int) -> dict[str, Affine]:
-        """Every input by name, all in one product."""
-        start, ends, summands = 0, {}, []
-        for name, parts in self.parts.items():
-            ends[name] = start, start + (groups if name == "total" else self.K)
-            summands += [(place + start, entry, weight) for place, entry, weight in parts]
-            start = ends[name][1]
-        place, entry, weight = (np.concatenate(piece) for piece in zip(*summands, strict=True))
-        rows = combine((self.P, self.q, self.b), place, entry, weight, start)
-        return {name: rows.block(*where) for name, where in ends.items()}
-
-    def _quadratics(self) -> None:
-        """P is diagonal; its entries on z are curvature."""
-        P_rows, P_cols = self.structure.places[:2]
-        live = np.flatnonzero(self.P_varies | (self.P[1] != 0.0))
-        _need(np.all(P_rows[live] == P_cols[live]), "P is not diagonal")
-        self.diagonal = np.full(self.structure.n, -1)  # position in P of each column's diagonal entry
-        self.diagonal[P_cols[live]] = live
-        self.curved = bool(self.cones.exp or self.cones.pow)
-        _need(not len(live) or not self.curved, "quadratic and entropic terms are mixed")
-        own = self.diagonal[self.columns]
-        inside = np.flatnonzero(own >= 0)
-        if len(inside):
-            self._add("stiffness", inside, own[inside], np.ones(len(inside)))
-
-    def _auxiliaries(self) -> tuple[Indices, Indices, Floats]:
-        """Columns e = S z + t that only carry a quadratic term: their rows, themselves, their coefficients."""
-        columns = np.flatnonzero(self.entry < 0)
-        if self.curved or not len(columns):
-            return columns[:0], columns[:0], np.zeros(0)
-        _need(np.all(self.col_count[columns] == 1), "an auxiliary is used twice, or never")
-        place = np.full(self.structure.n, -1)
-        place[self.cols] = np.arange(len(self.cols))  # the one entry of each such column
-        at = place[columns]
-        rows, gain = self.row_of[at], self.A[at]
-        _need(np.all(rows < self.cones.zero) and len(np.unique(rows)) == len(rows), "auxiliaries share a row")
-        _need(np.all(self.row_count[rows] == 2), "an auxiliary mixes entries")
-        _need(np.all(self.diagonal[columns] >= 0), "an auxiliary has no quadratic term")
-        pairs = self.by_row[self.row_start[rows][:, None] + np.arange(2)]
-        other = np.where(pairs[:, 0] == at, pairs[:, 1], pairs[:, 0])
-        entry = self.entry[self.cols[other]]
-        _need(np.all(entry >= 0), "an auxiliary depends on another")
-        # e = S z + t,  S = −A/a,  t = b/a:   ½W e² + q_e e = ½ W S² z² + S (q_e + W t) z + …
-        S, W = -self.A[other] / gain, self.diagonal[columns]
-        self._add("stiffness", entry, W, S * S)
-        self._add("score", entry, self.offset_q + columns, -S)
-        shifted = np.flatnonzero(self.b_varies[rows] | (self.b[1][rows] != 0.0))
-        if len(shifted):
-            _need(not self.P_varies[W[shifted]].any(), "a parameter scales a shifted square")
-            weight = -S[shifted] * self.P[1][W[shifted]] / gain[shifted]
-            self._add("score", entry[shifted], self.offset_b + rows[shifted], weight)
-        return rows, columns, gain
-
-    def _sums(self, aux_rows: Indices) -> tuple[Indices, Indices | None, Floats]:
-        """Groups of entries with a sum each, (G, n), their rows and coefficients."""
-        own = np.ones(self.cones.zero, dtype=bool)
-        own[aux_rows] = False
-        rows = np.flatnonzero(own)
-        if not len(rows):
-            return np.arange(self.K)[:, None], None, np.zeros(0)
-        size = int(self.row_count[rows[0]])
-        _need(size > 0 and np.all(self.row_count[rows] == size), "the sums have different lengths")
-        at = self.by_row[self.row_start[rows][:, None] + np.arange(size)]
-        groups, gain = np.sort(self.entry[self.cols[at]], axis=1), self.A[at]
-        _need(groups.min() >= 0 and groups.size == self.K, "the sums do not cover the variable once")
-        seen = np.zeros(self.K, dtype=bool)
-        seen[groups.ravel()] = True
-        _need(seen.all(), "the sums overlap")
-        _need(np.all(gain == gain[:, :1]), "a sum is weighted")
-        self._add("total", np.arange(len(rows)), self.offset_b + rows, 1.0 / gain[:, 0])
-        return groups, rows, gain[:, 0]
-
-    def _cones(self, summed: bool) -> tuple[Kind, Indices, Indices, Floats]:
-        """Which allocation the cones make; their first rows, epigraph columns and coefficients."""
-        if not self.curved:
-            none = np.zeros(0, dtype=np.intp)
-            return (Budget() if summed else Box()), none, none, np.zeros(0)
-        first = self.cones.zero + self.cones.nonneg + 3 * np.arange(self.cones.exp or len(self.cones.pow))
-        z_row, one_row = (first + 1, first + 2) if self.cones.exp else (first + 2, first + 1)
-        counts = [self.row_count[rows] for rows in (first, z_row, one_row)]
-        _need(np.all(counts[0] == 1) and np.all(counts[1] == 1) and not counts[2].any(), "a cone mixes entries")
-        at, z_at = self.by_row[self.row_start[first]], self.by_row[self.row_start[z_row]]
-        columns, gain = self.cols[at], self.A[at]
-        entry, g = self.entry[self.cols[z_at]], self.A[z_at]
-        _need(np.all(self.entry[columns] < 0) and np.all(self.col_count[columns] == 1), "an epigraph is used twice")
-        _need(len(np.unique(columns)) == len(columns) and np.all(entry >= 0), "a cone is not of the variable")
-        _need(not (self.b_varies[z_row].any() or self.b_varies[one_row].any()), "a parameter stands in a cone")
-        shift, beta = self.b[1][z_row], self.b[1][one_row]
-        _need(np.all(beta > 0), "a cone is degenerate")
-        if self.cones.pow:
-            _need(summed and not shift.any() and len(np.unique(entry)) == len(entry) == self.K, "no power of z")
-            return self._powers(columns, gain, entry, g, beta), first, columns, gain
-        # t ≤ y log(β/y)/gain with y = h − g z, and q_t t in the objective: the weight of y log y is q_t/gain.
-        main = np.flatnonzero((shift == 0.0) & (g < 0.0))
-        rest = np.flatnonzero(~((shift == 0.0) & (g < 0.0)))
-        _need(len(np.unique(entry[main])) == len(main) == self.K, "an entry has no entropy, or several")
-        # w y log(y/β), y = γ z, is c z log z − c log(β/γ) z with c = w γ
-        gamma, q = -g[main], self.offset_q + columns
-        self._add("stiffness", entry[main], q[main], gamma / gain[main])
-        self._add("score", entry[main], q[main], gamma / gain[main] * np.log(beta[main] / gamma))
-        if not len(rest):
-            _need(summed, "the entries have no sum")
-            return Softmax(), first, columns, gain
-        _need(not summed and len(np.unique(entry[rest])) == len(rest) == self.K, "entropies of other expressions")
-        g = g[rest]
-        _need(np.all(g > 0) and np.all(shift[rest] == g), "not the entropy of 1 − z")
-        # y = g (1 − z): as above in 1 − z, so + c log(β/g) z
-        self._add("second", entry[rest], q[rest], g / gain[rest])
-        self._add("score", entry[rest], q[rest], -g / gain[rest] * np.log(beta[rest] / g))
-        return Sigmoid(), first, columns, gain
-
-    def _powers(self, columns: Indices, gain: Floats, entry: Indices, g: Floats, beta: Floats) -> Kind:
-        """Tsallis: q_t t with |gain| t ≥ (|g| z)^α β^{1−α}."""
-        rho = self.cones.pow[0]
-        _need(all(abs(other - rho) <= SAME for other in self.cones.pow) and 0.0 < rho < 1.0, "powers differ")
-        alpha = 1.0 / rho
-        alpha = float(round(alpha)) if abs(alpha - round(alpha)) <= SAME * alpha else alpha
-        _need(alpha != 2.0 and np.all(gain < 0), "not a power to be minimized")
-        # Stationarity: q_t (…) α z^{α−1} + q + τ = 0, and φ(d) = [(α−1)d]^{1/(α−1)} has z^{α−1} = (α−1) d.
-        scale = np.abs(g) ** alpha * beta ** (1.0 - alpha) / np.abs(gain)
-        self._add("stiffness", entry, self.offset_q + columns, scale * alpha * (alpha - 1.0))
-        return Entmax(alpha, f"{alpha:.6g}-entmax")
-
-    def _bounds(self) -> tuple[_Bound, _Bound]:
-        """Lower and upper bounds from the nonneg rows."""
-        rows = np.arange(self.cones.zero, self.cones.zero + self.cones.nonneg)
-        _need(np.all(self.row_count[rows] == 1), "an inequality mixes entries")
-        at = self.by_row[self.row_start[rows]]
-        entry, gain = self.entry[self.cols[at]], self.A[at]
-        _need(np.all(entry >= 0), "an inequality is not of the variable")
-        down, up = gain < 0, gain > 0
-        return (
-            self._bound("lower", rows[down], entry[down], gain[down], 1.0),
-            self._bound("upper", rows[up], entry[up], gain[up], -1.0),
-        )
-
-    def _bound(self, name: str, rows: Indices, entry: Indices, gain: Floats, sign: float) -> _Bound:
-        """One side; `sign` times a bound is larger where it is tighter."""
-        out = _Bound(np.full(self.K, -1), np.ones(self.K))
-        if not len(rows):
-            return out
-        if self.b_varies[rows].any():
-            _need(len(rows) == self.K == len(np.unique(entry)), "parameters bound some entries only, or twice")
-            self._add(name, entry, self.offset_b + rows, 1.0 / gain)
-        else:
-            value = self.b[1][rows] / gain
-            order = np.lexsort((sign * value, entry))  # the tightest of an entry's bounds comes last, and stays
-            rows, entry, gain = rows[order], entry[order], gain[order]
-            values = np.full(self.K, -sign * np.inf)
-            values[entry] = value[order]
-            out.value = Affine.fixed(values)
-        out.rows[entry], out.gain[entry] = rows, np.abs(gain)
-        return out
-
-    def _settle(self, kind: Kind, total: Affine | None, low: _Bound, high: _Bound, groups: Indices) -> None:
-        """Drop bounds that never matter; refuse those that the kind cannot have."""
-        k = np.full(self.K, np.nan)
-        if total is not None:
-            k[groups] = np.where(total.counts > 0, np.nan, total.constant)[:, None]
-        fixed_low = None if low.value is None or low.value.varies else low.value.constant
-        if isinstance(kind, Softmax | Sigmoid) and low.value is not None:
-            _need(fixed_low is not None and bool((fixed_low <= 0).all()), "an entropy with lower bounds")
-            low.drop()
-        if isinstance(kind, Entmax):
-            _need(fixed_low is not None and not fixed_low.any(), "powers without z ≥ 0")
-        if high.value is not None and not high.value.varies:
-            implied = np.ones(self.K) if isinstance(kind, Sigmoid) else k
-            if isinstance(kind, Budget):
-                implied = np.full(self.K, np.nan)  # compares false
-                if fixed_low is not None and np.isfinite(fixed_low).all():
-                    members = fixed_low[groups]
-                    implied[groups] = k[groups] - members.sum(axis=1, keepdims=True) + members
-            if bool((high.value.constant >= implied).all()):
-                high.drop()
-        if isinstance(kind, Sigmoid | Entmax):
-            _need(high.value is None, "upper bounds beside an entropy")
-        elif isinstance(kind, Box):
-            _need(low.value is not None or high.value is not None, "nothing to recognize")
-        elif isinstance(kind, Budget):
-            sides = [bound.value is not None and bool(np.isfinite(bound.value.constant).all()) for bound in (low, high)]
-            _need(any(sides), "unbounded entries under a sum")
-
-
-def _alike(left: Affine, right: Affine) -> bool:
-    """Whether two blocks of rows are the same function of θ."""
-    return (
-        np.array_equal(left.indptr, right.indptr)
-        and np.array_equal(left.indices, right.indices)
-        and np.allclose(left.data, right.data, rtol=SAME, atol=0.0)
-        and np.allclose(left.constant, right.constant, rtol=SAME, atol=0.0)
-    )
-
-
-def _name(kind: Kind, total: Affine | None, lower: Affine | None, upper: Affine | None) -> str:
-    if isinstance(kind, Softmax):
-        return "softmax" if upper is None else "constrained softmax"
-    if isinstance(kind, Budget) and not isinstance(kind, Box):
-        unit = total is not None and not total.varies and bool((total.constant == 1.0).all())
-        if unit and lower is not None and not lower.varies and not lower.constant.any():
-            return "sparsemax" if upper is None else "constrained sparsemax"
-    return kind.name
+def _separable(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
+    need(len(program.problem.variables()) == 1, "several variables")
+    return SeparableMap(program.structure, SeparableReader(program, outputs).form(), columns)
