@@ -121,6 +121,51 @@ def combine(
 
 
 @dataclass(frozen=True, eq=False)
+class Omega:
+    """One column ω ≥ Σ weight · t, in whose place the objective has the epigraphs t.
+
+    Attributes:
+        row: the inequality.
+        column: its column.
+        gain: its coefficient, < 0.
+        weight: coefficients of the t.
+    """
+
+    row: int
+    column: int
+    gain: float
+    weight: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Epigraphs:
+    """Cones whose first row has one column t of its own.
+
+    Attributes:
+        rows: first rows of the cones.
+        columns: columns t.
+        gain: their coefficients.
+        omega: the column that bounds their sum, if there is one.
+    """
+
+    rows: Indices
+    columns: Indices
+    gain: Floats
+    omega: Omega | None = None
+
+    @classmethod
+    def none(cls) -> Epigraphs:
+        """No cones."""
+        empty = np.zeros(0, dtype=np.intp)
+        return cls(empty, empty, np.zeros(0))
+
+    @property
+    def count(self) -> int:
+        """Number of columns."""
+        return len(self.columns) + (self.omega is not None)
+
+
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Where the parts of the form stand in the canonical program; i counts z's entries in the output's order.
 
@@ -134,9 +179,7 @@ class Layout:
         aux_rows: zero rows of quadratic auxiliaries.
         aux_columns: their columns.
         aux_gain: their coefficients.
-        cone_rows: first rows of the cones.
-        cone_columns: columns of their epigraph variables t.
-        cone_gain: coefficients of t.
+        epigraphs: the cones' columns.
     """
 
     columns: Indices
@@ -148,9 +191,7 @@ class Layout:
     aux_rows: Indices
     aux_columns: Indices
     aux_gain: Floats
-    cone_rows: Indices
-    cone_columns: Indices
-    cone_gain: Floats
+    epigraphs: Epigraphs
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +209,7 @@ class Form:
         gain_lower: sizes of the coefficients in the bounds' rows, shape (K,).
         gain_upper: likewise.
         layout: where its parts stand.
+        prior: p, K rows, of entropies relative to one that depends on θ; None without.
     """
 
     kind: Kind
@@ -180,3 +222,4 @@ class Form:
     gain_lower: Floats
     gain_upper: Floats
     layout: Layout
+    prior: Affine | None = None

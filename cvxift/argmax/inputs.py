@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.argmax.form import Affine, Form, Indices
+from cvxift.argmax.scores import Scores
 from cvxift.argmax.separable import Allocation, Limits
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
@@ -78,6 +79,7 @@ class InputMaps:
         weight = None if self.divides else np.repeat(1.0 / form.stiffness.constant[groups[:, 0]], size[1])
         pieces: dict[str, tuple[Affine | None, np.ndarray, tuple[int, int]]] = {
             "score": (form.score, flat, size),
+            "prior": (form.prior, flat, size),
             "stiffness": (form.stiffness, groups[:, 0], single),
             "total": (form.total, np.arange(len(groups)), single),
             "lower": (form.lower, flat, size),
@@ -135,30 +137,32 @@ class InputMaps:
                 out = part.pull(bars[name].reshape(*lead, math.prod(self.moving[name])), out)
         return np.zeros((*lead, self._theta_size)) if out is None else out
 
-    def allocate(self, theta: Floats) -> tuple[Allocation, Floats] | None:
-        """The allocations at θ, shape (*batch, N), and c, which broadcasts to (*batch, G, 1).
+    def allocate(self, theta: Floats) -> tuple[Allocation, Scores] | None:
+        """The allocations at θ, shape (*batch, N), and the scores that they belong to.
 
         Returns:
             None if an instance is out of the form's range: an empty set, no curvature, scores beyond all numbers.
         """
         values = self.values(theta)
-        x, stiffness = values["score"], values["stiffness"]
-        assert x is not None and stiffness is not None
+        ratio, stiffness, prior = values["score"], values["stiffness"], values["prior"]
+        assert ratio is not None and stiffness is not None
         if self.divides:
             if not (stiffness > 0).all():
                 return None
             with np.errstate(over="ignore"):
-                x = x / stiffness
+                ratio = ratio / stiffness
+        if prior is not None and not (prior > 0).all():
+            return None
+        scores = Scores(ratio, stiffness, self.divides, prior)
+        x = scores.x
         if not np.isfinite(x.sum()):
             return None
         limits = self.limits
         if limits is None:
             limits = self._kind.limits(values["total"], values["lower"], values["upper"], x.shape[-1])
         found = None if limits is None else self._kind.solve(x, limits)
-        return None if found is None or self._pinned(found) else (found, stiffness)
+        return None if found is None or self._pinned(found) else (found, scores)
 
     def _pinned(self, found: Allocation) -> bool:
         """Whether bounds or sums that move hold every entry of a group: they cannot all move as they please."""
-        if found.limits.k is None or not {"total", "lower", "upper"} & self.moving.keys():
-            return False
-        return bool((found.inverse_sum == 0.0).any())
+        return bool({"total", "lower", "upper"} & self.moving.keys()) and found.pinned

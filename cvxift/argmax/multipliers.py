@@ -124,10 +124,15 @@ def _sum_multipliers(form: Form, own: Floats, slope: Floats, held_low: np.ndarra
 
 def _cones(structure: Structure, form: Form, data: Data, x: Floats, s: Floats, y: Floats) -> None:
     """Epigraphs t at their cones' boundary, and the multipliers there, which the gradient of the boundary gives."""
-    first, columns, gain = form.layout.cone_rows, form.layout.cone_columns, form.layout.cone_gain
+    epigraphs = form.layout.epigraphs
+    first, columns, gain, omega = epigraphs.rows, epigraphs.columns, epigraphs.gain, epigraphs.omega
     if not len(first):
         return
-    y[first] = -data.q[columns] / gain
+    weight = data.q[columns]
+    if omega is not None:
+        y[omega.row] = -data.q[omega.column] / omega.gain
+        weight = weight + omega.weight * y[omega.row]
+    y[first] = -weight / gain
     if structure.cones.exp:
         # p = r log(β/r):  y ∝ ∇(p − r log(β/r))
         r, beta = s[first + 1], s[first + 2]
@@ -146,3 +151,6 @@ def _cones(structure: Structure, form: Form, data: Data, x: Floats, s: Floats, y
         y[first + 2] = -np.sign(r) * y[first] * alpha * (size / beta) ** (alpha - 1.0)
     x[columns] = (s[first] - p) / gain
     s[first] = p
+    if omega is not None:
+        x[omega.column] = (s[omega.row] - omega.weight @ x[columns]) / omega.gain
+        s[omega.row] = 0.0

@@ -6,11 +6,10 @@ The program's rows and columns are read, each of them: one that fits no part of 
     zero rows       a Σ_{i∈group} z_i = k                    disjoint groups of one size that cover z, or none
                     e_j = S_j z_i + t_j(θ), P_ee diagonal    eliminated: c_i += S² W,  q_i += S (q_e + W t)
     nonneg rows     g z_i ≤ b                                bounds
-    exp cones       (t, z, β):   t ≤ z log(β/z)              entropies; (t, h − g z, β) besides: sigmoid's second half
-    pow cones       (t, β, z):   t^ρ β^{1−ρ} ≥ |z|           Tsallis' entropy of order α = 1/ρ, with z ≥ 0
+    exp, pow cones  entropies, see `read_entropies`
 
-Every input of the allocation (scores, curvature c, sums k, bounds) is then a constant combination of the program's own
-data P, q, b, hence affine in θ; the coefficients of A must be constants.
+Every input of the allocation (scores, curvature c, sums k, bounds, a prior) is then a constant combination of the
+program's own data P, q, b, hence affine in θ; the coefficients of A must be constants.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.form import SAME, Affine, Form, Indices, Layout
+from cvxift.argmax.form import SAME, Affine, Form, Indices, Layout, Omega
 from cvxift.argmax.kinds import Box, Budget, Entmax, Sigmoid, Softmax
-from cvxift.argmax.reading import Reader, need
+from cvxift.argmax.read_entropies import EntropyReader
+from cvxift.argmax.reading import need
 from cvxift.argmax.separable import Kind
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
@@ -42,7 +42,7 @@ class _Bound:
         self.value = None
 
 
-class SeparableReader(Reader):
+class SeparableReader(EntropyReader):
     """Reads a program of one variable without second-order and semidefinite cones.
 
     Args:
@@ -60,8 +60,6 @@ class SeparableReader(Reader):
     def __init__(self, program: Program, outputs: list[Output]) -> None:
         need(len(outputs) == 1, "several variables")
         super().__init__(program, outputs)
-        self.curved = bool(self.cones.exp or self.cones.pow)
-        need(not (self.cones.soc or self.cones.psd or (self.cones.exp and self.cones.pow)), "cones of other kinds")
         self.add("score", np.arange(self.K), self.offset_q + self.columns, np.full(self.K, -1.0))
 
     def form(self) -> Form:
@@ -73,10 +71,10 @@ class SeparableReader(Reader):
         self._quadratics()
         aux = self._auxiliaries()
         groups, sum_rows, sum_gain = self._sums(aux[0])
-        kind, cone_rows, cone_columns, cone_gain = self._cones(sum_rows is not None)
-        need(self.K + len(aux[1]) + len(cone_columns) == self.structure.n, "a column has no part")
+        kind, epigraphs = self.entropies(sum_rows is not None)
+        need(self.K + len(aux[1]) + epigraphs.count == self.structure.n, "a column has no part")
         need(self.has("stiffness"), "the objective is linear")
-        low, high = self._bounds()
+        low, high = self._bounds(epigraphs.omega)
         inputs = self.inputs({"total": len(groups)})
 
         stiffness = inputs["stiffness"]
@@ -90,10 +88,12 @@ class SeparableReader(Reader):
         total = inputs.get("total")
         self._settle(kind, total, low, high, groups)
         rows = low.rows, high.rows
-        layout = Layout(self.columns, groups, sum_rows, sum_gain, *rows, *aux, cone_rows, cone_columns, cone_gain)
+        layout = Layout(self.columns, groups, sum_rows, sum_gain, *rows, *aux, epigraphs)
         lower = None if isinstance(kind, Entmax) else low.value
         name = _name(kind, total, lower, high.value)
-        return Form(kind, name, inputs["score"], stiffness, total, lower, high.value, low.gain, high.gain, layout)
+        gains = low.gain, high.gain
+        prior = inputs.get("prior")
+        return Form(kind, name, inputs["score"], stiffness, total, lower, high.value, *gains, layout, prior)
 
     def _quadratics(self) -> None:
         """P is diagonal; its entries on z are curvature."""
@@ -151,60 +151,10 @@ class SeparableReader(Reader):
         self.add("total", np.arange(len(rows)), self.offset_b + rows, 1.0 / gain[:, 0])
         return groups, rows, gain[:, 0]
 
-    def _cones(self, summed: bool) -> tuple[Kind, Indices, Indices, Floats]:
-        """Which allocation the cones make; their first rows, epigraph columns and coefficients."""
-        if not self.curved:
-            none = np.zeros(0, dtype=np.intp)
-            return (Budget() if summed else Box()), none, none, np.zeros(0)
-        first = self.cones.zero + self.cones.nonneg + 3 * np.arange(self.cones.exp or len(self.cones.pow))
-        z_row, one_row = (first + 1, first + 2) if self.cones.exp else (first + 2, first + 1)
-        counts = [self.row_count[rows] for rows in (first, z_row, one_row)]
-        need(np.all(counts[0] == 1) and np.all(counts[1] == 1) and not counts[2].any(), "a cone mixes entries")
-        at, z_at = self.by_row[self.row_start[first]], self.by_row[self.row_start[z_row]]
-        columns, gain = self.cols[at], self.A[at]
-        entry, g = self.entry[self.cols[z_at]], self.A[z_at]
-        need(np.all(self.entry[columns] < 0) and np.all(self.col_count[columns] == 1), "an epigraph is used twice")
-        need(len(np.unique(columns)) == len(columns) and np.all(entry >= 0), "a cone is not of the variable")
-        need(not (self.b_varies[z_row].any() or self.b_varies[one_row].any()), "a parameter stands in a cone")
-        shift, beta = self.b[1][z_row], self.b[1][one_row]
-        need(np.all(beta > 0), "a cone is degenerate")
-        if self.cones.pow:
-            need(summed and not shift.any() and len(np.unique(entry)) == len(entry) == self.K, "no power of z")
-            return self._powers(columns, gain, entry, g, beta), first, columns, gain
-        # t ≤ y log(β/y)/gain with y = h − g z, and q_t t in the objective: the weight of y log y is q_t/gain.
-        main = np.flatnonzero((shift == 0.0) & (g < 0.0))
-        rest = np.flatnonzero(~((shift == 0.0) & (g < 0.0)))
-        need(len(np.unique(entry[main])) == len(main) == self.K, "an entry has no entropy, or several")
-        # w y log(y/β), y = γ z, is c z log z − c log(β/γ) z with c = w γ
-        gamma, q = -g[main], self.offset_q + columns
-        self.add("stiffness", entry[main], q[main], gamma / gain[main])
-        self.add("score", entry[main], q[main], gamma / gain[main] * np.log(beta[main] / gamma))
-        if not len(rest):
-            need(summed, "the entries have no sum")
-            return Softmax(), first, columns, gain
-        need(not summed and len(np.unique(entry[rest])) == len(rest) == self.K, "entropies of other expressions")
-        g = g[rest]
-        need(np.all(g > 0) and np.all(shift[rest] == g), "not the entropy of 1 − z")
-        # y = g (1 − z): as above in 1 − z, so + c log(β/g) z
-        self.add("second", entry[rest], q[rest], g / gain[rest])
-        self.add("score", entry[rest], q[rest], -g / gain[rest] * np.log(beta[rest] / g))
-        return Sigmoid(), first, columns, gain
-
-    def _powers(self, columns: Indices, gain: Floats, entry: Indices, g: Floats, beta: Floats) -> Kind:
-        """Tsallis: q_t t with |gain| t ≥ (|g| z)^α β^{1−α}."""
-        rho = self.cones.pow[0]
-        need(all(abs(other - rho) <= SAME for other in self.cones.pow) and 0.0 < rho < 1.0, "powers differ")
-        alpha = 1.0 / rho
-        alpha = float(round(alpha)) if abs(alpha - round(alpha)) <= SAME * alpha else alpha
-        need(alpha != 2.0 and np.all(gain < 0), "not a power to be minimized")
-        # Stationarity: q_t (…) α z^{α−1} + q + τ = 0, and φ(d) = [(α−1)d]^{1/(α−1)} has z^{α−1} = (α−1) d.
-        scale = np.abs(g) ** alpha * beta ** (1.0 - alpha) / np.abs(gain)
-        self.add("stiffness", entry, self.offset_q + columns, scale * alpha * (alpha - 1.0))
-        return Entmax(alpha, f"{alpha:.6g}-entmax")
-
-    def _bounds(self) -> tuple[_Bound, _Bound]:
-        """Lower and upper bounds from the nonneg rows."""
+    def _bounds(self, omega: Omega | None) -> tuple[_Bound, _Bound]:
+        """Lower and upper bounds from the nonneg rows, but for that of ω."""
         rows = np.arange(self.cones.zero, self.cones.zero + self.cones.nonneg)
+        rows = rows if omega is None else rows[rows != omega.row]
         need(np.all(self.row_count[rows] == 1), "an inequality mixes entries")
         at = self.by_row[self.row_start[rows]]
         entry, gain = self.entry[self.cols[at]], self.A[at]

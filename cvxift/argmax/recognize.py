@@ -8,7 +8,7 @@ import numpy as np
 
 from cvxift.argmax.allocated import SeparableMap
 from cvxift.argmax.read_separable import SeparableReader
-from cvxift.argmax.reading import Unknown, need
+from cvxift.argmax.reading import Unknown
 from cvxift.argmax.recognized import Recognized
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
@@ -43,5 +43,4 @@ def recognize(program: Program, outputs: list[Output], columns: np.ndarray) -> R
 
 
 def _separable(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
-    need(len(program.problem.variables()) == 1, "several variables")
     return SeparableMap(program.structure, SeparableReader(program, outputs).form(), columns)

@@ -75,6 +75,11 @@ class Allocation:
         total = self.slope.sum(axis=-1, keepdims=True)
         return np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether bounds hold every entry of a group with a sum."""
+        return self.limits.k is not None and bool((self.inverse_sum == 0.0).any())
+
     @cached_property
     def bend(self) -> Floats | None:
         """e, shape (…, G, n); None where φ is straight."""

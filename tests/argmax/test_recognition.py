@@ -53,9 +53,14 @@ def total() -> cp.Parameter:
     return cp.Parameter(name="total")
 
 
+def prior() -> cp.Parameter:
+    return cp.Parameter(N, nonneg=True, name="prior")
+
+
 def draw(problem: cp.Problem, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> list[Array]:
     """Values at which the sets are not empty: bounds and totals have their names."""
     ranges = {"temperature": (0.3, 2.0), "upper": (0.35, 0.7), "lower": (-0.2, 0.1), "total": (0.9, 1.3)}
+    ranges["prior"] = (0.2, 1.5)
     out = []
     for parameter in problem.parameters():
         shape = (*batch, *parameter.shape)
@@ -117,6 +122,29 @@ def spellings() -> dict[str, Callable[[], Built]]:
     def relative_entropy_to_a_prior():
         z = cp.Variable(N)
         return maximize(relative_entropy(z, PRIOR), z, [cp.sum(z) == total()]), "softmax"
+
+    @spelling
+    def relative_entropy_to_a_prior_that_is_a_parameter():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.rel_entr(z, prior())), z, [cp.sum(z) == 1]), "softmax"
+
+    @spelling
+    def kl_to_a_function_of_a_prior():
+        z = cp.Variable(N)
+        return maximize(2 * cp.sum(cp.kl_div(3 * z, 0.5 * prior() + 0.1)), z, [cp.sum(z) == 1]), "softmax"
+
+    @spelling
+    def an_epigraph_of_the_entropy():
+        z, w = cp.Variable(N), cp.Variable()
+        theta = scores()
+        objective = cp.Maximize(theta @ z - temperature() * w)
+        return cp.Problem(objective, [cp.sum(z) == 1, 2 * neg_entropy(z) <= 3 * w]), "softmax"
+
+    @spelling
+    def an_epigraph_of_powers():
+        z, w = cp.Variable(N, nonneg=True), cp.Variable()
+        objective = cp.Maximize(scores() @ z - temperature() * w)
+        return cp.Problem(objective, [cp.sum(z) == 1, cp.sum(cp.power(z, 1.5, approx=False)) <= w]), "1.5-entmax"
 
     @spelling
     def rows_of_a_matrix():
@@ -233,6 +261,8 @@ def spellings() -> dict[str, Callable[[], Built]]:
         "budget": (lambda: argmax.budget(N, total(), upper=upper(), lower=lower()), "budget"),
         "budget_2": (lambda: argmax.budget(N, 2), "budget"),
         "box": (lambda: argmax.box(N, temperature()), "sigmoid"),
+        "softmax_prior": (lambda: argmax.softmax(N, temperature(), prior()), "softmax"),
+        "capped_prior": (lambda: argmax.constrained_softmax(N, upper(), temperature(), prior()), "constrained softmax"),
     }
     for name, (build, kind) in builders.items():
         found[f"builder {name}"] = lambda build=build, kind=kind: (build(), kind)
@@ -244,7 +274,7 @@ SLOW = {"builder entmax_1.5", "builder entmax_1.2", "builder entmax_3", "powers"
 
 
 def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
-    z = problem.variables()
+    z = problem.variables()[:1]
     closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
     assert closed.form is not None and generic.form is None
     return closed, generic
@@ -282,7 +312,7 @@ def test_spelling_is_recognized_and_agrees(name: str) -> None:
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_canonical_point_is_optimal(name: str) -> None:
     problem, _ = SPELLINGS[name]()
-    closed = ClosedMap(problem, None, problem.variables())
+    closed = ClosedMap(problem, None, problem.variables()[:1])
     structure = closed.program.structure
     rng = np.random.default_rng(11)
     for _ in range(3):
@@ -303,6 +333,17 @@ def test_a_wrong_point_is_seen() -> None:
     assert form is not None
     beside = form.solve(theta + np.array([0.0, 0.0, 0.0, 0.0, 1e-6]))
     assert violation(closed.program.structure, data, *form.canonical(data, beside)) > 1e-8
+
+
+def test_a_prior_without_mass_somewhere_is_left_to_the_solvers() -> None:
+    z = cp.Variable(N)
+    problem = maximize(cp.sum(cp.rel_entr(z, prior())), z, [cp.sum(z) == 1])
+    closed = ClosedMap(problem, None, [z])
+    values = np.stack([np.zeros(N), PRIOR])
+    theta = np.concatenate([values, np.tile(PRIOR, (2, 1))], axis=1)
+    np.testing.assert_allclose(closed.solve(theta[1:]).outputs[0], PRIOR * np.exp(PRIOR) / (PRIOR @ np.exp(PRIOR)))
+    theta[0, N] = 0.0
+    assert closed.closed(theta) is None
 
 
 def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
@@ -472,10 +513,30 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
         return maximize(tsallis_neg_entropy(z[:2], 1.5) + tsallis_neg_entropy(z[2:], 3.0), z, [cp.sum(z) == 1])
 
     @lookalike
-    def prior_as_parameter():
+    def prior_as_parameter_of_a_sigmoid():
         z = cp.Variable(N)
-        prior = cp.Parameter(N, nonneg=True, name="temperature")
-        return maximize(cp.sum(cp.rel_entr(z, prior)), z, [cp.sum(z) == 1])
+        return maximize(cp.sum(cp.rel_entr(z, prior())) - cp.sum(cp.entr(1 - z)), z, [])
+
+    @lookalike
+    def an_epigraph_with_a_constant():
+        z, w = cp.Variable(N), cp.Variable()
+        return cp.Problem(cp.Maximize(scores() @ z - w), [cp.sum(z) == 1, neg_entropy(z) + 1 <= w])
+
+    @lookalike
+    def an_epigraph_of_some_entropies():
+        z, w = cp.Variable(N), cp.Variable()
+        objective = cp.Maximize(scores() @ z - w + cp.entr(z[0]))
+        return cp.Problem(objective, [cp.sum(z) == 1, neg_entropy(z[1:]) <= w])
+
+    @lookalike
+    def an_epigraph_that_is_squared():
+        z, w = cp.Variable(N), cp.Variable()
+        return cp.Problem(cp.Maximize(scores() @ z - cp.square(w)), [cp.sum(z) == 1, 3 + neg_entropy(z) <= w])
+
+    @lookalike
+    def an_epigraph_with_another_entry():
+        z, w = cp.Variable(N), cp.Variable()
+        return cp.Problem(cp.Maximize(scores() @ z - w), [cp.sum(z) == 1, neg_entropy(z) + z[0] <= w])
 
     @lookalike
     def a_symmetric_variable():
@@ -577,7 +638,7 @@ def test_a_thousand_entries(build: Callable[[int], cp.Problem]) -> None:
 @pytest.mark.parametrize("name", ["builder budget_2", "builder constrained_softmax", "projection_onto_a_budget"])
 def test_derivatives_against_differences(name: str) -> None:
     problem, _ = SPELLINGS[name]()
-    closed = ClosedMap(problem, None, problem.variables())
+    closed = ClosedMap(problem, None, problem.variables()[:1])
     rng = np.random.default_rng(17)
     theta, step = flat(draw(problem, rng)), 1e-6
     solved = closed.solve(theta)
