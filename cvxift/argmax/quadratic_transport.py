@@ -44,7 +44,7 @@ def quadratic_transport(
     xp = array_api_compat.array_namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:
         plan = quadratic_transport(xp.matrix_transpose(x), b, a, tol, max_iterations, loop)
-        return Plan(xp.matrix_transpose(plan.z), plan.error, plan.iterations)
+        return Plan(xp.matrix_transpose(plan.z), plan.error, plan.iterations, xp.matrix_transpose(plan.level))
     least = 64 * float(xp.finfo(x.dtype).eps)
     tol = least if tol is None else max(tol, least)
     total = xp.sum(b, axis=-1)
@@ -74,7 +74,7 @@ def quadratic_transport(
         return new, gap, gap < 1e-3
 
     L, error, count = continued(sweep, lambda L: _fill(xp, L, a), L, sigma, tol, max_iterations, loop)
-    return Plan(xp.clip(L, min=0.0), error, count)
+    return Plan(xp.clip(L, min=0.0), error, count, L)
 
 
 def _descend(xp: Any, L: Array, dg: Array, rest: Array, a: Array, done: Array, loop: Loop) -> Array:

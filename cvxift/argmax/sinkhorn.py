@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     z: Array  # (..., n, m)
     error: Array  # (...,) Σ_j |Σ_i z_ij − b_j| / Σ b, the rows being exact to rounding; inf before σ has come to 1
     iterations: Array  # () iterations taken
+    level: Array  # (..., n, m) x + f ⊕ g; −inf where an entry is forbidden or without mass
 
 
 def sinkhorn(
@@ -73,7 +74,7 @@ def sinkhorn(
     xp = array_api_compat.array_namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:  # the Laplacian is of the smaller side
         plan = sinkhorn(xp.matrix_transpose(x), b, a, tol, max_iterations, loop)
-        return Plan(xp.matrix_transpose(plan.z), plan.error, plan.iterations)
+        return Plan(xp.matrix_transpose(plan.z), plan.error, plan.iterations, xp.matrix_transpose(plan.level))
     least = 64 * float(xp.finfo(x.dtype).eps)
     tol = least if tol is None else max(tol, least)
     total = _positive_or_one(xp, xp.sum(b, axis=-1))
@@ -101,7 +102,7 @@ def sinkhorn(
         return new, gap, near
 
     L, error, count = continued(sweep, lambda L: _normalize(xp, L, rows, -1), L, sigma, tol, max_iterations, loop)
-    return Plan(xp.exp(L), error, count)
+    return Plan(xp.exp(L), error, count, L)
 
 
 def continued(
