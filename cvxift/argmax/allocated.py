@@ -58,7 +58,7 @@ class SeparableMap(Recognized[Allocated]):
 
     def canonical(self, data: Data, state: Allocated) -> Point:
         """See `Recognized`."""
-        return canonical_point(self._structure, self.form, data, state.found)
+        return canonical_point(self._structure, self.form, data, state.found, float(state.scores.stiffness.flat[0]))
 
     def margins(self, state: Allocated) -> Floats:
         """See `Recognized`."""
@@ -102,10 +102,9 @@ class SeparableMap(Recognized[Allocated]):
         x = state.scores.tangent(moved)
         _, relative = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
         weight, beta, _ = found.pull(self._grouped(bar))
-        x_bar, share = found.curve(beta, relative)
-        shape = np.broadcast_shapes(x_bar.shape, weight.shape, x.shape)
-        x_bar, share = np.broadcast_to(x_bar, shape), np.broadcast_to(share, (*shape[:-1], 1))
-        out = self._pull_inputs(state, x_bar, np.broadcast_to(-share, shape), share)
+        curved = found.curve(beta, relative)
+        shape = np.broadcast_shapes(weight.shape, x.shape)
+        out = self._pull_inputs(state, *(np.broadcast_to(part, (*shape[:-1], part.shape[-1])) for part in curved))
         direct = state.scores.bend(np.broadcast_to(weight, shape), moved)
         return out + self._inputs.pull(direct) if direct else out
 
@@ -122,6 +121,4 @@ class SeparableMap(Recognized[Allocated]):
         direct = state.scores.twist(moved, along)
         if direct is not None:
             twist = twist + found.slope * direct
-        if found.limits.k is not None:
-            twist = twist - found.slope * (twist.sum(axis=-1, keepdims=True) * found.inverse_sum)
-        return self._flat(twist)
+        return self._flat(found.centre(twist)[0])

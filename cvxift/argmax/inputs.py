@@ -75,13 +75,14 @@ class InputMaps:
         self._kind = form.kind
         groups = form.layout.groups
         flat, size, single = groups.ravel(), groups.shape, (len(groups), 1)
+        sums = 0 if form.total is None else len(form.total.constant)
         self.divides = form.stiffness.varies
         weight = None if self.divides else np.repeat(1.0 / form.stiffness.constant[groups[:, 0]], size[1])
         pieces: dict[str, tuple[Affine | None, np.ndarray, tuple[int, int]]] = {
             "score": (form.score, flat, size),
             "prior": (form.prior, flat, size),
             "stiffness": (form.stiffness, groups[:, 0], single),
-            "total": (form.total, np.arange(len(groups)), single),
+            "total": (form.total, np.arange(sums), (len(groups), sums // len(groups))),
             "lower": (form.lower, flat, size),
             "upper": (form.upper, flat, size),
         }

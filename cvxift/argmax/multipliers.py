@@ -10,11 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from cvxift.argmax.form import Form
+from cvxift.argmax.plans import PlanAllocation
 from cvxift.argmax.separable import Allocation
 from cvxift.program.structure import Data, Floats, Structure
 
 
-def canonical_point(structure: Structure, form: Form, data: Data, found: Allocation) -> tuple[Floats, Floats, Floats]:
+def canonical_point(
+    structure: Structure, form: Form, data: Data, found: Allocation, stiffness: float
+) -> tuple[Floats, Floats, Floats]:
     """The optimal canonical point.
 
     Args:
@@ -22,6 +25,7 @@ def canonical_point(structure: Structure, form: Form, data: Data, found: Allocat
         form: its form.
         data: its data, unbatched.
         found: the allocation at these data, unbatched.
+        stiffness: the objective's curvature c in the units of the scores; that of the plan, if it is one.
 
     Returns:
         x (n,), s (m,), y (m,).
@@ -50,10 +54,18 @@ def canonical_point(structure: Structure, form: Form, data: Data, found: Allocat
     slope[where.groups] = found.slope
     own = gradient[where.columns]
     if where.sum_rows is not None:
-        multiplier = _sum_multipliers(form, own, slope, held_low, held_high)
-        y[where.sum_rows] = multiplier / where.sum_gain
+        if isinstance(found, PlanAllocation):
+            missing = np.flatnonzero(where.sum_rows < 0)
+            multiplier = stiffness * found.multipliers(int(missing[0]) - found.size[0] if len(missing) else 0)
+            there = np.flatnonzero(where.sum_rows >= 0)
+            y[where.sum_rows[there]] = multiplier[there] / where.sum_gain[there]
+            moved = found.spread(multiplier[None])
+        else:
+            multiplier = _sum_multipliers(form, own, slope, held_low, held_high)
+            y[where.sum_rows] = multiplier / where.sum_gain
+            moved = multiplier[:, None]
         shifted = own.copy()
-        shifted[where.groups] += multiplier[:, None]
+        shifted[where.groups] += moved
         own = shifted
     for bound_rows, gain, held, sign in (
         (where.lower_rows, form.gain_lower, held_low, 1.0),

@@ -105,13 +105,16 @@ def pushforward(s: Array, dx: Array, da: Array, db: Array) -> Array:
     surplus = (xp.sum(da * (rows > 0), axis=-1) - xp.sum(db * (columns > 0), axis=-1)) / _nonzero(xp, number)
     da = xp.where(rows > 0, da - surplus[..., None], xp.zeros_like(da))
     db = xp.where(columns > 0, db + surplus[..., None], xp.zeros_like(db))
-    return dz + _spread(xp, s, da, db)
+    f, g = potentials(s, da, db)
+    return dz + s * (f[..., :, None] + g[..., None, :])
 
 
-def _spread(xp: Any, s: Array, da: Array, db: Array) -> Array:
-    """s ∘ (f ⊕ g) with row sums da and column sums db."""
+def potentials(s: Array, da: Array, db: Array) -> tuple[Array, Array]:
+    """(f, g) for which s ∘ (f ⊕ g) has row sums da and column sums db of equal totals, weights s ≥ 0."""
+    xp = array_api_compat.array_namespace(s, da, db)
     if s.shape[-1] > s.shape[-2]:
-        return xp.matrix_transpose(_spread(xp, xp.matrix_transpose(s), db, da))
+        g, f = potentials(xp.matrix_transpose(s), db, da)
+        return f, g
     rows, columns = xp.sum(s, axis=-1), xp.sum(s, axis=-2)
     S = laplacian(s)
     f, g = xp.zeros_like(da), xp.zeros_like(db)
@@ -122,7 +125,7 @@ def _spread(xp: Any, s: Array, da: Array, db: Array) -> Array:
         f, g = f + df, g + dg
         dz = s * (df[..., :, None] + dg[..., None, :])
         da, db = da - xp.sum(dz, axis=-1), db - xp.sum(dz, axis=-2)
-    return s * (f[..., :, None] + g[..., None, :])
+    return f, g
 
 
 def _balanced(xp: Any, u: Array, v: Array, rows: Array, columns: Array) -> tuple[Array, Array]:

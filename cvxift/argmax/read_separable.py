@@ -29,7 +29,7 @@ from cvxift.program.structure import Floats
 
 
 @dataclass
-class _Bound:
+class Bound:
     """One side: the row and coefficient size of each entry, and the bounds; None where there are none."""
 
     rows: Indices
@@ -68,19 +68,17 @@ class SeparableReader(EntropyReader):
         Raises:
             Unknown: where the program departs from it.
         """
-        self._quadratics()
-        aux = self._auxiliaries()
+        self.quadratics()
+        aux = self.auxiliaries()
         groups, sum_rows, sum_gain = self._sums(aux[0])
         kind, epigraphs = self.entropies(sum_rows is not None)
         need(self.K + len(aux[1]) + epigraphs.count == self.structure.n, "a column has no part")
         need(self.has("stiffness"), "the objective is linear")
-        low, high = self._bounds(epigraphs.omega)
+        low, high = self.bounds(epigraphs.omega)
         inputs = self.inputs({"total": len(groups)})
 
         stiffness = inputs["stiffness"]
-        firsts = np.repeat(groups[:, 0], groups.shape[1] - 1)
-        need(stiffness.equals(np.stack([firsts, groups[:, 1:].ravel()], axis=1)), "the entries' curvatures differ")
-        need(stiffness.varies or bool((stiffness.constant > 0).all()), "the objective has no curvature")
+        self.check_stiffness(stiffness, groups)
         if "second" in inputs:
             need(_alike(stiffness, inputs["second"]), "the two entropies differ")
         for bound, name in ((low, "lower"), (high, "upper")):
@@ -95,7 +93,14 @@ class SeparableReader(EntropyReader):
         prior = inputs.get("prior")
         return Form(kind, name, inputs["score"], stiffness, total, lower, high.value, *gains, layout, prior)
 
-    def _quadratics(self) -> None:
+    @staticmethod
+    def check_stiffness(stiffness: Affine, groups: Indices) -> None:
+        """Refuse unless every group has one curvature, which is positive where it is a number."""
+        firsts = np.repeat(groups[:, 0], groups.shape[1] - 1)
+        need(stiffness.equals(np.stack([firsts, groups[:, 1:].ravel()], axis=1)), "the entries' curvatures differ")
+        need(stiffness.varies or bool((stiffness.constant > 0).all()), "the objective has no curvature")
+
+    def quadratics(self) -> None:
         """P is diagonal; its entries on z are curvature."""
         self.squares = self.diagonal()
         need(not self.curved or (self.squares < 0).all(), "quadratic and entropic terms are mixed")
@@ -104,7 +109,7 @@ class SeparableReader(EntropyReader):
         if len(inside):
             self.add("stiffness", inside, own[inside], np.ones(len(inside)))
 
-    def _auxiliaries(self) -> tuple[Indices, Indices, Floats]:
+    def auxiliaries(self) -> tuple[Indices, Indices, Floats]:
         """Columns e = S z + t that only carry a quadratic term: their rows, themselves, their coefficients."""
         columns = np.flatnonzero(self.entry < 0)
         if self.curved or not len(columns):
@@ -151,7 +156,7 @@ class SeparableReader(EntropyReader):
         self.add("total", np.arange(len(rows)), self.offset_b + rows, 1.0 / gain[:, 0])
         return groups, rows, gain[:, 0]
 
-    def _bounds(self, omega: Omega | None) -> tuple[_Bound, _Bound]:
+    def bounds(self, omega: Omega | None) -> tuple[Bound, Bound]:
         """Lower and upper bounds from the nonneg rows, but for that of ω."""
         rows = np.arange(self.cones.zero, self.cones.zero + self.cones.nonneg)
         rows = rows if omega is None else rows[rows != omega.row]
@@ -165,9 +170,9 @@ class SeparableReader(EntropyReader):
             self._bound("upper", rows[up], entry[up], gain[up], -1.0),
         )
 
-    def _bound(self, name: str, rows: Indices, entry: Indices, gain: Floats, sign: float) -> _Bound:
+    def _bound(self, name: str, rows: Indices, entry: Indices, gain: Floats, sign: float) -> Bound:
         """One side; `sign` times a bound is larger where it is tighter."""
-        out = _Bound(np.full(self.K, -1), np.ones(self.K))
+        out = Bound(np.full(self.K, -1), np.ones(self.K))
         if not len(rows):
             return out
         if self.b_varies[rows].any():
@@ -183,7 +188,7 @@ class SeparableReader(EntropyReader):
         out.rows[entry], out.gain[entry] = rows, np.abs(gain)
         return out
 
-    def _settle(self, kind: Kind, total: Affine | None, low: _Bound, high: _Bound, groups: Indices) -> None:
+    def _settle(self, kind: Kind, total: Affine | None, low: Bound, high: Bound, groups: Indices) -> None:
         """Drop bounds that never matter; refuse those that the kind cannot have."""
         k = np.full(self.K, np.nan)
         if total is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvxift.argmax.allocated import SeparableMap
+from cvxift.argmax.read_plan import PlanReader
 from cvxift.argmax.read_separable import SeparableReader
 from cvxift.argmax.reading import Unknown
 from cvxift.argmax.recognized import Recognized
@@ -34,7 +35,7 @@ def recognize(program: Program, outputs: list[Output], columns: np.ndarray) -> R
     """
     if program.gp:
         return None
-    for read in (_separable,):
+    for read in (_separable, _plan):
         try:
             return read(program, outputs, columns)
         except Unknown:
@@ -44,3 +45,7 @@ def recognize(program: Program, outputs: list[Output], columns: np.ndarray) -> R
 
 def _separable(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
     return SeparableMap(program.structure, SeparableReader(program, outputs).form(), columns)
+
+
+def _plan(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
+    return SeparableMap(program.structure, PlanReader(program, outputs).form(), columns)

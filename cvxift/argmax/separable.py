@@ -115,16 +115,22 @@ class Allocation:
         bar = bar - m
         return self.slope * bar, bar, m
 
-    def curve(self, weight: Floats, tangent: Floats) -> tuple[Floats, Floats]:
-        """Cotangents of x (…, G, n) and of −Σβ + k (…, G, 1) through s alone, of Σ s_i weight_i tangent_i.
+    def curve(self, weight: Floats, tangent: Floats) -> tuple[Floats, Floats, Floats]:
+        """Cotangents through s alone, of Σ s_i weight_i tangent_i; as `pull` gives them.
 
         Args:
             weight: z̄ − m.
             tangent: ẋ − τ̇.
         """
-        if self.bend is None:
-            return np.zeros_like(weight * tangent), np.zeros((*np.shape(weight * tangent)[:-1], 1))
-        r = self.bend * weight * tangent
+        r, share = self.centre(np.zeros_like(weight * tangent) if self.bend is None else self.bend * weight * tangent)
+        return r, -self.spread(share), share
+
+    def spread(self, sums: Floats) -> Floats:
+        """A number for each sum, at the entries that it counts; broadcasts to (…, G, n)."""
+        return sums
+
+    def centre(self, r: Floats) -> tuple[Floats, Floats]:
+        """r − s ∘ share, which sums to zero, and the share."""
         if self.limits.k is None:
             return r, np.zeros((*r.shape[:-1], 1))
         share = r.sum(axis=-1, keepdims=True) * self.inverse_sum
