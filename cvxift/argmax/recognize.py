@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from cvxift.argmax.allocated import SeparableMap
+from cvxift.argmax.permutahedron_map import PermutahedronMap
+from cvxift.argmax.read_permutahedron import PermutahedronReader
 from cvxift.argmax.read_plan import PlanReader
 from cvxift.argmax.read_separable import SeparableReader
 from cvxift.argmax.reading import Unknown
@@ -35,7 +37,7 @@ def recognize(program: Program, outputs: list[Output], columns: np.ndarray) -> R
     """
     if program.gp:
         return None
-    for read in (_separable, _plan):
+    for read in (_separable, _plan, _permutahedron):
         try:
             return read(program, outputs, columns)
         except Unknown:
@@ -49,3 +51,7 @@ def _separable(program: Program, outputs: list[Output], columns: np.ndarray) -> 
 
 def _plan(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
     return SeparableMap(program.structure, PlanReader(program, outputs).form(), columns)
+
+
+def _permutahedron(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
+    return PermutahedronMap(program.structure, PermutahedronReader(program, outputs).form(), columns)
