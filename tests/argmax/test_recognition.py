@@ -26,6 +26,7 @@ from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
+from tests.argmax.agreement import agree
 
 Array = NDArray[np.float64]
 N = 5
@@ -278,25 +279,6 @@ def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
     closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
     assert closed.form is not None and generic.form is None
     return closed, generic
-
-
-def agree(closed: ClosedMap, generic: ClosedMap, theta: Array, rng: np.random.Generator, second: bool = True) -> None:
-    """Both paths at θ: value, and products of first and second order, to 1e-8."""
-    a, b = closed.solve(theta), generic.solve(theta)
-    assert isinstance(a, ClosedSolved) and not isinstance(b, ClosedSolved)
-    bar = rng.standard_normal(a.outputs.shape)
-    dot, other = rng.standard_normal((2, *theta.shape))
-
-    def close(left: Array, right: Array, what: str) -> None:
-        size = 1.0 + np.abs(right).max(initial=0.0)
-        assert np.abs(left - right).max(initial=0.0) <= 1e-8 * size, what
-
-    close(a.outputs, b.outputs, "value")
-    close(closed.vjp(a, bar), generic.vjp(b, bar), "vjp")
-    close(closed.jvp(a, dot), generic.jvp(b, dot), "jvp")
-    if second:
-        close(closed.second(a, bar, dot), generic.second(b, bar, dot), "second")
-        close(closed.second_tangent(a, dot, other), generic.second_tangent(b, dot, other), "second tangent")
 
 
 @pytest.mark.parametrize("name", SPELLINGS)

@@ -1,0 +1,36 @@
+"""The comparison of a closed form with the path through a solver and the KKT system."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvxift.argmax.closed_map import ClosedMap, ClosedSolved
+
+Array = NDArray[np.float64]
+
+
+def agree(
+    closed: ClosedMap,
+    generic: ClosedMap,
+    theta: Array,
+    rng: np.random.Generator,
+    second: bool = True,
+    tolerance: float = 1e-8,
+) -> None:
+    """Both paths at θ: value, and products of first and second order, relative to the largest entry."""
+    a, b = closed.solve(theta), generic.solve(theta)
+    assert isinstance(a, ClosedSolved) and not isinstance(b, ClosedSolved)
+    bar = rng.standard_normal(a.outputs.shape)
+    dot, other = rng.standard_normal((2, *theta.shape))
+
+    def close(left: Array, right: Array, what: str) -> None:
+        size = 1.0 + np.abs(right).max(initial=0.0)
+        assert np.abs(left - right).max(initial=0.0) <= tolerance * size, what
+
+    close(a.outputs, b.outputs, "value")
+    close(closed.vjp(a, bar), generic.vjp(b, bar), "vjp")
+    close(closed.jvp(a, dot), generic.jvp(b, dot), "jvp")
+    if second:
+        close(closed.second(a, bar, dot), generic.second(b, bar, dot), "second")
+        close(closed.second_tangent(a, dot, other), generic.second_tangent(b, dot, other), "second tangent")

@@ -1,0 +1,306 @@
+"""Transport problems take Sinkhorn's and Newton's closed forms, whatever sums are written; lookalikes do not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cvxift import argmax
+from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.multipliers import violation
+from cvxift.atoms import neg_entropy, tsallis_neg_entropy
+from cvxift.errors import SolveError
+from cvxift.torch import CvxpyLayer
+from tests.argmax.agreement import agree
+
+Array = NDArray[np.float64]
+M, N = 3, 4
+A = np.array([0.2, 0.3, 0.5])
+B = np.array([0.1, 0.4, 0.3, 0.2])
+ENTROPIC, QUADRATIC = "closed form (entropic transport)", "closed form (quadratic transport)"
+
+
+def variable() -> tuple[cp.Variable, cp.Parameter]:
+    return cp.Variable((M, N), name="z"), cp.Parameter((M, N), name="theta")
+
+
+def inner(theta: Any, z: Any) -> Any:
+    return cp.sum(cp.multiply(theta, z))
+
+
+def lines(z: cp.Variable, a: Any = A, b: Any = B) -> list[Any]:
+    return [cp.sum(z, axis=1) == a, cp.sum(z, axis=0) == b]
+
+
+def draw(mapping: ClosedMap, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Array:
+    """Values at which plans exist, by the parameters' names."""
+    a = rng.uniform(0.1, 1.0, (*batch, M))
+    b = rng.dirichlet(np.full(N, 3.0), batch) * a.sum(-1, keepdims=True)
+    values = {"a": a, "b": b, "b_head": b[..., :-1], "prior": rng.uniform(0.2, 2.0, (*batch, M, N))}
+    values["temperature"] = rng.uniform(0.3, 2.0, (*batch, 1))
+    parts = []
+    for parameter in mapping.parameters:
+        value = values.get(parameter.name(), rng.standard_normal((*batch, *parameter.shape)))
+        parts.append(value.reshape(*batch, -1))
+    return np.concatenate(parts, axis=-1)
+
+
+def spellings() -> dict[str, Callable[[], tuple[cp.Problem, str]]]:
+    """By name, a problem and the path that it must take."""
+    found: dict[str, Callable[[], tuple[cp.Problem, str]]] = {}
+
+    def spelling(build: Callable[[], tuple[cp.Problem, str]]) -> None:
+        found[build.__name__] = build
+
+    temperature = cp.Parameter(nonneg=True, name="temperature")
+    a, b = cp.Parameter(M, pos=True, name="a"), cp.Parameter(N, pos=True, name="b")
+    b_head = cp.Parameter(N - 1, pos=True, name="b_head")
+    prior = cp.Parameter((M, N), nonneg=True, name="prior")
+
+    @spelling
+    def all_lines():
+        z, theta = variable()
+        return cp.Problem(cp.Maximize(inner(theta, z) + cp.sum(cp.entr(z))), lines(z)), ENTROPIC
+
+    @spelling
+    def all_lines_squared():
+        z, theta = variable()
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [*lines(z), z >= 0, z <= 1]), QUADRATIC
+
+    @spelling
+    def without_the_first_row():
+        z, theta = variable()
+        rows, columns = cp.sum(z, axis=1)[1:] == a[1:], cp.sum(z, axis=0) == b
+        return cp.Problem(cp.Maximize(inner(theta, z) + cp.sum(cp.entr(z))), [rows, columns]), ENTROPIC
+
+    @spelling
+    def without_a_column_in_the_middle():
+        z, theta = variable()
+        columns = [2 * cp.sum(z[:, j]) == 2 * b[j] for j in (0, 1, 3)]
+        objective = cp.Minimize(0.5 * cp.sum_squares(z) - inner(theta, z))
+        return cp.Problem(objective, [*columns, z >= 0, np.ones(N) @ z.T == a]), QUADRATIC
+
+    @spelling
+    def rows_after_columns_with_a_temperature():
+        z, theta = cp.Variable((M, N), nonneg=True), cp.Parameter((M, N), name="theta")
+        constraints = [cp.sum(z, axis=0)[:-1] == b_head, cp.sum(z, axis=1) == a]
+        return cp.Problem(cp.Maximize(inner(theta, z) - temperature * neg_entropy(z)), constraints), ENTROPIC
+
+    @spelling
+    def relative_to_a_prior():
+        z, theta = variable()
+        return cp.Problem(cp.Maximize(inner(theta, z) - cp.sum(cp.rel_entr(z, prior))), lines(z)), ENTROPIC
+
+    @spelling
+    def squares_with_a_temperature():
+        z, theta = cp.Variable((M, N), nonneg=True), cp.Parameter((M, N), name="theta")
+        return cp.Problem(cp.Maximize(inner(theta, z) - temperature * cp.sum_squares(z)), lines(z)), QUADRATIC
+
+    @spelling
+    def costs_of_distances():
+        # The scores are affine in few parameters.
+        z, place = cp.Variable((M, N), name="z"), cp.Parameter(M, name="place")
+        cost = cp.reshape(place, (M, 1), order="C") @ np.ones((1, N)) + np.arange(12.0).reshape(M, N) ** 0.5
+        return cp.Problem(cp.Minimize(inner(cost, z) + 0.3 * neg_entropy(z)), lines(z)), ENTROPIC
+
+    @spelling
+    def builder():
+        return argmax.transport(a, b, "entropic", temperature), ENTROPIC
+
+    @spelling
+    def builder_quadratic():
+        return argmax.transport(a, b, "quadratic", temperature), QUADRATIC
+
+    @spelling
+    def builder_prior():
+        return argmax.transport(A, B, "entropic", temperature, prior), ENTROPIC
+
+    @spelling
+    def two_by_two():
+        return argmax.birkhoff(2), ENTROPIC
+
+    @spelling
+    def birkhoff():
+        return argmax.birkhoff(4, "quadratic"), QUADRATIC
+
+    return found
+
+
+SPELLINGS = spellings()
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_spelling_is_recognized_and_agrees(name: str) -> None:
+    problem, path = SPELLINGS[name]()
+    z = problem.variables()[:1]
+    closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
+    assert closed.path == path
+    rng = np.random.default_rng(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where lines are redundant, their multipliers are not unique
+        agree(closed, generic, draw(closed, rng), rng)
+        agree(closed, generic, draw(closed, rng, (2,)), rng)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_canonical_point_is_optimal(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables()[:1])
+    rng = np.random.default_rng(4)
+    for _ in range(3):
+        theta = draw(closed, rng)
+        point = closed.point(theta)
+        assert point is not None
+        assert violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
+        (solution,) = closed.solve(theta).solutions
+        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+
+
+@pytest.mark.parametrize("name", ["rows_after_columns_with_a_temperature", "builder_quadratic", "builder_prior"])
+def test_against_differences_of_the_solvers_points(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    z = problem.variables()[:1]
+    closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
+    rng = np.random.default_rng(5)
+    theta = draw(closed, rng)
+    solved = closed.solve(theta)
+    dot = 1e-2 * rng.standard_normal(theta.shape)
+    h = 1e-4
+    difference = (generic.solve(theta + h * dot).outputs - generic.solve(theta - h * dot).outputs) / (2 * h)
+    np.testing.assert_allclose(closed.jvp(solved, dot), difference, atol=1e-8)
+    bar, other = rng.standard_normal(solved.outputs.shape), 1e-2 * rng.standard_normal(theta.shape)
+    ahead, behind = (closed.vjp(closed.solve(theta + s * h * other), bar) for s in (1, -1))
+    np.testing.assert_allclose(closed.second(solved, bar, other), (ahead - behind) / (2 * h), atol=1e-6)
+
+
+def lookalikes() -> dict[str, cp.Problem]:
+    """By name, a problem that is no plain plan, though nearly."""
+    z, theta = variable()
+    entropic = inner(theta, z) + cp.sum(cp.entr(z))
+    squared = inner(theta, z) - cp.sum_squares(z)
+    weights = np.ones((M, N))
+    weights[1, 2] = 1.1
+    diagonal = sum(z[i, i] for i in range(M))
+    a, b = cp.Parameter(M, pos=True, name="a"), cp.Parameter(N, pos=True, name="b")
+    half = [cp.sum(z, axis=1)[1:] == A[1:], diagonal == 0.3]
+    mixed = [cp.sum(z, axis=1) == A, z[0, 0] + z[1, 1] + z[2, 2] == 0.3, z[0, 1] + z[1, 0] + z[2, 3] == 0.3]
+    return {
+        "a weighted sum": cp.Problem(
+            cp.Maximize(entropic), [cp.sum(cp.multiply(weights, z), axis=1) == A, lines(z)[1]]
+        ),
+        "two lines too few": cp.Problem(cp.Maximize(entropic), [lines(z)[0], cp.sum(z, axis=0)[2:] == B[2:]]),
+        "one direction and a half": cp.Problem(
+            cp.Maximize(entropic), [cp.sum(z, axis=1)[1:] == A[1:], diagonal == 0.3]
+        ),
+        "a sum across": cp.Problem(cp.Maximize(entropic), [*lines(z), diagonal == 0.3]),
+        "other groups than columns": cp.Problem(cp.Maximize(entropic), mixed),
+        "a forbidden entry": cp.Problem(cp.Maximize(squared), [*lines(z), z >= 0, z[0, 1] == 0]),
+        "an upper bound that matters": cp.Problem(cp.Maximize(squared), [*lines(z), z >= 0, z <= 0.3]),
+        "a lower bound": cp.Problem(cp.Maximize(entropic), [*lines(z), z >= 0.01]),
+        "no lower bounds": cp.Problem(cp.Maximize(squared), lines(z)),
+        "some lower bounds": cp.Problem(cp.Maximize(squared), [*lines(z), z[:2] >= 0]),
+        "an inequality between entries": cp.Problem(cp.Maximize(entropic), [*lines(z), z[0, 0] <= z[1, 1]]),
+        "weighted entropies": cp.Problem(
+            cp.Maximize(inner(theta, z) + cp.sum(cp.multiply(weights, cp.entr(z)))), lines(z)
+        ),
+        "another entropy": cp.Problem(cp.Maximize(inner(theta, z) - tsallis_neg_entropy(z, 1.5)), lines(z)),
+        "inequalities": cp.Problem(cp.Maximize(squared), [cp.sum(z, axis=1) <= A, lines(z)[1], z >= 0]),
+        "masses that may disagree": cp.Problem(cp.Maximize(entropic), lines(z, a, b)),
+    }
+
+
+@pytest.mark.parametrize("name", lookalikes())
+def test_lookalike_is_not_recognized(name: str) -> None:
+    problem = lookalikes()[name]
+    assert ClosedMap(problem, None, problem.variables()[:1]).path == GENERIC
+
+
+HARD = {
+    "equal": np.zeros((M, N)),
+    "ties": np.round(np.random.default_rng(0).standard_normal((M, N))),
+    "tiny": 1e-9 * np.random.default_rng(1).standard_normal((M, N)),
+    "large": 30.0 * np.random.default_rng(2).standard_normal((M, N)),
+    "shifted": 1e4 + np.random.default_rng(3).standard_normal((M, N)),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("regularizer", ["entropic", "quadratic"])
+def test_hard_scores(name: str, regularizer: Any) -> None:
+    # Masses in general position, so that the quadratic plans are differentiable where few entries are positive.
+    problem = argmax.transport(A, np.array([0.11, 0.41, 0.26, 0.22]), regularizer)
+    z = problem.variables()
+    closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
+    agree(closed, generic, HARD[name].ravel(), np.random.default_rng(6), second=name != "large")
+
+
+def test_no_plan_and_no_mass_are_left_to_the_solvers() -> None:
+    problem, _ = SPELLINGS["builder"]()
+    closed = ClosedMap(problem, None, problem.variables()[:1])
+    theta = draw(closed, np.random.default_rng(7))
+    ends = np.cumsum([0, *(p.size for p in closed.parameters)])
+    (b,) = (i for i, p in enumerate(closed.parameters) if p.name() == "b")
+    heavy = theta.copy()
+    heavy[ends[b] : ends[b + 1]] = 5.0  # the last column's mass, which the others leave, is negative
+    assert closed.closed(heavy) is None
+    with pytest.raises(SolveError):
+        closed.solve(heavy).require()
+    redundant = argmax.transport(A, B)
+    assert isinstance(ClosedMap(redundant, None, redundant.variables()).solve(np.zeros(M * N)), ClosedSolved)
+    empty = argmax.transport(np.array([0.0, 0.5, 0.5]), B)
+    mapping = ClosedMap(empty, None, empty.variables())
+    assert not isinstance(mapping.solve(np.zeros(M * N)), ClosedSolved)
+
+
+def test_masses_that_cannot_move_are_left_to_the_kkt_system() -> None:
+    # z is diagonal: its rows and columns fall into parts whose masses must agree, and the program has a kink in them.
+    a, b = cp.Parameter(2, pos=True), cp.Parameter(2, pos=True)
+    problem = argmax.transport(a, b, "quadratic")
+    closed = ClosedMap(problem, None, problem.variables())
+    by_id = {closed.parameters[i].id: i for i in range(3)}
+    parts: list[Array] = [np.zeros(0)] * 3
+    for parameter in closed.parameters:
+        value = np.array([0.5, 0.5]) if parameter.size == 2 else 9.0 * np.eye(2).ravel()
+        parts[by_id[parameter.id]] = value
+    assert closed.closed(np.concatenate(parts)) is None
+
+
+def test_a_layer_takes_it_and_says_so() -> None:
+    problem = argmax.transport(A, B, "entropic", cp.Parameter(nonneg=True, name="temperature"))
+    theta = torch.randn(5, M, N, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    temperature = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    grads = []
+    for closed_form in ("auto", "never"):
+        layer = CvxpyLayer(
+            problem,
+            [argmax.parameter(problem, "theta"), argmax.parameter(problem, "temperature")],
+            problem.variables(),
+            closed_form=closed_form,
+        )
+        (z,) = layer(theta, temperature)
+        grads.append(torch.autograd.grad((z**3).sum(), (theta, temperature)))
+        report = layer.last_report
+        assert report is not None and report.path == (ENTROPIC if closed_form == "auto" else GENERIC)
+    for left, right in zip(*grads, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+
+
+def test_a_large_plan() -> None:
+    n = 60
+    problem = argmax.birkhoff(n)
+    closed = ClosedMap(problem, None, problem.variables())
+    assert closed.path == ENTROPIC
+    theta = np.random.default_rng(8).standard_normal(n * n)
+    solved = closed.solve(theta)
+    z = solved.outputs.reshape(n, n)
+    np.testing.assert_allclose(z.sum(0), 1.0, atol=1e-12)
+    np.testing.assert_allclose(z.sum(1), 1.0, atol=1e-12)
+    point = closed.point(theta)
+    assert point is not None and violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
