@@ -530,14 +530,6 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
         return argmax.transport(np.ones(3) / 3, np.ones(2) / 2)
 
     @lookalike
-    def permutahedron():
-        return argmax.permutahedron(4)
-
-    @lookalike
-    def chain():
-        return argmax.linear_chain(3, 2)
-
-    @lookalike
     def path():
         return argmax.flow([(0, 1), (1, 2), (0, 2)], 0, 2)
 
