@@ -15,11 +15,17 @@ from cvxift.argmax.kinds import Box, Budget, Softmax
 from cvxift.argmax.plans import EntropicPlan, PlanKind, QuadraticPlan
 from cvxift.argmax.read_separable import Bound, SeparableReader
 from cvxift.argmax.reading import need
+from cvxift.program.program import Program
+from cvxift.program.recover import Output
 from cvxift.program.structure import Floats
 
 
 class PlanReader(SeparableReader):
     """Reads a program of one variable without second-order and semidefinite cones (arguments as `SeparableReader`)."""
+
+    def __init__(self, program: Program, outputs: list[Output]) -> None:
+        need(program.structure.cones.zero >= 3, "too few sums")
+        super().__init__(program, outputs)
 
     def form(self) -> Form:
         """The form.

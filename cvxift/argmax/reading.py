@@ -5,6 +5,7 @@ A reader claims columns and rows for the parts of a form, and refuses the progra
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,6 @@ class Reader:
         A: its value.
         row_count: how many of them each row has.
         col_count: how many each column has.
-        by_row: their positions, row by row.
-        row_start: where each row starts there.
         P: the data P as (M, c), affine in θ.
         q: likewise.
         b: likewise.
@@ -77,14 +76,22 @@ class Reader:
         self.cols, self.A, self.row_of = cols[kept], A[kept], rows[kept]
         self.row_count = np.bincount(self.row_of, minlength=structure.m)
         self.col_count = np.bincount(self.cols, minlength=structure.n)
-        self.by_row = np.argsort(self.row_of, kind="stable")
-        self.row_start = np.cumsum(self.row_count) - self.row_count
 
         self.P, self.q, self.b = (pieces[name] for name in ("P", "q", "b"))
         self.P_varies, self.b_varies = (np.diff(piece[0].indptr) > 0 for piece in (self.P, self.b))
         # Inputs are Σ weight · entry of (P, q, b): (place, entry, weight) by name of the input.
         self.offset_q, self.offset_b = structure.nnzP, structure.nnzP + structure.n
         self._parts: dict[str, list[tuple[Indices, Indices, Floats]]] = {}
+
+    @cached_property
+    def by_row(self) -> Indices:
+        """Positions of A's entries that are not zero, row by row."""
+        return np.argsort(self.row_of, kind="stable")
+
+    @cached_property
+    def row_start(self) -> Indices:
+        """Where each row starts there."""
+        return np.cumsum(self.row_count) - self.row_count
 
     def add(self, name: str, place: Indices, entry: Indices, weight: Floats) -> None:
         """Add multiples of entries of (P, q, b) to an input at some places."""

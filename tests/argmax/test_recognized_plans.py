@@ -196,9 +196,7 @@ def lookalikes() -> dict[str, cp.Problem]:
             cp.Maximize(entropic), [cp.sum(cp.multiply(weights, z), axis=1) == A, lines(z)[1]]
         ),
         "two lines too few": cp.Problem(cp.Maximize(entropic), [lines(z)[0], cp.sum(z, axis=0)[2:] == B[2:]]),
-        "one direction and a half": cp.Problem(
-            cp.Maximize(entropic), [cp.sum(z, axis=1)[1:] == A[1:], diagonal == 0.3]
-        ),
+        "one direction and a half": cp.Problem(cp.Maximize(entropic), half),
         "a sum across": cp.Problem(cp.Maximize(entropic), [*lines(z), diagonal == 0.3]),
         "other groups than columns": cp.Problem(cp.Maximize(entropic), mixed),
         "a forbidden entry": cp.Problem(cp.Maximize(squared), [*lines(z), z >= 0, z[0, 1] == 0]),
