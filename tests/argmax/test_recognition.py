@@ -526,10 +526,6 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
         return cp.Problem(cp.Minimize(cp.sum_squares(z - theta)), [cp.sum(z) == 1, z >= 0])
 
     @lookalike
-    def transport():
-        return argmax.transport(np.ones(3) / 3, np.ones(2) / 2)
-
-    @lookalike
     def path():
         return argmax.flow([(0, 1), (1, 2), (0, 2)], 0, 2)
 
