@@ -23,6 +23,7 @@ import numpy as np
 Array = Any
 Regularizer = Literal["quadratic", "entropic"]
 SegmentSum = Callable[[Array, Array], Array]
+Take = Callable[[Array, Array], Array]
 ROUNDS = 32  # rounds in which all violators are pooled at once, before they are pooled one by one
 
 
@@ -96,7 +97,9 @@ def _one_by_one(
     return np.array([block[3] for block in stack])
 
 
-def project(s: Array, w: Array, first: Array, regularizer: Regularizer, segment_sum: SegmentSum) -> Array:
+def project(
+    s: Array, w: Array, first: Array, regularizer: Regularizer, segment_sum: SegmentSum, take: Take | None = None
+) -> Array:
     """The projection of s onto the permutahedron of w, both sorted decreasingly, from its blocks.
 
     Args:
@@ -105,6 +108,7 @@ def project(s: Array, w: Array, first: Array, regularizer: Regularizer, segment_
         first: their `blocks`.
         regularizer: see the module.
         segment_sum: (values, indices) ↦ sums of the values by index along the last axis, of the same shape.
+        take: (values, indices) ↦ values at the indices along the last axis; None for the namespace's own.
 
     Returns:
         The projection, decreasing; (..., n).
@@ -112,7 +116,7 @@ def project(s: Array, w: Array, first: Array, regularizer: Regularizer, segment_
     xp = array_api_compat.array_namespace(s, w)
 
     def of_block(values: Array) -> Array:
-        return xp.take_along_axis(values, first, axis=-1)
+        return xp.take_along_axis(values, first, axis=-1) if take is None else take(values, first)
 
     if regularizer == "quadratic":
         count = segment_sum(xp.ones_like(s), first)

@@ -7,83 +7,45 @@ device has it, whatever the dtype: bounds and sums are met to the rounding of th
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from cvxift.argmax import bounded, capped, checks
 from cvxift.errors import ProgramError
-from cvxift.torch.tensors import batched, bound_of, plain, scores_of, temperature_of, visible
+from cvxift.torch import kernels
+from cvxift.torch.tensors import bound_of, scores_of, temperature_of, visible
 
 Tensor = torch.Tensor
 
 
-def _find_sides(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
+def _empty_sides(number: int, x: Tensor) -> tuple[Tensor, ...]:
+    return (*(torch.empty_like(x, dtype=torch.bool) for _ in range(number)), x.new_empty((*x.shape[:-1], 1)))
+
+
+@kernels.register("sides", lambda x, *_: _empty_sides(2, x))
+def _find_sides(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
     checks.check_scores("budget", x)
     checks.check_bounds("budget", x, total, lower, upper)
-    return list(bounded.sides(x, total, lower, upper))
+    return bounded.sides(x, total, lower, upper)
 
 
-def _find_caps(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
+@kernels.register("caps", lambda x, *_: _empty_sides(1, x))
+def _find_caps(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
     checks.check_scores("constrained_softmax", x)
     checks.check_bounds("constrained_softmax", x, total, lower, upper)
-    return list(capped.caps(x, upper))
-
-
-KERNELS = {"sides": _find_sides, "caps": _find_caps}
-
-
-@torch.library.custom_op("cvxift::bounds", mutates_args=())
-def _opaque(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
-    """A kernel as an operator that ``torch.compile`` does not look into."""
-    return KERNELS[kind](x, total, lower, upper)
-
-
-@_opaque.register_fake
-def _(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> list[Tensor]:
-    sides = [torch.empty(x.shape, dtype=torch.bool, device=x.device) for _ in range(2 if kind == "sides" else 1)]
-    return [*sides, x.new_empty((*x.shape[:-1], 1))]
-
-
-class _Find(torch.autograd.Function):
-    """Which entries stand at their bounds; no derivative passes."""
-
-    @staticmethod
-    def forward(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
-        """Run the kernel."""
-        tensors = (x, total, lower, upper)
-        return tuple(KERNELS[kind](*tensors) if plain(*tensors) else _opaque(kind, *tensors))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept."""
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def backward(ctx: Any, *bars: Any) -> Any:
-        """No derivative."""
-        return (None,) * 5
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, kind: str, *tensors: Tensor) -> Any:  # type: ignore[override]
-        """The mapped dimension becomes one more batch dimension."""
-        outputs = _Find.apply(kind, *(batched(info.batch_size, dim, x) for dim, x in zip(in_dims[1:], tensors)))
-        return outputs, (0,) * len(outputs)  # type: ignore[arg-type]
-
-
-def _find(kind: str, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
-    return _Find.apply(kind, *(tensor.detach() for tensor in (x, total, lower, upper)))  # type: ignore[return-value]
+    return capped.caps(x, upper)
 
 
 @torch._dynamo.allow_in_graph
 def _budget(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    found = bounded.Sides(*_find("sides", x, total, lower, upper))
+    found = bounded.Sides(*kernels.constant("sides", (x, total, lower, upper)))
     return bounded.value(x, total, lower, upper, found)
 
 
 @torch._dynamo.allow_in_graph
 def _capped(x: Tensor, upper: Tensor) -> Tensor:
-    found = capped.Caps(*_find("caps", x, torch.ones_like(x[..., :1]), torch.zeros_like(x), upper))
+    found = capped.Caps(*kernels.constant("caps", (x, torch.ones_like(x[..., :1]), torch.zeros_like(x), upper)))
     return capped.value(x, upper, found)
 
 

@@ -51,6 +51,7 @@ class _Envelope(torch.autograd.Function):
         return ((z - y) * step).sum(tuple(range(ctx.lead, z.ndim)))
 
 
+@torch._dynamo.allow_in_graph
 def envelope(x: Tensor, z: Tensor, y: Tensor, value: Tensor) -> Tensor:
     """A Fenchel–Young loss, given its value: ∇ = z − y in x alone, the prediction z being differentiated but once more.
 
@@ -64,11 +65,3 @@ def envelope(x: Tensor, z: Tensor, y: Tensor, value: Tensor) -> Tensor:
         The value.
     """
     return _Envelope.apply(x, z, y.detach(), value.detach())  # type: ignore[return-value]
-
-
-def batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """Arguments of a call on a whole batch under ``torch.vmap``: tensors with the mapped dimension in front."""
-    return [
-        tensor.unsqueeze(0).expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        for tensor, dim in zip(tensors, in_dims)
-    ]

@@ -14,9 +14,9 @@ import torch
 from cvxift.argmax import chain
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
-from cvxift.torch.envelope import batched
+from cvxift.torch import kernels
 from cvxift.torch.nested import nested, primals
-from cvxift.torch.tensors import mapped, require_floating, require_positive
+from cvxift.torch.tensors import batched, plain, require_floating, require_positive, visible
 
 Tensor = torch.Tensor
 
@@ -54,8 +54,8 @@ def linear_chain(
     """
     u, e, real = _prepared("linear_chain", unary, pairwise, lengths, temperature)
     if log_partition:
-        return _LogPartition.apply(u, e, real).to(unary.dtype)  # type: ignore[attr-defined]
-    states, pairs = _Marginals.apply(u, e, real)  # type: ignore[misc]
+        return _log_partition(u, e, real).to(unary.dtype)
+    states, pairs = _marginals(u, e, real)
     return states.to(unary.dtype), pairs.to(unary.dtype)
 
 
@@ -96,18 +96,19 @@ def linear_chain_loss(
             f"{tuple(u.shape[:-1])}."
         )
     y = torch.where(real, target, 0)
-    if not mapped(y) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
+    if visible(y) and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < u.shape[-1]:
         raise ProgramError(
             f"target runs from {int(y.min())} to {int(y.max())}; expected states 0 to {u.shape[-1] - 1}."
         )
-    own = torch.take_along_dim(u, y.unsqueeze(-1), -1).squeeze(-1)
+    # By `gather`: torch.take_along_dim would hold a traced graph to one size.
+    own = u.gather(-1, y.unsqueeze(-1)).squeeze(-1)
     score = torch.where(real, own, 0.0).sum(-1)
     if u.shape[-2] > 1:
-        rows = torch.take_along_dim(e, y[..., :-1, None, None], -2).squeeze(-2)
-        links = torch.take_along_dim(rows, y[..., 1:, None], -1).squeeze(-1)
+        states = u.shape[-1]
+        link = states * y[..., :-1, None] + y[..., 1:, None]
+        links = e.reshape(*e.shape[:-2], states * states).gather(-1, link).squeeze(-1)
         score = score + torch.where(real[..., 1:], links, 0.0).sum(-1)
-    value: Tensor = _LogPartition.apply(u, e, real)  # type: ignore[assignment]
-    return ((value - score) * temperature).to(unary.dtype)
+    return ((_log_partition(u, e, real) - score) * temperature).to(unary.dtype)
 
 
 def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -134,11 +135,40 @@ def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> t
     """
     with torch.no_grad():
         u, e, real = _prepared("viterbi", unary, pairwise, lengths, 1.0)
-        if not mapped(u):
-            check_entries("viterbi", u)
-            check_entries("viterbi", e)
-        path, score = chain.viterbi(u, e, real)
+        path, score = _viterbi(u, e, real)
     return path, score.to(unary.dtype)
+
+
+def _empty(u: Tensor, e: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+    return u.new_empty(u.shape), e.new_empty(e.shape)
+
+
+def _checked(u: Tensor, e: Tensor, name: str = "linear_chain") -> None:
+    check_entries(name, u)
+    check_entries(name, e)
+
+
+@kernels.register("log partition", lambda u, *_: (u.new_empty(u.shape[:-2]),))
+def _find_log_partition(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor]:
+    _checked(u, e)
+    return (chain.log_partition(u, e, real),)
+
+
+@kernels.register("marginals", _empty)
+def _find_marginals(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    _checked(u, e)
+    return chain.marginals(u, e, real)
+
+
+@kernels.register(
+    "viterbi", lambda u, *_: (torch.empty_like(u[..., 0], dtype=torch.int64).contiguous(), u.new_empty(u.shape[:-2]))
+)
+def _find_path(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    _checked(u, e, "viterbi")
+    return chain.viterbi(u, e, real)
+
+
+kernels.register("chain derivative", _empty)(chain.derivative)
 
 
 class _LogPartition(torch.autograd.Function):
@@ -147,9 +177,7 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
         """The forward recursion."""
-        check_entries("linear_chain", u)
-        check_entries("linear_chain", e)
-        return chain.log_partition(u, e, real)
+        return kernels.call("log partition", (u, e, real))[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -174,7 +202,7 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, int]:
         """The mapped dimension becomes one more batch dimension."""
-        return _LogPartition.apply(*batched(info, in_dims, args)), 0
+        return _LogPartition.apply(*(batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args))), 0
 
 
 class _Marginals(torch.autograd.Function):
@@ -183,9 +211,8 @@ class _Marginals(torch.autograd.Function):
     @staticmethod
     def forward(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Both recursions."""
-        check_entries("linear_chain", u)
-        check_entries("linear_chain", e)
-        return chain.marginals(u, e, real)
+        states, pairs = kernels.call("marginals", (u, e, real))
+        return states, pairs
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -199,7 +226,7 @@ class _Marginals(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """The Hessian of log Z times the cotangents, of differentiable operations."""
         u, e, real = ctx.saved_tensors
-        return (*chain.derivative(u, e, real, bar_states, bar_pairs), None)
+        return (*_derivative(u, e, real, bar_states, bar_pairs), None)
 
     @staticmethod
     @nested
@@ -207,12 +234,73 @@ class _Marginals(torch.autograd.Function):
         """The same times the direction."""
         u, e, real = primals(ctx)
         du = torch.zeros_like(u) if du is None else du
-        return chain.derivative(u, e, real, du, torch.zeros_like(e) if de is None else de)
+        return _derivative(u, e, real, du, torch.zeros_like(e) if de is None else de)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, tuple[int, int]]:
         """The mapped dimension becomes one more batch dimension."""
-        return _Marginals.apply(*batched(info, in_dims, args)), (0, 0)
+        return _Marginals.apply(*(batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args))), (0, 0)
+
+
+class _Derivative(torch.autograd.Function):
+    """`chain.derivative` in a traced graph: one operator, not a node for each operation at each position.
+
+    Its own derivatives are the recursion's, laid out in the graph; plain tensors have no need of it.
+    """
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """The recursion."""
+        states, pairs = kernels.call("chain derivative", tensors)
+        return states, pairs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep everything."""
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """By PyTorch's own derivatives."""
+        u, e, real, du, de = ctx.saved_tensors
+        grads = torch.func.vjp(lambda *t: chain.derivative(*t[:2], real, *t[2:]), u, e, du, de)[1](bars)
+        return *grads[:2], None, *grads[2:]
+
+    @staticmethod
+    @nested
+    def jvp(ctx: Any, *steps: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Likewise."""
+        u, e, real, du, de = primals(ctx)
+        given = (u, e, du, de)
+        moved = [torch.zeros_like(x) if step is None else step for x, step in zip(given, (*steps[:2], *steps[3:]))]
+        return torch.func.jvp(lambda *t: chain.derivative(*t[:2], real, *t[2:]), given, tuple(moved))[1]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, tuple[int, int]]:
+        """The mapped dimension becomes one more batch dimension."""
+        return _Derivative.apply(*(batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args))), (0, 0)
+
+
+def _derivative(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+    if plain(*tensors):
+        return chain.derivative(*tensors)
+    return _Derivative.apply(*tensors)  # type: ignore[return-value]
+
+
+@torch._dynamo.allow_in_graph
+def _viterbi(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, ...]:
+    return kernels.constant("viterbi", (u, e, real))
+
+
+@torch._dynamo.allow_in_graph
+def _log_partition(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
+    return _LogPartition.apply(u, e, real)  # type: ignore[return-value]
+
+
+@torch._dynamo.allow_in_graph
+def _marginals(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    return _Marginals.apply(u, e, real)  # type: ignore[return-value]
 
 
 def _prepared(
@@ -238,7 +326,7 @@ def _prepared(
             f"lengths has shape {tuple(lengths.shape)} and type {lengths.dtype}; expected integers of shape "
             f"{tuple(u.shape[:-2])}."
         )
-    if not mapped(lengths) and lengths.numel() and not 1 <= int(lengths.min()) <= int(lengths.max()) <= length:
+    if visible(lengths) and lengths.numel() and not 1 <= int(lengths.min()) <= int(lengths.max()) <= length:
         raise ProgramError(
             f"lengths run from {int(lengths.min())} to {int(lengths.max())}; expected 1 to T = {length}."
         )

@@ -29,4 +29,5 @@ def nested(jvp: Rule) -> Rule:
 
 def primals(ctx: Any) -> tuple[torch.Tensor, ...]:
     """The saved tensors without the tangents of this pass."""
-    return tuple(forward_ad.unpack_dual(tensor).primal for tensor in ctx.saved_tensors)
+    # PyTorch has but the level 0; in traced graphs it does not know that it is there unless told.
+    return tuple(forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)

@@ -9,34 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from cvxift.argmax import checks, tsallis
 from cvxift.argmax import simplex as maps
 from cvxift.errors import ProgramError
-from cvxift.torch.nested import nested
-from cvxift.torch.tensors import batched, broadcastable, plain, scores_of, visible
+from cvxift.torch import kernels
+from cvxift.torch.nested import nested, primals
+from cvxift.torch.tensors import batched, broadcastable, scores_of, visible
 
 Tensor = torch.Tensor
 
 
-def _kernel(x: Tensor, alpha: float | Tensor) -> Tensor:
+@kernels.register("entmax", lambda x, *_: (torch.empty_like(x, memory_format=torch.contiguous_format),))
+def _kernel(x: Tensor, alpha: float | Tensor) -> tuple[Tensor]:
     checks.check_scores("entmax", x)
     if isinstance(alpha, Tensor) and alpha.numel() == 1 and alpha.device.type == "cpu":
         alpha = float(alpha)  # one number has faster ways
     # Accelerators hold float64 slowly or not at all, if they are not made for science; their rows need no shortening.
-    return maps.entmax(x, alpha, wide=x.device.type != "mps")
-
-
-@torch.library.custom_op("cvxift::entmax", mutates_args=())
-def _opaque(x: Tensor, alpha: Tensor | None, order: float) -> Tensor:
-    """The kernel as an operator that ``torch.compile`` does not look into."""
-    return _kernel(x, order if alpha is None else alpha).clone()
-
-
-@_opaque.register_fake
-def _(x: Tensor, alpha: Tensor | None, order: float) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return (maps.entmax(x, alpha, wide=x.device.type != "mps"),)
 
 
 class _Entmax(torch.autograd.Function):
@@ -45,9 +35,8 @@ class _Entmax(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, alpha: float | Tensor) -> Tensor:
         """The closed form."""
-        if plain(x, alpha):
-            return _kernel(x, alpha)
-        return _opaque(x, alpha if isinstance(alpha, Tensor) else None, 0.0 if isinstance(alpha, Tensor) else alpha)
+        given = ((x, alpha),) if isinstance(alpha, Tensor) else ((x,), alpha)
+        return kernels.call("entmax", *given)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
@@ -76,8 +65,8 @@ class _Entmax(torch.autograd.Function):
         ctx: Any, dx: Tensor | None, dalpha: Tensor | None
     ) -> Tensor:
         """Jacobian-vector product."""
-        z, *order = ctx.saved_tensors  # the result as it is: an outer pass differentiates it as such
-        alpha = forward_ad.unpack_dual(order[0]).primal if order else ctx.order
+        z = ctx.saved_tensors[0]  # the result as it is: an outer pass differentiates it as such
+        alpha = primals(ctx)[1] if ctx.order is None else ctx.order
         dz = torch.zeros_like(z) if dx is None else tsallis.derivative(z, dx, alpha)
         return dz if dalpha is None else dz + dalpha * tsallis.order_derivative(z, alpha)
 

@@ -6,15 +6,14 @@ copied to the host. Float16 and bfloat16 compute in float32.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from cvxift.argmax import isotonic
 from cvxift.argmax.feasibility import check_entries
 from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
-from cvxift.torch.envelope import batched, envelope
+from cvxift.torch import kernels
+from cvxift.torch.envelope import envelope
 from cvxift.torch.tensors import require_floating, require_positive
 
 Tensor = torch.Tensor
@@ -54,8 +53,8 @@ def soft_rank(
     n = scores.shape[-1]
     s, order = torch.sort(-scores if descending else scores, dim=-1, descending=True, stable=True)
     w = torch.arange(n, 0, -1, dtype=s.dtype, device=s.device).expand(s.shape)
-    projection = isotonic.project(s, w, _blocks(s, w, regularizer), regularizer, _segment_sum)
-    return torch.take_along_dim(projection, torch.argsort(order, dim=-1), -1).movedim(-1, dim).to(x.dtype)
+    projection = _project(s, w, regularizer)
+    return projection.gather(-1, torch.argsort(order, dim=-1)).movedim(-1, dim).to(x.dtype)
 
 
 def soft_sort(
@@ -97,7 +96,7 @@ def soft_sort(
     if isinstance(scale, Tensor) and scale.ndim:
         scale = scale.expand(*scale.shape).movedim(dim, -1)
     s = torch.arange(n, 0, -1, dtype=w.dtype, device=w.device).expand(w.shape) / scale
-    projection = isotonic.project(s, w, _blocks(s, w, regularizer), regularizer, _segment_sum)
+    projection = _project(s, w, regularizer)
     return (projection if descending else -projection).movedim(-1, dim).to(x.dtype)
 
 
@@ -139,39 +138,27 @@ def rank_loss(
     return (envelope(scores, z, y, value) * t).to(x.dtype)
 
 
-class _Blocks(torch.autograd.Function):
+@kernels.register("blocks", lambda s, *_: (torch.empty_like(s, dtype=torch.int64).contiguous(),))
+def _blocks(s: Tensor, w: Tensor, regularizer: Regularizer) -> tuple[Tensor]:
     """Blocks of the regression, found on the host; constant in their neighbourhood, so without derivative."""
-
-    @staticmethod
-    def forward(s: Tensor, w: Tensor, regularizer: Regularizer) -> Tensor:
-        """Check the scores and find the blocks."""
-        check_entries("The sorting", s, masks=False)
-        check_entries("The sorting", w, masks=False)
-        host = isotonic.blocks(s.numpy(force=True), w.numpy(force=True), regularizer)
-        return torch.from_numpy(host).to(s.device)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept."""
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def backward(ctx: Any, bar: Any) -> tuple[None, None, None]:  # type: ignore[override]
-        """None."""
-        return None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
-        """The mapped dimension becomes one more batch dimension."""
-        return _Blocks.apply(*batched(info, in_dims, args[:2]), args[2]), 0  # type: ignore[return-value]
+    check_entries("The sorting", s, masks=False)
+    check_entries("The sorting", w, masks=False)
+    host = isotonic.blocks(s.numpy(force=True), w.numpy(force=True), regularizer)
+    return (torch.from_numpy(host).to(s.device),)
 
 
-def _blocks(s: Tensor, w: Tensor, regularizer: Regularizer) -> Tensor:
-    return _Blocks.apply(s.detach(), w.detach(), regularizer)  # type: ignore[return-value]
+@torch._dynamo.allow_in_graph
+def _project(s: Tensor, w: Tensor, regularizer: Regularizer) -> Tensor:
+    (first,) = kernels.constant("blocks", (s, w), regularizer)
+    return isotonic.project(s, w, first, regularizer, _segment_sum, _take)
 
 
 def _segment_sum(values: Tensor, index: Tensor) -> Tensor:
     return torch.zeros_like(values).scatter_add(-1, index, values)
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(-1, index)  # torch.take_along_dim would hold a traced graph to one size
 
 
 def _prepared(name: str, x: Tensor, temperature: float | Tensor, regularizer: str, dim: int) -> Tensor:

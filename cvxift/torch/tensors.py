@@ -1,11 +1,8 @@
-"""What the closed forms on tensors share: arguments checked and laid out along the last axis.
-
-A kernel is a function of plain tensors which may look at values: loop until it converges, refuse NaN. Under
-``torch.func`` it runs at the lowest level, where tensors are plain; ``torch.compile`` sees an opaque operator.
-"""
+"""What the closed forms on tensors share: arguments checked and laid out along the last axis."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,7 +50,7 @@ def require_floating(name: str, x: Any, what: str = "scores") -> None:
 def require_positive(name: str, temperature: float | Tensor) -> None:
     """Refuse a temperature that is not positive, where its values can be seen."""
     if isinstance(temperature, Tensor):
-        positive = mapped(temperature) or bool((temperature > 0).all())
+        positive = not visible(temperature) or bool((temperature > 0).all())
     else:
         positive = temperature > 0
     if not positive:
@@ -82,16 +79,20 @@ def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, sh
 
 def broadcastable(name: str, argument: str, tensor: Tensor, shape: torch.Size) -> None:
     """Refuse what does not broadcast to the shape."""
-    sizes = zip(reversed(tensor.shape), reversed(shape))
-    if tensor.ndim > len(shape) or any(mine not in (1, size) for mine, size in sizes):
+    if not broadcasts(tensor.shape, shape):
         raise ProgramError(
             f"{name}: {argument} has shape {tuple(tensor.shape)}, which does not broadcast to {tuple(shape)}."
         )
 
 
+def broadcasts(own: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether a tensor of that own shape can be expanded to the shape."""
+    return len(own) <= len(shape) and all(mine in (1, size) for mine, size in zip(reversed(own), reversed(shape)))
+
+
 def visible(x: Tensor) -> bool:
     """Whether the tensor has values to look at: not under ``torch.compile``, nor mapped by ``torch.vmap``."""
-    return not torch.compiler.is_compiling() and not mapped(x)
+    return not torch.compiler.is_compiling() and not x.is_meta and not mapped(x)
 
 
 def mapped(x: Tensor) -> bool:
@@ -106,7 +107,7 @@ def mapped(x: Tensor) -> bool:
 
 def plain(*tensors: Any) -> bool:
     """Whether all are ordinary tensors, not the stand-ins of a tracer."""
-    return all(type(x) in (Tensor, torch.nn.Parameter) for x in tensors if isinstance(x, Tensor))
+    return all(type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta for x in tensors if isinstance(x, Tensor))
 
 
 def batched(size: int, in_dim: int | None, x: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from cvxift.argmax.feasibility import check_converged, check_entries, check_mass
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
-from cvxift.torch.envelope import batched, envelope
+from cvxift.torch import kernels
+from cvxift.torch.envelope import envelope
 from cvxift.torch.nested import nested
-from cvxift.torch.tensors import require_floating, require_positive
+from cvxift.torch.tensors import batched, broadcasts, require_floating, require_positive
 
 Tensor = torch.Tensor
 Regularizer = Literal["entropic", "quadratic"]
@@ -65,7 +66,7 @@ def transport(
     x, a, b = _prepared("transport", theta, a, b, temperature, regularizer)
     if x.numel() == 0:
         return theta
-    return _Transport.apply(x, a, b, regularizer, tol, max_iterations).to(theta.dtype)  # type: ignore[attr-defined]
+    return _transport(x, a, b, regularizer, tol, max_iterations).to(theta.dtype)
 
 
 def birkhoff(
@@ -149,9 +150,19 @@ def transport_loss(
     if x.numel() == 0:
         return theta.sum((-2, -1))
     y = y.to(x.dtype)
-    z: Tensor = _Transport.apply(x, a, b, regularizer, tol, max_iterations)  # type: ignore[assignment]
+    z = _transport(x, a, b, regularizer, tol, max_iterations)
     loss = envelope(x, z, y, _value(x, z.detach(), regularizer) - _value(x, y, regularizer))
     return (loss * t).to(theta.dtype)
+
+
+@kernels.register("transport", lambda x, *_: (torch.empty_like(x, memory_format=torch.contiguous_format),))
+def _solve(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> tuple[Tensor]:
+    check_entries("transport", x)
+    check_masses("transport", x, a, b)
+    plan: Plan = SOLVERS[regularizer](x, a, b, tol, limit)
+    floor = 64 * torch.finfo(x.dtype).eps
+    check_converged("transport", plan.error, floor if tol is None else max(tol, floor), plan.iterations, plan.z)
+    return (plan.z,)
 
 
 class _Transport(torch.autograd.Function):
@@ -160,12 +171,7 @@ class _Transport(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> Tensor:
         """The closed form, checked."""
-        check_entries("transport", x)
-        check_masses("transport", x, a, b)
-        plan: Plan = SOLVERS[regularizer](x, a, b, tol, limit)
-        floor = 64 * torch.finfo(x.dtype).eps
-        check_converged("transport", plan.error, floor if tol is None else max(tol, floor), plan.iterations, plan.z)
-        return plan.z
+        return kernels.call("transport", (x, a, b), regularizer, tol, limit)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -198,7 +204,13 @@ class _Transport(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
         """The mapped dimension becomes one more batch dimension."""
-        return _Transport.apply(*batched(info, in_dims, args[:3]), *args[3:]), 0  # type: ignore[return-value]
+        given = (batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args[:3]))
+        return _Transport.apply(*given, *args[3:]), 0  # type: ignore[return-value]
+
+
+@torch._dynamo.allow_in_graph
+def _transport(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> Tensor:
+    return _Transport.apply(x, a, b, regularizer, tol, limit)  # type: ignore[return-value]
 
 
 def _prepared(
@@ -221,13 +233,12 @@ def _prepared(
     masses = []
     for word, given, size in (("a", a, x.shape[-2]), ("b", b, x.shape[-1])):
         mass = torch.full((size,), 1.0 / size, dtype=dtype, device=x.device) if given is None else given.to(x)
-        try:
-            masses.append(mass.expand(*x.shape[:-2], size))
-        except RuntimeError as error:
+        if not broadcasts(mass.shape, (*x.shape[:-2], size)):
             raise ProgramError(
                 f"{name} got masses {word} of shape {tuple(mass.shape)}; expected ({size},) or (..., {size}) to "
                 f"broadcast against scores of shape {tuple(theta.shape)}."
-            ) from error
+            )
+        masses.append(mass.expand(*x.shape[:-2], size))
     return x, masses[0], masses[1]
 
 

@@ -1,4 +1,4 @@
-"""`torch.compile`, `torch.export` and fake tensors: the layer is one operator in the traced graph."""
+"""`torch.compile`, `torch.export` and fake tensors: layers and kernels of closed forms are operators in the graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.func import grad, vmap  # noqa: E402
+from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
+from torch.func import grad, hessian, jacrev, vmap  # noqa: E402
 from torch_layers import (  # noqa: E402
     CASES,
     Case,
@@ -26,7 +27,8 @@ from torch_layers import (  # noqa: E402
 )
 
 from cvxift import ProgramError, SolveError  # noqa: E402
-from cvxift.torch import CvxpyLayer, operators  # noqa: E402
+from cvxift import torch as ct  # noqa: E402
+from cvxift.torch import CvxpyLayer, kernels, operators  # noqa: E402
 from cvxift.torch.function import packed  # noqa: E402
 
 compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -217,3 +219,203 @@ class TestFakeTensors:
         with FakeTensorMode() as mode:
             x, _ = layer(*(mode.from_tensor(t) for t in qp_tensors((2,))))
         assert x.shape == (2, 4) and x.device.type == "cpu"
+
+
+PAIRWISE, LABELS, PLAN = torch.linspace(-1, 1, 9).reshape(3, 3).double(), torch.tensor([0, 2, 1, 1]), torch.eye(3) / 3
+
+
+def chain_of(x: torch.Tensor) -> torch.Tensor:
+    """State and transition marginals side by side."""
+    states, pairs = ct.linear_chain(x, PAIRWISE.to(x))
+    return torch.cat([states.flatten(-2), pairs.flatten(-3)], -1)
+
+
+def of_lengths(x: torch.Tensor) -> torch.Tensor:
+    return ct.linear_chain(x, PAIRWISE.to(x), lengths=2 + torch.arange(x.shape[0], device=x.device) % 3)[0]
+
+
+MAPS = {  # closed forms, and the shape of one point
+    "transport": (lambda x: ct.transport(x, temperature=0.5), (3, 4)),
+    "quadratic transport": (lambda x: ct.transport(x, temperature=6.0, regularizer="quadratic"), (4, 3)),
+    "transport loss": (lambda x: ct.transport_loss(x, PLAN.to(x).expand_as(x)), (3, 3)),
+    "soft rank": (lambda x: ct.soft_rank(x, 0.5), (6,)),
+    "soft sort": (lambda x: ct.soft_sort(x, 0.5, "entropic"), (6,)),
+    "rank loss": (lambda x: ct.rank_loss(x, torch.arange(6.0).to(x).expand_as(x)), (6,)),
+    "chain": (chain_of, (4, 3)),
+    "chain, log Z": (lambda x: ct.linear_chain(x, PAIRWISE.to(x), log_partition=True), (4, 3)),
+    "chain, lengths": (of_lengths, (4, 3)),
+    "chain loss": (lambda x: ct.linear_chain_loss(x, PAIRWISE.to(x), LABELS.to(x.device).expand(x.shape[:-1])), (4, 3)),
+    "entmax": (lambda x: ct.entmax(x, 1.3), (6,)),
+    "entmax loss": (lambda x: ct.fenchel_young_loss(x, torch.ones_like(x) / 6), (6,)),
+    "budget": (lambda x: ct.budget(x, 2.0), (6,)),
+}
+STRUCTURED = [
+    "transport",
+    "quadratic transport",
+    "transport loss",
+    "soft rank",
+    "chain",
+    "chain, lengths",
+    "chain loss",
+]
+
+
+def points(shape: tuple[int, ...], batch: int, dtype: torch.dtype = double) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(batch)
+    return torch.randn(batch, *shape, generator=generator, dtype=double).to(dtype).requires_grad_()
+
+
+class TestClosedForms:
+    """One graph, the same values and derivatives as without."""
+
+    @pytest.mark.parametrize("name", MAPS)
+    def test_values_and_gradients_at_any_batch_size(self, name):
+        function, shape = MAPS[name]
+        counter = CompileCounterWithBackend("aot_eager")
+        compiled = torch.compile(function, fullgraph=True, backend=counter)
+        for batch in (2, 3, 5, 7):
+            x = points(shape, batch)
+            ours, theirs = compiled(x), function(x)
+            slopes = [torch.autograd.grad(z.sin().sum(), x)[0] for z in (ours, theirs)]
+            same([ours, slopes[0]], [theirs, slopes[1]])
+            assert slopes[0].abs().max() > 1e-3
+        assert counter.frame_count <= 2  # one for the first size, one for all others
+        low = points(shape, 4, torch.float32)
+        z = compiled(low)
+        assert z.dtype is torch.float32
+        same(
+            [z, *torch.autograd.grad(z.sum(), low)], [function(low), *torch.autograd.grad(function(low).sum(), low)], 0
+        )
+
+    @pytest.mark.parametrize("name", STRUCTURED)
+    def test_second_derivatives(self, name):
+        """In the graph itself; and behind it, with the backend that leaves derivatives to eager mode."""
+        function, shape = MAPS[name]
+        x = points(shape, 2)
+
+        def value(x):
+            return function(x).sin().sum()
+
+        expected = jacrev(jacrev(value))(x.detach())
+        found = torch.compile(jacrev(jacrev(value)), fullgraph=True, backend="aot_eager")(x.detach())
+        same([found], [expected])
+        torch._dynamo.reset()
+        out = torch.compile(value, fullgraph=True, backend="eager")(x)
+        (slope,) = torch.autograd.grad(out, x, create_graph=True)
+        (row,) = torch.autograd.grad(slope.sum(), x)
+        same([row], [expected.sum(tuple(range(x.ndim)))])
+
+    @pytest.mark.parametrize("name", ["transport", "soft rank", "chain loss", "entmax loss"])
+    def test_vmap_and_forward_mode_inside(self, name):
+        function, shape = MAPS[name]
+        x = points(shape, 2).detach()
+        same([torch.compile(vmap(function), fullgraph=True, backend="aot_eager")(x)], [function(x)])
+
+        def value(x):
+            return function(x).sin().sum()
+
+        same([torch.compile(hessian(value), fullgraph=True, backend="aot_eager")(x)], [hessian(value)(x)])
+
+    @needs_compiler
+    def test_inductor(self):
+        def model(x, scores):
+            plan = ct.transport(torch.tanh(x), temperature=0.5)
+            states, pairs = ct.linear_chain(scores @ plan, PAIRWISE)
+            return (ct.soft_rank(states.sum(-2)) * pairs.sum((-3, -2))).exp()
+
+        tensors = [points((4, 3), 2), points((5, 4), 2)]
+
+        def both(function):
+            out = function(*tensors)
+            return [out, *torch.autograd.grad(out.sum(), tensors)]
+
+        same(both(torch.compile(model, fullgraph=True, backend="inductor")), both(model))
+
+    def test_a_long_chain_makes_no_longer_graph(self):
+        nodes = []
+
+        def counted(graph, inputs):
+            nodes.append(len(graph.graph.nodes))
+            return graph
+
+        from torch._dynamo.backends.common import aot_autograd
+
+        for length in (5, 500):
+            torch._dynamo.reset()
+            compiled = torch.compile(chain_of, fullgraph=True, backend=aot_autograd(fw_compiler=counted), dynamic=False)
+            x = points((length, 3), 2)
+            same(torch.autograd.grad(compiled(x).sin().sum(), x), torch.autograd.grad(chain_of(x).sin().sum(), x))
+        assert nodes[0] == nodes[2] and nodes[1] == nodes[3]
+
+    def test_masses_temperatures_and_paths(self):
+        def model(x, a, b, t):
+            return ct.transport(x, a / a.sum(-1, keepdim=True), b.softmax(-1), t, "quadratic")
+
+        tensors = [points((3, 4), 2), torch.rand(2, 3, dtype=double).requires_grad_(), points((4,), 1), row(0.7)]
+        tensors[-1].requires_grad_()
+
+        def both(function):
+            out = function(*tensors)
+            return [out, *torch.autograd.grad(out.square().sum(), tensors)]
+
+        same(both(torch.compile(model, fullgraph=True, backend="aot_eager")), both(model))
+        x = points((6, 3), 4).detach()
+        path, score = torch.compile(ct.viterbi, fullgraph=True, backend="aot_eager")(x, PAIRWISE)
+        assert (path == ct.viterbi(x, PAIRWISE)[0]).all()
+        same([score], [ct.viterbi(x, PAIRWISE)[1]])
+
+    def test_an_order_that_changes(self):
+        compiled = torch.compile(ct.entmax, fullgraph=True, backend="aot_eager")
+        x = points((6,), 2)
+        for alpha in (1.2, 1.7, 2.0, 3.0):
+            same([compiled(x, alpha)], [ct.entmax(x, alpha)])
+
+    def test_bad_values_are_refused_when_the_graph_runs(self):
+        x = torch.zeros(2, 3, 3)
+        x[1, 0, 2] = float("nan")
+        for function, words in (
+            (ct.transport, r"score nan at \(1, 0, 2\)"),
+            (ct.soft_sort, "score nan"),
+            (lambda x: ct.linear_chain(x, PAIRWISE.float()), r"score nan at \(1, 0, 2\)"),
+        ):
+            torch._dynamo.reset()
+            with pytest.raises(ProgramError, match=words):
+                torch.compile(function, fullgraph=True, backend="aot_eager")(x)
+        torch._dynamo.reset()
+        with pytest.raises(SolveError, match="after 2 iterations"):
+            torch.compile(lambda x: ct.transport(30 * x, max_iterations=2), fullgraph=True, backend="aot_eager")(
+                points((8, 8), 2).detach()
+            )
+
+    def test_export(self):
+        class Model(torch.nn.Module):
+            def forward(self, x):
+                return ct.soft_rank(ct.transport(x).sum(-2) + ct.linear_chain(x, PAIRWISE)[0].amax(-2))
+
+        x = points((4, 3), 2).detach()
+        same([torch.export.export(Model(), (x,)).module()(x)], [Model()(x)])
+
+    def test_meta(self):
+        for function, shape in MAPS.values():
+            x = points(shape, 3)
+            z = function(x)
+            fake = x.detach().to("meta").requires_grad_()
+            out = function(fake)
+            out.sum().backward()
+            assert out.is_meta and out.shape == z.shape and out.dtype == z.dtype and fake.grad.shape == x.shape
+
+    def test_the_operator_keeps_its_contract(self):
+        x = points((4, 3), 2).detach()
+        mass = [torch.full((2, n), 1 / n, dtype=double) for n in (4, 3)]
+        torch.library.opcheck(kernels.operator, ("transport", [x, *mass], "('entropic', None, 50)"))
+        e, real = PAIRWISE.expand(2, 3, 3, 3), torch.ones(2, 4, dtype=torch.bool)
+        for kernel in ("log partition", "marginals", "viterbi"):
+            torch.library.opcheck(kernels.operator, (kernel, [x, e, real], "()"))
+        torch.library.opcheck(kernels.operator, ("chain derivative", [x, e, real, x, e], "()"))
+        s, w = x.sort(descending=True)[0], torch.arange(3.0, 0.0, -1.0, dtype=double).expand(2, 4, 3)
+        torch.library.opcheck(kernels.operator, ("blocks", [s, w], "('quadratic',)"))
+        torch.library.opcheck(kernels.operator, ("entmax", [x], "(1.5,)"))
+        torch.library.opcheck(kernels.operator, ("entmax", [x, x[..., :1].abs() + 1], "()"))
+        for kernel in ("sides", "caps"):
+            bounds = (torch.ones_like(x[..., :1]), torch.zeros_like(x), torch.ones_like(x))
+            torch.library.opcheck(kernels.operator, (kernel, [x, *bounds], "()"))
