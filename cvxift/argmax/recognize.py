@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from cvxift.argmax.allocated import SeparableMap
+from cvxift.argmax.chain_map import ChainMap
 from cvxift.argmax.permutahedron_map import PermutahedronMap
+from cvxift.argmax.read_chain import ChainReader
 from cvxift.argmax.read_permutahedron import PermutahedronReader
 from cvxift.argmax.read_plan import PlanReader
 from cvxift.argmax.read_separable import SeparableReader
@@ -37,7 +39,7 @@ def recognize(program: Program, outputs: list[Output], columns: np.ndarray) -> R
     """
     if program.gp:
         return None
-    for read in (_separable, _plan, _permutahedron):
+    for read in (_separable, _plan, _permutahedron, _chain):
         try:
             return read(program, outputs, columns)
         except Unknown:
@@ -55,3 +57,7 @@ def _plan(program: Program, outputs: list[Output], columns: np.ndarray) -> Recog
 
 def _permutahedron(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
     return PermutahedronMap(program.structure, PermutahedronReader(program, outputs).form(), columns)
+
+
+def _chain(program: Program, outputs: list[Output], columns: np.ndarray) -> Recognized[Any]:
+    return ChainMap(program.structure, ChainReader(program, outputs).form(), columns)

@@ -1,0 +1,117 @@
+"""First and second derivatives of a linear chain's marginals from the marginals themselves.
+
+With B_t(i|j) = p_t(i, j)/μ_{t+1}(j) the recursions of `chain` are linear but for their logarithms. Along a direction ȧ,
+
+    α̇_{t+1}(j) = u̇_{t+1}(j) + Σ_i B_t(i|j) (α̇_t(i) + ė_t(i, j)),
+    R_t = α̇_t + ė_t − Σ_i B_t (α̇_t + ė_t),   Ḃ_t = B_t R_t,
+    μ̇_{T−1} = μ_{T−1} (α̇_{T−1} − Σ μ α̇),   ṗ_t = Ḃ_t μ_{t+1} + B_t μ̇_{t+1},   μ̇_t = Σ_j ṗ_t,
+
+and once more along ȧ′: α̈ obeys the recursion of α̇ with R_t R′_t for ė, R̈ = α̈ + R R′ less its mean under B, B̈ = B R̈,
+p̈ = B̈ μ + Ḃ μ̇′ + Ḃ′ μ̇ + B μ̈. Time stands in front; its loops hold products of S numbers with S × S alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvxift.program.structure import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A first derivative: R, the centered α̇ at the end, Ḃ, μ̇ and ṗ, with time in front."""
+
+    R: Floats
+    end: Floats
+    back: Floats
+    nodes: Floats
+    pairs: Floats
+
+
+class ChainProducts:
+    """The marginals of a batch of chains, with products of their derivatives.
+
+    Args:
+        nodes: μ, shape (*batch, T, S).
+        pairs: p, shape (*batch, T − 1, S, S).
+
+    Attributes:
+        flat: the marginals, positions first, shape (*batch, T S + (T − 1) S²).
+    """
+
+    def __init__(self, nodes: Floats, pairs: Floats) -> None:
+        self.T, self.S = nodes.shape[-2:]
+        batch = nodes.shape[:-2]
+        self.flat = np.concatenate([nodes.reshape(*batch, -1), pairs.reshape(*batch, -1)], axis=-1)
+        self._mu = np.moveaxis(nodes, -2, 0)
+        below = self._mu[1:, ..., None, :]
+        # An entry that is never taken has pairs that never are.
+        self._B = np.moveaxis(pairs, -3, 0) / np.where(below > 0, below, 1.0)
+
+    def tangent(self, direction: Floats) -> Floats:
+        """The derivative of all marginals, symmetric in what it is paired with; shapes as `flat`, more in front."""
+        first = self._first(direction)
+        return self._joined(first.nodes, first.pairs)
+
+    def twist(self, one: Floats, other: Floats) -> Floats:
+        """The second derivative of all marginals in two directions, symmetric in all three."""
+        a, b = self._first(one), self._first(other)
+        B, below = self._B, self._mu[1:, ..., None, :]
+        bend = a.R * b.R
+        gains = (B * bend).sum(axis=-2)
+        alpha = self._forward(np.concatenate([np.zeros_like(gains[:1]), gains]))
+        R, end = self._centered(bend, alpha, a.end * b.end)
+        known = B * R * below + a.back * b.nodes[1:, ..., None, :] + b.back * a.nodes[1:, ..., None, :]
+        return self._joined(*self._backward(self._mu[-1] * end, known))
+
+    def _first(self, direction: Floats) -> Direction:
+        u, e = self._parted(direction)
+        B = self._B
+        alpha = self._forward(np.concatenate([u[:1], u[1:] + (B * e).sum(axis=-2)]))
+        R, end = self._centered(e, alpha, 0.0)
+        back = B * R
+        nodes, pairs = self._backward(self._mu[-1] * end, back * self._mu[1:, ..., None, :])
+        return Direction(R, end, back, nodes, pairs)
+
+    def _forward(self, gains: Floats) -> Floats:
+        """α̇ from what each step adds, (T, …, S), without its last position's centering."""
+        out = np.empty(gains.shape)
+        now = gains[0]
+        out[0] = now
+        for t in range(1, self.T):
+            now = (now[..., None, :] @ self._B[t - 1])[..., 0, :] + gains[t]
+            now = now - now.mean(axis=-1, keepdims=True)  # a common shift has no effect, and would grow with time
+            out[t] = now
+        return out
+
+    def _centered(self, e: Floats, alpha: Floats, end: Floats | float) -> tuple[Floats, Floats]:
+        """R, and the end's α̇ with what is added to it less its mean."""
+        raised = alpha[:-1, ..., :, None] + e
+        last = alpha[-1] + end
+        mean = (self._mu[-1] * last).sum(axis=-1, keepdims=True)
+        return raised - (self._B * raised).sum(axis=-2, keepdims=True), last - mean
+
+    def _backward(self, last: Floats, known: Floats) -> tuple[Floats, Floats]:
+        """μ̇ and ṗ from the last position's μ̇ and from the parts of ṗ that do not come from a later μ̇."""
+        gains = known.sum(axis=-1)
+        out = np.empty((self.T, *gains.shape[1:]))
+        out[-1] = now = np.broadcast_to(last, gains.shape[1:])
+        for t in range(self.T - 2, -1, -1):
+            now = (self._B[t] @ now[..., :, None])[..., 0] + gains[t]
+            out[t] = now
+        return out, known + self._B * out[1:, ..., None, :]
+
+    def _parted(self, flat: Floats) -> tuple[Floats, Floats]:
+        T, S, lead = self.T, self.S, flat.shape[:-1]
+        lead = np.broadcast_shapes(lead, self.flat.shape[:-1])
+        flat = np.broadcast_to(flat, (*lead, flat.shape[-1]))
+        u = flat[..., : T * S].reshape(*lead, T, S)
+        e = flat[..., T * S :].reshape(*lead, T - 1, S, S)
+        return np.moveaxis(u, -2, 0), np.moveaxis(e, -3, 0)
+
+    def _joined(self, nodes: Floats, pairs: Floats) -> Floats:
+        nodes, pairs = np.moveaxis(nodes, 0, -2), np.moveaxis(pairs, 0, -3)
+        lead = nodes.shape[:-2]
+        return np.concatenate([nodes.reshape(*lead, -1), pairs.reshape(*lead, -1)], axis=-1)
