@@ -20,12 +20,10 @@ import numpy as np
 from cvxift.argmax.entropy_points import place_entropies
 from cvxift.argmax.form import Indices
 from cvxift.argmax.isotonic import blocks, project, segment_sum
-from cvxift.argmax.read_permutahedron import PermutahedronForm
+from cvxift.argmax.read_permutahedron import ROUNDING, PermutahedronForm
 from cvxift.argmax.recognized import Point
 from cvxift.argmax.scaled_map import ScaledMap, Scored
 from cvxift.program.structure import Data, Floats, Structure
-
-ROUNDING = 64 * np.finfo(float).eps  # relative to the bounds, differences of values up to which they are tied
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,9 @@ and bounds may stand beside (z ≥ 0); the closed form is taken where they never
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from cvxift.argmax.reading import need
 from cvxift.argmax.tops import Bounds, MaxTop, SumTop, Top
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
+
+ROUNDING = 64 * np.finfo(float).eps  # relative to sums of values, differences up to which they are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +83,8 @@ class PermutahedronReader(SquareReader):
 
     def __init__(self, program: Program, outputs: list[Output]) -> None:
         structure = program.structure
-        cones, n = structure.cones, int(np.prod(outputs[0].shape))
         need(len(outputs) == 1 and outputs[0].kind == "primal", "several variables, or a dual one")
+        cones, n = structure.cones, math.prod(outputs[0].shape)
         need(not (cones.soc or cones.psd or cones.pow) and cones.exp in (0, n), "cones of other kinds")
         # All tops but the first and the last, which bounds can give, have n + 1 columns and 2n + 1 rows of their own.
         inner = max(n - 3, 0)
@@ -104,12 +108,13 @@ class PermutahedronReader(SquareReader):
         if epigraphs.omega is not None:
             self.inequality[epigraphs.omega.row] = False
         found = self._sums_largest() + self._bounds()
-        columns = n + len(squares.columns) + epigraphs.count + sum(top.columns for top in found)
-        need(columns == self.structure.n, "a column has no part")
+        own = np.concatenate([np.zeros(0, dtype=np.intp), *(top.columns for top in found)])
+        need(n + len(squares.columns) + epigraphs.count + len(own) == self.structure.n, "a column has no part")
+        need(not self.q[1][own].any() and not np.diff(self.q[0].indptr)[own].any(), "a top stands in the objective")
         need(sum(top.rows for top in found) == np.count_nonzero(self.inequality), "an inequality has no part")
         need(self.has("stiffness"), "the objective is linear")
 
-        tops, idle = self._chosen(found)
+        tops, idle = self._chosen(found, sum_row, sum_gain)
         self._values(tops, sum_row, sum_gain)
         self._gaps(idle, tops, sum_row, sum_gain)
         pieces = self.inputs({"values": n, "gap": len(idle)})
@@ -117,6 +122,7 @@ class PermutahedronReader(SquareReader):
         need(stiffness.equals(np.stack([np.zeros(n - 1, dtype=int), np.arange(1, n)], axis=1)), "curvatures differ")
         need(stiffness.varies or stiffness.constant[0] > 0, "the objective has no curvature")
         pieces["stiffness"] = stiffness.block(0, 1)
+        self._check(pieces)
         sizes = np.array([top.size for top in idle], dtype=np.intp)
         places = self.columns, sum_row, sum_gain, tuple(tops), tuple(idle), sizes, squares, epigraphs
         return PermutahedronForm(self.curved, *places, pieces)
@@ -216,35 +222,35 @@ class PermutahedronReader(SquareReader):
         need(not np.any(self.A[at] == 0.0), "no bound")
         out: list[Top] = []
         for size, chosen in ((1, at[self.A[at] > 0]), (self.K - 1, at[self.A[at] < 0])):
-            chosen = chosen[np.argsort(self.entry[self.cols[chosen]], kind="stable")]
-            entry, rows = self.entry[self.cols[chosen]], self.row_of[chosen]
-            together = np.array_equal(entry, np.arange(self.K)) and self._alike(rows) and np.ptp(self.A[chosen]) == 0.0
-            for part in [np.arange(self.K)] if together else np.arange(len(entry))[:, None]:
-                alpha, head = float(self.A[chosen[part[0]]]), int(rows[part[0]])
-                out.append(Bounds(size, alpha, head, 1.0, rows[part], entry[part]))
+            alike: dict[Any, dict[int, int]] = {}
+            for place in chosen:
+                # Rows with one bound, one for each entry; what is there twice stands for itself.
+                key, entry = self._function(place), int(self.entry[self.cols[place]])
+                key = key if entry not in alike.get(key, {}) else (key, len(alike))
+                alike.setdefault(key, {})[entry] = place
+            for members in alike.values():
+                places = np.array([members[entry] for entry in sorted(members)])
+                for part in [places] if len(places) == self.K else places[:, None]:
+                    rows, entry = self.row_of[part], self.entry[self.cols[part]]
+                    out.append(Bounds(size, float(self.A[part[0]]), int(rows[0]), 1.0, rows, entry))
         return out
 
-    def _alike(self, rows: Indices) -> bool:
-        """Whether b is the same function of θ in these rows."""
-        matrix, constant = self.b
-        if not np.all(constant[rows] == constant[rows[0]]):
-            return False
-        counts = np.diff(matrix.indptr)[rows]
-        if not np.all(counts == counts[0]):
-            return False
-        at = matrix.indptr[rows][:, None] + np.arange(counts[0])
-        columns, data = matrix.indices[at], matrix.data[at]
-        return bool(np.all(columns == columns[0]) and np.all(data == data[0]))
+    def _function(self, place: int) -> tuple[Any, ...]:
+        """A row's coefficient at a place of A, and its b as a function of θ."""
+        (matrix, constant), row = self.b, self.row_of[place]
+        part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        return float(self.A[place]), float(constant[row]), *matrix.indices[part], *matrix.data[part]
 
-    def _chosen(self, found: list[Top]) -> tuple[list[Top], list[Top]]:
-        """For each k one top, those that move or have auxiliaries first, then the tightest; and the others."""
+    def _chosen(self, found: list[Top], sum_row: int, sum_gain: float) -> tuple[list[Top], list[Top]]:
+        """For each k one top, those with auxiliaries first, then those that move, then the tightest; and the others."""
         n = self.K
         best: dict[int, Top] = {}
         idle: list[Top] = []
 
         def rank(top: Top) -> tuple[bool, bool, float]:
-            bound = float(self.b[1][top.head]) * top.scale / abs(top.alpha)
-            return not self.b_varies[top.head], isinstance(top, Bounds), bound
+            terms = self._bound_terms(top, sum_row, sum_gain)
+            bound = sum(float(self.b[1][row]) * weight for row, weight in terms)
+            return isinstance(top, Bounds), not self.b_varies[top.head], bound
 
         for top in sorted(found, key=rank):
             if len(top.compared) == n and 1 <= top.size < n and top.size not in best:
@@ -262,6 +268,15 @@ class PermutahedronReader(SquareReader):
             self._add_terms("values", k - 1, terms)
             if k < n:
                 self._add_terms("values", k, [(row, -weight) for row, weight in terms])
+
+    def _check(self, pieces: dict[str, Affine]) -> None:
+        """Refuse what is out of the form's range whatever the parameters are."""
+        values, gap = pieces["values"], pieces.get("gap", Affine.fixed(np.zeros(0)))
+        steps = values.constant[:-1] - values.constant[1:]
+        size = 1.0 + np.abs(np.cumsum(values.constant)).max()
+        need(values.varies or bool((steps >= -ROUNDING * size).all()), "sums of the largest that are not concave")
+        need(values.varies or not self.curved or bool((values.constant > 0).all()), "entropies at values of zero")
+        need(bool((gap.constant[gap.counts == 0] >= -ROUNDING * size).all()), "a further bound that holds")
 
     def _gaps(self, idle: list[Top], tops: list[Top], sum_row: int, sum_gain: float) -> None:
         """By how much idle bounds exceed W at their size; W_0 = 0."""

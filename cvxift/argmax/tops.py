@@ -36,8 +36,8 @@ class Top(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def columns(self) -> int:
-        """Number of columns of its own."""
+    def columns(self) -> Indices:
+        """The columns of its own."""
 
     @property
     @abc.abstractmethod
@@ -91,9 +91,9 @@ class SumTop(Top):
     kappa: float
 
     @property
-    def columns(self) -> int:
+    def columns(self) -> Indices:
         """See `Top`."""
-        return len(self.t) + 1
+        return np.append(self.t, self.q)
 
     @property
     def rows(self) -> int:
@@ -133,9 +133,9 @@ class MaxTop(Top):
     kappa: float
 
     @property
-    def columns(self) -> int:
+    def columns(self) -> Indices:
         """See `Top`."""
-        return 1
+        return np.array([self.q])
 
     @property
     def rows(self) -> int:
@@ -164,9 +164,9 @@ class Bounds(Top):
     entry: Indices
 
     @property
-    def columns(self) -> int:
+    def columns(self) -> Indices:
         """See `Top`."""
-        return 0
+        return np.zeros(0, dtype=np.intp)
 
     @property
     def rows(self) -> int:

@@ -1,0 +1,658 @@
+"""Projections onto permutahedra take isotonic regression, in many spellings; lookalikes do not.
+
+Both paths are compared in value and in derivatives of first and second order, at random points, ties, huge and tiny
+scores; the generic one also where a solver's own answers are differenced.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cvxift
+from cvxift import argmax
+from cvxift import cones as cone
+from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.multipliers import violation
+from cvxift.argmax.read_permutahedron import PermutahedronReader
+from cvxift.argmax.reading import Unknown
+from cvxift.argmax.recognize import recognize
+from cvxift.errors import ApplicabilityWarning
+from cvxift.kkt.orders import derivative
+from cvxift.layer import LayerCore
+from cvxift.program.program import Program
+from tests.argmax.agreement import agree
+
+Array = NDArray[np.float64]
+N = 4
+W = np.array([4.0, 2.5, 1.0, -0.5])
+POSITIVE = np.array([4.0, 2.5, 1.0, 0.3])
+WEIGHTS = np.array([[0.7, -0.2], [0.1, 1.1], [-0.5, 0.4], [0.3, 0.9]])
+QUADRATIC, ENTROPIC = "closed form (permutahedron)", "closed form (entropic permutahedron)"
+
+
+def scores(n: int = N) -> cp.Parameter:
+    return cp.Parameter(n, name="theta")
+
+
+def temperature() -> cp.Parameter:
+    return cp.Parameter(nonneg=True, name="temperature")
+
+
+def decreasing(n: int = N) -> cp.Parameter:
+    return cp.Parameter(n, name="values")
+
+
+def draw(mapping: ClosedMap, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Array:
+    """Values that the form takes, by the parameters' names."""
+    parts = []
+    for parameter in mapping.parameters:
+        shape = (*batch, parameter.size)
+        value = 1.5 * rng.standard_normal(shape)
+        if parameter.name() in ("temperature", "prior"):
+            value = rng.uniform(0.3, 2.0, shape)
+        if parameter.name() == "values":
+            value = np.flip(np.cumsum(rng.uniform(0.2, 1.0, shape), axis=-1), axis=-1)
+        parts.append(value)
+    return np.concatenate(parts, axis=-1)
+
+
+def tops(z: Any, w: Any = W) -> list[Any]:
+    n = z.shape[0]
+    return [cp.sum(z) == cp.sum(w), *(cp.sum_largest(z, k) <= cp.sum(w[:k]) for k in range(1, n))]
+
+
+def projection(constraints: Callable[[cp.Variable], list[Any]], z: cp.Variable | None = None) -> cp.Problem:
+    z = cp.Variable(N) if z is None else z
+    return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints(z))
+
+
+def maximize(regularizer: Any, z: cp.Variable, constraints: list[Any], theta: Any = None) -> cp.Problem:
+    return cp.Problem(cp.Maximize((scores() if theta is None else theta) @ z - regularizer), constraints)
+
+
+Built = tuple[cp.Problem, str]
+
+
+def spellings() -> dict[str, Callable[[], Built]]:
+    """By name, a problem and the path that it must take."""
+    found: dict[str, Callable[[], Built]] = {}
+
+    def spelling(build: Callable[[], Built]) -> None:
+        found[build.__name__] = build
+
+    @spelling
+    def by_hand():
+        return projection(tops), QUADRATIC
+
+    @spelling
+    def half_squares_with_a_temperature():
+        z = cp.Variable(N)
+        return maximize(temperature() * (0.5 * cp.sum_squares(z)), z, tops(z)[::-1]), QUADRATIC
+
+    @spelling
+    def a_quadratic_form_and_scores_through_a_matrix():
+        z, u = cp.Variable(N), cp.Parameter(2, name="u")
+        return maximize(cp.quad_form(z, 2 * np.eye(N)), z, tops(z), WEIGHTS @ u + 1.0), QUADRATIC
+
+    @spelling
+    def scaled_squares_of_a_multiple():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Minimize(3 * cp.sum_squares(2 * z - scores()) + 1.0), tops(z)), QUADRATIC
+
+    @spelling
+    def scaled_constraints():
+        def constraints(z: Any) -> list[Any]:
+            inner = [3 * cp.sum_largest(z, 1) <= 12, cp.sum_largest(2 * z, 2) <= 13, cp.sum_largest(z, 3) <= 7.5]
+            return [-2 * cp.sum(z) == -14, *inner]
+
+        return projection(constraints), QUADRATIC
+
+    @spelling
+    def sums_of_the_smallest():
+        def constraints(z: Any) -> list[Any]:
+            inner = [cp.sum_smallest(z, 3) >= 3.0, 2 * cp.sum_smallest(z, 2) >= 1.0, cp.sum_largest(-z, 1) <= 0.5]
+            return [cp.sum(z) == 7, *inner]
+
+        return projection(constraints), QUADRATIC
+
+    @spelling
+    def a_maximum_and_a_minimum():
+        def constraints(z: Any) -> list[Any]:
+            return [cp.sum(z) == 7, cp.max(z) <= 4, cp.sum_largest(z, 2) <= 6.5, 2 * cp.min(z) >= -1]
+
+        return projection(constraints), QUADRATIC
+
+    @spelling
+    def bounds_for_the_first_and_the_last():
+        def constraints(z: Any) -> list[Any]:
+            return [cp.sum(z) == 7, z <= 4, cp.sum_largest(z, 2) <= 6.5, -2 * z <= 1]
+
+        return projection(constraints), QUADRATIC
+
+    @spelling
+    def bounds_by_attribute():
+        z = cp.Variable(N, bounds=[-0.5, 4.0])
+        return projection(lambda z: [cp.sum(z) == 7, cp.sum_largest(z, 2) <= 6.5], z), QUADRATIC
+
+    @spelling
+    def further_bounds_that_never_hold():
+        z = cp.Variable(N)
+        extra = [z >= -0.5, z <= 5.0, z[0] >= -3.0, cp.max(z) <= 4.5, cp.sum_smallest(z, 2) >= -1.0]
+        return projection(lambda z: [*extra, *tops(z)], z), QUADRATIC
+
+    @spelling
+    def a_nonneg_variable():
+        z = cp.Variable(N, nonneg=True)
+        return projection(lambda z: tops(z, POSITIVE), z), QUADRATIC
+
+    @spelling
+    def values_that_move():
+        z, w = cp.Variable(N), decreasing()
+        return maximize(temperature() * cp.sum_squares(z), z, tops(z, w)), QUADRATIC
+
+    @spelling
+    def values_that_move_and_bounds():
+        z, w = cp.Variable(N), decreasing()
+        constraints = [cp.sum(z) == cp.sum(w), cp.sum_largest(z, 2) <= w[0] + w[1], z <= w[0], z >= w[3], z >= -5]
+        return maximize(cp.sum_squares(z), z, constraints), QUADRATIC
+
+    @spelling
+    def sums_that_are_parameters():
+        z, w = cp.Variable(3), cp.Parameter(2, name="values")
+        constraints = [cp.sum(z) == 1.0 + 0.5 * w[1], cp.sum_largest(z, 2) <= 1.5 + w[1], cp.sum_largest(z, 1) <= 2.0]
+        objective = cp.Minimize(cp.sum_squares(z - scores(3)))
+        return cp.Problem(objective, [*constraints, z <= 50.0 + w[0]]), QUADRATIC
+
+    @spelling
+    def ties_among_the_values():
+        return projection(lambda z: tops(z, np.array([0.3, 0.1, 0.1, 0.1]))), QUADRATIC
+
+    @spelling
+    def entropies():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z)), z, tops(z, POSITIVE)), ENTROPIC
+
+    @spelling
+    def entropies_with_bounds_and_a_temperature():
+        z = cp.Variable(N, nonneg=True)
+        return maximize(-temperature() * cp.sum(cp.entr(2 * z)), z, [*tops(z, POSITIVE), z <= 9]), ENTROPIC
+
+    @spelling
+    def divergences_from_a_prior():
+        z = cp.Variable(N)
+        prior = np.array([0.1, 0.3, 0.2, 0.4])
+        return maximize(cp.sum(cp.kl_div(z, prior)), z, tops(z, POSITIVE)), ENTROPIC
+
+    @spelling
+    def divergences_from_a_prior_that_moves():
+        z, prior = cp.Variable(N), cp.Parameter(N, pos=True, name="prior")
+        return maximize(cp.sum(cp.rel_entr(z, prior)), z, tops(z, POSITIVE)), ENTROPIC
+
+    @spelling
+    def entropies_and_values_that_move():
+        z, w = cp.Variable(N), decreasing()
+        return maximize(-temperature() * cp.sum(cp.entr(z)), z, tops(z, w)), ENTROPIC
+
+    for regularizer, path in (("quadratic", QUADRATIC), ("entropic", ENTROPIC)):
+        builders: dict[str, Callable[..., cp.Problem]] = {
+            "ranks": lambda r=regularizer: argmax.permutahedron(N, regularizer=r),
+            "temperature": lambda r=regularizer: argmax.permutahedron(N, None, temperature(), r),
+            "numbers": lambda r=regularizer: argmax.permutahedron(N, POSITIVE, 0.3, r),
+            "parameter": lambda r=regularizer: argmax.permutahedron(N, decreasing(), temperature(), r),
+            "two": lambda r=regularizer: argmax.permutahedron(2, regularizer=r),
+        }
+        for name, build in builders.items():
+            found[f"builder {regularizer} {name}"] = lambda build=build, path=path: (build(), path)
+    found["builder quadratic one"] = lambda: (argmax.permutahedron(1, temperature=temperature()), QUADRATIC)
+    return found
+
+
+SPELLINGS = spellings()
+
+
+def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
+    z = problem.variables()
+    closed = ClosedMap(problem, None, z)
+    return closed, ClosedMap(problem, None, z, closed_form="never", program=closed.program)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_spelling_is_recognized_and_agrees(name: str) -> None:
+    problem, path = SPELLINGS[name]()
+    closed, generic = both(problem)
+    assert closed.path == path and generic.path == GENERIC
+    rng = np.random.default_rng(7)
+    for batch in ((), (2,)):
+        agree(closed, generic, draw(closed, rng, batch), rng)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_canonical_point_is_optimal(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables())
+    cones = closed.program.structure.cones
+    rng = np.random.default_rng(11)
+    for _ in range(4):
+        theta = draw(closed, rng)
+        point = closed.point(theta)
+        assert point is not None
+        x, s, y = point
+        assert violation(closed.program.structure, closed.data(theta), x, s, y) <= 1e-12
+        assert cone.distance(cones, s).max(initial=0.0) <= 1e-12
+        assert cone.distance_dual(cones, y).max(initial=0.0) <= 1e-11
+        (solution,) = closed.solve(theta).solutions
+        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+
+
+@pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move", "sums_of_the_smallest"])
+def test_against_differences(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed, generic = both(problem)
+    rng = np.random.default_rng(5)
+    theta = draw(closed, rng)
+    solved = closed.solve(theta)
+    dot, other = 1e-2 * rng.standard_normal((2, closed.theta_size))
+    bar = rng.standard_normal(solved.outputs.shape)
+    h = 1e-3
+    difference = (generic.solve(theta + h * dot).outputs - generic.solve(theta - h * dot).outputs) / (2 * h)
+    np.testing.assert_allclose(closed.jvp(solved, dot), difference, atol=1e-7)
+    ahead, behind = (closed.solve(theta + sign * h * other) for sign in (1, -1))
+    difference = (closed.vjp(ahead, bar) - closed.vjp(behind, bar)) / (2 * h)
+    np.testing.assert_allclose(closed.second(solved, bar, other), difference, atol=1e-7)
+    difference = (closed.jvp(ahead, dot) - closed.jvp(behind, dot)) / (2 * h)
+    np.testing.assert_allclose(closed.second_tangent(solved, dot, other), difference, atol=1e-7)
+
+
+def test_third_derivatives_come_from_the_closed_forms_point() -> None:
+    closed, generic = both(argmax.permutahedron(N, decreasing(), temperature()))
+    rng = np.random.default_rng(6)
+    theta = draw(closed, rng)
+    dots = [rng.standard_normal((1, closed.theta_size)) for _ in range(3)]
+    results = [
+        (derivative(m, m.solve(theta), dots), derivative(m, m.solve(theta), dots[:2], np.ones((1, N))))
+        for m in (closed, generic)
+    ]
+    for left, right in zip(*results, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8 * (1 + np.abs(right).max()))
+
+
+def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
+    """By name, a problem that is no such projection, though nearly."""
+    found: dict[str, Callable[[], cp.Problem]] = {}
+
+    def lookalike(build: Callable[[], cp.Problem]) -> None:
+        found[build.__name__] = build
+
+    def beside(*more: Callable[[Any], Any]) -> cp.Problem:
+        return projection(lambda z: [*tops(z), *(build(z) for build in more)])
+
+    def instead(k: int, build: Callable[[Any], Any]) -> cp.Problem:
+        def constraints(z: Any) -> list[Any]:
+            found = tops(z)
+            found[k] = build(z)
+            return found
+
+        return projection(constraints)
+
+    @lookalike
+    def one_top_missing():
+        return projection(lambda z: [*tops(z)[:2], *tops(z)[3:]])
+
+    @lookalike
+    def one_top_twice():
+        return instead(2, lambda z: cp.sum_largest(z, 1) <= 6.5)
+
+    @lookalike
+    def no_sum():
+        return projection(lambda z: tops(z)[1:])
+
+    @lookalike
+    def a_sum_that_is_at_most():
+        return instead(0, lambda z: cp.sum(z) <= 7)
+
+    @lookalike
+    def a_weighted_sum():
+        return instead(0, lambda z: np.array([1.0, 1.0, 1.0, 1.1]) @ z == 7)
+
+    @lookalike
+    def a_weighted_top():
+        return instead(2, lambda z: cp.sum_largest(cp.multiply([1.0, 1.0, 1.0, 1.1], z), 2) <= 6.5)
+
+    @lookalike
+    def a_top_of_some_entries():
+        return instead(2, lambda z: cp.sum_largest(z[:3], 2) <= 6.5)
+
+    @lookalike
+    def a_top_of_shifted_entries():
+        return instead(2, lambda z: cp.sum_largest(z + np.arange(4.0), 2) <= 9)
+
+    @lookalike
+    def a_top_with_an_entry_beside():
+        return instead(2, lambda z: cp.sum_largest(z, 2) + 0.1 * z[0] <= 6.5)
+
+    @lookalike
+    def two_tops_below_one_bound():
+        return instead(2, lambda z: cp.sum_largest(z, 2) + cp.sum_largest(z, 3) <= 14)
+
+    @lookalike
+    def a_fractional_top():
+        return instead(2, lambda z: cp.sum_largest(z, 2) + 0.5 * cp.max(z) <= 9)
+
+    @lookalike
+    def a_top_in_the_objective_too():
+        z = cp.Variable(N)
+        return maximize(cp.sum_squares(z) + 0.1 * cp.sum_largest(z, 2), z, tops(z))
+
+    @lookalike
+    def a_lower_bound_that_holds():
+        return beside(lambda z: z >= 0)
+
+    @lookalike
+    def an_upper_bound_on_one_entry():
+        return beside(lambda z: z[1] <= 3.9)
+
+    @lookalike
+    def a_tighter_top_on_some():
+        return beside(lambda z: cp.sum_largest(z[:2], 1) <= 3)
+
+    @lookalike
+    def an_order():
+        return beside(lambda z: z[0] <= z[1])
+
+    @lookalike
+    def another_equality():
+        return beside(lambda z: z[0] == z[1])
+
+    @lookalike
+    def an_l1_bound():
+        return beside(lambda z: cp.norm1(z) <= 8)
+
+    @lookalike
+    def a_second_variable():
+        z, v = cp.Variable(N), cp.Variable()
+        return cp.Problem(cp.Minimize(cp.sum_squares(z - scores()) + cp.square(v)), [*tops(z), v >= z[0]])
+
+    @lookalike
+    def bounds_that_differ():
+        return instead(1, lambda z: z <= np.array([4.0, 4.0, 4.0, 3.9]))
+
+    @lookalike
+    def weighted_squares():
+        z = cp.Variable(N)
+        return maximize(cp.sum_squares(cp.multiply(np.arange(1.0, 5.0), z)), z, tops(z))
+
+    @lookalike
+    def coupled_squares():
+        z = cp.Variable(N)
+        return maximize(cp.quad_form(z, np.eye(N) + 0.1), z, tops(z))
+
+    @lookalike
+    def squares_of_some():
+        z = cp.Variable(N)
+        return maximize(cp.sum_squares(z[:3]), z, tops(z))
+
+    @lookalike
+    def linear():
+        z = cp.Variable(N)
+        return maximize(0, z, tops(z))
+
+    @lookalike
+    def squares_and_entropies():
+        z = cp.Variable(N)
+        return maximize(cp.sum_squares(z) - cp.sum(cp.entr(z)), z, tops(z, POSITIVE))
+
+    @lookalike
+    def weighted_entropies():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.multiply(np.arange(1.0, 5.0), cp.entr(z))), z, tops(z, POSITIVE))
+
+    @lookalike
+    def entropies_of_some():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z[:3])), z, tops(z, POSITIVE))
+
+    @lookalike
+    def huber():
+        z = cp.Variable(N)
+        return cp.Problem(cp.Minimize(cp.sum(cp.huber(z - scores()))), tops(z))
+
+    @lookalike
+    def a_moving_coefficient():
+        z = cp.Variable(N)
+        return projection(lambda z: [*tops(z)[:-1], cp.sum_largest(temperature() * z, 3) <= 7.5], z)
+
+    return found
+
+
+LOOKALIKES = lookalikes()
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_lookalike_is_not_recognized(name: str) -> None:
+    problem = LOOKALIKES[name]()
+    assert ClosedMap(problem, None, problem.variables()[:1]).path == GENERIC
+
+
+def test_values_out_of_order_are_left_to_the_solvers() -> None:
+    problem = argmax.permutahedron(N, decreasing())
+    closed, generic = both(problem)
+    names = [p.name() for p in closed.parameters]
+    values = {"theta": np.array([0.3, -1.0, 2.0, 0.1]), "values": np.array([2.0, 2.5, 1.0, 0.0])}
+    theta = np.concatenate([values[name] for name in names])
+    solved = closed.solve(theta)
+    assert not isinstance(solved, ClosedSolved) and closed.path_of(solved) == GENERIC
+    np.testing.assert_allclose(solved.outputs, generic.solve(theta).outputs, atol=1e-8)
+    fixed = projection(lambda z: tops(z, np.array([2.0, 2.5, 1.0, 0.0])))
+    assert ClosedMap(fixed, None, fixed.variables()).path == GENERIC
+
+
+def test_values_that_could_not_move_and_entropies_of_no_mass_are_left_to_the_solvers() -> None:
+    problem = argmax.permutahedron(3, decreasing(3), regularizer="entropic")
+    closed = ClosedMap(problem, None, problem.variables())
+    names = [p.name() for p in closed.parameters]
+    for w, served in (([3.0, 2.0, 1.0], True), ([2.0, 2.0, 1.0], False), ([3.0, 2.0, 0.0], False)):
+        values = {"theta": np.array([0.1, 0.5, -0.2]), "values": np.array(w)}
+        state = closed.closed(np.concatenate([values[name] for name in names]))
+        assert (state is not None) == served
+
+
+HARD = {
+    "equal": np.zeros(N),
+    "ties": np.array([1.0, 2.0, 1.0, 2.0]),
+    "tiny": 1e-9 * np.random.default_rng(1).standard_normal(N),
+    "large": 300.0 * np.random.default_rng(2).standard_normal(N),
+    "shifted": 1e4 + np.random.default_rng(3).standard_normal(N),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("regularizer", ["quadratic", "entropic"])
+def test_hard_scores(name: str, regularizer: Any) -> None:
+    closed, generic = both(argmax.permutahedron(N, regularizer=regularizer))
+    agree(closed, generic, HARD[name], np.random.default_rng(6))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e8, 1e300])
+def test_scores_beyond_the_solvers_range(scale: float) -> None:
+    problem = argmax.permutahedron(5)
+    closed = ClosedMap(problem, None, problem.variables())
+    solved = closed.solve(scale * np.array([0.3, -1.0, 2.0, 0.1, 0.7]))
+    expected = [3.0] * 5 if scale < 1 else [3.0, 1.0, 5.0, 2.0, 4.0]
+    np.testing.assert_allclose(solved.outputs, expected, atol=1e-12)
+    assert np.isfinite(closed.vjp(solved, np.ones(5))).all()
+
+
+def test_ties_among_values_have_no_rounding() -> None:
+    # Sums of 0.1 are rounded, their differences would pass for steps; entries at equal values stay put.
+    problem = projection(lambda z: tops(z, np.array([0.3, 0.1, 0.1, 0.1])))
+    closed = ClosedMap(problem, None, problem.variables())
+    solved = closed.solve(np.array([5.0, 1.0, 1.0, 1.0]))
+    np.testing.assert_allclose(solved.outputs, [0.3, 0.1, 0.1, 0.1], atol=1e-15)
+    np.testing.assert_array_equal(closed.jvp(solved, np.array([0.0, 1.0, -1.0, 0.5])), np.zeros(4))
+    assert solved.solutions[0].ok and closed.form.margins(solved.state) > 0.5
+
+
+def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
+    return LayerCore(problem, problem.parameters(), problem.variables(), **options)
+
+
+def warned(core: LayerCore, theta: Array) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        core.solve([theta], None, False)
+    return [str(w.message) for w in caught if issubclass(w.category, ApplicabilityWarning)]
+
+
+@pytest.mark.parametrize(
+    ("values", "theta", "kinks"),
+    [
+        ([3.0, 2.0, 1.0], [2.0, 1.0, 0.0], 2),  # blocks about to merge, both
+        ([3.0, 2.0, 1.0], [9.0, 1.0, 0.0], 1),
+        ([1.0, 1.0, 0.0], [2.0, 1.0, 0.0], 1),
+        ([3.0, 2.0, 1.0], [1.0, 1.0, 1.0], 0),  # ties of scores alone are none
+        ([3.0, 2.0, 1.0], [9.0, 5.0, 0.0], 0),
+        ([1.0, 1.0, 0.0], [2.0, 2.0, 0.0], 0),
+    ],
+)
+def test_kinks_are_told(values: list[float], theta: list[float], kinks: int) -> None:
+    problem = argmax.permutahedron(3, np.array(values))
+    closed, generic = core_of(problem, check="warn"), core_of(problem, check="warn", closed_form="never")
+    told = warned(closed, np.array(theta))
+    assert bool(told) == bool(kinks) and closed.last_report.weak == bool(kinks)
+    verdicts = [cvxift.diagnose(core, np.array(theta)).ok for core in (closed, generic)]
+    assert verdicts == [not kinks, not kinks]
+    if kinks:
+        assert "weakly active" in " ".join(told) and warned(generic, np.array(theta))
+
+
+def test_margins_shrink_with_the_distance_to_a_kink() -> None:
+    problem = argmax.permutahedron(3)
+    closed = ClosedMap(problem, None, problem.variables())
+    # λ_1 of scores (1 + h, 0, −9) is h, and inside of the block of (1 − h, 0) the slack is h/2.
+    for h in (1e-1, 1e-4, 1e-9):
+        for theta, distance in (([1 + h, 0.0, -9.0], h), ([1 - h, 0.0, -9.0], h / 2)):
+            solved = closed.solve(np.array(theta))
+            np.testing.assert_allclose(solved.solutions.margins, distance / 8.0, rtol=0.2)
+
+
+def test_reports_copies_and_other_paths() -> None:
+    problem = argmax.permutahedron(3)
+    core = core_of(problem)
+    core.solve([np.array([[0.3, 2.0, -1.0], [0.0, 0.0, 5.0]])], None, False)
+    report = core.last_report
+    assert f"path: {QUADRATIC}" in str(report) and report.instances == 2 and report.residual <= 1e-12
+    assert QUADRATIC in str(cvxift.diagnose(core, np.array([0.3, 2.0, -1.0])))
+    for clone in (pickle.loads(pickle.dumps(core.map)), copy.deepcopy(core.map)):
+        assert clone.path == QUADRATIC
+        np.testing.assert_array_equal(clone.solve(np.arange(3.0)).outputs, [1.0, 2.0, 3.0])
+    dual = ClosedMap(problem, None, [*problem.variables(), problem.constraints[0].dual_variables[0]])
+    assert dual.path == GENERIC
+    assert ClosedMap(problem, None, problem.variables(), solver="clarabel").path == GENERIC
+    z, theta = argmax.variable(problem), argmax.parameter(problem)
+    theta.value = np.array([0.3, 2.0, -1.0])
+    s = cvxift.differentiate(problem)
+    assert s.path == QUADRATIC
+    slow = cvxift.differentiate(problem, closed_form="never")
+    np.testing.assert_allclose(s.jacobian(z, theta), slow.jacobian(z, theta), atol=1e-8)
+    np.testing.assert_allclose(s.jacobian(problem.objective, theta), slow.jacobian(problem.objective, theta), atol=1e-8)
+
+
+def test_soft_ranks_become_ranks() -> None:
+    n = 60
+    problem = argmax.permutahedron(n, temperature=temperature())
+    closed = ClosedMap(problem, None, problem.variables())
+    rng = np.random.default_rng(9)
+    theta = rng.standard_normal((7, n))
+    order = [p.name() for p in closed.parameters]
+
+    def flat(t: float) -> Array:
+        values = {"theta": theta, "temperature": np.full((7, 1), t)}
+        return np.concatenate([values[name] for name in order], axis=-1)
+
+    ranks = np.argsort(np.argsort(theta, axis=-1), axis=-1) + 1.0
+    np.testing.assert_allclose(closed.solve(flat(1e-6)).outputs, ranks, atol=1e-9)
+    solved = closed.solve(flat(0.05))
+    assert isinstance(solved, ClosedSolved)
+    np.testing.assert_allclose(solved.outputs.sum(-1), n * (n + 1) / 2, rtol=1e-14)
+    assert solved.solutions[6].ok and solved.solutions[6].solver == QUADRATIC
+
+
+def test_other_problems_are_refused_at_once() -> None:
+    n = 300
+    rng = np.random.default_rng(0)
+    z, theta = cp.Variable(n), cp.Parameter(n)
+    problem = cp.Problem(
+        cp.Minimize(cp.sum_squares(rng.standard_normal((n, n)) @ z - theta)),
+        [rng.standard_normal((n, n)) @ z <= 1, cp.sum(z) == 1],
+    )
+    program = Program(problem)
+    outputs = [program.output(z)]
+
+    def attempt() -> float:
+        start = time.process_time()
+        with pytest.raises(Unknown):
+            PermutahedronReader(program, outputs)
+        return time.process_time() - start
+
+    assert min(attempt() for _ in range(20)) < 2e-3
+    assert recognize(program, outputs, np.arange(n)) is None
+
+
+@pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move"])
+def test_torch_layer(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    problem, path = SPELLINGS[name]()
+    mapping = ClosedMap(problem, None, problem.variables())
+    flat = draw(mapping, np.random.default_rng(21), (2,))
+    parts = np.split(flat, np.cumsum([p.size for p in mapping.parameters])[:-1], axis=-1)
+    tensors = [
+        torch.tensor(part.reshape(2, *p.shape), requires_grad=True)
+        for part, p in zip(parts, mapping.parameters, strict=True)
+    ]
+    outputs = []
+    for closed_form in ("auto", "never"):
+        layer = CvxpyLayer(problem, list(mapping.parameters), problem.variables(), closed_form=closed_form)
+        (z,) = layer(*tensors)
+        assert layer.last_report.path == (path if closed_form == "auto" else GENERIC)
+        grads = torch.autograd.grad((z**2).sum(), tensors, create_graph=True)
+        again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
+        outputs.append([z, *grads, *again])
+    for left, right in zip(*outputs, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+    layer = CvxpyLayer(problem, list(mapping.parameters), problem.variables())
+    assert torch.autograd.gradcheck(layer, tensors)
+    assert torch.autograd.gradgradcheck(layer, tensors)
+
+
+def test_jax_layer() -> None:
+    jax = pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer
+
+    problem = argmax.permutahedron(N, POSITIVE, regularizer="entropic")
+    values = 1.5 * np.random.default_rng(22).standard_normal((3, N))
+    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        outputs = []
+        for closed_form in ("auto", "never"):
+            layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
+
+            def loss(theta: Any, layer: Any = layer) -> Any:
+                return (layer(theta)[0] ** 3).sum()
+
+            grads = jax.jit(jax.vmap(jax.grad(loss)))(values)
+            hessian = jax.hessian(loss)(values[0])
+            assert layer.last_report.path == (ENTROPIC if closed_form == "auto" else GENERIC)
+            outputs.append([np.asarray(grads), np.asarray(hessian)])
+    for left, right in zip(*outputs, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8 * (1 + np.abs(right).max()))
