@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from cvxift.argmax.separable import Kind
 from cvxift.program.structure import Floats
+
+if TYPE_CHECKING:
+    from cvxift.argmax.power_trees import PowerTrees
 
 SAME = 1e-12  # relative difference up to which two coefficients are the same
 Indices = NDArray[np.integer]
@@ -139,19 +143,21 @@ class Omega:
 
 @dataclass(frozen=True, eq=False)
 class Epigraphs:
-    """Cones whose first row has one column t of its own.
+    """Cones whose first row has one column t of its own, or trees of second-order cones in their place.
 
     Attributes:
         rows: first rows of the cones.
-        columns: columns t.
-        gain: their coefficients.
-        omega: the column that bounds their sum, if there is one.
+        columns: columns t; with trees all their auxiliaries.
+        gain: coefficients of t.
+        omega: the column that bounds the sum of all t, if there is one.
+        trees: the trees.
     """
 
     rows: Indices
     columns: Indices
     gain: Floats
     omega: Omega | None = None
+    trees: PowerTrees | None = None
 
     @classmethod
     def none(cls) -> Epigraphs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from cvxift.argmax.form import Form
+from cvxift.argmax.kinds import Entmax
 from cvxift.argmax.plans import PlanAllocation
 from cvxift.argmax.separable import Allocation
 from cvxift.program.structure import Data, Floats, Structure
@@ -42,12 +43,16 @@ def canonical_point(
     rows, columns = where.aux_rows, where.aux_columns
     x[columns] = s[rows] / where.aux_gain
     y[rows] = -(P[columns] * x[columns] + data.q[columns]) / where.aux_gain
-    _cones(structure, form, data, x, s, y)
+    trees = where.epigraphs.trees
+    if trees is None:
+        _cones(structure, form, data, x, s, y)
+    else:
+        _trees(structure, form, data, x, s, y, z)
 
     gradient = P * x + data.q + A.T @ y
     held_low, held_high = (_on_entries(form, mask) for mask in (found.at_lower, found.at_upper))
     if held_low is None:
-        held_low = z <= 0.0 if structure.cones.pow else np.zeros(len(z), dtype=bool)
+        held_low = z <= 0.0 if isinstance(form.kind, Entmax) else np.zeros(len(z), dtype=bool)
     if held_high is None:
         held_high = np.zeros(len(z), dtype=bool)
     slope = np.empty(len(z))
@@ -73,6 +78,9 @@ def canonical_point(
     ):
         at = np.flatnonzero(held & (bound_rows >= 0))
         y[bound_rows[at]] = sign * own[at] / gain[at]
+    if trees is not None:
+        at = np.flatnonzero(held_low & (where.lower_rows < 0))
+        trees.press(y, where.columns[at], own[at])
     linear = slice(structure.cones.zero, structure.cones.zero + structure.cones.nonneg)
     s[: structure.cones.zero] = 0.0
     s[linear] = np.where(y[linear] > 0.0, 0.0, s[linear])
@@ -132,6 +140,25 @@ def _sum_multipliers(form: Form, own: Floats, slope: Floats, held_low: np.ndarra
         most = np.min(-own[members[held_high[members]]], initial=np.inf)
         out[g] = 0.5 * (least + most) if np.isfinite(most - least) else (least if np.isfinite(least) else most)
     return out
+
+
+def _trees(structure: Structure, form: Form, data: Data, x: Floats, s: Floats, y: Floats, z: Floats) -> None:
+    """Auxiliaries of powers, and the cones' multipliers."""
+    epigraphs, entry = form.layout.epigraphs, np.full(structure.n, -1)
+    trees, omega = epigraphs.trees, epigraphs.omega
+    assert trees is not None
+    entry[form.layout.columns] = np.arange(len(z))
+    tops = trees.columns[trees.top]
+    weight = data.q[tops]
+    if omega is not None:
+        y[omega.row] = -data.q[omega.column] / omega.gain
+        weight = weight + omega.weight * y[omega.row]
+    trees.fill(x, y, z, entry, weight)
+    if omega is not None:
+        x[omega.column] = (s[omega.row] - omega.weight @ x[tops]) / omega.gain
+        s[omega.row] = 0.0
+    cones = slice(structure.cones.zero + structure.cones.nonneg, structure.m)
+    s[cones] = (data.b - structure.A_matrix(data.A) @ x)[cones]
 
 
 def _cones(structure: Structure, form: Form, data: Data, x: Floats, s: Floats, y: Floats) -> None:

@@ -6,7 +6,7 @@ The program's rows and columns are read, each of them: one that fits no part of 
     zero rows       a Σ_{i∈group} z_i = k                    disjoint groups of one size that cover z, or none
                     e_j = S_j z_i + t_j(θ), P_ee diagonal    eliminated: c_i += S² W,  q_i += S (q_e + W t)
     nonneg rows     g z_i ≤ b                                bounds
-    exp, pow cones  entropies, see `read_entropies`
+    exp, pow, SOC   entropies, see `read_entropies`
 
 Every input of the allocation (scores, curvature c, sums k, bounds, a prior) is then a constant combination of the
 program's own data P, q, b, hence affine in θ; the coefficients of A must be constants.
@@ -43,7 +43,7 @@ class Bound:
 
 
 class SeparableReader(EntropyReader):
-    """Reads a program of one variable without second-order and semidefinite cones.
+    """Reads a program of one variable.
 
     Args:
         program: the program.
@@ -198,7 +198,9 @@ class SeparableReader(EntropyReader):
             need(fixed_low is not None and bool((fixed_low <= 0).all()), "an entropy with lower bounds")
             low.drop()
         if isinstance(kind, Entmax):
-            need(fixed_low is not None and not fixed_low.any(), "powers without z ≥ 0")
+            need(self.positive or (fixed_low is not None and not fixed_low.any()), "powers without z ≥ 0")
+            need(fixed_low is None or not (fixed_low > 0).any(), "powers with lower bounds")
+            need(low.value is None or fixed_low is not None, "powers with lower bounds that are parameters")
         if high.value is not None and not high.value.varies:
             implied = np.ones(self.K) if isinstance(kind, Sigmoid) else k
             if isinstance(kind, Budget):

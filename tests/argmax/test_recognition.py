@@ -22,6 +22,7 @@ from cvxift import argmax
 from cvxift import cones as cone
 from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.argmax.multipliers import violation
+from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt.orders import derivative
@@ -246,6 +247,27 @@ def spellings() -> dict[str, Callable[[], Built]]:
         return maximize(cp.sum(cp.power(z, 1.5, approx=False)), z, [cp.sum(z) == 1]), "1.5-entmax"
 
     @spelling
+    def powers_by_second_order_cones():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(2 * z, 1.5)), z, [cp.sum(z) == 1]), "1.5-entmax"
+
+    @spelling
+    def cubes():
+        z = cp.Variable(N, nonneg=True)
+        return maximize(temperature() * cp.sum(cp.power(z, 3)), z, [cp.sum(z) == total()]), "3-entmax"
+
+    @spelling
+    def fourth_powers():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z, 4)), z, [cp.sum(z) == 1, z >= 0]), "4-entmax"
+
+    @spelling
+    def powers_of_columns_below_an_epigraph():
+        z, w, theta = cp.Variable((2, 3)), cp.Variable(), cp.Parameter((2, 3), name="theta")
+        constraints = [cp.sum(z, axis=0) == 1, cp.sum(cp.power(z, 1.25)) <= 2 * w]
+        return cp.Problem(cp.Maximize(cp.sum(cp.multiply(theta, z)) - temperature() * w), constraints), "1.25-entmax"
+
+    @spelling
     def one_entry():
         z, theta = cp.Variable(1), cp.Parameter(1, name="theta")
         return cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == total()]), "softmax"
@@ -272,6 +294,7 @@ def spellings() -> dict[str, Callable[[], Built]]:
 
 SPELLINGS = spellings()
 SLOW = {"builder entmax_1.5", "builder entmax_1.2", "builder entmax_3", "powers"}  # solved by power cones
+SLOW |= {"powers_by_second_order_cones", "cubes", "fourth_powers", "powers_of_columns_below_an_epigraph"}
 
 
 def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
@@ -305,6 +328,27 @@ def test_canonical_point_is_optimal(name: str) -> None:
         assert cone.distance_dual(structure.cones, y).max(initial=0.0) <= 1e-11
         (solution,) = closed.solve(theta).solutions
         assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+
+
+@pytest.mark.parametrize("alpha", [1.1, 1.2, 1.25, 1.5, 1.75, 2.5, 3.0, 4.0, 5.0])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_powers_whose_entries_vanish(alpha: float, bounded: bool) -> None:
+    # The cones' points are at their apexes there; without bounds the cones themselves hold the entries.
+    z, theta = cp.Variable(N, nonneg=bounded), scores()
+    closed = ClosedMap(maximize(cp.sum(cp.power(2 * z, alpha)), z, [cp.sum(z) == 1], theta), None, [z])
+    if alpha == 4.0 and not bounded:
+        assert closed.form is None
+        return
+    structure = closed.program.structure
+    for values in (np.array([9.0, 8.5, -40.0, -90.0, 8.7]), np.array([500.0, -300.0, -10.0, -20.0, -1.0]), np.zeros(N)):
+        point = closed.point(values)
+        assert point is not None
+        _, s, y = point
+        assert violation(structure, closed.data(values), *point) <= 1e-12
+        assert cone.distance(structure.cones, s).max() <= 1e-12
+        assert cone.distance_dual(structure.cones, y).max() <= 1e-12 * (1.0 + np.abs(y).max())
+        scale = 2.0**alpha * alpha * (alpha - 1.0)
+        np.testing.assert_allclose(closed.solve(values).outputs, entmax(values / scale, alpha), atol=1e-15)
 
 
 def test_a_wrong_point_is_seen() -> None:
@@ -493,6 +537,67 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     def different_powers():
         z = cp.Variable(N)
         return maximize(tsallis_neg_entropy(z[:2], 1.5) + tsallis_neg_entropy(z[2:], 3.0), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def fourth_powers_of_any_sign():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z, 4)), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def powers_that_differ():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z[:3], 1.5)) + cp.sum(cp.power(z[3:], 3)), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def weighted_powers():
+        z = cp.Variable(N)
+        weights = np.arange(1.0, N + 1)
+        return maximize(cp.sum(cp.multiply(weights, cp.power(z, 1.5))), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def powers_of_other_expressions():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z + 0.1, 1.5)), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def powers_of_some_entries():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z[:4], 1.5)), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def powers_of_sums():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(np.tri(N) @ z, 1.5)), z, [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def powers_with_lower_bounds():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z, 1.5)), z, [cp.sum(z) == 1, z >= 0.01])
+
+    @lookalike
+    def a_norm():
+        z = cp.Variable(2)
+        return cp.Problem(cp.Minimize(cp.norm(z) + cp.Parameter(2, name="theta") @ z), [cp.sum(z) == 1, z >= 0])
+
+    @lookalike
+    def a_geometric_mean():
+        z = cp.Variable(N)
+        return maximize(-cp.geo_mean(z), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def reciprocals():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(z, -1)), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def square_roots():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.sqrt(z)), z, [cp.sum(z) == 1])
+
+    @lookalike
+    def powers_and_absolute_values():
+        z = cp.Variable(N)
+        return maximize(cp.sum(cp.power(cp.abs(z), 1.5)), z, [cp.sum(z) == 1, z >= 0])
 
     @lookalike
     def prior_as_parameter_of_a_sigmoid():
