@@ -273,6 +273,20 @@ def test_against_differences(name: str) -> None:
     np.testing.assert_allclose(closed.second_tangent(solved, dot, other), difference, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move"])
+def test_many_vectors_with_each_instance(name: str) -> None:
+    closed, _ = both(SPELLINGS[name]()[0])
+    rng = np.random.default_rng(8)
+    theta = draw(closed, rng, (2,))
+    solved = closed.solve(theta)
+    bars, dots = rng.standard_normal((3, 2, N)), rng.standard_normal((3, 2, closed.theta_size))
+    products = closed.vjp(solved, bars), closed.jvp(solved, dots), closed.second(solved, bars, dots)
+    for k in range(3):
+        np.testing.assert_allclose(products[0][k], closed.vjp(solved, bars[k]), atol=1e-14)
+        np.testing.assert_allclose(products[1][k], closed.jvp(solved, dots[k]), atol=1e-14)
+        np.testing.assert_allclose(products[2][k], closed.second(solved, bars[k], dots[k]), atol=1e-14)
+
+
 def test_third_derivatives_come_from_the_closed_forms_point() -> None:
     closed, generic = both(argmax.permutahedron(N, decreasing(), temperature()))
     rng = np.random.default_rng(6)

@@ -1,0 +1,714 @@
+"""Marginals of linear chains take forward–backward, in many spellings; lookalikes do not.
+
+Both paths are compared in value and in derivatives of first and second order; where the solvers' own accuracy ends,
+marginals are compared with sums over all paths.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cvxift
+from cvxift import argmax
+from cvxift import cones as cone
+from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.multipliers import violation
+from cvxift.argmax.read_chain import ChainReader
+from cvxift.argmax.reading import Unknown
+from cvxift.argmax.recognize import recognize
+from cvxift.errors import ProgramError
+from cvxift.kkt.orders import derivative
+from cvxift.layer import LayerCore
+from cvxift.program.program import Program
+from tests.argmax.agreement import agree
+
+Array = NDArray[np.float64]
+CHAIN = "closed form (linear chain)"
+T, S = 3, 2
+
+
+def temperature() -> cp.Parameter:
+    return cp.Parameter(nonneg=True, name="temperature")
+
+
+def draw(mapping: ClosedMap, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Array:
+    parts = []
+    for parameter in mapping.parameters:
+        shape = (*batch, parameter.size)
+        positive = parameter.name() == "temperature"
+        parts.append(rng.uniform(0.4, 2.0, shape) if positive else rng.standard_normal(shape))
+    return np.concatenate(parts, axis=-1)
+
+
+def across(z: Any, states: int) -> Any:
+    """z's entries along rows of a square matrix: its transpose has them along columns."""
+    return cp.reshape(z, (states, 1), order="F") @ np.ones((1, states))
+
+
+class Drawn:
+    """A chain by hand: variables and scores of positions and edges, and its usual parts.
+
+    Args:
+        length: number of positions.
+        states: of each.
+        edges: neighbours; those of a chain if None.
+        nonneg: whether the variables are.
+    """
+
+    def __init__(
+        self,
+        length: int = T,
+        states: int = S,
+        edges: Sequence[tuple[int, int]] | None = None,
+        nonneg: bool = False,
+    ) -> None:
+        self.states = states
+        self.edges = [(t, t + 1) for t in range(length - 1)] if edges is None else list(edges)
+        self.z = [cp.Variable(states, nonneg=nonneg, name=f"z{t}") for t in range(length)]
+        self.joint = [cp.Variable((states, states), nonneg=nonneg, name=f"p{k}") for k in range(len(self.edges))]
+        self.theta = [cp.Parameter(states, name=f"theta{t}") for t in range(length)]
+        self.pairwise = [cp.Parameter((states, states), name=f"pairwise{k}") for k in range(len(self.edges))]
+
+    @property
+    def variables(self) -> list[cp.Variable]:
+        return [*self.z, *self.joint]
+
+    def scores(self) -> Any:
+        own: Any = sum(u @ z for u, z in zip(self.theta, self.z, strict=True))
+        return own + sum(cp.sum(cp.multiply(e, p)) for e, p in zip(self.pairwise, self.joint, strict=True))
+
+    def links(self, scale: float = 1.0) -> list[Any]:
+        out = []
+        for (i, j), p in zip(self.edges, self.joint, strict=True):
+            out += [scale * cp.sum(p, axis=1) == scale * self.z[i], cp.sum(p, axis=0) == self.z[j]]
+        return out
+
+    def total(self, at: int = 0) -> list[Any]:
+        return [cp.sum(self.z[at]) == 1]
+
+    def conditional(self, k: int, given: int) -> Any:
+        """Minus the entropy of edge k's pairs, given one of its positions."""
+        origin = across(self.z[given], self.states)
+        return cp.sum(cp.rel_entr(self.joint[k], origin if self.edges[k][0] == given else origin.T))
+
+    def entropy(self, root: int = 0) -> Any:
+        """Minus the chain's entropy from a root on."""
+        edges = sum(self.conditional(k, i if i >= root else j) for k, (i, j) in enumerate(self.edges))
+        return edges - cp.sum(cp.entr(self.z[root]))
+
+    def problem(self, regularizer: Any, constraints: list[Any]) -> cp.Problem:
+        return cp.Problem(cp.Maximize(self.scores() - regularizer), constraints)
+
+
+Built = tuple[cp.Problem, list[cp.Variable]]
+
+
+def spellings() -> dict[str, Callable[[], Built]]:
+    """By name, a chain and the outputs to ask for."""
+    found: dict[str, Callable[[], Built]] = {}
+
+    def spelling(build: Callable[[], Built]) -> None:
+        found[build.__name__] = build
+
+    @spelling
+    def by_hand():
+        c = Drawn()
+        return c.problem(c.entropy(), [*c.links(), *c.total()]), c.variables
+
+    @spelling
+    def minimized_with_a_temperature_and_scaled_rows():
+        c = Drawn(nonneg=True)
+        constraints = [*c.links(-2.0), -3 * cp.sum(c.z[0]) == -3]
+        return cp.Problem(cp.Minimize(temperature() * c.entropy() - c.scores()), constraints), c.variables[::-1]
+
+    @spelling
+    def from_the_last_position_back():
+        c = Drawn(4)
+        return c.problem(c.entropy(3), [*c.total(2), *c.links()]), c.variables
+
+    @spelling
+    def from_the_middle():
+        c = Drawn(5)
+        return c.problem(c.entropy(2), [*c.links(), *c.total(4)]), [c.joint[2], c.z[0], c.joint[0]]
+
+    @spelling
+    def every_sum_is_one_and_bounds():
+        c = Drawn()
+        bounds = [c.z[1] <= 1, c.joint[0] >= 0, 2 * c.joint[1] >= -1]
+        sums = [cp.sum(p) == 1 for p in c.joint] + [cp.sum(z) == 1 for z in c.z]
+        return c.problem(c.entropy(), [*sums, *bounds, *c.links()]), [c.z[1]]
+
+    @spelling
+    def the_sum_of_a_pair():
+        c = Drawn(4)
+        return c.problem(c.entropy(1), [cp.sum(c.joint[2]) == 1, *c.links()]), c.variables
+
+    @spelling
+    def divergences():
+        c = Drawn()
+        prior = np.array([0.3, 0.7])
+        regularizer = sum(cp.sum(cp.kl_div(p, across(z, S))) for p, z in zip(c.joint, c.z, strict=False))
+        return c.problem(regularizer + cp.sum(cp.kl_div(c.z[0], prior)), [*c.links(), *c.total()]), c.variables
+
+    @spelling
+    def transitions_of_a_markov_chain():
+        c = Drawn(nonneg=True)
+        matrix = np.array([[0.9, 0.1], [0.4, 0.6]])
+        regularizer = cp.sum(cp.rel_entr(c.z[0], np.array([0.2, 0.8])))
+        for p, z in zip(c.joint, c.z, strict=False):
+            regularizer = regularizer + cp.sum(cp.rel_entr(3 * p, cp.multiply(matrix, across(z, S)))) / 3
+        return c.problem(regularizer, [*c.links(), *c.total()]), c.variables
+
+    @spelling
+    def scores_that_edges_share():
+        c = Drawn(4, 3)
+        shared, weight = cp.Parameter((3, 3), name="shared"), cp.Parameter(2, name="weight")
+        features = np.random.default_rng(3).standard_normal((4, 3, 2))
+        objective = sum(cp.sum(cp.multiply(shared, p)) for p in c.joint)
+        objective = objective + sum((features[t] @ weight) @ c.z[t] for t in range(4))
+        return cp.Problem(cp.Maximize(objective - 0.5 * c.entropy()), [*c.links(), *c.total()]), c.z
+
+    @spelling
+    def one_variable_of_all_pairs():
+        z, p = cp.Variable((T, S)), cp.Variable((T - 1, S, S))
+        theta, pairwise = cp.Parameter((T, S), name="theta"), cp.Parameter((T - 1, S, S), name="pairwise")
+        regularizer = -cp.sum(cp.entr(z[0]))
+        constraints = [cp.sum(z, axis=1) == 1, p >= 0]
+        for t in range(T - 1):
+            regularizer = regularizer + cp.sum(cp.rel_entr(p[t], across(z[t], S)))
+            constraints += [cp.sum(p[t], axis=1) == z[t], cp.sum(p[t], axis=0) == z[t + 1]]
+        objective = cp.sum(cp.multiply(theta, z)) + cp.sum(cp.multiply(pairwise, p)) - regularizer
+        return cp.Problem(cp.Maximize(objective), constraints), [p, z]
+
+    @spelling
+    def positions_in_any_order():
+        c = Drawn(4, edges=[(2, 0), (3, 1), (0, 3)])  # the chain 2 – 0 – 3 – 1, rooted at 0
+        regularizer = c.conditional(0, 0) + c.conditional(2, 0) + c.conditional(1, 3) - cp.sum(cp.entr(c.z[0]))
+        return c.problem(regularizer, [*c.links(), *c.total(1)]), c.variables
+
+    @spelling
+    def a_renamed_next_state():
+        c = Drawn()
+        p = c.joint[1]  # of the first state the columns are the next states, of the second they are exchanged
+        links = [*c.links()[:3], cp.hstack([p[0, 0] + p[1, 1], p[0, 1] + p[1, 0]]) == c.z[2]]
+        return c.problem(c.entropy(), [*links, *c.total()]), c.variables
+
+    def builder(length: int, states: int, t: Any = 1.0) -> Built:
+        problem = argmax.linear_chain(length, states, t)
+        return problem, problem.variables()
+
+    found["builder"] = lambda: builder(3, 3)
+    found["builder with a temperature"] = lambda: builder(2, 3, temperature())
+    found["builder with one state"] = lambda: builder(3, 1, temperature())
+    return found
+
+
+SPELLINGS = spellings()
+
+
+def both(problem: cp.Problem, variables: list[cp.Variable]) -> tuple[ClosedMap, ClosedMap]:
+    closed = ClosedMap(problem, None, variables)
+    return closed, ClosedMap(problem, None, variables, closed_form="never", program=closed.program)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_spelling_is_recognized_and_agrees(name: str) -> None:
+    closed, generic = both(*SPELLINGS[name]())
+    assert closed.path == CHAIN and generic.path == GENERIC
+    rng = np.random.default_rng(7)
+    for batch in ((), (2,)):
+        agree(closed, generic, draw(closed, rng, batch), rng)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_canonical_point_is_optimal(name: str) -> None:
+    problem, variables = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, variables)
+    cones = closed.program.structure.cones
+    rng = np.random.default_rng(11)
+    for _ in range(3):
+        theta = draw(closed, rng)
+        point = closed.point(theta)
+        assert point is not None
+        x, s, y = point
+        assert violation(closed.program.structure, closed.data(theta), x, s, y) <= 1e-12
+        assert cone.distance(cones, s).max() <= 1e-12 and cone.distance_dual(cones, y).max() <= 1e-11
+        solved = closed.solve(theta)
+        (solution,) = solved.solutions
+        assert solution.ok and solution.solver == CHAIN and solution.residuals.worst <= 1e-12
+        assert solved.solutions.margins.tolist() == [np.inf] and not solved.weak
+
+
+@pytest.mark.parametrize("name", ["from_the_middle", "builder with a temperature"])
+def test_against_differences(name: str) -> None:
+    closed, generic = both(*SPELLINGS[name]())
+    rng = np.random.default_rng(5)
+    theta = draw(closed, rng)
+    solved = closed.solve(theta)
+    dot, other = rng.standard_normal((2, closed.theta_size))
+    bar = rng.standard_normal(solved.outputs.shape)
+    h = 1e-3
+    difference = (generic.solve(theta + h * dot).outputs - generic.solve(theta - h * dot).outputs) / (2 * h)
+    np.testing.assert_allclose(closed.jvp(solved, dot), difference, atol=1e-5)
+    h = 1e-5
+    ahead, behind = (closed.solve(theta + sign * h * other) for sign in (1, -1))
+    difference = (closed.vjp(ahead, bar) - closed.vjp(behind, bar)) / (2 * h)
+    np.testing.assert_allclose(closed.second(solved, bar, other), difference, atol=1e-8)
+    difference = (closed.jvp(ahead, dot) - closed.jvp(behind, dot)) / (2 * h)
+    np.testing.assert_allclose(closed.second_tangent(solved, dot, other), difference, atol=1e-8)
+
+
+def test_many_vectors_with_each_instance() -> None:
+    closed, _ = both(*SPELLINGS["builder with a temperature"]())
+    rng = np.random.default_rng(8)
+    theta = draw(closed, rng, (2,))
+    solved = closed.solve(theta)
+    bars, dots = rng.standard_normal((4, 2, closed.output_size)), rng.standard_normal((4, 2, closed.theta_size))
+    products = closed.vjp(solved, bars), closed.jvp(solved, dots), closed.second(solved, bars, dots)
+    for k in range(4):
+        np.testing.assert_allclose(products[0][k], closed.vjp(solved, bars[k]), atol=1e-14)
+        np.testing.assert_allclose(products[1][k], closed.jvp(solved, dots[k]), atol=1e-14)
+        np.testing.assert_allclose(products[2][k], closed.second(solved, bars[k], dots[k]), atol=1e-14)
+    one = closed.solve(theta[1])
+    jacobian = closed.jvp(one, np.eye(closed.theta_size)).T
+    np.testing.assert_allclose(closed.jacobian_of(one, slice(2, 7)), jacobian[:, 2:7], atol=1e-14)
+
+
+def by_all_paths(u: Array, e: Array) -> Array:
+    """Marginals of positions by summing over every path."""
+    out = np.zeros(u.shape)
+    paths = list(itertools.product(range(u.shape[1]), repeat=len(u)))
+    scores = np.array(
+        [
+            sum(u[t, i] for t, i in enumerate(path)) + sum(e[t, path[t], path[t + 1]] for t in range(len(u) - 1))
+            for path in paths
+        ]
+    )
+    for path, weight in zip(paths, np.exp(scores - scores.max()), strict=True):
+        out[np.arange(len(u)), path] += weight
+    return out / out.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 40.0, 1e3, 1e6])
+def test_scores_of_any_size(scale: float) -> None:
+    problem = argmax.linear_chain(4, 3)
+    closed = ClosedMap(problem, None, [argmax.variable(problem)])
+    assert closed.path == CHAIN
+    rng = np.random.default_rng(2)
+    u, e = scale * rng.standard_normal((4, 3)), scale * rng.standard_normal((3, 3, 3))
+    values = {"theta": u, **{f"pairwise_{t}": e[t] for t in range(3)}}
+    theta = np.concatenate([values[p.name()].ravel() for p in closed.parameters])
+    solved = closed.solve(theta)
+    np.testing.assert_allclose(solved.outputs.reshape(4, 3), by_all_paths(u, e), atol=1e-12)
+    bar = rng.standard_normal(12)
+    for product in (closed.vjp(solved, bar), closed.jvp(solved, theta), closed.second(solved, bar, theta)):
+        assert np.isfinite(product).all()
+    # Multipliers come from logarithms of the marginals, which are finite where these are rounded to zero.
+    point = closed.point(theta)
+    assert point is not None and all(np.isfinite(part).all() for part in point)
+    assert violation(closed.program.structure, closed.data(theta), *point) <= 1e-11
+
+
+@pytest.mark.parametrize("kind", ["equal", "ties", "shifted"])
+def test_hard_scores(kind: str) -> None:
+    closed, generic = both(*SPELLINGS["builder"]())
+    rng = np.random.default_rng(3)
+    theta = {
+        "equal": np.zeros(closed.theta_size),
+        "ties": np.round(rng.standard_normal(closed.theta_size)),
+        "shifted": 1e3 + rng.standard_normal(closed.theta_size),
+    }[kind]
+    agree(closed, generic, theta, rng)
+
+
+def test_scores_that_would_pass_for_forbidden_are_left_to_the_solvers() -> None:
+    closed, _ = both(*SPELLINGS["builder with a temperature"]())
+    theta = draw(closed, np.random.default_rng(0))
+    assert isinstance(closed.solve(theta), ClosedSolved)
+    assert closed.closed(np.where(theta == theta.min(), -1e30, theta)) is None
+    names = [p.name() for p in closed.parameters]
+    start = sum(p.size for p in closed.parameters[: names.index("temperature")])
+    theta[start] = 0.0
+    assert closed.closed(theta) is None
+
+
+def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
+    """By name, a problem whose solution is no chain's marginals, though nearly."""
+    found: dict[str, Callable[[], cp.Problem]] = {}
+
+    def lookalike(build: Callable[[], cp.Problem]) -> None:
+        found[build.__name__] = build
+
+    def usual(c: Drawn, regularizer: Any = None, *more: Any, links: Any = None, total: Any = None) -> cp.Problem:
+        constraints = [*(c.links() if links is None else links), *(c.total() if total is None else total), *more]
+        return c.problem(c.entropy() if regularizer is None else regularizer, constraints)
+
+    @lookalike
+    def a_weighted_edge():
+        c = Drawn()
+        return usual(c, c.entropy() + 0.1 * c.conditional(1, 1))
+
+    @lookalike
+    def a_weighted_root():
+        c = Drawn()
+        return usual(c, c.entropy() - 0.1 * cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def two_temperatures():
+        c = Drawn()
+        return usual(c, temperature() * c.conditional(0, 0) + c.conditional(1, 1) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def one_entropy_weighted():
+        c = Drawn()
+        weights = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-6]])
+        edge = cp.sum(cp.multiply(weights, cp.rel_entr(c.joint[1], across(c.z[1], S))))
+        return usual(c, c.conditional(0, 0) + edge - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def entropies_of_two_positions():
+        c = Drawn()
+        return usual(c, c.entropy() - cp.sum(cp.entr(c.z[2])))
+
+    @lookalike
+    def no_entropy_of_a_root():
+        c = Drawn()
+        return usual(c, c.conditional(0, 0) + c.conditional(1, 1))
+
+    @lookalike
+    def the_entropy_of_another_root():
+        c = Drawn()
+        return usual(c, c.conditional(0, 0) + c.conditional(1, 1) - cp.sum(cp.entr(c.z[1])))
+
+    @lookalike
+    def given_the_wrong_position():
+        c = Drawn()
+        return usual(c, c.conditional(0, 0) + c.conditional(1, 2) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def joint_entropies_of_an_edge():
+        c = Drawn()
+        return usual(c, c.conditional(0, 0) - cp.sum(cp.entr(c.joint[1])) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def an_edge_relative_to_a_number():
+        c = Drawn()
+        return usual(c, c.conditional(0, 0) + cp.sum(cp.rel_entr(c.joint[1], 0.5)) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def parents_exchanged():
+        c = Drawn()
+        origin = across(c.z[1][::-1], S)
+        return usual(c, c.conditional(0, 0) + cp.sum(cp.rel_entr(c.joint[1], origin)) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def one_parent_of_another_position():
+        c = Drawn()
+        origin = across(cp.hstack([c.z[1][0], c.z[0][1]]), S)
+        return usual(c, c.conditional(0, 0) + cp.sum(cp.rel_entr(c.joint[1], origin)) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def a_sum_of_two():
+        c = Drawn()
+        return usual(c, total=[cp.sum(c.z[0]) == 2])
+
+    @lookalike
+    def a_sum_that_moves():
+        c = Drawn()
+        return usual(c, total=[cp.sum(c.z[0]) == temperature()])
+
+    @lookalike
+    def no_sum():
+        c = Drawn()
+        return usual(c, total=[])
+
+    @lookalike
+    def sums_that_disagree():
+        c = Drawn()
+        return usual(c, total=[cp.sum(c.z[0]) == 1, cp.sum(c.z[2]) == 1.0 + 1e-9])
+
+    @lookalike
+    def a_sum_across_positions():
+        c = Drawn()
+        return usual(c, None, c.z[1][0] + c.z[2][1] == 1)
+
+    @lookalike
+    def a_weighted_sum():
+        c = Drawn()
+        return usual(c, total=[np.array([1.0, 1.1]) @ c.z[0] == 1])
+
+    @lookalike
+    def a_skip_edge():
+        c = Drawn(edges=[(0, 1), (1, 2), (0, 2)])
+        regularizer = c.conditional(0, 0) + c.conditional(1, 1) - cp.sum(cp.entr(c.z[0]))
+        return usual(c, regularizer)
+
+    @lookalike
+    def a_ring():
+        c = Drawn(edges=[(0, 1), (1, 2), (2, 0)])
+        regularizer = sum(c.conditional(k, k) for k in range(3)) - cp.sum(cp.entr(c.z[0]))
+        return usual(c, regularizer)
+
+    @lookalike
+    def a_star():
+        c = Drawn(4, edges=[(0, 1), (0, 2), (0, 3)])
+        return usual(c, sum(c.conditional(k, 0) for k in range(3)) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def a_fork():
+        c = Drawn(4, edges=[(0, 1), (1, 2), (1, 3)])
+        regularizer = c.conditional(0, 0) + c.conditional(1, 1) + c.conditional(2, 1) - cp.sum(cp.entr(c.z[0]))
+        return usual(c, regularizer)
+
+    @lookalike
+    def two_edges_between_the_same():
+        c = Drawn(edges=[(0, 1), (0, 1)])
+        return usual(c, c.conditional(0, 0) + c.conditional(1, 0) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def one_sided_links():
+        c = Drawn()
+        return usual(c, links=c.links()[:3])
+
+    @lookalike
+    def links_that_are_inequalities():
+        c = Drawn()
+        return usual(c, links=[*c.links()[:3], cp.sum(c.joint[1], axis=0) <= c.z[2]])
+
+    @lookalike
+    def a_link_weighted():
+        c = Drawn()
+        weights = np.array([[1.0, 1.0], [1.0, 1.1]])
+        return usual(c, links=[*c.links()[:3], cp.sum(cp.multiply(weights, c.joint[1]), axis=0) == c.z[2]])
+
+    @lookalike
+    def a_link_scaled():
+        c = Drawn()
+        return usual(c, links=[*c.links()[:3], cp.sum(c.joint[1], axis=0) == 1.1 * c.z[2]])
+
+    @lookalike
+    def a_link_shifted():
+        c = Drawn()
+        return usual(c, links=[*c.links()[:3], cp.sum(c.joint[1], axis=0) == c.z[2] + np.array([0.1, -0.1])])
+
+    @lookalike
+    def a_link_across():
+        c = Drawn()
+        p = c.joint[1]
+        return usual(c, links=[*c.links()[:3], cp.hstack([p[0, 0] + p[0, 1], p[1, 0] + p[1, 1]]) == c.z[2]])
+
+    @lookalike
+    def a_position_fixed():
+        c = Drawn()
+        return usual(c, None, c.z[1] == np.array([0.5, 0.5]))
+
+    @lookalike
+    def positions_alike():
+        c = Drawn()
+        return usual(c, None, c.z[0] == c.z[2])
+
+    @lookalike
+    def an_upper_bound():
+        c = Drawn()
+        return usual(c, None, c.joint[0] <= 0.5)
+
+    @lookalike
+    def a_lower_bound():
+        c = Drawn()
+        return usual(c, None, c.z[1] >= 0.01)
+
+    @lookalike
+    def a_bound_that_moves():
+        c = Drawn()
+        return usual(c, None, c.z[1] <= temperature())
+
+    @lookalike
+    def an_inequality():
+        c = Drawn()
+        return usual(c, None, c.z[0][0] <= c.z[1][0])
+
+    @lookalike
+    def squares_besides():
+        c = Drawn()
+        return usual(c, c.entropy() + 0.1 * cp.sum_squares(c.z[1]))
+
+    @lookalike
+    def a_forbidden_transition():
+        c = Drawn()
+        matrix = np.array([[0.5, 0.0], [0.5, 1.0]])
+        edge = cp.sum(cp.rel_entr(c.joint[1], cp.multiply(matrix, across(c.z[1], S))))
+        return usual(c, c.conditional(0, 0) + edge - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def a_further_variable():
+        c = Drawn()
+        v = cp.Variable()
+        return usual(c, c.entropy() + v, v >= c.z[0][0])
+
+    @lookalike
+    def numbers_of_states_that_differ():
+        z, y, p = cp.Variable(2), cp.Variable(3), cp.Variable((2, 3))
+        theta = cp.Parameter(2, name="theta")
+        origin = cp.reshape(z, (2, 1), order="F") @ np.ones((1, 3))
+        regularizer = cp.sum(cp.rel_entr(p, origin)) - cp.sum(cp.entr(z))
+        constraints = [cp.sum(z) == 1, cp.sum(p, axis=1) == z, cp.sum(p, axis=0) == y]
+        return cp.Problem(cp.Maximize(theta @ z + y[0] - regularizer), constraints)
+
+    return found
+
+
+LOOKALIKES = lookalikes()
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_lookalike_is_not_recognized(name: str) -> None:
+    problem = LOOKALIKES[name]()
+    assert ClosedMap(problem, None, problem.variables()[:1]).path == GENERIC
+
+
+def test_trees_put_together_at_random_agree_wherever_they_are_recognized() -> None:
+    rng = np.random.default_rng(77)
+    recognized, refused = 0, 0
+    for _ in range(30):
+        length, states = int(rng.integers(2, 5)), int(rng.integers(1, 3))
+        order = rng.permutation(length)
+        near = [int(order[t - 1] if rng.random() < 0.85 else order[rng.integers(t)]) for t in range(1, length)]
+        edges = [(a, int(b)) if rng.random() < 0.5 else (int(b), a) for a, b in zip(near, order[1:], strict=True)]
+        c = Drawn(length, states, edges)
+        root = int(order[0]) if rng.random() < 0.8 else int(rng.integers(length))
+        given = [a if rng.random() < 0.9 else int(b) for a, b in zip(near, order[1:], strict=True)]
+        regularizer = sum(c.conditional(k, at) for k, at in enumerate(given)) - cp.sum(cp.entr(c.z[root]))
+        problem = c.problem(regularizer, [*c.links(float(rng.uniform(0.5, 2.0))), *c.total(int(rng.integers(length)))])
+        variables = [c.variables[i] for i in rng.permutation(len(c.variables))]
+        closed = ClosedMap(problem, None, variables)
+        chain = root == order[0] and given == near and max(np.bincount(np.ravel(edges))) <= 2
+        assert not chain or closed.path == CHAIN
+        if closed.form is None:
+            refused += 1
+            continue
+        recognized += 1
+        generic = ClosedMap(problem, None, variables, closed_form="never", program=closed.program)
+        agree(closed, generic, draw(closed, rng, (2,)), rng, second=False)
+    assert recognized >= 10 and refused >= 5
+
+
+def test_reports_copies_and_other_paths() -> None:
+    problem = argmax.linear_chain(3, 2)
+    z = argmax.variable(problem)
+    core = LayerCore(problem, problem.parameters(), [z], check="raise")
+    rng = np.random.default_rng(4)
+    _, (marginals,) = core.solve([rng.standard_normal((5, *p.shape)) for p in problem.parameters()], None, False)
+    np.testing.assert_allclose(marginals.sum(-1), 1.0, atol=1e-14)
+    report = core.last_report
+    assert f"path: {CHAIN}" in str(report) and report.instances == 5 and report.residual <= 1e-12
+    assert report.weak == 0
+    assert CHAIN in str(cvxift.diagnose(core, *(np.zeros(p.shape) for p in problem.parameters())))
+    for clone in (pickle.loads(pickle.dumps(core.map)), copy.deepcopy(core.map)):
+        assert clone.path == CHAIN
+        np.testing.assert_allclose(clone.solve(np.zeros(clone.theta_size)).outputs, 0.5)
+    assert ClosedMap(problem, None, [z, problem.constraints[0].dual_variables[0]]).path == GENERIC
+    assert ClosedMap(problem, None, [z], solver="clarabel").path == GENERIC
+    solved = core.map.solve(np.zeros(core.map.theta_size))
+    with pytest.raises(ProgramError, match="order 3"):
+        derivative(core.map, solved, [np.ones((1, core.map.theta_size))] * 3)
+
+
+def test_long_chains_in_memory_linear_in_length() -> None:
+    length, states = 150, 2
+    problem = argmax.linear_chain(length, states)
+    closed = ClosedMap(problem, None, [argmax.variable(problem)])
+    assert closed.path == CHAIN
+    theta = np.random.default_rng(1).standard_normal(closed.theta_size)
+    solved = closed.solve(theta)
+    assert solved.state.inner.flat.size == length * states + (length - 1) * states**2
+    point = closed.point(theta)
+    assert point is not None and violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
+    bar = np.random.default_rng(2).standard_normal(solved.outputs.shape)
+    dot = np.random.default_rng(3).standard_normal(theta.shape)
+    assert closed.vjp(solved, bar) @ dot == pytest.approx(bar @ closed.jvp(solved, dot), rel=1e-10)
+
+
+def test_other_problems_are_refused_at_once() -> None:
+    rng = np.random.default_rng(0)
+    x, theta = cp.Variable((40, 40)), cp.Parameter((40, 40))
+    problem = cp.Problem(
+        cp.Minimize(cp.sum(cp.exp(x)) + cp.sum_squares(x - theta)), [rng.standard_normal((40, 40)) @ x <= 1]
+    )
+    program = Program(problem)
+    outputs = [program.output(x)]
+
+    def attempt() -> float:
+        start = time.process_time()
+        with pytest.raises(Unknown):
+            ChainReader(program, outputs)
+        return time.process_time() - start
+
+    assert min(attempt() for _ in range(20)) < 2e-3
+    assert recognize(program, outputs, np.arange(1600)) is None
+
+
+def test_torch_layer() -> None:
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer, linear_chain
+
+    problem = argmax.linear_chain(3, 2, temperature())
+    rng = np.random.default_rng(21)
+    tensors = [
+        torch.tensor(
+            rng.uniform(0.5, 2.0, (2,)) if p.name() == "temperature" else rng.standard_normal((2, *p.shape)),
+            requires_grad=True,
+        )
+        for p in problem.parameters()
+    ]
+    outputs = []
+    for closed_form in ("auto", "never"):
+        layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
+        parts = layer(*tensors)
+        assert layer.last_report.path == (CHAIN if closed_form == "auto" else GENERIC)
+        loss = sum((part**3).sum() for part in parts)
+        grads = torch.autograd.grad(loss, tensors, create_graph=True)
+        again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
+        outputs.append([*parts, *grads, *again])
+    for left, right in zip(*outputs, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+    layer = CvxpyLayer(problem, problem.parameters(), [argmax.variable(problem)])
+    assert torch.autograd.gradcheck(layer, tensors) and torch.autograd.gradgradcheck(layer, tensors)
+    by_name = dict(zip([p.name() for p in problem.parameters()], tensors, strict=True))
+    pairwise = torch.stack([by_name["pairwise_0"], by_name["pairwise_1"]], dim=-3)
+    scale = by_name["temperature"][:, None, None]
+    states, _ = linear_chain(by_name["theta"] / scale, pairwise / scale[..., None])
+    torch.testing.assert_close(layer(*tensors)[0], states, atol=1e-12, rtol=1e-12)
+
+
+def test_jax_layer() -> None:
+    jax = pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer
+
+    problem = argmax.linear_chain(3, 2)
+    rng = np.random.default_rng(22)
+    values = [rng.standard_normal((3, *p.shape)) for p in problem.parameters()]
+    every = tuple(range(len(values)))
+    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        outputs = []
+        for closed_form in ("auto", "never"):
+            layer = CvxpyLayer(problem, problem.parameters(), problem.variables()[::-1], closed_form=closed_form)
+
+            def loss(*args: Any, layer: Any = layer) -> Any:
+                return sum((part**3).sum() for part in layer(*args))
+
+            grads = jax.jit(jax.vmap(jax.grad(loss, argnums=every)))(*values)
+            hessian = jax.hessian(loss)(*(value[0] for value in values))
+            assert layer.last_report.path == (CHAIN if closed_form == "auto" else GENERIC)
+            outputs.append([*map(np.asarray, grads), np.asarray(hessian)])
+    for left, right in zip(*outputs, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8)
