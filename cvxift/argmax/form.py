@@ -125,6 +125,26 @@ def combine(
 
 
 @dataclass(frozen=True, eq=False)
+class Squares:
+    """Columns e = S z + t that only carry a quadratic term.
+
+    Attributes:
+        rows: their zero rows.
+        columns: themselves.
+        gain: their coefficients there.
+    """
+
+    rows: Indices
+    columns: Indices
+    gain: Floats
+
+    def place(self, P: Floats, q: Floats, x: Floats, s: Floats, y: Floats) -> None:
+        """Their values from the slacks s that are left without them, and their rows' multipliers."""
+        x[self.columns] = s[self.rows] / self.gain
+        y[self.rows] = -(P[self.columns] * x[self.columns] + q[self.columns]) / self.gain
+
+
+@dataclass(frozen=True, eq=False)
 class Omega:
     """One column ω ≥ Σ weight · t, in whose place the objective has the epigraphs t.
 
@@ -182,9 +202,7 @@ class Layout:
         sum_gain: coefficient in them, shape (G,).
         lower_rows: the row of each entry's lower bound, −1 where it has none or one that never matters, (K,).
         upper_rows: likewise.
-        aux_rows: zero rows of quadratic auxiliaries.
-        aux_columns: their columns.
-        aux_gain: their coefficients.
+        squares: auxiliaries of the squares.
         epigraphs: the cones' columns.
     """
 
@@ -194,9 +212,7 @@ class Layout:
     sum_gain: Floats
     lower_rows: Indices
     upper_rows: Indices
-    aux_rows: Indices
-    aux_columns: Indices
-    aux_gain: Floats
+    squares: Squares
     epigraphs: Epigraphs
 
 

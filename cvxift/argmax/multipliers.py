@@ -40,9 +40,7 @@ def canonical_point(
     s = data.b - A @ x
     P = structure.P_matrix(data.P).diagonal() if structure.nnzP else np.zeros(structure.n)
 
-    rows, columns = where.aux_rows, where.aux_columns
-    x[columns] = s[rows] / where.aux_gain
-    y[rows] = -(P[columns] * x[columns] + data.q[columns]) / where.aux_gain
+    where.squares.place(P, data.q, x, s, y)
     trees = where.epigraphs.trees
     if trees is None:
         _cones(structure, form, data, x, s, y)

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.form import SAME, Affine, Epigraphs, Indices
+from cvxift.argmax.form import SAME, Affine, Epigraphs, Indices, Squares
 from cvxift.argmax.kinds import Softmax
-from cvxift.argmax.read_squares import SquareReader, Squares
+from cvxift.argmax.read_squares import SquareReader
 from cvxift.argmax.reading import need
 from cvxift.argmax.tops import Bounds, MaxTop, SumTop, Top
 from cvxift.program.program import Program

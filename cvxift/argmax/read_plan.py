@@ -33,12 +33,11 @@ class PlanReader(SeparableReader):
         Raises:
             Unknown: where the program departs from it.
         """
-        self.quadratics()
-        aux = self.auxiliaries()
-        order, size, rows, gain = self._grid(aux[0])
+        squares = self.squares()
+        order, size, rows, gain = self._grid(squares.rows)
         found, epigraphs = self.entropies(True)
         need(isinstance(found, Softmax | Budget) and not isinstance(found, Box), "a plan with another entropy")
-        need(self.K + len(aux[1]) + epigraphs.count == self.structure.n, "a column has no part")
+        need(self.K + len(squares.columns) + epigraphs.count == self.structure.n, "a column has no part")
         need(self.has("stiffness"), "the objective is linear")
         low, high = self.bounds(epigraphs.omega)
         inputs = self.inputs({"total": sum(size)})
@@ -48,7 +47,7 @@ class PlanReader(SeparableReader):
         kind = EntropicPlan(size) if isinstance(found, Softmax) else QuadraticPlan(size)
         need("lower" not in inputs and "upper" not in inputs, "bounds that are parameters")
         self._settle_plan(kind, total, low, high, order)
-        layout = Layout(self.columns, order, rows, gain, low.rows, high.rows, *aux, epigraphs)
+        layout = Layout(self.columns, order, rows, gain, low.rows, high.rows, squares, epigraphs)
         gains = low.gain, high.gain
         prior = inputs.get("prior")
         return Form(kind, kind.name, inputs["score"], stiffness, total, low.value, None, *gains, layout, prior)

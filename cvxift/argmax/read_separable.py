@@ -20,7 +20,7 @@ import numpy as np
 
 from cvxift.argmax.form import SAME, Affine, Form, Indices, Layout, Omega
 from cvxift.argmax.kinds import Box, Budget, Entmax, Sigmoid, Softmax
-from cvxift.argmax.read_entropies import EntropyReader
+from cvxift.argmax.read_squares import SquareReader
 from cvxift.argmax.reading import need
 from cvxift.argmax.separable import Kind
 from cvxift.program.program import Program
@@ -42,7 +42,7 @@ class Bound:
         self.value = None
 
 
-class SeparableReader(EntropyReader):
+class SeparableReader(SquareReader):
     """Reads a program of one variable.
 
     Args:
@@ -68,11 +68,10 @@ class SeparableReader(EntropyReader):
         Raises:
             Unknown: where the program departs from it.
         """
-        self.quadratics()
-        aux = self.auxiliaries()
-        groups, sum_rows, sum_gain = self._sums(aux[0])
+        squares = self.squares()
+        groups, sum_rows, sum_gain = self._sums(squares.rows)
         kind, epigraphs = self.entropies(sum_rows is not None)
-        need(self.K + len(aux[1]) + epigraphs.count == self.structure.n, "a column has no part")
+        need(self.K + len(squares.columns) + epigraphs.count == self.structure.n, "a column has no part")
         need(self.has("stiffness"), "the objective is linear")
         low, high = self.bounds(epigraphs.omega)
         inputs = self.inputs({"total": len(groups)})
@@ -86,7 +85,7 @@ class SeparableReader(EntropyReader):
         total = inputs.get("total")
         self._settle(kind, total, low, high, groups)
         rows = low.rows, high.rows
-        layout = Layout(self.columns, groups, sum_rows, sum_gain, *rows, *aux, epigraphs)
+        layout = Layout(self.columns, groups, sum_rows, sum_gain, *rows, squares, epigraphs)
         lower = None if isinstance(kind, Entmax) else low.value
         name = _name(kind, total, lower, high.value)
         gains = low.gain, high.gain
@@ -99,43 +98,6 @@ class SeparableReader(EntropyReader):
         firsts = np.repeat(groups[:, 0], groups.shape[1] - 1)
         need(stiffness.equals(np.stack([firsts, groups[:, 1:].ravel()], axis=1)), "the entries' curvatures differ")
         need(stiffness.varies or bool((stiffness.constant > 0).all()), "the objective has no curvature")
-
-    def quadratics(self) -> None:
-        """P is diagonal; its entries on z are curvature."""
-        self.squares = self.diagonal()
-        need(not self.curved or (self.squares < 0).all(), "quadratic and entropic terms are mixed")
-        own = self.squares[self.columns]
-        inside = np.flatnonzero(own >= 0)
-        if len(inside):
-            self.add("stiffness", inside, own[inside], np.ones(len(inside)))
-
-    def auxiliaries(self) -> tuple[Indices, Indices, Floats]:
-        """Columns e = S z + t that only carry a quadratic term: their rows, themselves, their coefficients."""
-        columns = np.flatnonzero(self.entry < 0)
-        if self.curved or not len(columns):
-            return columns[:0], columns[:0], np.zeros(0)
-        need(np.all(self.col_count[columns] == 1), "an auxiliary is used twice, or never")
-        place = np.full(self.structure.n, -1)
-        place[self.cols] = np.arange(len(self.cols))  # the one entry of each such column
-        at = place[columns]
-        rows, gain = self.row_of[at], self.A[at]
-        need(np.all(rows < self.cones.zero) and len(np.unique(rows)) == len(rows), "auxiliaries share a row")
-        need(np.all(self.row_count[rows] == 2), "an auxiliary mixes entries")
-        need(np.all(self.squares[columns] >= 0), "an auxiliary has no quadratic term")
-        pairs = self.entries(rows, 2)
-        other = np.where(pairs[:, 0] == at, pairs[:, 1], pairs[:, 0])
-        entry = self.entry[self.cols[other]]
-        need(np.all(entry >= 0), "an auxiliary depends on another")
-        # e = S z + t,  S = −A/a,  t = b/a:   ½W e² + q_e e = ½ W S² z² + S (q_e + W t) z + …
-        S, W = -self.A[other] / gain, self.squares[columns]
-        self.add("stiffness", entry, W, S * S)
-        self.add("score", entry, self.offset_q + columns, -S)
-        shifted = np.flatnonzero(self.b_varies[rows] | (self.b[1][rows] != 0.0))
-        if len(shifted):
-            need(not self.P_varies[W[shifted]].any(), "a parameter scales a shifted square")
-            weight = -S[shifted] * self.P[1][W[shifted]] / gain[shifted]
-            self.add("score", entry[shifted], self.offset_b + rows[shifted], weight)
-        return rows, columns, gain
 
     def _sums(self, aux_rows: Indices) -> tuple[Indices, Indices | None, Floats]:
         """Groups of entries with a sum each, (G, n), their rows and coefficients."""

@@ -7,34 +7,11 @@ A zero row may define such an auxiliary e, which is then eliminated:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from cvxift.argmax.form import Indices
+from cvxift.argmax.form import Squares
 from cvxift.argmax.read_entropies import EntropyReader
 from cvxift.argmax.reading import need
-from cvxift.program.structure import Floats
-
-
-@dataclass(frozen=True, eq=False)
-class Squares:
-    """Columns e = S z + t that only carry a quadratic term.
-
-    Attributes:
-        rows: their zero rows.
-        columns: themselves.
-        gain: their coefficients there.
-    """
-
-    rows: Indices
-    columns: Indices
-    gain: Floats
-
-    def place(self, P: Floats, q: Floats, x: Floats, s: Floats, y: Floats) -> None:
-        """Their values from the slacks s that are left without them, and their rows' multipliers."""
-        x[self.columns] = s[self.rows] / self.gain
-        y[self.rows] = -(P[self.columns] * x[self.columns] + q[self.columns]) / self.gain
 
 
 class SquareReader(EntropyReader):
