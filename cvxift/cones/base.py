@@ -6,12 +6,15 @@ Arrays have shape (..., count, dim): any leading batch dimensions, the cones of 
     Moreau:  v = Π(v) − Π*(−v),  where Π* projects onto the dual cone K*
 
 Where Π has a kink, D is one of its limits there, the one from inside the cone: v = 0 counts as slack.
+
+A cone belongs to one namespace `xp` of the array API standard, NumPy unless told otherwise, and works on its arrays.
 """
 
 from __future__ import annotations
 
 import abc
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +31,14 @@ class Group(abc.ABC):
     """The spectrum of D for a group of equal cones.
 
     Attributes:
+        xp: the namespace of its arrays.
         part: which cones and which of the rows.
         s: the projection Π(v), shape (..., count, dim).
         d: eigenvalues, shape (..., count, dim); exactly 0.0 or 1.0 where theory says so, strictly between elsewhere.
         complement: 1 − d without cancellation, same shape.
     """
 
+    xp: Any = np
     part: Part
     s: Floats
     d: Floats
@@ -84,6 +89,10 @@ class Group(abc.ABC):
     def restore(self, w: Floats) -> Floats:
         """Product Qw for w of shape (..., count, dim)."""
 
+    @abc.abstractmethod
+    def bend(self, a: Floats, b: Floats) -> Floats:
+        """D²Π(v)[a, b] for a and b of shape (..., count, dim); see `Cone.second_derivative`."""
+
     def apply(self, w: Floats) -> Floats:
         """Product Dw for w of shape (..., count, dim)."""
         return self.restore(self.d * self.rotate(w))
@@ -92,14 +101,14 @@ class Group(abc.ABC):
     def mixed(self) -> NDArray[np.bool_]:
         """Cones whose D is neither 0 nor I, shape (..., count); of the others Q is I."""
         first = self.d[..., :1]
-        return ~((self.d == first) & ((first == 0.0) | (first == 1.0))).all(axis=-1)
+        return ~self.xp.all((self.d == first) & ((first == 0.0) | (first == 1.0)), axis=-1)
 
 
 class Diagonal(Group):
-    """A group whose D is diagonal."""
+    """A group whose D is diagonal and piecewise constant."""
 
-    def __init__(self, part: Part, s: Floats, d: Floats) -> None:
-        self.part, self.s, self.d, self.complement = part, s, d, 1.0 - d
+    def __init__(self, xp: Any, part: Part, s: Floats, d: Floats) -> None:
+        self.xp, self.part, self.s, self.d, self.complement = xp, part, s, d, 1.0 - d
 
     @property
     def Q(self) -> None:
@@ -114,9 +123,20 @@ class Diagonal(Group):
         """Qw = w."""
         return w
 
+    def bend(self, a: Floats, b: Floats) -> Floats:
+        """Zero."""
+        return self.xp.zeros_like(self.d + a + b)
+
 
 class Cone(abc.ABC):
-    """A kind of cone; its methods take the group's part and arrays (..., count, dim)."""
+    """A kind of cone; its methods take the group's part and arrays (..., count, dim).
+
+    Args:
+        xp: the namespace of the arrays.
+    """
+
+    def __init__(self, xp: Any = np) -> None:
+        self.xp = xp
 
     @abc.abstractmethod
     def project(self, part: Part, v: Floats) -> Floats:
@@ -126,9 +146,9 @@ class Cone(abc.ABC):
     def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Group:
         """Spectrum of D: Dv = Π(v), and away from kinks Π(v + tw) = Π(v) + tDw + o(t); that of a near v may help."""
 
-    @abc.abstractmethod
     def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
         """Derivative of DΠ(v + ta) b at t = 0; symmetric in a and b, and its inner product with c in all three."""
+        return self.spectrum(part, v).bend(a, b)
 
     @abc.abstractmethod
     def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
@@ -146,6 +166,6 @@ class Cone(abc.ABC):
         return length(self.project(part, -y))
 
 
-def length(w: Floats) -> Floats:
+def length(w: Floats, xp: Any = np) -> Floats:
     """Euclidean norm along the last axis."""
-    return np.sqrt(np.einsum("...i,...i->...", w, w))
+    return xp.sqrt(xp.vecdot(w, w))

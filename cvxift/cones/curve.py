@@ -91,6 +91,7 @@ class CurveGroup(Group):
     """
 
     def __init__(self, part: Part, v: Floats, regime: Regimes, curved: Curved, between: Between) -> None:
+        self._between = between
         self.part, self.s, self.regime = part, _points(v, regime, curved), regime.reshape(v.shape[:-1])
         self.curved = curved
         size = regime.size
@@ -130,6 +131,36 @@ class CurveGroup(Group):
     def restore(self, w: Floats) -> Floats:
         """Product Qw."""
         return np.einsum("...ij,...j->...i", self._Q, w)
+
+    @cached_property
+    def coefficients(self) -> Floats:
+        """c_p, c_q and c_n of the module's first lines, zero off the curved boundary, shape (..., count, 3)."""
+        curved, between = self.curved, self._between
+        both = between.d * between.complement
+        speed = curved.frame.theta * curved.sigma + curved.frame.psi * curved.tau
+        with np.errstate(over="ignore"):  # the curvature itself may be out of range
+            turn = np.divide(between.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
+        c = np.zeros((self.regime.size, 3))
+        c[curved.chosen] = np.stack([both / curved.sigma, both * turn, both / curved.tau], axis=-1)
+        return c.reshape(self.d.shape)
+
+    def bend(self, a: Floats, b: Floats) -> Floats:
+        """The last formula of the module's first lines; zero off the curved boundary."""
+        return self.restore(bent(np, self.coefficients, self.rotate(a), self.rotate(b)))
+
+
+def bent(xp: Any, c: Floats, a: Floats, b: Floats) -> Floats:
+    """The last formula of the module's first lines in the frame's coordinates, p, q and n.
+
+    Args:
+        xp: the namespace of the arrays.
+        c: c_p, c_q and c_n, shape (..., 3).
+        a: shape (..., 3).
+        b: shape (..., 3).
+    """
+    (c_p, c_q, c_n), (a_p, a_q, a_n), (b_p, b_q, b_n) = ([w[..., i] for i in range(3)] for w in (c, a, b))
+    along_q = c_p * (a_q * b_p + a_p * b_q) + c_n * (a_q * b_n + a_n * b_q) + c_q * a_q * b_q
+    return xp.stack([c_p * a_q * b_q, along_q, c_n * a_q * b_q], axis=-1)
 
 
 class CurveCone(Cone):
@@ -177,23 +208,6 @@ class CurveCone(Cone):
         """Eigenvalues 1, d, 0 at p, q, n."""
         regime, curved = self._locate(part, v, near)
         return CurveGroup(part, v, regime, curved, self._between(curved))
-
-    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
-        """The last formula of the module's first lines; zero off the curved boundary."""
-        regime, curved = self._locate(part, v)
-        between = self._between(curved)
-        group = CurveGroup(part, v, regime, curved, between)
-        both = between.d * between.complement
-        speed = curved.frame.theta * curved.sigma + curved.frame.psi * curved.tau
-        with np.errstate(over="ignore"):  # the curvature itself may be out of range
-            turn = np.divide(between.twist, speed, out=np.zeros_like(speed), where=speed > 0.0)
-        c = np.zeros((regime.size, 3))
-        c[curved.chosen] = np.stack([both / curved.sigma, both * turn, both / curved.tau], axis=-1)
-        c_p, c_q, c_n = np.moveaxis(c.reshape(v.shape), -1, 0)
-        a_p, a_q, a_n = np.moveaxis(group.rotate(a), -1, 0)
-        b_p, b_q, b_n = np.moveaxis(group.rotate(b), -1, 0)
-        along_q = c_p * (a_q * b_p + a_p * b_q) + c_n * (a_q * b_n + a_n * b_q) + c_q * a_q * b_q
-        return group.restore(np.stack([c_p * a_q * b_q, along_q, c_n * a_q * b_q], axis=-1))
 
     def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """Distance to the boundaries of the cone, of its polar, and of what projects to a flat face."""

@@ -13,15 +13,12 @@ class Nonneg(Cone):
 
     def project(self, part: Part, v: Floats) -> Floats:
         """Π(v) = max(v, 0)."""
-        return np.maximum(v, 0.0)
+        return self.xp.maximum(v, self.xp.zeros_like(v))
 
     def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Diagonal:
         """D = 1 where v ≥ 0 (slack), 0 where v < 0 (tight)."""
-        return Diagonal(part, np.maximum(v, 0.0), (v >= 0.0).astype(np.float64))
-
-    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
-        """D is piecewise constant."""
-        return np.zeros(np.broadcast_shapes(v.shape, a.shape, b.shape))
+        xp, nothing = self.xp, self.xp.zeros_like(v)
+        return Diagonal(xp, part, xp.maximum(v, nothing), xp.where(v >= 0.0, xp.ones_like(v), nothing))
 
     def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """|v|."""

@@ -150,11 +150,7 @@ def second_derivative(cones: Cones, v: Floats, a: Floats, b: Floats) -> Floats:
         array([ 0. ,  0.4, -0.3])
     """
     v, a, b = _checked(cones, "v", v), _checked(cones, "a", a), _checked(cones, "b", b)
-    out = np.empty(np.broadcast_shapes(v.shape, a.shape, b.shape))
-    for part in cones.parts:
-        value = CONES[part.kind].second_derivative(part, part.take(v), part.take(a), part.take(b))
-        part.put(out, value)
-    return out
+    return spectrum(cones, v).bend(a, b)
 
 
 def margin(cones: Cones, v: Floats, known: Spectrum | None = None) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,6 +39,11 @@ class Spectrum:
     batch: tuple[int, ...]
     groups: tuple[Group, ...]
 
+    @property
+    def xp(self) -> Any:
+        """The namespace of the arrays."""
+        return np
+
     @cached_property
     def s(self) -> Floats:
         """The projection Π_K(v), shape (..., m); it comes with the spectrum at no cost."""
@@ -53,17 +59,44 @@ class Spectrum:
         """1 − d without cancellation, shape (..., m)."""
         return self._assemble([group.complement for group in self.groups], self.batch)
 
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Directions with d < 1, shape (..., m)."""
+        return self.d < 1.0
+
     def apply(self, w: Floats) -> Floats:
         """Product Dw for w of shape (..., m), whose leading dimensions broadcast with the batch."""
-        return self._each(w, lambda group, part: group.apply(part))
+        return self._each(lambda group, part: group.apply(part), w)
 
     def rotate(self, w: Floats) -> Floats:
         """Product Qᵀw for w of shape (..., m)."""
-        return self._each(w, lambda group, part: group.rotate(part))
+        return self._each(lambda group, part: group.rotate(part), w)
 
     def restore(self, w: Floats) -> Floats:
         """Product Qw for w of shape (..., m)."""
-        return self._each(w, lambda group, part: group.restore(part))
+        return self._each(lambda group, part: group.restore(part), w)
+
+    def bend(self, a: Floats, b: Floats) -> Floats:
+        """D²Π_K(v)[a, b] for directions of shape (..., m), whose leading dimensions broadcast with the batch."""
+        return self._each(lambda group, *parts: group.bend(*parts), a, b)
+
+    def split(self, v_bar: Floats) -> tuple[Floats, Floats]:
+        """A cotangent of v as a cotangent ȳ of y = Π_K(v) − v, and what slack directions leave of it.
+
+        (I − D)a − Dw = v̄ is, on slack directions, w = −v̄; on the others it is (I − D)(a + ȳ) = Dw with ȳ = −v̄/(1 − d).
+
+        Args:
+            v_bar: shape (..., m).
+
+        Returns:
+            w on slack directions (zero on the others), and ȳ (zero on slack ones), shapes (..., m).
+        """
+        xp, turned = self.xp, self.rotate(v_bar)
+        nothing, slack = xp.zeros_like(turned), self.d == 1.0
+        divisor = xp.where(slack, xp.ones_like(self.d), self.complement)
+        return -self.restore(xp.where(slack, turned, nothing)), -self.restore(
+            xp.where(slack, nothing, turned / divisor)
+        )
 
     def basis(self) -> sp.csr_array:
         """The orthogonal block-diagonal Q, shape (m, m); an identity block wherever D is 0 or I.
@@ -170,12 +203,16 @@ class Spectrum:
         if self.batch:
             raise ProgramError(f"{name}() is for one point; the batch has shape {self.batch}. Use rotate and restore.")
 
-    def _each(self, w: Floats, product: Callable[[Group, Floats], Floats]) -> Floats:
-        w = np.asarray(w, dtype=np.float64)
-        if w.shape[-1:] != (self.cones.m,):
-            raise ProgramError(f"w has shape {w.shape}; expected (..., {self.cones.m}), one entry for each row of K.")
-        values = [product(group, group.part.take(w)) for group in self.groups]
-        return self._assemble(values, np.broadcast_shapes(self.batch, w.shape[:-1]))
+    def _each(self, product: Callable[..., Floats], *vectors: Floats) -> Floats:
+        """product(group, its parts of the vectors) for every group, put together."""
+        vectors = tuple(np.asarray(w, dtype=np.float64) for w in vectors)
+        for w in vectors:
+            if w.shape[-1:] != (self.cones.m,):
+                raise ProgramError(
+                    f"w has shape {w.shape}; expected (..., {self.cones.m}), one entry for each row of K."
+                )
+        values = [product(group, *(group.part.take(w) for w in vectors)) for group in self.groups]
+        return self._assemble(values, np.broadcast_shapes(self.batch, *(w.shape[:-1] for w in vectors)))
 
     def _assemble(self, values: list[Floats], batch: tuple[int, ...]) -> Floats:
         out = np.empty((*batch, self.cones.m))

@@ -13,15 +13,12 @@ class Zero(Cone):
 
     def project(self, part: Part, v: Floats) -> Floats:
         """Π(v) = 0."""
-        return np.zeros_like(v)
+        return self.xp.zeros_like(v)
 
     def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Diagonal:
         """D = 0."""
-        return Diagonal(part, np.zeros_like(v), np.zeros_like(v))
-
-    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
-        """D is constant."""
-        return np.zeros(np.broadcast_shapes(v.shape, a.shape, b.shape))
+        nothing = self.xp.zeros_like(v)
+        return Diagonal(self.xp, part, nothing, nothing)
 
     def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """There is no kink."""
