@@ -119,9 +119,11 @@ def test_empty_leading_dimensions() -> None:
 
 def test_problems_without_a_dense_path_say_so() -> None:
     x, t = cp.Variable(3), cp.Parameter(3)
-    core = LayerCore(cp.Problem(cp.Minimize(cp.norm(x - t)), [x >= 0]), [t], [x])
-    assert DeviceHost.supports(layer()) is None
-    assert DeviceHost.supports(core) == "its constraints are not all linear"
+    cone = LayerCore(cp.Problem(cp.Minimize(cp.norm(x - t)), [x >= 0]), [t], [x])
+    assert DeviceHost.supports(layer()) is None and DeviceHost.supports(cone) is None
+    big, c = cp.Variable(600), cp.Parameter(600)
+    large = LayerCore(cp.Problem(cp.Minimize(cp.sum(big)), [cp.norm(big - c) <= 1]), [c], [big])
+    assert "more than 512" in (DeviceHost.supports(large) or "")
 
 
 def test_moreau_on_tensors(rng: np.random.Generator) -> None:

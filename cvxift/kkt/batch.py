@@ -1,4 +1,4 @@
-"""Batches of small dense quadratic programs: one solver call an instance, all else vectorized over the batch.
+"""Batches of small dense programs: one solver call an instance, all else vectorized over the batch.
 
 The solvers run on the host. Residuals, Newton's steps and the KKT systems (`cvxift.kkt.dense`) run where the batch's
 arrays live: NumPy's on the host, a framework's on their own device. Instances that the vectorized path cannot certify
@@ -11,15 +11,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
+from cvxift import cones as cone
 from cvxift import solvers
+from cvxift.cones.placed import PlacedCones
 from cvxift.kkt.arrays import HOST, Array
-from cvxift.kkt.dense import DensePoints, DensePrograms, DenseSystems, polish
-from cvxift.kkt.engine import Engine, Solution
+from cvxift.kkt.dense import DensePrograms
+from cvxift.kkt.dense_newton import DensePoints, polish
+from cvxift.kkt.dense_systems import DenseSystems
+from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
 from cvxift.program.condense import Substitution
@@ -34,14 +38,9 @@ _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDict
 
 
 def fits(engine: Engine) -> bool:
-    """Whether an engine's instances are small dense quadratic programs."""
+    """Whether an engine's instances are small dense programs."""
     structure = engine.condensation.structure
-    return (
-        engine.cones.polyhedral
-        and engine.layout.dense
-        and engine.condensation.batches
-        and 0 < structure.n + structure.m <= LARGEST
-    )
+    return engine.layout.dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST
 
 
 class Elimination(Protocol):
@@ -72,7 +71,7 @@ class HostSide(NamedTuple):
 
 @dataclass(eq=False)
 class DenseBatch(Sequence[Solution]):
-    """Solutions of a batch of small dense quadratic programs; a single one is made when it is asked for.
+    """Solutions of a batch of small dense programs; a single one is made when it is asked for.
 
     Attributes:
         engine: the programs' engine.
@@ -100,7 +99,7 @@ class DenseBatch(Sequence[Solution]):
     _made: dict[int, Solution] = field(default_factory=dict)  # single instances of the vectorized path, as asked for
 
     def __post_init__(self) -> None:
-        x, s = self.points.x, self.programs.slacks(self.points.v)
+        x, s = self.points.x, self.points.spectrum.s
         y = s - self.points.v
         self.full_x, _, self.full_y = (x, s, y) if self.elimination is None else self.elimination.expand(x, s, y)
 
@@ -145,9 +144,11 @@ class DenseBatch(Sequence[Solution]):
             return self.singles[index]
         if index not in self._made:
             data, small, substitution = self.host()
-            v, free = self.v[index], np.arange(self.v.shape[1]) >= self.engine.cones.zero
-            s = np.where((v > 0.0) & free, v, 0.0)
-            point = Point(self.x[index], s, s - v, v, Residuals(*map(float, self.residuals[index])))
+            v, cones = self.v[index], self.engine.cones
+            spectrum = None if cones.polyhedral else cone.spectrum(cones, v)
+            s = cone.project(cones, v) if spectrum is None else spectrum.s
+            residuals = Residuals(*map(float, self.residuals[index]))
+            point = Point(self.x[index], s, s - v, v, residuals, spectrum=spectrum)
             self._made[index] = self.engine.solution(
                 data[index],
                 point,
@@ -161,7 +162,7 @@ class DenseBatch(Sequence[Solution]):
 
     @cached_property
     def _systems(self) -> DenseSystems:
-        return DenseSystems(self.programs, self.programs.tight(self.points.v), self.points.most)
+        return DenseSystems(self.programs, self.points.spectrum, self.points.most)
 
     def solve(self, g: Array, h: Array) -> tuple[Array, Array, Array]:
         """The KKT systems of all instances, factorized once.
@@ -211,7 +212,7 @@ def solve(
     warm: Sequence[Raw | None] | None,
     solver: str | None,
 ) -> DenseBatch:
-    """Solve a batch of small dense quadratic programs on the host.
+    """Solve a batch of small dense programs on the host.
 
     Args:
         engine: the programs' engine; `fits` it.
@@ -226,12 +227,18 @@ def solve(
     host = HostSide(data, *engine.condensation.condense(data))
     order, raws, x, v = forward(engine, host.small, solver_args=solver_args, warm=warm, solver=solver)
     P, A = engine.layout.stack(host.small)
-    programs = DensePrograms(HOST, P, host.small.q, A, host.small.b, engine.cones.zero)
+    programs = DensePrograms(HOST, P, host.small.q, A, host.small.b, on_host(engine.cones))
     statuses = [raw.status for raw in raws]
     batch = checked(engine, lambda: host, programs, host.substitution, order, statuses, x, v)
     rest = unfinished(batch)
     batch.replace({i: engine.solve(data[i], solver=solver, solver_args=solver_args, found=raws[i]) for i in rest})
     return batch
+
+
+@lru_cache(maxsize=64)
+def on_host(cones: cone.Cones) -> PlacedCones:
+    """The cone on NumPy's arrays."""
+    return PlacedCones(cones, HOST.xp, HOST.put)
 
 
 def forward(
@@ -294,6 +301,12 @@ def checked(
 
 
 def unfinished(batch: DenseBatch) -> list[int]:
-    """Instances that are to be taken one by one: the solver gave no point, or Newton ends above the goal."""
-    worst = batch.points.worst
-    return [i for i, status in enumerate(batch.statuses) if not (status.has_point and worst[i] <= GOAL)]
+    """Instances that are to be taken one by one: the solver gave no point, or Newton ends above the goal.
+
+    On curved cones Newton may end at what their projections' rounding leaves, as `Engine.solve` takes it as well.
+    """
+    points = batch.points
+    good = points.worst <= GOAL
+    if not batch.engine.cones.polyhedral:
+        good |= points.settled & (points.worst <= TOLERANCE)
+    return [i for i, status in enumerate(batch.statuses) if not (status.has_point and good[i])]

@@ -10,51 +10,25 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from cvxift.kkt import batch as batch_path
+from cvxift.kkt.arrays import HOST
+from cvxift.kkt.batch_products import BatchProducts
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import certify
 from cvxift.kkt.linearization import outer, residual_tangent
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
+from cvxift.kkt.solved import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
-from cvxift.solvers.base import Raw, Status
 
 JACOBIAN_CHUNK = 20_000_000  # numbers held at once while right-hand sides are taken together
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """A batch of solved instances.
-
-    Attributes:
-        batch_shape: leading dimensions; () when unbatched.
-        solutions: the instances in C order.
-        outputs: flat outputs, shape (*batch_shape, K); NaN where an instance failed.
-    """
-
-    batch_shape: tuple[int, ...]
-    solutions: Sequence[Solution]
-    outputs: Floats
-
-    @property
-    def ok(self) -> bool:
-        """Whether every instance has a point that passed the check."""
-        if isinstance(self.solutions, batch_path.DenseBatch):
-            return self.solutions.ok
-        return all(solution.ok for solution in self.solutions)
-
-    def warm(self) -> list[Raw | None]:
-        """Points of the condensed programs to start the next solve from."""
-        return [
-            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None
-            for s in self.solutions
-        ]
 
 
 class Derivatives(abc.ABC):
@@ -216,6 +190,8 @@ class Derivatives(abc.ABC):
             bar: cotangents of the outputs, shape (*lead, *batch, K).
             theta_dot: tangents of θ, shape (*lead, *batch, N); the leading dimensions broadcast.
         """
+        if isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy():
+            return self._batched.second(solved, bar, theta_dot)
         return self._each_product(solved, self._second_one, self.theta_size, bar, theta_dot)
 
     def _second_one(self, solution: Solution, bar: Floats, theta_dot: Floats) -> Floats:
@@ -234,6 +210,8 @@ class Derivatives(abc.ABC):
             theta_dot: tangents of θ, shape (*lead, *batch, N).
             other: further tangents of θ, shape (*lead, *batch, N); the leading dimensions broadcast.
         """
+        if isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy():
+            return self._batched.second_tangent(solved, theta_dot, other)
         return self._each_product(solved, self._second_tangent_one, self.output_size, theta_dot, other)
 
     def _second_tangent_one(self, solution: Solution, theta_dot: Floats, other: Floats) -> Floats:
@@ -243,6 +221,15 @@ class Derivatives(abc.ABC):
         out = self._recover.linear(*linear.second_tangent(self._tangent(theta_dot), self._tangent(other)))
         certify(linear.certificate, self.policy.singular)
         return out
+
+    @cached_property
+    def _batched(self) -> BatchProducts:
+        return BatchProducts(self, HOST)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("_batched", None)  # holds a namespace, which is not pickled; it is made again where it is asked for
+        return state
 
     def jacobian(self, solution: Solution, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, by whichever mode needs fewer right-hand sides.

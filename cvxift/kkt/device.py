@@ -1,16 +1,17 @@
-"""The solution map of small dense quadratic programs for batches that live on a framework's own device.
+"""The solution map of small dense programs for batches that live on a framework's own device.
 
     θ ──(one copy to the host)──► solvers ──(one copy back: x, v)──► residuals, Newton, KKT systems, derivatives
 
 Everything but the solvers runs where θ lives: the program's data are one constant sparse affine map of θ, written as
 gathers (`cvxift.kkt.gather`), and products with the derivative are gathers around the batched KKT solve of
-`cvxift.kkt.dense`. From the device come, besides θ, 3B numbers a check of the points and B flags a product; instances
-that the batch cannot certify are taken one by one on the host, as NumPy's batches are, and only their rows are moved.
+`cvxift.kkt.dense_systems`. From the device come, besides θ, some numbers an instance at each check of the points, B
+flags a product, and the rows of exponential and power cones, whose spectra the host computes; instances that the batch
+cannot certify are taken one by one on the host, as NumPy's batches are, and only their rows are moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,10 @@ import numpy as np
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.arrays import Array, Arrays
-from cvxift.kkt.batch import DenseBatch, HostSide, merged
-from cvxift.kkt.device_maps import DataMap, ProductMaps
+from cvxift.kkt.batch import HostSide
+from cvxift.kkt.batch_products import BatchProducts
+from cvxift.kkt.device_maps import DataMap
 from cvxift.kkt.failures import unsolved
-from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
@@ -68,7 +69,7 @@ class DeviceMap:
             raise ProgramError(f"This problem is not differentiated on the tensors' device: {why}.")
         self.map, self.place = mapping, place
         self._data = DataMap(mapping, place)
-        self._products = ProductMaps(mapping, place)
+        self._products = BatchProducts(mapping, place)
 
     def solve(
         self,
@@ -138,7 +139,7 @@ class DeviceMap:
                 for i in rest
             }
         )
-        outputs = self._products.outputs(batch.full_x, batch.full_y)
+        outputs = self._products.maps.outputs(batch.full_x, batch.full_y)
         solved = DeviceSolved(batch_shape, batch, xp.reshape(outputs, (*batch_shape, K)), on_host)
         if not solved.ok:
             unsolved(batch, batch_shape, solved.outputs, self.map.on_failure)
@@ -146,103 +147,25 @@ class DeviceMap:
 
     def vjp(self, solved: Solved, bar: Array) -> Array:
         """Vector-Jacobian products: cotangents of θ, shape (*lead, *batch, N), for `bar` (*lead, *batch, K)."""
-
-        def product(batch: DenseBatch, bar: Array) -> tuple[Array, Array]:
-            u, w, certified = batch.solve(*self._products.adjoint_side(bar))
-            return self._products.pull_back(batch.full_x, batch.full_y, u, w), certified
-
-        return self._product(solved, product, self.map.vjp, self.map.theta_size, bar)
+        return self._products.vjp(solved, bar)
 
     def jvp(self, solved: Solved, theta_dot: Array) -> Array:
         """Jacobian-vector products: tangents of the outputs for `theta_dot` (*lead, *batch, N)."""
-
-        def product(batch: DenseBatch, dot: Array) -> tuple[Array, Array]:
-            x_dot, y_dot, certified = self._tangent(batch, dot)
-            return self._products.linear(x_dot, y_dot), certified
-
-        return self._product(solved, product, self.map.jvp, self.map.output_size, theta_dot)
+        return self._products.jvp(solved, theta_dot)
 
     def second(self, solved: Solved, bar: Array, theta_dot: Array) -> Array:
         """Gradients with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*lead, *batch, N)."""
-        maps = self._products
-
-        def product(batch: DenseBatch, bar: Array, dot: Array) -> tuple[Array, Array]:
-            # See cvxift.kkt.linearization: polyhedral cones do not bend, so γ = (Ṗu + Ȧᵀw, Ȧu) is all.
-            u, w, first = batch.solve(*maps.adjoint_side(bar))
-            x_dot, y_dot, certified = self._tangent(batch, dot)
-            gamma_x, gamma_y = maps.act(maps.data(dot), u, w)
-            u2, w2, last = batch.solve(-gamma_x, -gamma_y)
-            out = maps.pull_back(batch.full_x, batch.full_y, u2, w2) + maps.pull_back(x_dot, y_dot, u, w, direct=True)
-            return out, certified & first & last
-
-        return self._product(solved, product, self.map.second, self.map.theta_size, bar, theta_dot)
+        return self._products.second(solved, bar, theta_dot)
 
     def second_tangent(self, solved: Solved, theta_dot: Array, other: Array) -> Array:
         """Second derivatives of the outputs along two tangents of θ, shape (*lead, *batch, K)."""
-        maps = self._products
-
-        def product(batch: DenseBatch, dot: Array, other: Array) -> tuple[Array, Array]:
-            x_dot, y_dot, certified = self._tangent(batch, dot)
-            x_other, y_other, good = self._tangent(batch, other)
-            columns, rows = maps.act(maps.data(dot), x_other, y_other)
-            columns2, rows2 = maps.act(maps.data(other), x_dot, y_dot)
-            x, y, last = batch.solve(-(columns + columns2), -(rows + rows2))
-            return maps.linear(x, y), certified & good & last
-
-        return self._product(solved, product, self.map.second_tangent, self.map.output_size, theta_dot, other)
-
-    def _tangent(self, batch: DenseBatch, dot: Array) -> tuple[Array, Array, Array]:
-        return batch.solve(*self._products.tangent_side(batch.full_x, batch.full_y, dot))
-
-    def _product(
-        self,
-        solved: Solved,
-        product: Callable[..., tuple[Array, Array]],
-        single: Callable[..., Floats],
-        size: int,
-        *vectors: Array,
-    ) -> Array:
-        """A product of all instances, those that it does not certify replaced by the host's own.
-
-        Args:
-            solved: the batch.
-            product: takes vectors (B, ·) or (k, B, ·), returns the product and which instances are certified.
-            single: the same of `SolutionMap`, for one instance.
-            size: length of the product.
-            *vectors: shapes (*lead, *batch, ·), with the same leading dimensions.
-        """
-        place, xp, batch = self.place, self.place.xp, solved.solutions
-        shapes = [tuple(v.shape[: v.ndim - 1 - len(solved.batch_shape)]) for v in vectors]
-        lead = np.broadcast_shapes(*shapes)
-        shape = (*lead, *solved.batch_shape)
-        if not isinstance(batch, DenseBatch) or 0 in shape:
-            return place.zeros(*shape, size)
-        stack = (_count(lead), len(batch)) if lead else (len(batch),)
-        rows = [xp.reshape(xp.broadcast_to(v, (*shape, v.shape[-1])), (*stack, v.shape[-1])) for v in vectors]
-        if self.map.policy == Policy():
-            out, certified = product(batch, *rows)
-            rest = sorted({*map(int, np.flatnonzero(~place.host(certified))), *batch.singles})
-        else:  # the batched systems are those of the default policy alone
-            out, rest = place.zeros(*stack, size), list(range(len(batch)))
-        if rest:
-            chosen = place.put(np.asarray(rest))
-            hosted = [place.host(xp.take(v, chosen, axis=-2)) for v in rows]
-            singles = [
-                single(Solved((), (batch[i],), np.zeros(0)), *(v[..., j, :] for v in hosted))
-                for j, i in enumerate(rest)
-            ]
-            where = np.arange(len(batch))
-            where[rest] = len(batch) + np.arange(len(rest))
-            out = merged(xp, out, place.put(np.stack(singles, axis=-2)), place.put(where), axis=-2)
-        return xp.reshape(out, (*shape, size))
+        return self._products.second_tangent(solved, theta_dot, other)
 
 
 def reason(mapping: SolutionMap) -> str | None:
     """Why a problem has no batched dense path on a device; None if it has one."""
     condensation = mapping.engine.condensation
     structure = condensation.structure
-    if not structure.cones.polyhedral:
-        return "its constraints are not all linear"
     if not condensation.batches:
         return "its least-squares terms are too large to be eliminated in a batch"
     if not 0 < structure.n + structure.m <= LARGEST:

@@ -8,16 +8,19 @@ entries of the data that depend on θ are ever formed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift.cones.placed import PlacedCones
 from cvxift.kkt.arrays import Array, Arrays
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.solution_map import SolutionMap
+from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.program.condense import Condensation
 from cvxift.program.structure import Floats
+
+if TYPE_CHECKING:
+    from cvxift.kkt.solution_map import SolutionMap
 
 Piece = tuple[sp.csr_array, Floats]
 
@@ -49,7 +52,8 @@ class DataMap:
     def __init__(self, mapping: SolutionMap, place: Arrays) -> None:
         condensation = mapping.engine.condensation
         small, self._place = condensation.structure, place
-        self._n, self._m, self._zero = small.n, small.m, small.cones.zero
+        self._n, self._m = small.n, small.m
+        self._cones = PlacedCones(small.cones, place.xp, place.put, place.host)
         self._may_release = mapping.program.may_release
         self._maps = None if condensation.trivial else _EliminationMaps(condensation, place)
         pieces = _condensed(pieces_of(mapping), condensation)
@@ -72,14 +76,14 @@ class DataMap:
             A = xp.where(free[..., None], xp.zeros_like(A), A)
             b = xp.where(free, xp.ones_like(b), b)
         if self._maps is None:
-            return DensePrograms(self._place, P, q, A, b, self._zero), None
+            return DensePrograms(self._place, P, q, A, b, self._cones), None
         # P_c = P_xx + SᵀWS,  q_c = q_x + Sᵀ(q_y + Wt)
         S = xp.reshape(part["S"], (B, -1, n))
         t, W, q_y = part["t"], part["W"], part["q_y"]
         ST = xp.matrix_transpose(S)
         P = P + ST @ (W[..., None] * S)
-        q = q + _apply(ST, q_y + W * t)
-        return DensePrograms(self._place, P, q, A, b, self._zero), ArrayElimination(self._maps, S, W, t, q_y)
+        q = q + apply(ST, q_y + W * t)
+        return DensePrograms(self._place, P, q, A, b, self._cones), ArrayElimination(self._maps, S, W, t, q_y)
 
 
 def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str, Piece]:
@@ -161,7 +165,7 @@ class ArrayElimination:
     def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
         """The original programs' points: y = t + Sx, multipliers −(Wy + q_y)/a."""
         maps = self._maps
-        aux = self.t + _apply(self.S, x)
+        aux = self.t + apply(self.S, x)
         full_s = maps.joined(s, maps.xp.zeros_like(aux), maps.rows)
         return maps.joined(x, aux, maps.columns), full_s, maps.joined(y, -(self.W * aux + self.q_y) / maps.a, maps.rows)
 
@@ -169,11 +173,48 @@ class ArrayElimination:
         """The original KKT systems through the condensed ones; g (..., B, n), h (..., B, m)."""
         maps, xp = self._maps, self._maps.xp
         shift, g_y = xp.take(h, maps.E, axis=-1) / maps.a, xp.take(g, maps.Y, axis=-1)
-        moved = _apply(xp.matrix_transpose(self.S), g_y - self.W * shift)
+        moved = apply(xp.matrix_transpose(self.S), g_y - self.W * shift)
         u_x, w_r = inner(xp.take(g, maps.X, axis=-1) + moved, xp.take(h, maps.R, axis=-1))
-        u_y = _apply(self.S, u_x) + shift
+        u_y = apply(self.S, u_x) + shift
         w_e = (g_y - self.W * u_y) / maps.a
         return maps.joined(u_x, u_y, maps.columns), maps.joined(w_r, w_e, maps.rows)
+
+
+class _KeptParts:
+    """Between the original programs' columns and rows and those that the condensed ones keep.
+
+    Args:
+        condensation: the elimination.
+        place: where the arrays live.
+    """
+
+    def __init__(self, condensation: Condensation, place: Arrays) -> None:
+        original, k = condensation.original, condensation.selection
+        self._place, self._trivial = place, k is None
+        if k is None:
+            return
+        X, R = np.arange(original.n)[k.X], np.arange(original.m)[k.R]
+        columns, rows = np.full(original.n, len(X)), np.full(original.m, len(R))  # the last is a zero set behind
+        columns[X], rows[R] = np.arange(len(X)), np.arange(len(R))
+        self._X, self._R, self._columns, self._rows = map(place.put, (X, R, columns, rows))
+
+    def restrict(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The kept columns and rows."""
+        if self._trivial:
+            return x, y
+        xp = self._place.xp
+        return xp.take(x, self._X, axis=-1), xp.take(y, self._R, axis=-1)
+
+    def lift(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The original columns and rows, zero where they are substituted."""
+        if self._trivial:
+            return x, y
+        return self._lifted(x, self._columns), self._lifted(y, self._rows)
+
+    def _lifted(self, values: Array, where: Array) -> Array:
+        xp = self._place.xp
+        padded = xp.concat([values, self._place.zeros(*values.shape[:-1], 1)], axis=-1)
+        return xp.take(padded, where, axis=-1)
 
 
 class ProductMaps:
@@ -206,12 +247,21 @@ class ProductMaps:
         self._X, self._XT = place.affine(recover.X), place.affine(recover.XT)
         self._Y, self._YT = (place.affine(recover.Y), place.affine(recover.YT)) if recover.has_dual else (None, None)
         self._m = structure.m
+        self._kept = _KeptParts(mapping.engine.condensation, place)
         self._offset = place.put(recover.offset) if recover.offset.any() else None
 
     def outputs(self, x: Array, y: Array) -> Array:
         """The flat outputs at original points."""
         out = self.linear(x, y)
         return out if self._offset is None else out + self._offset
+
+    def restrict(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The condensed programs' columns and rows of original ones."""
+        return self._kept.restrict(x, y)
+
+    def lift(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Original columns and rows with these condensed ones, zero elsewhere."""
+        return self._kept.lift(x, y)
 
     def linear(self, x: Array, y: Array) -> Array:
         """The flat outputs' tangents for tangents of the points."""
@@ -264,8 +314,3 @@ class ProductMaps:
         P = at(u, self._P_rows) * at(x, self._P_cols)
         A = at(y, self._A_rows) * at(u, self._A_cols) + at(w, self._A_rows) * at(x, self._A_cols)
         return self._adjoint(xp.concat([P, q, A, b], axis=-1))
-
-
-def _apply(M: Array, x: Array) -> Array:
-    """M_b x_b for every b."""
-    return (M @ x[..., None])[..., 0]

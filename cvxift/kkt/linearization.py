@@ -188,26 +188,23 @@ class Linearization:
             bend = 2.0 * self.mu * (self.v * self.v + 4.0 * self.mu) ** -1.5
             bend[: cones.zero] = 0.0
             return bend * a * b
-        return None if cones.polyhedral else cone.second_derivative(cones, self.v, a, b)
+        return None if cones.polyhedral else self._spectrum.bend(a, b)
+
+    @cached_property
+    def _spectrum(self) -> cone.Spectrum:
+        return cone.spectrum(self.structure.cones, self.v)
 
     def _split(self, v_bar: Floats) -> tuple[Floats, Floats, Floats | float]:
         """A general cotangent v̄ of v as (an addition to x̄, an equivalent ȳ, the fixed part of w on slack directions).
 
-        (I − D)A u − D w = v̄: on slack directions w = −v̄, which moves Aᵀw to the columns; on the others it is ȳ =
-        −v̄/(1 − d). Polyhedral rows do not bend, so v̄ is zero there.
+        See `Spectrum.split`; the fixed part moves Aᵀw to the columns. Polyhedral rows do not bend, so v̄ is zero there.
         """
         if self.mu is not None:
             # No direction is slack; 1 − φ' = (1 − v/√(v² + 4μ))/2, written without cancellation where v > 0.
             root = np.sqrt(self.v * self.v + 4.0 * self.mu)
             complement = np.where(self.v > 0.0, 2.0 * self.mu / (root * (root + self.v)), 0.5 * (1.0 - self.v / root))
             return np.zeros((*v_bar.shape[:-1], self.structure.n)), -v_bar / complement, 0.0
-        full = cone.spectrum(self.structure.cones, self.v)
-        turned = full.rotate(v_bar)
-        w_slack = -full.restore(np.where(full.d == 1.0, turned, 0.0))
-        kept = np.divide(
-            turned, full.complement, out=np.zeros_like(turned), where=np.broadcast_to(full.d < 1.0, turned.shape)
-        )
-        y_bar = -full.restore(kept)
+        w_slack, y_bar = self._spectrum.split(v_bar)
         return apply(self._A.T, w_slack), y_bar, w_slack
 
 

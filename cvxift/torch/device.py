@@ -88,9 +88,11 @@ class TorchArrays(Arrays):
         """Moreau where its CUDA build is installed and nothing else was asked for."""
         asked = solver if solver is not None else engine.named
         plain = not solver_args and not engine.solver_args
+        structure = engine.condensation.structure
+        plain = plain and 1 not in structure.cones.soc  # which Moreau does not take; its session on the host moves them
         if self.device.type != "cuda" or asked not in (None, "moreau") or not plain or not moreau_on("cuda"):
             return None
-        return self.moreau(engine.condensation.structure)
+        return self.moreau(structure)
 
     def moreau(self, structure: Structure) -> MoreauOnDevice:
         """Moreau for one structure, kept."""
@@ -129,7 +131,7 @@ class MoreauOnDevice:
     """Moreau on tensors of a place, one call a batch; its points are polished as every solver's are.
 
     Args:
-        structure: the condensed programs' structure; linear constraints.
+        structure: the condensed programs' structure; second-order cones of two rows and more.
         place: where the tensors live.
     """
 
@@ -159,7 +161,14 @@ class MoreauOnDevice:
                 enable_grad=False,
                 ipm_settings=moreau.IPMSettings(tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9),
             )
-            shape = moreau.Cones(num_zero_cones=cones.zero, num_nonneg_cones=cones.nonneg)
+            shape = moreau.Cones(
+                num_zero_cones=cones.zero,
+                num_nonneg_cones=cones.nonneg,
+                so_cone_dims=list(cones.soc),
+                psd_dims=list(cones.psd),
+                num_exp_cones=cones.exp,
+                power_alphas=list(cones.pow),
+            )
             self._compiled = (
                 size,
                 torch_moreau.Solver(self.structure.n, self.structure.m, *self._pattern, shape, settings),

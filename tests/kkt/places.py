@@ -95,3 +95,50 @@ def thetas(kind: str, B: int, n: int, m: int, p: int, rng: np.random.Generator) 
         parts = [G @ x + s, G, A @ x, A, q, Q] if p else [G @ x + s, G, q, Q]
         values.append(np.concatenate([part.ravel() for part in parts]))
     return np.array(values)
+
+
+def blind_run(m: SolutionMap, theta: np.ndarray, bar: np.ndarray, dot: np.ndarray) -> int:
+    """Solve and take all products on meta tensors, where a look at a value that was not fetched is an error.
+
+    What a real run fetched is played back to them.
+
+    Returns:
+        How often something was fetched.
+    """
+    import torch
+
+    from cvxift.kkt.device import DeviceMap
+    from cvxift.torch.device import TorchArrays
+
+    fetched: list[np.ndarray] = []
+
+    class Recording(TorchArrays):
+        def fetch(self, array):
+            value = super().fetch(array)()
+            fetched.append(np.array(value))
+            return lambda: value
+
+    class Blind(TorchArrays):
+        def put(self, values):
+            kind = torch.from_numpy(np.zeros(1, np.asarray(values).dtype)).dtype
+            return torch.empty(np.shape(values), dtype=kind, device="meta")
+
+        def fetch(self, array):
+            value = fetched.pop(0)
+            assert array.device.type == "meta" and tuple(array.shape) == value.shape
+            return lambda: value
+
+    def everything(where: TorchArrays, put) -> list:
+        there = DeviceMap(m, where)
+        solved = there.solve(put(theta))
+        first = [there.vjp(solved, put(bar)), there.jvp(solved, put(dot))]
+        second = [there.second(solved, put(bar), put(dot)), there.second_tangent(solved, put(dot), put(dot))]
+        return [solved.outputs, *first, *second]
+
+    expected = everything(Recording(torch.device("cpu")), torch.from_numpy)
+    reads = len(fetched)
+    got = everything(Blind(torch.device("meta")), lambda v: torch.empty(v.shape, dtype=torch.float64, device="meta"))
+    assert not fetched
+    for there, here in zip(got, expected, strict=True):
+        assert there.device.type == "meta" and there.shape == here.shape and there.dtype == here.dtype
+    return reads

@@ -1,0 +1,40 @@
+"""A solved batch: what a solution map hands over, and what its derivatives are taken of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cvxift.kkt.batch import DenseBatch
+from cvxift.kkt.engine import Solution
+from cvxift.program.structure import Floats
+from cvxift.solvers.base import Raw, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A batch of solved instances.
+
+    Attributes:
+        batch_shape: leading dimensions; () when unbatched.
+        solutions: the instances in C order.
+        outputs: flat outputs, shape (*batch_shape, K); NaN where an instance failed.
+    """
+
+    batch_shape: tuple[int, ...]
+    solutions: Sequence[Solution]
+    outputs: Floats
+
+    @property
+    def ok(self) -> bool:
+        """Whether every instance has a point that passed the check."""
+        if isinstance(self.solutions, DenseBatch):
+            return self.solutions.ok
+        return all(solution.ok for solution in self.solutions)
+
+    def warm(self) -> list[Raw | None]:
+        """Points of the condensed programs to start the next solve from."""
+        return [
+            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None
+            for s in self.solutions
+        ]
