@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt.device import DeviceMap, DeviceSolved
 from cvxift.torch import CvxpyLayer
+from cvxift.torch.device import TorchArrays, moreau_on
+from tests.kkt.curved import CASES, curved, values
 
 
 def layer(on_device: str = "always", **options) -> CvxpyLayer:
@@ -107,16 +110,89 @@ def test_failures_follow_on_failure(rng: np.random.Generator) -> None:
     assert values.grad is not None and not values.grad[1].any() and values.grad[0].any()
 
 
+def cone_layers(name: str, on_device: str, **options) -> CvxpyLayer:
+    """A layer of `tests.kkt.curved`."""
+    problem, parameters, outputs = CASES[name]()
+    return CvxpyLayer(problem, parameters, outputs, on_device=on_device, closed_form="never", **options)  # type: ignore[arg-type]
+
+
+def cone_inputs(name: str, rng: np.random.Generator, batch: int = 3) -> list[torch.Tensor]:
+    shapes = [p.shape for p in CASES[name]()[1]]
+    flat = torch.from_numpy(values(name, batch, rng))
+    parts = flat.split([int(np.prod(shape, dtype=int)) for shape in shapes], dim=-1)
+    return [part.reshape(batch, *shape).clone().requires_grad_() for part, shape in zip(parts, shapes, strict=True)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_curved_cones_stay_on_the_device_with_the_hosts_numbers(name: str, rng: np.random.Generator) -> None:
+    there, here = cone_layers(name, "always"), cone_layers(name, "never")
+    given = cone_inputs(name, rng)
+    outputs, references = there(*given), here(*given)
+    assert isinstance(there.last_report.solved, DeviceSolved) and not isinstance(here.last_report.solved, DeviceSolved)
+    bars = [torch.from_numpy(rng.standard_normal(tuple(out.shape))) for out in outputs]
+    for got, expected in zip(outputs, references, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+    for got, expected in zip(
+        torch.autograd.grad(outputs, given, bars), torch.autograd.grad(references, given, bars), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["ball", "matrix", "everything"])
+def test_gradchecks_through_curved_cones(name: str, rng: np.random.Generator) -> None:
+    solve = cone_layers(name, "always")
+    given = cone_inputs(name, rng, batch=2)
+    function = lambda *p: solve(*p)[0]  # noqa: E731
+    assert torch.autograd.gradcheck(function, given, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+def test_a_third_derivative_through_curved_cones_is_refused_by_name(rng: np.random.Generator) -> None:
+    solve = cone_layers("ball", "always")
+    b, r = (p.detach() for p in cone_inputs("ball", rng))
+    function = lambda b: solve(b, r[0])[0].square().sum()  # noqa: E731
+    with pytest.raises(ProgramError, match="order 3 was asked for of a problem with curved cones"):
+        torch.func.jacfwd(torch.func.hessian(function))(b[0])
+
+
+@pytest.mark.skipif(not moreau_on("cpu"), reason="moreau is not installed")
+@pytest.mark.parametrize("name", CASES)
+def test_moreau_takes_curved_cones_on_tensors(name: str, rng: np.random.Generator) -> None:
+    """The path of its CUDA build, on the CPU: its points, less accurate, become the host's."""
+
+    class There(TorchArrays):
+        def solver(self, engine, solver, solver_args):
+            return self.moreau(engine.condensation.structure)
+
+    m, theta = curved(name), values(name, 4, rng)
+    solved = DeviceMap(m, There(torch.device("cpu"))).solve(torch.from_numpy(theta))
+    assert solved.solutions.name == "moreau" and not solved.solutions.singles
+    np.testing.assert_allclose(solved.outputs.numpy(), m.solve(theta).outputs, rtol=1e-9, atol=1e-9)
+
+
+def test_failures_of_curved_cones_follow_on_failure() -> None:
+    x, b = cp.Variable(2), cp.Parameter(2, name="b")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - 1.0)), [cp.SOC(b[0], x), x[0] >= b[1]])
+    values = torch.tensor([[1.0, 0.5], [1.0, 2.0], [3.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    with pytest.raises(SolveError, match=r"Instance \(1,\) of the batch"):
+        CvxpyLayer(problem, [b], [x], on_device="always")(values)
+    with pytest.warns(ApplicabilityWarning, match="was not solved"):
+        (z,) = CvxpyLayer(problem, [b], [x], on_device="always", on_failure="nan")(values)
+    assert torch.isnan(z[1]).all() and torch.isfinite(z[[0, 2]]).all()
+    z[[0, 2]].sum().backward()
+    assert values.grad is not None and not values.grad[1].any() and values.grad[0].any()
+
+
 def test_what_cannot_stay_on_the_device_says_why() -> None:
-    x, t = cp.Variable(3), cp.Parameter(3)
-    cone = cp.Problem(cp.Minimize(cp.norm(x - t)), [x >= 0])
-    with pytest.raises(ProgramError, match=r"on_device=.always. cannot be had .* constraints are not all linear"):
-        CvxpyLayer(cone, [t], [x], on_device="always")
+    big, c = cp.Variable(600), cp.Parameter(600)
+    large = cp.Problem(cp.Minimize(cp.sum(big)), [cp.norm(big - c) <= 1.0])
+    with pytest.raises(ProgramError, match=r"on_device=.always. cannot be had .* KKT systems have .* more than 512"):
+        CvxpyLayer(large, [c], [big], on_device="always", closed_form="never")
     with pytest.raises(ProgramError, match="default policy"):
         layer(singular="regularize")
     with pytest.raises(ProgramError, match="on_device='gpu' is not known"):
         layer("gpu")
-    assert CvxpyLayer(cone, [t], [x])._residence.at(torch.device("cuda")) is None
+    assert CvxpyLayer(large, [c], [big], closed_form="never")._residence.at(torch.device("cuda")) is None
 
 
 def test_other_libraries_arrays_when_asked(rng: np.random.Generator) -> None:
