@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cvxift.argmax import chain
+from cvxift.argmax.chain import POSSIBLE
 from cvxift.argmax.chain_products import ChainProducts
 from cvxift.argmax.entropy_points import place_entropies
 from cvxift.argmax.read_chain import ChainForm
@@ -44,10 +44,9 @@ class ChainMap(ScaledMap[ChainProducts]):
 
     def at(self, x: Floats, values: Mapping[str, Floats]) -> ChainProducts | None:
         """See `ScaledMap`."""
-        if x.min() < chain.POSSIBLE:
-            return None  # there it would pass for forbidden
-        u, e = self._parted(x)
-        return ChainProducts(*chain.marginals(u, e, np.ones(u.shape[:-1], dtype=bool)))
+        if x.min() < POSSIBLE:
+            return None  # elsewhere such scores forbid
+        return ChainProducts(*self._parted(x))
 
     def _taken(self, flat: Floats) -> Floats:
         """The outputs among all marginals."""

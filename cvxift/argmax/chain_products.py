@@ -1,13 +1,15 @@
-"""First and second derivatives of a linear chain's marginals from the marginals themselves.
+"""A linear chain's marginals with products of their first and second derivatives, on the host.
 
-With B_t(i|j) = p_t(i, j)/μ_{t+1}(j) the recursions of `chain` are linear but for their logarithms. Along a direction ȧ,
+The recursions are those of `chain`, with as little as can be inside of the loops over time: there they are sums of
+exponentials once, and then products of S numbers with B_t(i|j), S × S. With the marginals μ_t of positions and
+p_t(i, j) = B_t(i|j) μ_{t+1}(j) of pairs, along a direction (u̇, ė)
 
     α̇_{t+1}(j) = u̇_{t+1}(j) + Σ_i B_t(i|j) (α̇_t(i) + ė_t(i, j)),
     R_t = α̇_t + ė_t − Σ_i B_t (α̇_t + ė_t),   Ḃ_t = B_t R_t,
     μ̇_{T−1} = μ_{T−1} (α̇_{T−1} − Σ μ α̇),   ṗ_t = Ḃ_t μ_{t+1} + B_t μ̇_{t+1},   μ̇_t = Σ_j ṗ_t,
 
 and once more along ȧ′: α̈ obeys the recursion of α̇ with R_t R′_t for ė, R̈ = α̈ + R R′ less its mean under B, B̈ = B R̈,
-p̈ = B̈ μ + Ḃ μ̇′ + Ḃ′ μ̇ + B μ̈. The loops over time hold products of S numbers with S × S alone.
+p̈ = B̈ μ + Ḃ μ̇′ + Ḃ′ μ̇ + B μ̈.
 """
 
 from __future__ import annotations
@@ -31,24 +33,37 @@ class Direction:
 
 
 class ChainProducts:
-    """The marginals of a batch of chains, with products of their derivatives.
+    """The marginals of a batch of chains, and products of their derivatives.
 
     Args:
-        nodes: μ, shape (*batch, T, S).
-        pairs: p, shape (*batch, T − 1, S, S).
+        u: finite scores of states, shape (*batch, T, S), T ≥ 2.
+        e: finite scores of transitions, shape (*batch, T − 1, S, S).
 
     Attributes:
         flat: the marginals, positions first, shape (*batch, T S + (T − 1) S²).
+
+    Example:
+        >>> ChainProducts(np.log([[1.0, 1.0], [1.0, 3.0]]), np.zeros((1, 2, 2))).flat[:4].round(6).tolist()
+        [0.5, 0.5, 0.25, 0.75]
     """
 
-    def __init__(self, nodes: Floats, pairs: Floats) -> None:
-        self.T, self.S = nodes.shape[-2:]
-        batch = nodes.shape[:-2]
-        self.flat = np.concatenate([nodes.reshape(*batch, -1), pairs.reshape(*batch, -1)], axis=-1)
-        self._mu = nodes
-        self._below = nodes[..., 1:, None, :]
-        # An entry that is never taken has pairs that never are.
-        self._B = pairs / np.where(self._below > 0, self._below, 1.0)
+    def __init__(self, u: Floats, e: Floats) -> None:
+        self.T, self.S = u.shape[-2:]
+        past, reached = np.empty(u.shape), np.empty((*u.shape[:-2], self.T - 1, self.S))
+        now = past[..., 0, :] = u[..., 0, :]
+        for t in range(1, self.T):
+            new = np.logaddexp.reduce(now[..., :, None] + e[..., t - 1, :, :], axis=-2)
+            reached[..., t - 1, :] = new
+            new = new + u[..., t, :]
+            # Near zero: otherwise rounding, relative to a sum over the whole past, would get into B.
+            now = past[..., t, :] = new - new.max(axis=-1, keepdims=True)
+        B = np.exp(past[..., :-1, :, None] + e - reached[..., None, :])
+        self._B = B / B.sum(axis=-2, keepdims=True)
+        weights = np.exp(now - now.max(axis=-1, keepdims=True))
+        last = weights / weights.sum(axis=-1, keepdims=True)
+        self._mu, pairs = self._backward(last, np.zeros_like(e))
+        self._below = self._mu[..., 1:, None, :]
+        self.flat = self._joined(self._mu, pairs)
 
     def tangent(self, direction: Floats) -> Floats:
         """The derivative of all marginals, symmetric in what it is paired with; shapes as `flat`, more in front."""
@@ -80,7 +95,7 @@ class ChainProducts:
         now = out[..., 0, :] = gains[..., 0, :]
         for t in range(1, self.T):
             now = (now[..., None, :] @ self._B[..., t - 1, :, :])[..., 0, :] + gains[..., t, :]
-            now = now - now.mean(axis=-1, keepdims=True)  # a common shift has no effect, and would grow with time
+            now = now - now[..., :1]  # a common shift has no effect, and would grow with time
             out[..., t, :] = now
         return out
 

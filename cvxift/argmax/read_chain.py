@@ -187,7 +187,7 @@ class ChainReader(Reader):
 
         self.sums: list[tuple[int, float, Indices]] = []
         for row in rows[~((of_nodes == 1) & (of_pairs == S))]:
-            entries = self.entries(np.array([row]), self.row_count[row])[0]
+            entries = self.entries(np.array([row]), int(self.row_count[row]))[0]
             need(len(entries) and np.all(self.A[entries] == self.A[entries[0]]), "a sum is weighted")
             gain = float(self.A[entries[0]])
             need(not self.b_varies[row] and self.b[1][row] == gain, "a sum is not one")

@@ -246,7 +246,8 @@ def test_canonical_point_is_optimal(name: str) -> None:
         solved = closed.solve(theta)
         (solution,) = solved.solutions
         assert solution.ok and solution.solver == CHAIN and solution.residuals.worst <= 1e-12
-        assert solved.solutions.margins.tolist() == [np.inf] and not solved.weak
+        assert isinstance(solved, ClosedSolved) and solved.weak == 0
+        assert solved.form.margins(solved.state).tolist() == np.inf
 
 
 @pytest.mark.parametrize("name", ["from_the_middle", "builder with a temperature"])
@@ -561,7 +562,7 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
         theta = cp.Parameter(2, name="theta")
         origin = cp.reshape(z, (2, 1), order="F") @ np.ones((1, 3))
         regularizer = cp.sum(cp.rel_entr(p, origin)) - cp.sum(cp.entr(z))
-        constraints = [cp.sum(z) == 1, cp.sum(p, axis=1) == z, cp.sum(p, axis=0) == y]
+        constraints: list[Any] = [cp.sum(z) == 1, cp.sum(p, axis=1) == z, cp.sum(p, axis=0) == y]
         return cp.Problem(cp.Maximize(theta @ z + y[0] - regularizer), constraints)
 
     return found
@@ -610,6 +611,7 @@ def test_reports_copies_and_other_paths() -> None:
     _, (marginals,) = core.solve([rng.standard_normal((5, *p.shape)) for p in problem.parameters()], None, False)
     np.testing.assert_allclose(marginals.sum(-1), 1.0, atol=1e-14)
     report = core.last_report
+    assert report is not None
     assert f"path: {CHAIN}" in str(report) and report.instances == 5 and report.residual <= 1e-12
     assert report.weak == 0
     assert CHAIN in str(cvxift.diagnose(core, *(np.zeros(p.shape) for p in problem.parameters())))
@@ -630,6 +632,7 @@ def test_long_chains_in_memory_linear_in_length() -> None:
     assert closed.path == CHAIN
     theta = np.random.default_rng(1).standard_normal(closed.theta_size)
     solved = closed.solve(theta)
+    assert isinstance(solved, ClosedSolved)
     assert solved.state.inner.flat.size == length * states + (length - 1) * states**2
     point = closed.point(theta)
     assert point is not None and violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
@@ -674,7 +677,8 @@ def test_torch_layer() -> None:
     for closed_form in ("auto", "never"):
         layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
         parts = layer(*tensors)
-        assert layer.last_report.path == (CHAIN if closed_form == "auto" else GENERIC)
+        report = layer.last_report
+        assert report is not None and report.path == (CHAIN if closed_form == "auto" else GENERIC)
         loss = sum((part**3).sum() for part in parts)
         grads = torch.autograd.grad(loss, tensors, create_graph=True)
         again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
@@ -708,7 +712,8 @@ def test_jax_layer() -> None:
 
             grads = jax.jit(jax.vmap(jax.grad(loss, argnums=every)))(*values)
             hessian = jax.hessian(loss)(*(value[0] for value in values))
-            assert layer.last_report.path == (CHAIN if closed_form == "auto" else GENERIC)
+            report = layer.last_report
+            assert report is not None and report.path == (CHAIN if closed_form == "auto" else GENERIC)
             outputs.append([*map(np.asarray, grads), np.asarray(hessian)])
     for left, right in zip(*outputs, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-8)

@@ -480,6 +480,56 @@ def test_values_that_could_not_move_and_entropies_of_no_mass_are_left_to_the_sol
         assert (state is not None) == served
 
 
+def assembled(rng: np.random.Generator) -> cp.Problem:
+    """A problem put together at random from parts of a permutahedron's and from some that are not."""
+    n = int(rng.integers(2, 5))
+    z, theta = cp.Variable(n, nonneg=bool(rng.random() < 0.2)), cp.Parameter(n, name="theta")
+    w = np.sort(rng.uniform(0.2, 3.0, n))[::-1]
+    heads = np.cumsum(w)
+    turn = float(rng.choice([1.0, -2.0]))
+    constraints: list[Any] = [turn * cp.sum(z) == turn * heads[-1]]
+    for k in range(1, n):
+        if rng.random() < 0.05:
+            continue
+        scale, bound = float(rng.uniform(0.5, 2.0)), float(heads[k - 1] + (rng.random() < 0.1) * 0.2)
+        choices: list[Callable[[], Any]] = [
+            lambda k=k, scale=scale, bound=bound: cp.sum_largest(scale * z, k) <= scale * bound,
+            lambda k=k, scale=scale, bound=bound: scale * cp.sum_largest(z, k) <= scale * bound,
+            lambda k=k, bound=bound: cp.sum_smallest(z, n - k) >= heads[-1] - bound,
+        ]
+        if k == 1:
+            choices += [lambda bound=bound: cp.max(z) <= bound, lambda bound=bound: z <= bound]
+        if k == n - 1:
+            choices += [lambda bound=bound: z >= heads[-1] - bound]
+        constraints.append(choices[int(rng.integers(len(choices)))]())
+    extras = [lambda: z <= heads[0], lambda: z[0] <= heads[0] - 0.3, lambda: z[0] >= z[n - 1], lambda: z >= -0.1]
+    constraints += [build() for build in extras if rng.random() < 0.15]
+    regularizers: list[Callable[[], Any]] = [
+        lambda: -cp.sum(cp.entr(float(rng.uniform(0.5, 2.0)) * z)),
+        lambda: cp.sum_squares(z) + cp.sum_squares(2 * z - theta),
+        lambda: cp.sum(cp.kl_div(z, rng.uniform(0.2, 1.0, n))),
+        lambda: 0.5 * cp.sum_squares(cp.multiply(1.0 + (rng.random(n) < 0.1), z)),
+    ]
+    regularizer = regularizers[int(rng.integers(len(regularizers)))]()
+    order = rng.permutation(len(constraints))
+    return cp.Problem(cp.Maximize(theta @ z - regularizer), [constraints[i] for i in order])
+
+
+def test_assembled_problems_agree_wherever_they_are_recognized() -> None:
+    rng = np.random.default_rng(2025)
+    recognized, refused = 0, 0
+    for _ in range(40):
+        closed, generic = both(assembled(rng))
+        if closed.form is None:
+            refused += 1
+            continue
+        recognized += 1
+        theta = rng.standard_normal((2, closed.theta_size))
+        if isinstance(closed.solve(theta), ClosedSolved):
+            agree(closed, generic, theta, rng, second=False)
+    assert recognized >= 15 and refused >= 8
+
+
 HARD = {
     "equal": np.zeros(N),
     "ties": np.array([1.0, 2.0, 1.0, 2.0]),
@@ -513,7 +563,8 @@ def test_ties_among_values_have_no_rounding() -> None:
     solved = closed.solve(np.array([5.0, 1.0, 1.0, 1.0]))
     np.testing.assert_allclose(solved.outputs, [0.3, 0.1, 0.1, 0.1], atol=1e-15)
     np.testing.assert_array_equal(closed.jvp(solved, np.array([0.0, 1.0, -1.0, 0.5])), np.zeros(4))
-    assert solved.solutions[0].ok and closed.form.margins(solved.state) > 0.5
+    assert isinstance(solved, ClosedSolved) and solved.solutions[0].ok
+    assert solved.form.margins(solved.state) > 0.5
 
 
 def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
@@ -542,7 +593,8 @@ def test_kinks_are_told(values: list[float], theta: list[float], kinks: int) -> 
     problem = argmax.permutahedron(3, np.array(values))
     closed, generic = core_of(problem, check="warn"), core_of(problem, check="warn", closed_form="never")
     told = warned(closed, np.array(theta))
-    assert bool(told) == bool(kinks) and closed.last_report.weak == bool(kinks)
+    report = closed.last_report
+    assert report is not None and bool(told) == (report.weak == 1) == bool(kinks)
     verdicts = [cvxift.diagnose(core, np.array(theta)).ok for core in (closed, generic)]
     assert verdicts == [not kinks, not kinks]
     if kinks:
@@ -556,7 +608,8 @@ def test_margins_shrink_with_the_distance_to_a_kink() -> None:
     for h in (1e-1, 1e-4, 1e-9):
         for theta, distance in (([1 + h, 0.0, -9.0], h), ([1 - h, 0.0, -9.0], h / 2)):
             solved = closed.solve(np.array(theta))
-            np.testing.assert_allclose(solved.solutions.margins, distance / 8.0, rtol=0.2)
+            assert isinstance(solved, ClosedSolved)
+            np.testing.assert_allclose(solved.form.margins(solved.state), distance / 8.0, rtol=0.2)
 
 
 def test_reports_copies_and_other_paths() -> None:
@@ -564,6 +617,7 @@ def test_reports_copies_and_other_paths() -> None:
     core = core_of(problem)
     core.solve([np.array([[0.3, 2.0, -1.0], [0.0, 0.0, 5.0]])], None, False)
     report = core.last_report
+    assert report is not None
     assert f"path: {QUADRATIC}" in str(report) and report.instances == 2 and report.residual <= 1e-12
     assert QUADRATIC in str(cvxift.diagnose(core, np.array([0.3, 2.0, -1.0])))
     for clone in (pickle.loads(pickle.dumps(core.map)), copy.deepcopy(core.map)):
@@ -605,10 +659,8 @@ def test_other_problems_are_refused_at_once() -> None:
     n = 300
     rng = np.random.default_rng(0)
     z, theta = cp.Variable(n), cp.Parameter(n)
-    problem = cp.Problem(
-        cp.Minimize(cp.sum_squares(rng.standard_normal((n, n)) @ z - theta)),
-        [rng.standard_normal((n, n)) @ z <= 1, cp.sum(z) == 1],
-    )
+    constraints: list[Any] = [rng.standard_normal((n, n)) @ z <= 1, cp.sum(z) == 1]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(rng.standard_normal((n, n)) @ z - theta)), constraints)
     program = Program(problem)
     outputs = [program.output(z)]
 
@@ -639,7 +691,8 @@ def test_torch_layer(name: str) -> None:
     for closed_form in ("auto", "never"):
         layer = CvxpyLayer(problem, list(mapping.parameters), problem.variables(), closed_form=closed_form)
         (z,) = layer(*tensors)
-        assert layer.last_report.path == (path if closed_form == "auto" else GENERIC)
+        report = layer.last_report
+        assert report is not None and report.path == (path if closed_form == "auto" else GENERIC)
         grads = torch.autograd.grad((z**2).sum(), tensors, create_graph=True)
         again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
         outputs.append([z, *grads, *again])
@@ -666,7 +719,8 @@ def test_jax_layer() -> None:
 
             grads = jax.jit(jax.vmap(jax.grad(loss)))(values)
             hessian = jax.hessian(loss)(values[0])
-            assert layer.last_report.path == (ENTROPIC if closed_form == "auto" else GENERIC)
+            report = layer.last_report
+            assert report is not None and report.path == (ENTROPIC if closed_form == "auto" else GENERIC)
             outputs.append([np.asarray(grads), np.asarray(hessian)])
     for left, right in zip(*outputs, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-8 * (1 + np.abs(right).max()))
