@@ -54,9 +54,9 @@ class Sensitivity:
 
     @cached_property
     def path(self) -> str:
-        """Which way the derivatives of the problem's variable are taken, in words."""
+        """Which way the derivatives of the problem's variables are taken, in words."""
         variables = self.problem.variables()
-        if len(variables) != 1:
+        if not variables:
             return GENERIC
         return self._map(variables).path_of(self._solved(variables))
 
@@ -318,7 +318,7 @@ def differentiate(
         canonical[program.log_mask] = np.log(theta[program.log_mask])
     data = program.evaluate(canonical)
     variables = problem.variables()
-    chosen: ClosedForm = "never" if solver is not None or solver_args or len(variables) != 1 else closed_form
+    chosen: ClosedForm = "never" if solver is not None or solver_args else closed_form
     mapping = ClosedMap(
         problem,
         None,

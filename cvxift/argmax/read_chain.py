@@ -86,7 +86,7 @@ class ChainReader(Reader):
     def __init__(self, program: Program, outputs: list[Output]) -> None:
         structure = program.structure
         cones, cells = structure.cones, structure.cones.exp
-        need(cells and not (cones.soc or cones.psd or cones.pow), "cones of other kinds")
+        need(outputs and cells and not (cones.soc or cones.psd or cones.pow), "cones of other kinds, or no outputs")
         # exp = S + (T−1) S² cones, and as many epigraphs beside T S entries and (T−1) S² pairs
         edges = structure.n - 2 * cells  # (T − 1) S
         need(edges > 0 and cells % (edges + 1) == 0, "the numbers of columns and cones are no chain's")

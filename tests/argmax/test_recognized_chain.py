@@ -625,6 +625,38 @@ def test_reports_copies_and_other_paths() -> None:
         derivative(core.map, solved, [np.ones((1, core.map.theta_size))] * 3)
 
 
+def test_sensitivity() -> None:
+    problem = argmax.linear_chain(3, 2)
+    rng = np.random.default_rng(6)
+    values = [rng.standard_normal(p.shape) for p in problem.parameters()]
+    z, theta = argmax.variable(problem), argmax.parameter(problem)
+    (pair,) = (v for v in problem.variables() if v.name() == "pair_1")
+    found = []
+    for closed_form in ("auto", "never"):
+        for p, value in zip(problem.parameters(), values, strict=True):
+            p.value = value
+        for v in problem.variables():
+            v.value = None
+        s = cvxift.differentiate(problem, closed_form=closed_form)
+        assert s.path == (CHAIN if closed_form == "auto" else GENERIC) and f"path: {s.path}" in str(s.report)
+        dual = problem.constraints[0].dual_variables[0]
+        found.append(
+            (
+                z.value,
+                pair.value,
+                problem.constraints[0].dual_value,
+                s.jacobian(z, theta),
+                s.jacobian(pair, theta),
+                s.jacobian(problem.objective, theta),
+                s.jacobian(dual, theta),
+                s.vjp({z: np.ones((3, 2)), pair: np.eye(2)})[theta],
+                s.jvp({theta: np.eye(3, 2)})[pair],
+            )
+        )
+    for left, right in zip(*found, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8)
+
+
 def test_long_chains_in_memory_linear_in_length() -> None:
     length, states = 150, 2
     problem = argmax.linear_chain(length, states)
