@@ -14,7 +14,7 @@ from typing import Any
 
 import array_api_compat
 
-from cvxift.argmax import tsallis
+from cvxift.argmax import doubled, tsallis
 from cvxift.argmax.control import Loop, while_loop
 from cvxift.argmax.rows import peaks, shorten
 from cvxift.argmax.tsallis import Order
@@ -33,7 +33,7 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
         alpha: order ≥ 1, a float or an array (..., 1).
         loop: how to iterate, see `control`; with Python's, rows are shortened to the entries that can matter.
         wide: find the threshold in float64 whatever x's dtype. For α > 2 the map is Hölder continuous alone, with
-            exponent 1/ε, and the rounding of x − max x would show.
+            exponent 1/ε, and the rounding of x − max x would show. Without, sums of two float32 take its place.
 
     Returns:
         Distributions of x's shape; zero for rows at −∞ throughout.
@@ -66,6 +66,9 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
         if large and isinstance(alpha, float) and alpha <= 1.5:
             return restore(xp.astype(_corrected(xp, scores, alpha, start), x.dtype))
         alpha = alpha if isinstance(alpha, float) else xp.astype(alpha, dtype)
+    if not wide and dtype == xp.float32 and not (isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0)):
+        c = threshold(xp, scores, alpha, start, loop)
+        return doubled.entmax(xp, x, top, c, alpha, loop)
     c = threshold(xp, scores, alpha, start, loop, 1e-3 * float(xp.finfo(x.dtype).eps))
     return restore(xp.astype(tsallis.exponential(xp, scores, c, alpha), x.dtype))
 

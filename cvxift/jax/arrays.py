@@ -5,6 +5,7 @@ Values are looked at where there are any; what cannot be refused inside `jax.jit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,8 +49,7 @@ def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, 
     if isinstance(axis, bool) or not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
         raise ProgramError(f"{name} got axis = {axis}, but the scores have shape {x.shape}.")
     scores = wider(x)
-    if visible(x):
-        checks.check_scores(name, jnp.moveaxis(scores, axis, -1))
+    look(lambda scores: checks.check_scores(name, jnp.moveaxis(scores, axis, -1)), scores)
     if isinstance(temperature, float | int) and temperature == 1:
         return jnp.moveaxis(scores, axis, -1)
     warmth = temperature_of(name, temperature, scores)
@@ -66,7 +66,7 @@ def temperature_of(name: str, temperature: float | Array, scores: Array) -> Arra
     warmth = jnp.asarray(temperature, dtype=scores.dtype)
     broadcastable(name, "temperature", warmth, scores.shape)
     bad = ~((warmth > 0) & (warmth < jnp.inf))
-    if visible(warmth) and bool(bad.any()):
+    if visible(bad) and bool(bad.any()):
         raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0 and finite.")
     return jnp.where(bad, jnp.nan, warmth)
 
@@ -94,6 +94,13 @@ def wider(x: Array) -> Array:
 def doubles() -> bool:
     """Whether float64 is to be had."""
     return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
+
+def look(check: Callable[..., None], *arrays: Any) -> None:
+    """Run a check on arrays that have values, constants in a function that is being traced too."""
+    if visible(*arrays):
+        with jax.ensure_compile_time_eval():
+            check(*arrays)
 
 
 def visible(*arrays: Any) -> bool:

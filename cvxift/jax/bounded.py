@@ -7,6 +7,7 @@ float64 whatever the dtype. Inside `jax.jit`, `jax.vmap` and `jax.grad` what wou
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from cvxift.argmax import bounded, capped, checks
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import bound_of, doubles, floating, scores_of, temperature_of, visible, wider
+from cvxift.jax.arrays import bound_of, doubles, floating, look, scores_of, temperature_of, wider
 
 Array = jax.Array
 
@@ -87,8 +88,7 @@ def budget(
     need = bound_of("budget", "total", total, scores, tuple(whole), axis)
     if scores.size == 0:
         return jnp.zeros_like(x)
-    if visible(scores, need, low, high):
-        checks.check_bounds("budget", scores, need, low, high)
+    look(partial(checks.check_bounds, "budget"), scores, need, low, high)
     return jnp.moveaxis(_budget(scores, need, low, high), -1, axis).astype(x.dtype)
 
 
@@ -146,9 +146,8 @@ def constrained_softmax(x: Any, upper: float | Array, axis: int = -1, temperatur
     high = bound_of("constrained_softmax", "upper", upper, scores, x.shape, axis)
     if scores.size == 0:
         return jnp.zeros_like(x)
-    if visible(scores, high):
-        one = jnp.ones_like(scores[..., :1])
-        checks.check_bounds("constrained_softmax", scores, one, jnp.zeros_like(scores), high)
+    one, nothing = jnp.ones_like(scores[..., :1]), jnp.zeros_like(scores)
+    look(partial(checks.check_bounds, "constrained_softmax"), scores, one, nothing, high)
     return jnp.moveaxis(_capped(scores, high), -1, axis).astype(x.dtype)
 
 
@@ -189,8 +188,7 @@ def box(
     scores = wide / temperature_of("box", temperature, wide)
     low = bound_of("box", "lower", lower, scores, x.shape, -1)
     high = bound_of("box", "upper", upper, scores, x.shape, -1)
-    if visible(scores, low, high):
-        checks.check_box("box", scores, low, high)
+    look(partial(checks.check_box, "box"), scores, low, high)
     z = low + (high - low) * jax.nn.sigmoid(scores)
     if regularizer == "quadratic":
         z = jnp.minimum(jnp.maximum(scores, low), high)

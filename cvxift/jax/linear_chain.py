@@ -17,7 +17,7 @@ import numpy as np
 from cvxift.argmax import chain
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, require_positive, visible
+from cvxift.jax.arrays import floating, look, require_positive, visible
 
 Array = jax.Array
 
@@ -173,9 +173,8 @@ def _marginals_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _check(u: Array, e: Array) -> None:
-    if visible(u, e):
-        check_entries("linear_chain", u)
-        check_entries("linear_chain", e)
+    for scores in (u, e):
+        look(partial(check_entries, "linear_chain"), scores)
 
 
 def _prepared(

@@ -12,13 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from cvxift.argmax import isotonic
 from cvxift.argmax.feasibility import check_entries
 from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, require_positive
+from cvxift.jax.arrays import floating, look, require_positive
 from cvxift.jax.envelope import envelope
 
 Array = jax.Array
@@ -151,9 +150,8 @@ def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _blocks(s: Array, w: Array, regularizer: Regularizer) -> Array:
     """Blocks of the regression, found on the host; constant in their neighbourhood."""
-    if not (isinstance(s, Tracer) or isinstance(w, Tracer)):
-        check_entries("The sorting", s, masks=False)
-        check_entries("The sorting", w, masks=False)
+    for scores in (s, w):
+        look(partial(check_entries, "The sorting", masks=False), scores)
     shape = jax.ShapeDtypeStruct(s.shape, jnp.int32)
     return jax.pure_callback(partial(_host, regularizer=regularizer), shape, s, w, vmap_method="broadcast_all")
 

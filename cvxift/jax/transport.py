@@ -19,7 +19,7 @@ from cvxift.argmax.feasibility import check_converged, check_entries, check_mass
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, require_positive, visible
+from cvxift.jax.arrays import floating, look, require_positive, visible
 from cvxift.jax.envelope import envelope
 
 Array = jax.Array
@@ -165,12 +165,10 @@ def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | N
     """The plan at unit temperature, NaN where the tolerance was not met."""
     least = 64 * float(jnp.finfo(x.dtype).eps)
     tolerance = least if tol is None else max(tol, least)
-    concrete = visible(x, a, b)
-    if concrete:
-        check_entries("transport", x)
-        check_masses("transport", x, a, b)
+    look(partial(check_entries, "transport"), x)
+    look(partial(check_masses, "transport"), x, a, b)
     plan = _solve(x, a, b, regularizer, tol, limit)
-    if concrete:
+    if visible(plan.error):
         check_converged("transport", plan.error, tolerance, plan.iterations, plan.z)
     return jnp.where((plan.error <= tolerance)[..., None, None], plan.z, jnp.nan)
 

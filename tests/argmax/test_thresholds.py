@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from cvxift.argmax import bounded, capped, tsallis
+from cvxift.argmax import bounded, capped, doubled, tsallis
 from cvxift.argmax.rows import gather, peaks, shorten
 from cvxift.argmax.simplex import entmax
 
@@ -54,6 +54,39 @@ def test_single_precision_is_exact_to_its_rounding(alpha: float, rng: np.random.
         np.testing.assert_allclose(entmax(x.astype(float), alpha), reference, atol=1e-12 if alpha <= 2 else 2e-8)
 
 
+@pytest.mark.parametrize("alpha", [1.1, 1.3, 1.5, 2.0, 2.5, 3.0, 4.0])
+def test_single_precision_without_double_is_exact_too(alpha: float, rng: np.random.Generator) -> None:
+    for n in (1, 2, 3, 24, 65, 1000):
+        for x in (0.01 * rng.standard_normal((9, n)), rng.standard_normal((9, n)), 5 * rng.standard_normal((9, n)),
+                  1e4 * rng.standard_normal((9, n)), np.round(4 * rng.standard_normal((9, n))) / 8,
+                  1000 + rng.standard_normal((9, n))):  # fmt: skip
+            x = x.astype(np.float32)
+            z = entmax(x, alpha, wide=False)
+            assert z.dtype == np.float32
+            np.testing.assert_allclose(z, entmax(x.astype(float), alpha), atol=1.5e-7)
+            orders = np.full((9, 1), alpha, np.float32)
+            found, reference = entmax(x, orders, wide=False), entmax(x.astype(float), orders.astype(float))
+            np.testing.assert_allclose(found, reference, atol=2e-7)
+    x = np.array([0.0, -0.3], np.float32)  # entries near the edge, one rounding of float32 apart
+    edge = np.float32(0.0 - (entmax(x.astype(float), alpha)[0] ** (alpha - 1)) / (alpha - 1))
+    x = np.array([0.0, -0.3, edge, np.nextafter(edge, np.float32(1)), np.nextafter(edge, np.float32(-1))], np.float32)
+    np.testing.assert_allclose(entmax(x, alpha, wide=False), precise(x, alpha), atol=2e-7)
+
+
+def test_sums_and_reciprocals_of_two_floats(rng: np.random.Generator) -> None:
+    a, b = (10.0 ** rng.uniform(-6, 6, (2, 1000)) * rng.choice([-1, 1], (2, 1000))).astype(np.float32)
+    s, lack = doubled.two_sum(a, b)
+    np.testing.assert_array_equal(s.astype(float) + lack, a.astype(float) + b)
+    eps = rng.uniform(1e-4, 4, 1000).astype(np.float32)
+    high, low = doubled.reciprocal(np, eps)
+    np.testing.assert_allclose(high.astype(float) + low, 1 / eps.astype(float), rtol=1e-14)
+    assert sum(doubled.reciprocal(np, 0.1)) == pytest.approx(10.0, abs=1e-14)
+    for n in (1, 2, 16, 17, 1000, 100_000):
+        x = rng.exponential(size=(2, n)).astype(np.float32)
+        high, low = doubled.careful_sum(np, x)
+        np.testing.assert_allclose(high.astype(float) + low, x.astype(float).sum(-1, keepdims=True), rtol=3e-7)
+
+
 @pytest.mark.parametrize("alpha", ORDERS)
 def test_optimality_on_long_and_short_rows(alpha: float, rng: np.random.Generator) -> None:
     """Σ z = 1, one threshold for the whole support, and nothing outside it that should be inside."""
@@ -95,7 +128,9 @@ def test_hard_rows(alpha: float, dtype: type) -> None:
         (5.0, 5.0, 5.0, 5.0): (0.25,) * 4,
     }
     x, expected = np.array(list(rows), dtype), np.array(list(rows.values()))
-    np.testing.assert_allclose(entmax(x, alpha), expected, atol=1e-7 if dtype is np.float32 else 1e-14)
+    for wide in (True, False):
+        found = entmax(x, alpha, wide=wide)
+        np.testing.assert_allclose(found, expected, atol=1e-7 if dtype is np.float32 else 1e-14)
     padded = np.pad(x, ((0, 0), (0, 196)), constant_values=-inf)  # long enough to be shortened
     np.testing.assert_allclose(entmax(padded, alpha)[:, :4], expected, atol=1e-7 if dtype is np.float32 else 1e-14)
     assert entmax(np.zeros((3, 0)), alpha).shape == (3, 0)

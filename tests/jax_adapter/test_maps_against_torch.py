@@ -157,17 +157,42 @@ def test_masks_empty_rows_and_dtypes(name: str, rng: np.random.Generator) -> Non
     assert function(jnp.zeros((2, 0))).shape == (2, 0)
 
 
-@pytest.mark.parametrize(("alpha", "tolerance"), [(1.0, 2e-7), (1.1, 3e-7), (1.5, 2e-7), (2.0, 1.2e-7), (3.0, 3.5e-4)])
-def test_without_64_bits(alpha: float, tolerance: float, rng: np.random.Generator) -> None:
-    """Every operation is rounded to 6e-8; for α = 3 the map amplifies that to its root where an entry enters."""
-    for scale in (0.01, 1.0, 3.0):
-        x = (scale * rng.standard_normal((8, 300))).astype(np.float32)
-        z = cj.entmax(x, alpha)
-        assert z.dtype == np.float32
-        close(z, entmax(x.astype(float), alpha), tolerance)
+@pytest.mark.parametrize("alpha", [1.1, 1.5, 2.0, 2.5, 4.0])
+def test_without_64_bits(alpha: float, rng: np.random.Generator) -> None:
+    """Values as exact as float32 can hold them; a compiler must leave the exact sums alone."""
+    scale = np.repeat([0.01, 1.0, 3.0, 1e4], 8)[:, None]
+    x = (scale * rng.standard_normal((32, 300))).astype(np.float32)
+    z = cj.entmax(x, alpha)
+    assert z.dtype == np.float32
+    close(z, entmax(x.astype(float), alpha), 1.5e-7)
+    if alpha == 4.0:
+        orders = np.tile(np.linspace(1, alpha, 8, dtype=np.float32), 4)
+        reference = entmax(x.astype(float), orders[:, None].astype(float))
+        close(jax.jit(jax.vmap(cj.entmax))(x, orders), reference, 1.5e-7)
+    if alpha == 2.5:
+        long = rng.standard_normal(100_000).astype(np.float32)
+        close(cj.entmax(long, alpha), entmax(long.astype(float), alpha), 1.5e-7)
     y = cj.constrained_softmax(x, 0.2), cj.budget(x, 3.0)
-    close(y[0].sum(-1), np.ones(8), 1e-6)
-    close(y[1].sum(-1), np.full(8, 3.0), 1e-6)
+    close(y[0].sum(-1), np.ones(32), 1e-6)
+    close(y[1].sum(-1), np.full(32, 3.0), 1e-6)
+
+
+def test_constants_in_a_traced_function_are_looked_at() -> None:
+    x, bad = jnp.array([[0.3, 1.0, 2.0], [0.1, 0.2, 0.4]]), jnp.array([[0.0, jnp.nan], [0.0, 1.0]])
+    for function in (
+        cj.sparsemax,
+        lambda x: cj.entmax(x, jnp.array(1.3), temperature=jnp.array(2.0)),
+        lambda x: cj.budget(x, 1.0),
+        lambda x: cj.constrained_softmax(x, 0.6),
+        cj.box,
+        cj.soft_rank,
+        cj.transport,
+        lambda x: cj.linear_chain(x, jnp.eye(x.shape[-1]))[0],
+    ):
+        close(jax.jit(lambda function=function: function(x))(), function(x))
+    for function in (cj.sparsemax, lambda x: cj.budget(x, 1.0)):
+        with pytest.raises(cvxift.ProgramError, match="NaN"):
+            jax.jit(lambda function=function: function(bad))()
 
 
 def test_what_cannot_be_refused_is_nan() -> None:
