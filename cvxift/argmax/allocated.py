@@ -1,35 +1,22 @@
-"""Separable allocations as closed forms: θ to the inputs by affine maps, derivatives through one multiplier a group."""
+"""Separable allocations as closed forms of programs: derivatives through one multiplier a group, see `separable`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
 from cvxift.argmax.form import Form
 from cvxift.argmax.inputs import InputMaps
 from cvxift.argmax.multipliers import canonical_point
-from cvxift.argmax.recognized import Point, Recognized
-from cvxift.argmax.scores import Scores
+from cvxift.argmax.recognized import Point
+from cvxift.argmax.scaled_map import ScaledMap, Scored
 from cvxift.argmax.separable import Allocation
 from cvxift.program.structure import Data, Floats, Structure
 
 
-@dataclass(frozen=True, eq=False)
-class Allocated:
-    """A solved batch.
-
-    Attributes:
-        found: the allocations, shapes (*batch, G, n).
-        scores: the scores that they belong to.
-    """
-
-    found: Allocation
-    scores: Scores
-
-
-class SeparableMap(Recognized[Allocated]):
-    """θ ↦ the entries of a recognized allocation; see `separable` for the formulas.
+class SeparableMap(ScaledMap[Allocation]):
+    """θ ↦ the entries of a recognized allocation.
 
     Args:
         structure: the program's structure.
@@ -41,30 +28,16 @@ class SeparableMap(Recognized[Allocated]):
     """
 
     def __init__(self, structure: Structure, form: Form, columns: np.ndarray) -> None:
+        inputs = InputMaps(form, columns)
+        super().__init__(inputs)
         self._structure, self.form, self.name = structure, form, form.name
-        self._inputs = InputMaps(form, columns)
         groups = form.layout.groups.ravel()
         self._place = None if np.array_equal(groups, np.arange(len(groups))) else np.argsort(groups)
         self._order = None if self._place is None else groups
-
-    def solve(self, theta: Floats) -> Allocated | None:
-        """See `Recognized`."""
-        allocated = self._inputs.allocate(theta)
-        return None if allocated is None else Allocated(*allocated)
-
-    def outputs(self, state: Allocated) -> Floats:
-        """See `Recognized`."""
-        return self._flat(state.found.z)
-
-    def canonical(self, data: Data, state: Allocated) -> Point:
-        """See `Recognized`."""
-        return canonical_point(self._structure, self.form, data, state.found, float(state.scores.stiffness.flat[0]))
-
-    def margins(self, state: Allocated) -> Floats:
-        """See `Recognized`."""
-        form, groups = self.form, self.form.layout.groups
-        least, most = state.found.margins(state.scores.stiffness, form.gain_lower[groups], form.gain_upper[groups])
-        return least / (1.0 + most)
+        self._limits = None
+        if not {"total", "lower", "upper"} & inputs.moving:
+            fixed = inputs.constant
+            self._limits = form.kind.limits(fixed["total"], fixed["lower"], fixed["upper"], form.layout.groups.shape[1])
 
     def _flat(self, z: Floats) -> Floats:
         """(…, G, n) to the outputs' order, (…, K)."""
@@ -76,49 +49,67 @@ class SeparableMap(Recognized[Allocated]):
         flat = flat if self._order is None else flat[..., self._order]
         return flat.reshape(*flat.shape[:-1], *self.form.layout.groups.shape)
 
-    def vjp(self, state: Allocated, bar: Floats) -> Floats:
-        """See `Recognized`."""
-        return self._pull_inputs(state, *state.found.pull(self._grouped(bar)))
+    def at(self, x: Floats, values: Mapping[str, Floats | None]) -> Allocation | None:
+        """See `ScaledMap`."""
+        kind, limits = self.form.kind, self._limits
+        if limits is None:
+            limits = kind.limits(values["total"], values["lower"], values["upper"], x.shape[-1])
+        found = None if limits is None else kind.solve(x, limits)
+        # Where sums or bounds move, but bounds hold every entry of a group, they cannot all move as they please.
+        moves = not {"total", "lower", "upper"}.isdisjoint(self.inputs.moving)
+        return None if found is None or (moves and found.pinned) else found
 
-    def _pull_inputs(self, state: Allocated, x_bar: Floats, beta: Floats, m: Floats) -> Floats:
-        """Cotangent of θ from those of x, of the bounds where they hold, and of the sums."""
-        found, bars = state.found, state.scores.pull(x_bar)
-        bars["total"] = m
-        for name, mask in (("lower", found.at_lower), ("upper", found.at_upper)):
-            if name in self._inputs.moving:
+    def value(self, inner: Allocation) -> Floats:
+        """See `ScaledMap`."""
+        return self._flat(inner.z)
+
+    def push(self, inner: Allocation, x: Floats, moved: Mapping[str, Floats]) -> Floats:
+        """See `ScaledMap`."""
+        return self._flat(self._pushed(inner, x, moved)[0])
+
+    @staticmethod
+    def _pushed(inner: Allocation, x: Floats, moved: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+        return inner.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
+
+    def pull(self, inner: Allocation, bar: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """See `ScaledMap`."""
+        return self._bars(inner, *inner.pull(self._grouped(bar)))
+
+    def _bars(self, inner: Allocation, x_bar: Floats, beta: Floats, m: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """x̄ and the cotangents of the sums, and of the bounds where they hold."""
+        bars = {"total": m}
+        for name, mask in (("lower", inner.at_lower), ("upper", inner.at_upper)):
+            if name in self.inputs.moving:
                 bars[name] = np.where(mask, beta, 0.0)  # type: ignore[arg-type]  # a bound that moves has its mask
-        return self._inputs.pull(bars)
+        return x_bar, bars
 
-    def jvp(self, state: Allocated, theta_dot: Floats) -> Floats:
-        """See `Recognized`."""
-        moved = self._inputs.tangent(theta_dot)
-        x = state.scores.tangent(moved)
-        z, _ = state.found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
-        return self._flat(z)
+    def bend(
+        self, inner: Allocation, bar: Floats, x: Floats, moved: Mapping[str, Floats]
+    ) -> tuple[Floats, dict[str, Floats]] | None:
+        """See `ScaledMap`."""
+        if inner.bend is None:
+            return None
+        _, weight, _ = inner.pull(self._grouped(bar))
+        x_bar, beta, share = inner.curve(weight, self._pushed(inner, x, moved)[1])
+        return self._bars(inner, x_bar, beta, np.broadcast_to(share, (*x_bar.shape[:-1], share.shape[-1])))
 
-    def second(self, state: Allocated, bar: Floats, theta_dot: Floats) -> Floats:
-        """See `Recognized`."""
-        found, moved = state.found, self._inputs.tangent(theta_dot)
-        x = state.scores.tangent(moved)
-        _, relative = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
-        weight, beta, _ = found.pull(self._grouped(bar))
-        curved = found.curve(beta, relative)
-        shape = np.broadcast_shapes(weight.shape, x.shape)
-        out = self._pull_inputs(state, *(np.broadcast_to(part, (*shape[:-1], part.shape[-1])) for part in curved))
-        direct = state.scores.bend(np.broadcast_to(weight, shape), moved)
-        return out + self._inputs.pull(direct) if direct else out
-
-    def second_tangent(self, state: Allocated, theta_dot: Floats, other: Floats) -> Floats:
-        """See `Recognized`."""
-        found = state.found
-        moved, along = self._inputs.tangent(theta_dot), self._inputs.tangent(other)
-        x, y = state.scores.tangent(moved), state.scores.tangent(along)
-        _, first = found.push(x, moved.get("total"), moved.get("lower"), moved.get("upper"))
-        _, second = found.push(y, along.get("total"), along.get("lower"), along.get("upper"))
+    def twist(
+        self, inner: Allocation, x: Floats, moved: Mapping[str, Floats], y: Floats, along: Mapping[str, Floats]
+    ) -> Floats | None:
+        """See `ScaledMap`."""
+        if inner.bend is None:
+            return None
         # z̈ = e(ẋ − τ̇)(ẋ′ − τ̇′) + s(ẍ − τ̈), and Σ z̈ = 0
-        bend = np.zeros_like(found.z) if found.bend is None else found.bend
-        twist = bend * first * second
-        direct = state.scores.twist(moved, along)
-        if direct is not None:
-            twist = twist + found.slope * direct
-        return self._flat(found.centre(twist)[0])
+        turned = inner.bend * self._pushed(inner, x, moved)[1] * self._pushed(inner, y, along)[1]
+        return self._flat(inner.centre(turned)[0])
+
+    def canonical(self, data: Data, state: Scored[Allocation]) -> Point:
+        """See `Recognized`."""
+        stiffness = float(state.scores.stiffness.flat[0])
+        return canonical_point(self._structure, self.form, data, state.inner, stiffness)
+
+    def margins(self, state: Scored[Allocation]) -> Floats:
+        """See `Recognized`."""
+        form, groups = self.form, self.form.layout.groups
+        least, most = state.inner.margins(state.scores.stiffness, form.gain_lower[groups], form.gain_upper[groups])
+        return least / (1.0 + most)

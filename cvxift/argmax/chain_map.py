@@ -19,7 +19,7 @@ from cvxift.argmax.chain_products import ChainProducts
 from cvxift.argmax.entropy_points import place_entropies
 from cvxift.argmax.read_chain import ChainForm
 from cvxift.argmax.recognized import Point
-from cvxift.argmax.scaled_map import ScaledMap, Scored
+from cvxift.argmax.scaled_map import AffineInputs, ScaledMap, Scored
 from cvxift.program.structure import Data, Floats, Structure
 
 
@@ -33,7 +33,7 @@ class ChainMap(ScaledMap[ChainProducts]):
     """
 
     def __init__(self, structure: Structure, form: ChainForm, columns: np.ndarray) -> None:
-        super().__init__(form.pieces, columns)
+        super().__init__(AffineInputs(form.pieces, columns))
         self._structure, self.form, self.name = structure, form, form.name
 
     def _parted(self, x: Floats) -> tuple[Floats, Floats]:
@@ -42,7 +42,7 @@ class ChainMap(ScaledMap[ChainProducts]):
         lead = x.shape[:-1]
         return x[..., : T * S].reshape(*lead, T, S), x[..., T * S :].reshape(*lead, T - 1, S, S)
 
-    def at(self, x: Floats, values: Mapping[str, Floats]) -> ChainProducts | None:
+    def at(self, x: Floats, values: Mapping[str, Floats | None]) -> ChainProducts | None:
         """See `ScaledMap`."""
         if x.min() < POSSIBLE:
             return None  # elsewhere such scores forbid

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 import scipy.sparse as sp
 
 from cvxift.argmax.form import Affine, Form, Indices
-from cvxift.argmax.scores import Scores
-from cvxift.argmax.separable import Allocation, Limits
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 
@@ -67,12 +65,10 @@ class InputMaps:
 
     Attributes:
         divides: whether c depends on θ; else the scores are divided by it once.
-        moving: the pieces that depend on θ, and their shapes.
-        limits: the set, if it does not depend on θ and there is one.
+        constant: the pieces that do not; None where there are none.
     """
 
     def __init__(self, form: Form, columns: np.ndarray) -> None:
-        self._kind = form.kind
         groups = form.layout.groups
         flat, size, single = groups.ravel(), groups.shape, (len(groups), 1)
         sums = 0 if form.total is None else len(form.total.constant)
@@ -86,33 +82,34 @@ class InputMaps:
             "lower": (form.lower, flat, size),
             "upper": (form.upper, flat, size),
         }
-        self._constant: dict[str, Floats | None] = {}
-        self.moving: dict[str, tuple[int, int]] = {}
+        self.constant: dict[str, Floats | None] = {}
+        self._shapes: dict[str, tuple[int, int]] = {}
         self._parts: dict[str, _Part] = {}
         self._theta_size = len(columns)
         place = np.argsort(columns)  # from the program's θ to this map's
         for name, (piece, rows, shape) in pieces.items():
             if piece is None:
-                self._constant[name] = None
+                self.constant[name] = None
                 continue
             row, column, value, constant = piece.scaled(rows, weight if name == "score" else None)
             if not len(value):
-                self._constant[name] = constant.reshape(shape)
+                self.constant[name] = constant.reshape(shape)
                 continue
-            self.moving[name] = shape
+            self._shapes[name] = shape
             self._parts[name] = _Part(row, place[column], value, constant, len(columns))
-        self.limits: Limits | None = None
-        if not {"total", "lower", "upper"} & self.moving.keys():
-            fixed = self._constant
-            self.limits = form.kind.limits(fixed["total"], fixed["lower"], fixed["upper"], size[1])
+
+    @property
+    def moving(self) -> Set[str]:
+        """Names of the pieces that depend on θ."""
+        return self._shapes.keys()
 
     def values(self, theta: Floats) -> dict[str, Floats | None]:
         """Every piece at θ; those that are parts of θ may be views of it."""
-        out = dict(self._constant)
+        out = dict(self.constant)
         for name, part in self._parts.items():
-            out[name] = part.value(theta).reshape(*theta.shape[:-1], *self.moving[name])
+            out[name] = part.value(theta).reshape(*theta.shape[:-1], *self._shapes[name])
         score = out["score"]
-        if "score" not in self.moving and theta.ndim > 1 and score is not None:
+        if "score" not in self._shapes and theta.ndim > 1 and score is not None:
             out["score"] = np.broadcast_to(score, (*theta.shape[:-1], *score.shape))
         return out
 
@@ -120,11 +117,11 @@ class InputMaps:
         """Tangents of the pieces that move, and of the scores."""
         lead = theta_dot.shape[:-1]
         out = {
-            name: part.value(theta_dot, linear=True).reshape(*lead, *self.moving[name])
+            name: part.value(theta_dot, linear=True).reshape(*lead, *self._shapes[name])
             for name, part in self._parts.items()
         }
         if "score" not in out:
-            score = self._constant["score"]
+            score = self.constant["score"]
             assert score is not None
             out["score"] = np.zeros((*lead, *score.shape))
         return out
@@ -135,35 +132,5 @@ class InputMaps:
         out = None
         for name, part in self._parts.items():
             if name in bars:
-                out = part.pull(bars[name].reshape(*lead, math.prod(self.moving[name])), out)
+                out = part.pull(bars[name].reshape(*lead, math.prod(self._shapes[name])), out)
         return np.zeros((*lead, self._theta_size)) if out is None else out
-
-    def allocate(self, theta: Floats) -> tuple[Allocation, Scores] | None:
-        """The allocations at θ, shape (*batch, N), and the scores that they belong to.
-
-        Returns:
-            None if an instance is out of the form's range: an empty set, no curvature, scores beyond all numbers.
-        """
-        values = self.values(theta)
-        ratio, stiffness, prior = values["score"], values["stiffness"], values["prior"]
-        assert ratio is not None and stiffness is not None
-        if self.divides:
-            if not (stiffness > 0).all():
-                return None
-            with np.errstate(over="ignore"):
-                ratio = ratio / stiffness
-        if prior is not None and not (prior > 0).all():
-            return None
-        scores = Scores(ratio, stiffness, self.divides, prior)
-        x = scores.x
-        if not np.isfinite(x.sum()):
-            return None
-        limits = self.limits
-        if limits is None:
-            limits = self._kind.limits(values["total"], values["lower"], values["upper"], x.shape[-1])
-        found = None if limits is None else self._kind.solve(x, limits)
-        return None if found is None or self._pinned(found) else (found, scores)
-
-    def _pinned(self, found: Allocation) -> bool:
-        """Whether bounds or sums that move hold every entry of a group: they cannot all move as they please."""
-        return bool({"total", "lower", "upper"} & self.moving.keys()) and found.pinned

@@ -38,7 +38,7 @@ def canonical_point(
     x[where.columns] = z
     A = structure.A_matrix(data.A)
     s = data.b - A @ x
-    P = structure.P_matrix(data.P).diagonal() if structure.nnzP else np.zeros(structure.n)
+    P = np.asarray(structure.P_matrix(data.P).diagonal() if structure.nnzP else np.zeros(structure.n), dtype=float)
 
     where.squares.place(P, data.q, x, s, y)
     trees = where.epigraphs.trees

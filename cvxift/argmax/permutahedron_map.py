@@ -22,7 +22,7 @@ from cvxift.argmax.form import Indices
 from cvxift.argmax.isotonic import blocks, project, segment_sum
 from cvxift.argmax.read_permutahedron import ROUNDING, PermutahedronForm
 from cvxift.argmax.recognized import Point
-from cvxift.argmax.scaled_map import ScaledMap, Scored
+from cvxift.argmax.scaled_map import AffineInputs, ScaledMap, Scored
 from cvxift.program.structure import Data, Floats, Structure
 
 
@@ -73,10 +73,10 @@ class PermutahedronMap(ScaledMap[Blocks]):
     """
 
     def __init__(self, structure: Structure, form: PermutahedronForm, columns: np.ndarray) -> None:
-        super().__init__(form.pieces, columns)
+        super().__init__(AffineInputs(form.pieces, columns))
         self._structure, self.form, self.name = structure, form, form.name
 
-    def at(self, x: Floats, values: Mapping[str, Floats]) -> Blocks | None:
+    def at(self, x: Floats, values: Mapping[str, Floats | None]) -> Blocks | None:
         """See `ScaledMap`."""
         w = self._decreasing(values)
         if w is None:
@@ -99,9 +99,11 @@ class PermutahedronMap(ScaledMap[Blocks]):
         total = np.where(total > 0, total, 1.0)
         return Blocks(z, z if entropic else None, order, w, first, label, total, shift)
 
-    def _decreasing(self, values: Mapping[str, Floats]) -> Floats | None:
+    def _decreasing(self, values: Mapping[str, Floats | None]) -> Floats | None:
         """The values w, equal where they are so up to rounding; None if the form is not what the program asks."""
-        w, gap = values["values"], values.get("gap", np.zeros(0))
+        w, gap = values["values"], values.get("gap")
+        assert w is not None
+        gap = np.zeros(0) if gap is None else gap
         size = 1.0 + np.abs(np.cumsum(w, axis=-1)).max(initial=0.0)
         if not np.isfinite(size) or (gap < -ROUNDING * size).any() or (self.form.entropic and not (w > 0).all()):
             return None
@@ -196,7 +198,9 @@ class PermutahedronMap(ScaledMap[Blocks]):
         x, y = np.zeros(structure.n), np.zeros(structure.m)
         x[form.columns] = found.z
         A = structure.A_matrix(data.A)
-        P = structure.P_matrix(data.P).diagonal() if structure.nnzP else np.zeros(structure.n)
+        P = np.zeros(structure.n)
+        if structure.nnzP:
+            P[:] = structure.P_matrix(data.P).diagonal()
         c = float(np.ravel(state.scores.stiffness)[0])
         weights = np.where(found.first[1:] == np.arange(1, n), (found.shift[:-1] - found.shift[1:]) * c, 0.0)
         weights = np.maximum(weights, 0.0)

@@ -10,9 +10,9 @@ and how (x̄, w̄) moves for a fixed z̄ is the product of D²g with z̄ and (�
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,25 +26,58 @@ from cvxift.program.structure import Floats
 Inner = TypeVar("Inner")
 
 
+class Inputs(Protocol):
+    """The inputs as functions of θ, by name; where c is constant, the scores are divided by it already.
+
+    Attributes:
+        divides: whether c depends on θ.
+    """
+
+    divides: bool
+
+    @property
+    def moving(self) -> Set[str]:
+        """Names of the inputs that depend on θ."""
+        ...
+
+    def values(self, theta: Floats) -> Mapping[str, Floats | None]:
+        """Every input at θ, scores of shape (*batch, …), others broadcast against them; None where there is none."""
+        ...
+
+    def tangent(self, theta_dot: Floats) -> Mapping[str, Floats]:
+        """Tangents of the inputs that depend on θ, and of the scores."""
+        ...
+
+    def pull(self, bars: Mapping[str, Floats]) -> Floats:
+        """Cotangent of θ; inputs not named, and those that do not depend on it, count as zero."""
+        ...
+
+
 class AffineInputs:
-    """Named inputs that are affine in θ: those that move in one product, the others as they are.
+    """Inputs that are affine in θ: those that move in one product, the others as they are.
 
     Args:
-        pieces: the inputs.
+        pieces: the inputs; score and stiffness are among them.
         columns: for each entry of θ, its place in the program's.
 
     Attributes:
         constant: the inputs that do not depend on θ.
-        moving: where each other one stands among those that do.
+        divides: see `Inputs`.
     """
 
     def __init__(self, pieces: Mapping[str, Affine], columns: np.ndarray) -> None:
         place = np.argsort(columns)  # from the program's θ to this map's
+        score, stiffness = pieces["score"], pieces["stiffness"]
+        self.divides = stiffness.varies
+        if not self.divides:
+            c = float(stiffness.constant[0])
+            score = Affine(score.indptr, score.indices, score.data / c, score.constant / c)
+        pieces = {**pieces, "score": score}
         self.constant = {name: piece.constant for name, piece in pieces.items() if not piece.varies}
         moving = {name: piece for name, piece in pieces.items() if piece.varies}
         ends = np.cumsum([0, *(len(piece.constant) for piece in moving.values())])
-        self.moving = {name: slice(int(ends[k]), int(ends[k + 1])) for k, name in enumerate(moving)}
-        self._rows = int(ends[-1])
+        self._where = {name: slice(int(ends[k]), int(ends[k + 1])) for k, name in enumerate(moving)}
+        self._rows, self._scores = int(ends[-1]), len(score.constant)
         none = np.zeros(0, dtype=np.intp)
         counts = np.concatenate([none, *(piece.counts for piece in moving.values())])
         indices = place[np.concatenate([none, *(piece.indices for piece in moving.values())])]
@@ -55,25 +88,35 @@ class AffineInputs:
         self._map = AffineMap(sp.csr_array((values, (row, indices)), shape=(self._rows, size)), constant)
         self._adjoint = AffineMap(sp.csr_array((values, (indices, row)), shape=(size, self._rows)))
 
+    @property
+    def moving(self) -> Set[str]:
+        """See `Inputs`."""
+        return self._where.keys()
+
     def values(self, theta: Floats) -> dict[str, Floats]:
-        """Every input at θ, shapes (*batch, rows) or, where it is constant, (rows,)."""
-        return {**self.constant, **self._split(self._map(theta))}
+        """See `Inputs`; shapes (*batch, rows) or, where it is constant, (rows,)."""
+        out = {**self.constant, **self._split(self._map(theta))}
+        out["score"] = np.broadcast_to(out["score"], (*theta.shape[:-1], self._scores))
+        return out
 
     def tangent(self, theta_dot: Floats) -> dict[str, Floats]:
-        """Tangents of the inputs that move."""
-        return self._split(self._map.linear(theta_dot))
+        """See `Inputs`."""
+        out = self._split(self._map.linear(theta_dot))
+        if "score" not in out:
+            out["score"] = np.zeros((*theta_dot.shape[:-1], self._scores))
+        return out
 
     def pull(self, bars: Mapping[str, Floats]) -> Floats:
-        """Cotangent of θ; inputs not named, and those that do not move, count as zero."""
-        used = [name for name in self.moving if name in bars]
+        """See `Inputs`."""
+        used = [name for name in self._where if name in bars]
         lead = np.broadcast_shapes(*(bars[name].shape[:-1] for name in (used or bars)))
         stacked = np.zeros((*lead, self._rows))
         for name in used:
-            stacked[..., self.moving[name]] = bars[name]
+            stacked[..., self._where[name]] = bars[name]
         return self._adjoint(stacked)
 
     def _split(self, stacked: Floats) -> dict[str, Floats]:
-        return {name: stacked[..., part] for name, part in self.moving.items()}
+        return {name: stacked[..., part] for name, part in self._where.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +124,7 @@ class Scored(Generic[Inner]):
     """A solved batch.
 
     Attributes:
-        scores: x and what it is made of, shapes (*batch, n), c (*batch, 1).
+        scores: x and what it is made of.
         inner: what g's derivatives need.
     """
 
@@ -93,17 +136,15 @@ class ScaledMap(Recognized[Scored[Inner]], Generic[Inner]):
     """A closed form of scores over a temperature; see the module.
 
     Args:
-        pieces: affine inputs named score (n rows), stiffness (1 row), prior (n rows) if there is one, and others.
-        columns: for each entry of θ, its place in the program's.
+        inputs: named score, stiffness, prior if there is one that depends on θ, and others that the form has.
     """
 
-    def __init__(self, pieces: Mapping[str, Affine], columns: np.ndarray) -> None:
-        self.inputs = AffineInputs(pieces, columns)
-        self._divides = "stiffness" in self.inputs.moving
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
 
     @abc.abstractmethod
-    def at(self, x: Floats, values: Mapping[str, Floats]) -> Inner | None:
-        """g at scores x, shape (*batch, n); None out of its range."""
+    def at(self, x: Floats, values: Mapping[str, Floats | None]) -> Inner | None:
+        """g at scores x, of their inputs' shape; None out of its range."""
 
     @abc.abstractmethod
     def value(self, inner: Inner) -> Floats:
@@ -132,62 +173,51 @@ class ScaledMap(Recognized[Scored[Inner]], Generic[Inner]):
     def solve(self, theta: Floats) -> Scored[Inner] | None:
         """See `Recognized`."""
         values = self.inputs.values(theta)
-        stiffness, prior = values["stiffness"], values.get("prior")
-        if not (stiffness > 0).all() or (prior is not None and not (prior > 0).all()):
+        ratio, stiffness, prior = values["score"], values["stiffness"], values.get("prior")
+        assert ratio is not None and stiffness is not None
+        if self.inputs.divides:
+            if not (stiffness > 0).all():
+                return None
+            with np.errstate(over="ignore"):
+                ratio = ratio / stiffness
+        if prior is not None and not (prior > 0).all():
             return None
-        with np.errstate(over="ignore"):
-            ratio = values["score"] / stiffness
-        moves = "prior" in self.inputs.moving
-        scores = Scores(ratio, stiffness, self._divides, prior if moves else None)
-        x = scores.x if moves or prior is None else scores.x + np.log(prior)
-        if not np.isfinite(x).all():
+        scores = Scores(ratio, stiffness, self.inputs.divides, prior)
+        x = scores.x
+        if not np.isfinite(x.sum()):
             return None
-        inner = self.at(np.broadcast_to(x, (*theta.shape[:-1], x.shape[-1])), values)
+        inner = self.at(x, values)
         return None if inner is None else Scored(scores, inner)
 
     def outputs(self, state: Scored[Inner]) -> Floats:
         """See `Recognized`."""
         return self.value(state.inner)
 
-    def _score_tangent(self, state: Scored[Inner], moved: dict[str, Floats]) -> Floats:
-        if "score" not in moved:
-            lead = next(iter(moved.values())).shape[:-1] if moved else ()
-            moved["score"] = np.zeros((*lead, state.scores.ratio.shape[-1]))
-        if self._divides:
-            return state.scores.tangent(moved)
-        # `Scores` takes a constant c to be divided out of the scores beforehand.
-        return state.scores.tangent({**moved, "score": moved["score"] / state.scores.stiffness})
-
-    def _score_bars(self, state: Scored[Inner], x_bar: Floats) -> dict[str, Floats]:
-        bars = state.scores.pull(x_bar)
-        return bars if self._divides else {**bars, "score": bars["score"] / state.scores.stiffness}
-
     def vjp(self, state: Scored[Inner], bar: Floats) -> Floats:
         """See `Recognized`."""
         x_bar, others = self.pull(state.inner, bar)
-        return self.inputs.pull({**self._score_bars(state, x_bar), **others})
+        return self.inputs.pull({**state.scores.pull(x_bar), **others})
 
     def jvp(self, state: Scored[Inner], theta_dot: Floats) -> Floats:
         """See `Recognized`."""
         moved = self.inputs.tangent(theta_dot)
-        return self.push(state.inner, self._score_tangent(state, moved), moved)
+        return self.push(state.inner, state.scores.tangent(moved), moved)
 
     def second(self, state: Scored[Inner], bar: Floats, theta_dot: Floats) -> Floats:
         """See `Recognized`."""
         moved = self.inputs.tangent(theta_dot)
-        bent = self.bend(state.inner, bar, self._score_tangent(state, moved), moved)
+        bent = self.bend(state.inner, bar, state.scores.tangent(moved), moved)
         x_bar, _ = self.pull(state.inner, bar)
         direct = state.scores.bend(x_bar, moved)
-        lead = np.broadcast_shapes(bar.shape[:-1], theta_dot.shape[:-1], x_bar.shape[:-1])
-        out = np.zeros((*lead, theta_dot.shape[-1]))
+        out = np.zeros((*np.broadcast_shapes(bar.shape[:-1], theta_dot.shape[:-1]), theta_dot.shape[-1]))
         if bent is not None:
-            out = out + self.inputs.pull({**self._score_bars(state, bent[0]), **bent[1]})
+            out = out + self.inputs.pull({**state.scores.pull(bent[0]), **bent[1]})
         return out + self.inputs.pull(direct) if direct else out
 
     def second_tangent(self, state: Scored[Inner], theta_dot: Floats, other: Floats) -> Floats:
         """See `Recognized`."""
         moved, along = self.inputs.tangent(theta_dot), self.inputs.tangent(other)
-        x, y = self._score_tangent(state, moved), self._score_tangent(state, along)
+        x, y = state.scores.tangent(moved), state.scores.tangent(along)
         out = self.twist(state.inner, x, moved, y, along)
         turned = state.scores.twist(moved, along)
         if turned is not None:

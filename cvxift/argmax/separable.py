@@ -116,13 +116,14 @@ class Allocation:
         return self.slope * bar, bar, m
 
     def curve(self, weight: Floats, tangent: Floats) -> tuple[Floats, Floats, Floats]:
-        """Cotangents through s alone, of Σ s_i weight_i tangent_i; as `pull` gives them.
+        """Cotangents through s alone, of Σ s_i weight_i tangent_i; as `pull` gives them. φ is not straight.
 
         Args:
             weight: z̄ − m.
             tangent: ẋ − τ̇.
         """
-        r, share = self.centre(np.zeros_like(weight * tangent) if self.bend is None else self.bend * weight * tangent)
+        assert self.bend is not None
+        r, share = self.centre(self.bend * weight * tangent)
         return r, -self.spread(share), share
 
     def spread(self, sums: Floats) -> Floats:
