@@ -1,18 +1,20 @@
 """Whether a canonical program has the marginals of a linear chain for its solution, whatever expressions it came from.
 
     minimize  −Σ scores · marginals + c H,    over μ_t (S entries each, T positions), pairs p_t (S × S) and epigraphs
-    exp cones     (t, γ x, β)         the entropies of one position's entries x, the root's
+    exp cones     (t, γ x, β)         the entropies of the root's entries x, one position's or one edge's
                   (t, γ x, δ y)       relative entropies of all pairs x to one of their entries, y the parent
     zero rows     a Σ_j p_t(i, j) − a μ_t(i) = 0, a Σ_i p_t(i, j) − a μ_{t+1}(j) = 0
                   a Σ μ_t = a or a Σ p_t = a, at least once
     nonneg rows   bounds that hold anyway: x ≥ 0, x ≤ 1
 
 The entropy of a chain is that of its root and, along every edge away from it, that of the child given the parent; the
-root may be any position. Which columns are positions, pairs, and neighbours is found by their rows alone.
+root may be any position, or an edge's pair of positions. Which columns are positions, pairs, and neighbours is found by
+their rows alone.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,13 +89,20 @@ class ChainReader(Reader):
         structure = program.structure
         cones, cells = structure.cones, structure.cones.exp
         need(outputs and cells and not (cones.soc or cones.psd or cones.pow), "cones of other kinds, or no outputs")
-        # exp = S + (T−1) S² cones, and as many epigraphs beside T S entries and (T−1) S² pairs
-        edges = structure.n - 2 * cells  # (T − 1) S
-        need(edges > 0 and cells % (edges + 1) == 0, "the numbers of columns and cones are no chain's")
-        self.S = cells // (edges + 1)
-        need(edges % self.S == 0 and cones.zero >= 2 * edges + 1, "the numbers of rows are no chain's")
-        self.T = edges // self.S + 1
+        # Beside as many epigraphs there are T S entries and (T−1) S² pairs for S + (T−1) S² cones, or S² fewer entries.
+        rest = structure.n - 2 * cells
+        need(rest > 0 and cones.zero > 2, "the numbers of columns and cones are no chain's")
+        at_position, square = cells % (rest + 1) == 0, rest**2 - 4 * cells
+        need(at_position or (square >= 0 and math.isqrt(square) ** 2 == square), "there are no chain's many columns")
         super().__init__(program, outputs)
+        first = cones.zero + cones.nonneg
+        roots = int(np.count_nonzero(self.row_count[first + 2 :: 3] == 0))
+        self.from_edge = not (at_position and roots * (rest + 1) == cells)
+        self.S = math.isqrt(roots) if self.from_edge else roots
+        need(self.S > 0 and rest % self.S == 0, "the root has another number of entries")
+        self.T = rest // self.S + (not self.from_edge)
+        size = (self.T - 1) * self.S**2 + (0 if self.from_edge else self.S)
+        need(self.T > 1 and cells == size and (not self.from_edge or roots == self.S**2), "the root's entries")
         need(not (self.P_varies.any() or self.P[1].any()), "there are quadratic terms")
 
     def form(self) -> ChainForm:
@@ -139,7 +148,6 @@ class ChainReader(Reader):
         need(np.all(counts[0] == 1) and np.all(counts[1] == 1) and np.all(counts[2] <= 1), "a cone mixes columns")
         at, x_at = self.by_row[self.row_start[first]], self.by_row[self.row_start[first + 1]]
         root = counts[2] == 0
-        need(np.count_nonzero(root) == S, "the entropies are not those of one position's entries")
         y_at = self.by_row[np.minimum(self.row_start[first + 2], len(self.by_row) - 1)]
         self.epigraphs, self.gain = self.cols[at], self.A[at]
         self.x, self.gamma = self.cols[x_at], -self.A[x_at]
@@ -158,13 +166,13 @@ class ChainReader(Reader):
         np.add.at(own, self.x, 1)
         need(own.max() == 1, "an entry has several entropies")
         self.pair = np.zeros(n, dtype=bool)
-        self.pair[self.x[~root]] = True
+        self.pair[self.x if self.from_edge else self.x[~root]] = True
         self.node = ~self.pair
         self.node[self.epigraphs] = False
         need(np.count_nonzero(self.node) == T * S and np.all(self.node[self.y[~root]]), "a parent is a pair")
         self.parent = np.full(n, -1)
         self.parent[self.x[~root]] = self.y[~root]
-        self.root = np.sort(self.x[root])
+        self.root = self.x[root]
 
     def _equalities(self) -> None:
         """Consistency rows, (2 S (T − 1)) with their entry and pairs, and the sums to one."""
@@ -210,6 +218,7 @@ class ChainReader(Reader):
     def _ordered(self) -> tuple[Indices, Indices, Indices]:
         """Columns of positions and pairs along the chain, and the consistency rows (2, T − 1, S) by their number."""
         S, T, n = self.S, self.T, self.structure.n
+        root = self._side() if self.from_edge else np.sort(self.root)
         upward = self.parent[self.row_pairs] == self.row_node[:, None]
         parents = np.flatnonzero(upward.all(axis=1))
         children = np.flatnonzero(~upward.any(axis=1))
@@ -224,10 +233,10 @@ class ChainReader(Reader):
         for row in parents:
             self.rows_of.setdefault(int(self.row_node[row]), []).append(int(row))
 
-        onward, *others = [self._walk(rows) for rows in self._starts()]
+        onward, *others = [self._walk(rows) for rows in self._starts(root)]
         back = others[0][::-1] if others else []
         need(len(onward) + len(back) == T - 1, "not all positions are on the chain")
-        positions = [step.kids for step in back] + [self.root] + [step.kids for step in onward]
+        positions = [step.kids for step in back] + [root] + [step.kids for step in onward]
         pairs = [step.pairs.T for step in back] + [step.pairs for step in onward]
         first = [step.kid_rows for step in back] + [step.rows for step in onward]
         second = [step.rows for step in back] + [step.kid_rows for step in onward]
@@ -235,9 +244,22 @@ class ChainReader(Reader):
         need(len(np.unique(nodes)) == T * S, "the chain is closed")
         return nodes, np.stack(pairs), np.array([first, second])
 
-    def _starts(self) -> list[Indices]:
+    def _side(self) -> Indices:
+        """Entries of the first position of the edge that is the root, made its pairs' parents."""
+        own = np.zeros(self.structure.n, dtype=bool)
+        own[self.root] = True
+        rows = np.flatnonzero(own[self.row_pairs].all(axis=1))
+        need(len(rows) == 2 * self.S, "the root's pairs have other sums")
+        # Sums over the same position have no pair in common.
+        own[self.row_pairs[rows[0]]] = False
+        side = np.append(rows[0], rows[own[self.row_pairs[rows]].all(axis=1)])
+        need(len(side) == self.S, "the root's pairs are of no edge")
+        self.parent[self.row_pairs[side]] = self.row_node[side][:, None]
+        return np.sort(self.row_node[side])
+
+    def _starts(self, root: Indices) -> list[Indices]:
         """Rows of the root's entries, one set for each of its one or two neighbours."""
-        found = [self.rows_of.get(int(node), []) for node in self.root]
+        found = [self.rows_of.get(int(node), []) for node in root]
         count = len(found[0])
         need(count in (1, 2) and all(len(rows) == count for rows in found), "a position has more than two neighbours")
         lowest = [sorted(rows, key=lambda row: int(self.child[self.row_pairs[row]].min())) for rows in found]

@@ -142,6 +142,23 @@ def spellings() -> dict[str, Callable[[], Built]]:
         return c.problem(c.entropy(2), [*c.links(), *c.total(4)]), [c.joint[2], c.z[0], c.joint[0]]
 
     @spelling
+    def from_an_edge():
+        c = Drawn(4)
+        regularizer = c.conditional(0, 1) - cp.sum(cp.entr(c.joint[1])) + c.conditional(2, 2)
+        return c.problem(temperature() * regularizer, [*c.links(), *c.total(3)]), c.variables
+
+    @spelling
+    def from_the_first_edge_of_three_states():
+        c = Drawn(3, 3)
+        regularizer = c.conditional(1, 1) - 0.5 * cp.sum(cp.entr(2 * c.joint[0]))
+        return c.problem(regularizer, [*c.links(), *c.total()]), c.variables
+
+    @spelling
+    def one_edge():
+        c = Drawn(2)
+        return c.problem(-cp.sum(cp.entr(c.joint[0])), [*c.links(), cp.sum(c.joint[0]) == 1]), c.variables
+
+    @spelling
     def every_sum_is_one_and_bounds():
         c = Drawn()
         bounds = [c.z[1] <= 1, c.joint[0] >= 0, 2 * c.joint[1] >= -1]
@@ -400,6 +417,23 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     def joint_entropies_of_an_edge():
         c = Drawn()
         return usual(c, c.conditional(0, 0) - cp.sum(cp.entr(c.joint[1])) - cp.sum(cp.entr(c.z[0])))
+
+    @lookalike
+    def joint_entropies_of_both_edges():
+        c = Drawn()
+        return usual(c, -cp.sum(cp.entr(c.joint[0])) - cp.sum(cp.entr(c.joint[1])))
+
+    @lookalike
+    def from_an_edge_and_back():
+        c = Drawn(4)
+        return usual(c, c.conditional(0, 1) - cp.sum(cp.entr(c.joint[1])) + c.conditional(2, 3))
+
+    @lookalike
+    def entropies_of_pairs_of_two_edges():
+        c = Drawn(4)
+        half = cp.sum(cp.entr(c.joint[0][0])) + cp.sum(cp.entr(c.joint[1][1]))
+        rest = cp.sum(cp.rel_entr(c.joint[0][1], c.z[1])) + cp.sum(cp.rel_entr(c.joint[1][0], c.z[1]))
+        return usual(c, rest - half + c.conditional(2, 2))
 
     @lookalike
     def an_edge_relative_to_a_number():

@@ -24,16 +24,39 @@ from cvxift.program.structure import Data, Floats
 
 def hand_written() -> cp.Problem:
     z, theta = cp.Variable(3), cp.Parameter(3)
-    tops = [cp.sum_smallest(z, 1) >= 0.5, 2 * cp.sum_largest(z, 1) <= 6, cp.max(z) <= 3.5, z <= 4]
-    return cp.Problem(cp.Minimize(cp.sum_squares(2 * z - theta)), [cp.sum(z) == 5, *tops])
+    constraints: list[Any] = [
+        cp.sum(z) == 5,
+        cp.sum_smallest(z, 1) >= 0.5,
+        2 * cp.sum_largest(z, 1) <= 6,
+        cp.max(z) <= 3.5,
+        z <= 4,
+    ]
+    return cp.Problem(cp.Minimize(cp.sum_squares(2 * z - theta)), constraints)
 
 
+def from_an_edge() -> cp.Problem:
+    z, p, theta = cp.Variable((2, 2)), cp.Variable((2, 2)), cp.Parameter((2, 2))
+    links: list[Any] = [cp.sum(p, axis=1) == z[0], cp.sum(p, axis=0) == z[1], cp.sum(z[1]) == 1]
+    return cp.Problem(cp.Maximize(cp.sum(cp.multiply(theta, p)) + cp.sum(cp.entr(p))), links)
+
+
+MASSES = np.array([0.4, 0.6])
 PROBLEMS: dict[str, Callable[[], cp.Problem]] = {
     "permutahedron": lambda: argmax.permutahedron(3, np.array([3.0, 1.5, 0.5])),
     "permutahedron by hand": hand_written,
     "permutahedron, moving values": lambda: argmax.permutahedron(3, cp.Parameter(3)),
     "entropic permutahedron": lambda: argmax.permutahedron(3, np.array([3.0, 1.5, 0.5]), regularizer="entropic"),
     "linear chain": lambda: argmax.linear_chain(3, 2),
+    "linear chain from an edge": from_an_edge,
+    "softmax": lambda: argmax.softmax(3),
+    "constrained softmax": lambda: argmax.constrained_softmax(3, np.array([0.5, 0.6, 0.7])),
+    "1.5-entmax": lambda: argmax.entmax(3, 1.5),
+    "sparsemax": lambda: argmax.sparsemax(3),
+    "constrained sparsemax": lambda: argmax.constrained_sparsemax(3, np.array([0.5, 0.6, 0.7])),
+    "budget": lambda: argmax.budget(4, 2),
+    "sigmoid": lambda: argmax.box(3),
+    "entropic transport": lambda: argmax.transport(MASSES, np.array([0.3, 0.3, 0.4])),
+    "quadratic transport": lambda: argmax.transport(MASSES, np.array([0.3, 0.3, 0.4]), "quadratic"),
     "linear chain, one state": lambda: argmax.linear_chain(3, 1),
 }
 
@@ -62,7 +85,8 @@ class Changed:
         return self.pieces
 
     def evaluate(self, theta: Floats) -> Data:
-        return Data(*(np.asarray(M @ theta + c) for M, c in (self.pieces[name] for name in "PqAb")), np.zeros(()))
+        P, q, A, b = (np.asarray(M @ theta + c) for M, c in (self.pieces[name] for name in "PqAb"))
+        return Data(P, q, A, b, np.zeros(()))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
