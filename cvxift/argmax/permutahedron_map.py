@@ -87,6 +87,8 @@ class PermutahedronMap(ScaledMap[Blocks]):
         regularizer = "entropic" if entropic else "quadratic"
         target = np.log(w) if entropic else w
         first = blocks(s, target, regularizer)
+        if "values" in self.inputs.moving and self._held(first, w).any():
+            return None  # such values cannot all move as they please
         level = project(s, target, first, regularizer, segment_sum)
         # Multipliers from the same entry of each block: equal to the last bit inside of it.
         shift = np.take_along_axis(s - level, first, axis=-1)
@@ -103,23 +105,28 @@ class PermutahedronMap(ScaledMap[Blocks]):
         """The values w, equal where they are so up to rounding; None if the form is not what the program asks."""
         w, gap = values["values"], values.get("gap")
         assert w is not None
-        gap = np.zeros(0) if gap is None else gap
-        size = 1.0 + np.abs(np.cumsum(w, axis=-1)).max(initial=0.0)
-        if not np.isfinite(size) or (gap < -ROUNDING * size).any() or (self.form.entropic and not (w > 0).all()):
+        if not np.isfinite(w).all() or (self.form.entropic and not (w > 0).all()):
             return None
+        size = np.abs(np.cumsum(w, axis=-1)).max(axis=-1, keepdims=True)
         steps = w[..., :-1] - w[..., 1:]
-        if (steps < -ROUNDING * size).any():
+        if (steps < -ROUNDING * size).any() or (gap is not None and (gap < -ROUNDING * size).any()):
             return None
         tied = steps <= ROUNDING * size
-        if not tied.any():
+        if not tied.any() or "values" in self.inputs.moving:
             return w
-        if "values" in self.inputs.moving:
-            return None  # such values cannot all move as they please
         # The sums of the k largest come with rounding: without ties made exact, they would pass for steps.
         begins = np.concatenate([np.ones_like(tied[..., :1]), ~tied], axis=-1)
         first = np.maximum.accumulate(np.where(begins, np.arange(w.shape[-1]), 0), axis=-1)
         sums, count = segment_sum(w, first), segment_sum(np.ones_like(w), first)
         return np.take_along_axis(sums / np.maximum(count, 1.0), first, axis=-1)
+
+    def _held(self, first: Indices, w: Floats) -> np.ndarray:
+        """Whether two single entries stand at one value, at which they stay whatever their scores; (*batch, n − 1)."""
+        between = first[..., 1:] == np.arange(1, first.shape[-1])
+        edge = np.ones_like(first[..., :1], dtype=bool)
+        alone = np.concatenate([edge, between], axis=-1) & np.concatenate([between, edge], axis=-1)
+        size = np.abs(np.cumsum(w, axis=-1)).max(axis=-1, keepdims=True)
+        return alone[..., :-1] & alone[..., 1:] & (w[..., :-1] - w[..., 1:] <= ROUNDING * size)
 
     def value(self, inner: Blocks) -> Floats:
         """See `ScaledMap`."""
@@ -183,11 +190,7 @@ class PermutahedronMap(ScaledMap[Blocks]):
         between = found.first[..., 1:] == np.arange(1, n)
         weight = np.where(between, (found.shift[..., :-1] - found.shift[..., 1:]) * state.scores.stiffness, np.inf)
         slack = np.where(between, np.inf, np.cumsum(found.w - level, axis=-1)[..., :-1])
-        # Two single entries with one value stay apart and at it, whatever their scores.
-        alone = np.concatenate([between, np.ones_like(between[..., :1])], axis=-1)
-        alone = alone & np.concatenate([np.ones_like(between[..., :1]), between], axis=-1)
-        still = alone[..., :-1] & alone[..., 1:] & (found.w[..., :-1] == found.w[..., 1:])
-        distance = np.where(still, np.inf, np.minimum(weight, slack))
+        distance = np.where(self._held(found.first, found.w), np.inf, np.minimum(weight, slack))
         most = np.where(np.isfinite(distance), distance, 0.0).max(axis=-1, initial=0.0)
         return np.maximum(distance, 0.0).min(axis=-1, initial=np.inf) / (1.0 + most)
 

@@ -273,7 +273,7 @@ class PermutahedronReader(SquareReader):
         """Refuse what is out of the form's range whatever the parameters are."""
         values, gap = pieces["values"], pieces.get("gap", Affine.fixed(np.zeros(0)))
         steps = values.constant[:-1] - values.constant[1:]
-        size = 1.0 + np.abs(np.cumsum(values.constant)).max()
+        size = np.abs(np.cumsum(values.constant)).max()
         need(values.varies or bool((steps >= -ROUNDING * size).all()), "sums of the largest that are not concave")
         need(values.varies or not self.curved or bool((values.constant > 0).all()), "entropies at values of zero")
         need(bool((gap.constant[gap.counts == 0] >= -ROUNDING * size).all()), "a further bound that holds")

@@ -474,10 +474,46 @@ def test_values_that_could_not_move_and_entropies_of_no_mass_are_left_to_the_sol
     problem = argmax.permutahedron(3, decreasing(3), regularizer="entropic")
     closed = ClosedMap(problem, None, problem.variables())
     names = [p.name() for p in closed.parameters]
-    for w, served in (([3.0, 2.0, 1.0], True), ([2.0, 2.0, 1.0], False), ([3.0, 2.0, 0.0], False)):
-        values = {"theta": np.array([0.1, 0.5, -0.2]), "values": np.array(w)}
+    for w, theta, served in (
+        ([3.0, 2.0, 1.0], [0.1, 0.5, -0.2], True),
+        ([2.0, 2.0, 1.0], [0.1, 0.5, -0.2], True),  # one block, in which ties are nothing
+        ([2.0, 2.0, 1.0], [7.0, 5.0, -2.0], False),  # two entries at the bound, one above the other
+        ([3.0, 2.0, 0.0], [0.1, 0.5, -0.2], False),
+    ):
+        values = {"theta": np.array(theta), "values": np.array(w)}
         state = closed.closed(np.concatenate([values[name] for name in names]))
         assert (state is not None) == served
+
+
+def test_a_bound_at_infinity_is_left_to_the_solvers() -> None:
+    # Its rows are released: what is left bounds the sums of the largest for some k alone.
+    z, bounds = cp.Variable(3), cp.Parameter(2, name="bounds")
+    tops = [cp.sum_largest(z, 1) <= bounds[0], cp.sum_largest(z, 2) <= bounds[1]]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - scores(3))), [cp.sum(z) == 6, *tops])
+    closed, generic = both(problem)
+    values = {"theta": np.array([4.0, 2.0, 0.5]), "bounds": np.array([3.0, np.inf])}
+    theta = np.concatenate([values[p.name()] for p in closed.parameters])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solved = closed.solve(theta)
+    assert not isinstance(solved, ClosedSolved)
+    np.testing.assert_allclose(solved.outputs, generic.solve(theta).outputs, atol=1e-9)
+    finite = np.where(np.isinf(theta), 5.0, theta)
+    assert isinstance(closed.solve(finite), ClosedSolved)
+
+
+def test_the_unit_of_the_values_makes_no_difference() -> None:
+    theta = np.array([0.3, -1.0, 2.0, 0.1])
+    for unit in (1e-18, 1.0, 1e12):
+        problem = argmax.permutahedron(4, unit * np.array([4.0, 2.5, 2.5, 1.0]))
+        closed = ClosedMap(problem, None, problem.variables())
+        solved = closed.solve(unit * theta)
+        np.testing.assert_allclose(solved.outputs / unit, closed_at_one(theta), rtol=1e-12)
+
+
+def closed_at_one(theta: Array) -> Array:
+    problem = argmax.permutahedron(4, np.array([4.0, 2.5, 2.5, 1.0]))
+    return ClosedMap(problem, None, problem.variables(), closed_form="never").solve(theta).outputs
 
 
 def assembled(rng: np.random.Generator) -> cp.Problem:
