@@ -21,6 +21,7 @@ import numpy as np
 
 from cvxift.kkt.arrays import Array
 from cvxift.kkt.dense import DensePrograms, apply, worst
+from cvxift.kkt.dense_shifted import ShiftedSystems
 from cvxift.kkt.factor import REFINE_GOAL
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
@@ -44,6 +45,8 @@ class DenseSystems:
         self._place, self._n, self._out = place, n, (B, m)
         self._spectrum = spectrum
         self._rows: Array | None = None
+        self._slot: Array | None = None
+        self._last: tuple[np.ndarray, ShiftedSystems] | None = None
         if B * ((n + m) ** 3 - n**3) > WORTH_SORTING:  # else no number of tight rows would make it worth while
             if most is None:
                 most = int(xp.max(xp.sum(xp.astype(spectrum.kept, xp.int64), axis=-1)))
@@ -61,11 +64,12 @@ class DenseSystems:
         curvature = xp.eye(most, dtype=xp.float64, device=place.device) * d[..., None]
         top = xp.concat([programs.P, xp.matrix_transpose(A_r)], axis=-1)
         self.K = xp.concat([top, xp.concat([A_r, -curvature], axis=-1)], axis=-2)
-        self._sound: Array | None = None
+        sound = None
         if not programs.cones.cones.polyhedral:  # where v is not finite neither is K, which some solves refuse
-            self._sound = xp.all(xp.isfinite(self.K), axis=(-1, -2))
+            sound = xp.all(xp.isfinite(self.K), axis=(-1, -2))
             identity = xp.eye(n + most, dtype=xp.float64, device=place.device)
-            self.K = xp.where(self._sound[:, None, None], self.K, identity)
+            self.K = xp.where(sound[:, None, None], self.K, identity)
+        self._sound: Array | None = sound
 
     def _sort(self, tight: Array, most: int) -> None:
         """Kept directions first, in order: which have a place, and which place a direction has, the last if none."""
@@ -138,7 +142,24 @@ class DenseSystems:
             falls = (worst(xp, rest_better) < worst(xp, rest))[..., None]
             u, rest = xp.where(falls, better, u), xp.where(falls, rest_better, rest)
             certified = self._certified(f, u, rest)
+        if self._place.reads_freely and not bool(xp.all(certified)):
+            index = np.flatnonzero(~certified)
+            index = index[self._singular[index]]
+            if len(index):
+                u, certified = np.array(u), np.array(certified)
+                u[..., index, :], certified[index] = self._shifted(index).solve(f[..., index, :])
         return u, certified
+
+    @cached_property
+    def _singular(self) -> Array:
+        """Which finite K are singular to working precision, shape (B,); on the host alone."""
+        return ~self._regular if self._sound is None else ~self._regular & self._sound
+
+    def _shifted(self, index: np.ndarray) -> ShiftedSystems:
+        """The singular systems of these instances, made once for the same ones."""
+        if self._last is None or not np.array_equal(self._last[0], index):
+            self._last = index, ShiftedSystems(self._place.xp, self.K[index], self._n, CERTIFIED)
+        return self._last[1]
 
     def _factorized(self, f: Array) -> Array:
         """K⁻¹ f, shape (B, N) or (k, B, N)."""

@@ -19,7 +19,7 @@ import numpy as np
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.arrays import HOST
 from cvxift.kkt.batch_products import BatchProducts
-from cvxift.kkt.engine import Solution
+from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.failures import certify
 from cvxift.kkt.linearization import outer, residual_tangent
 from cvxift.kkt.policy import Policy
@@ -36,11 +36,13 @@ class Derivatives(abc.ABC):
 
     Attributes:
         program: the problem's program.
+        engine: the program's engine.
         policy: how derivatives are taken.
         output_size: K, length of the flat outputs.
     """
 
     program: Program
+    engine: Engine
     policy: Policy
     output_size: int
     _recover: Recovery

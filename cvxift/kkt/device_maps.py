@@ -20,12 +20,12 @@ from cvxift.program.condense import Condensation
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
-    from cvxift.kkt.solution_map import SolutionMap
+    from cvxift.kkt.derivatives import Derivatives
 
 Piece = tuple[sp.csr_array, Floats]
 
 
-def pieces_of(mapping: SolutionMap) -> dict[str, Piece]:
+def pieces_of(mapping: Derivatives) -> dict[str, Piece]:
     """P, q, A, b as affine functions (M, c) of θ in the map's own order."""
     order = mapping._permutation
     pieces = mapping.program.affine()
@@ -49,7 +49,7 @@ class DataMap:
         place: where the arrays live.
     """
 
-    def __init__(self, mapping: SolutionMap, place: Arrays) -> None:
+    def __init__(self, mapping: Derivatives, place: Arrays) -> None:
         condensation = mapping.engine.condensation
         small, self._place = condensation.structure, place
         self._n, self._m = small.n, small.m
@@ -225,7 +225,7 @@ class ProductMaps:
         place: where the arrays live.
     """
 
-    def __init__(self, mapping: SolutionMap, place: Arrays) -> None:
+    def __init__(self, mapping: Derivatives, place: Arrays) -> None:
         self._place = place
         structure, recover = mapping.program.structure, mapping._recover
         pieces = pieces_of(mapping)

@@ -208,7 +208,10 @@ def test_a_failed_instance_costs_the_others_nothing(place: str, rng: np.random.G
         DeviceMap(m, where).solve(where.put(bad))
 
 
-def test_a_singular_instance_is_taken_alone(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("place", ["host", "torch"])
+def test_a_singular_instance_stays_on_the_host_and_is_taken_alone_elsewhere(
+    place: str, rng: np.random.Generator
+) -> None:
     """An exactly singular matrix makes NumPy's batched solve refuse; the other instances stay with the batch."""
     m = mapping(6, 5, 2, **options_of("repeated rows"))
     theta = thetas("random", 4, 6, 5, 2, rng)
@@ -216,8 +219,22 @@ def test_a_singular_instance_is_taken_alone(rng: np.random.Generator) -> None:
     solved, singles = m.solve(theta), one_by_one(m, theta)
     bar = rng.standard_normal(solved.outputs.shape)
     expected = np.array([m.vjp(s, row) for s, row in zip(singles, bar, strict=True)])
-    close(*(determined("repeated rows", part, 6, 5) for part in (m.vjp(solved, bar), expected)))
-    assert set(solved.solutions.singles) == {2}
+    if place == "host":
+        got = m.vjp(solved, bar)
+    else:
+        with place_of(place) as where:
+            there = DeviceMap(m, where)
+            solved = there.solve(where.put(theta))
+            got = where.host(there.vjp(solved, where.put(bar)))
+    close(*(determined("repeated rows", part, 6, 5) for part in (got, expected)))
+    assert isinstance(solved.solutions, DenseBatch)
+    assert set(solved.solutions.singles) == (set() if place == "host" else {2})
+    if place == "host":  # a change of one of the rows has no derivative there: the instance is asked alone, and says so
+        dot = np.zeros_like(theta)
+        dot[:, 0] = 1.0
+        with pytest.warns(ApplicabilityWarning, match="does not exist"):
+            tangents = m.jvp(solved, dot)
+        close(tangents[[0, 1, 3]], [m.jvp(singles[i], dot[i]) for i in (0, 1, 3)])
 
 
 @pytest.mark.parametrize("solver", ["osqp", "scs", "clarabel"])

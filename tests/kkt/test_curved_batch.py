@@ -14,9 +14,11 @@ from cvxift.kkt.arrays import HOST
 from cvxift.kkt.batch import DenseBatch, on_host
 from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.kkt.dense_newton import check, polish
+from cvxift.kkt.dense_shifted import ShiftedSystems
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.device import DeviceMap
 from cvxift.kkt.engine import TOLERANCE
+from cvxift.kkt.factor import ShiftedFactor
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import polish as polish_one
 from cvxift.kkt.solution_map import SolutionMap
@@ -167,8 +169,50 @@ def test_slack_tight_and_kinked_instances_share_a_batch(place: str, rng: np.rand
         assert np.isfinite(found).all()
 
 
+def test_norms_inside_their_bounds_leave_no_instance_alone(rng: np.random.Generator) -> None:
+    """There CVXPY's auxiliary column is free and K is singular; x and its derivatives are unique all the same."""
+    x, t, r = cp.Variable(3), cp.Parameter(3), cp.Parameter(nonneg=True)
+    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(x - t)), [cp.norm(x) <= r])
+    m = SolutionMap(problem, [t, r], [x])
+    theta = np.concatenate([rng.standard_normal((6, 3)), np.array([[0.1], [9.0], [0.2], [8.0], [0.3], [7.0]])], axis=1)
+    bar, dot, other = vectors(m, 6, rng=rng)
+    solved = m.solve(theta)
+    assert isinstance(solved.solutions, DenseBatch) and not solved.solutions.singles
+    got = products(m, solved, bar, dot, other)
+    close(got[0][1::2], theta[1::2, :3])
+    for found, wanted in zip(got, one_by_one(m, theta, bar, dot, other), strict=True):
+        close(found, wanted)
+
+
+def test_singular_systems_are_solved_as_one_by_one(rng: np.random.Generator) -> None:
+    """Least norm where there is a solution, no certificate where there is none; equal rows, and columns of zeros."""
+    n, r, count = 6, 4, 5
+    P, A = np.zeros((count, n, n)), rng.standard_normal((count, r, n))
+    root = rng.standard_normal((count, n, n - 1))
+    P[:, :-1, :-1] = root[:, :-1] @ np.swapaxes(root[:, :-1], 1, 2)
+    A[..., -1] = 0.0
+    A[:, 1] = A[:, 0] * 10.0 ** rng.integers(-3, 4, (count, 1))
+    K = np.concatenate(
+        [np.concatenate([P, np.swapaxes(A, 1, 2)], -1), np.concatenate([A, np.zeros((count, r, r))], -1)], -2
+    )
+    systems = ShiftedSystems(HOST.xp, K, n, 1e-12)
+    f = apply(K, rng.standard_normal((3, count, n + r)))
+    u, solved = systems.solve(f)
+    assert solved.all()
+    for i in range(count):
+        close(f[:, i], u[:, i] @ K[i], 1e-11)
+        alone = ShiftedFactor(K[i], n).solve(f[:, i].T)[0].T
+        close(u[:, i, :n], alone[:, :n])
+        close(u[:, i], alone, 1e-6)  # along null vectors both have rounding errors over δ = 1e-8
+    f[:, 2] += 1.0
+    first, second = systems.solve(f)[1], systems.solve(f[0])[1]
+    expected = np.arange(count) != 2
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, expected)
+
+
 @pytest.mark.parametrize("place", ["host", "torch"])
-def test_a_singular_instance_is_taken_alone(place: str, rng: np.random.Generator) -> None:
+def test_equal_cones_share_their_multipliers_without_harm(place: str, rng: np.random.Generator) -> None:
     """Two equal balls: where both are tight their multipliers are not unique, x and its derivatives are."""
     m, once = projection(copies=2), projection()
     theta = np.array([[0.1, 0.2, -0.3], [2.0, -1.0, 0.5], [0.3, 0.0, 0.1]])
