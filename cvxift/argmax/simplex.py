@@ -21,7 +21,7 @@ from cvxift.argmax.tsallis import Order
 
 Array = Any
 LIMIT = 200  # of iterations; an interval is halved at least every second time where Newton's method does not do better
-ROUGH = 4, 8  # iterations for a bound alone, ε ≤ 1 and > 1
+FIRST, SECOND = (4, 8), (2, 4)  # iterations for a bound alone, ε ≤ 1 and > 1: of some entries, of all
 LARGE = 1 << 15  # number of scores from which the first iterations are made in the scores' own dtype
 
 
@@ -53,31 +53,51 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
     # The threshold of some entries bounds that of all from below, often closely, and what lies 1/ε below it is zero.
     start = xp.zeros_like(top)
     if some.shape[-1] < x.shape[-1]:
-        start = (1 - 1e-5) * threshold(xp, some - top, alpha, start, loop, rough=True)
-    dtype = xp.float64 if wide else x.dtype
+        start = (1 - 1e-5) * threshold(xp, some - top, alpha, start, loop, rough=FIRST)
     scores, restore = x - top, _same
     if loop is while_loop:
         scores, restore = shorten(xp, scores, scores > _reach(xp, alpha, start))
-    if dtype != x.dtype:
-        large = math.prod(scores.shape) > LARGE
-        if large:
-            start = threshold(xp, scores, alpha, start, loop)
-        scores, start = xp.astype(scores, dtype), xp.astype(start, dtype)
-        if large and isinstance(alpha, float) and alpha <= 1.5:
-            return restore(xp.astype(_corrected(xp, scores, alpha, start), x.dtype))
-        alpha = alpha if isinstance(alpha, float) else xp.astype(alpha, dtype)
-    if not wide and dtype == xp.float32 and not (isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0)):
-        c = threshold(xp, scores, alpha, start, loop)
+    if wide:
+        large = x.dtype != xp.float64 and math.prod(scores.shape) > LARGE
+        return restore(_wide(xp, scores, start, alpha, loop, large))
+    c = threshold(xp, scores, alpha, start, loop)
+    if x.dtype == xp.float32 and not (isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0)):
         return doubled.entmax(xp, x, top, c, alpha, loop)
-    c = threshold(xp, scores, alpha, start, loop, 1e-3 * float(xp.finfo(x.dtype).eps))
-    return restore(xp.astype(tsallis.exponential(xp, scores, c, alpha), x.dtype))
+    return restore(tsallis.exponential(xp, scores, c, alpha))
+
+
+def _wide(xp: Any, scores: Array, start: Array, alpha: Order, loop: Loop, large: bool) -> Array:
+    """z, its threshold found in float64; of many scores the first iterations are made in their own dtype."""
+    own, restore = scores.dtype, _same
+    if large:
+        # Where a value costs two logarithms, what was no help to the rows at first may be after a few iterations.
+        if loop is while_loop and not (isinstance(alpha, float) and alpha in (1.5, 2.0)):
+            start = threshold(xp, scores, alpha, start, loop, rough=SECOND)
+            scores, restore = shorten(xp, scores, scores > _reach(xp, alpha, (1 - 1e-5) * start))
+        start = threshold(xp, scores, alpha, start, loop)
+    if large and isinstance(alpha, float) and alpha == 2.0:
+        return restore(_shifted(xp, scores, start))
+    scores, start = xp.astype(scores, xp.float64), xp.astype(start, xp.float64)
+    if large and isinstance(alpha, float) and alpha <= 1.5:
+        return restore(xp.astype(_corrected(xp, scores, alpha, start), own))
+    alpha = alpha if isinstance(alpha, float) else xp.astype(alpha, xp.float64)
+    c = threshold(xp, scores, alpha, start, loop, 1e-3 * float(xp.finfo(own).eps))
+    return restore(xp.astype(tsallis.exponential(xp, scores, c, alpha), own))
 
 
 def _corrected(xp: Any, scores: Array, alpha: float, c: Array) -> Array:
     """z after one more step of Newton's, to first order: the second is beyond float32, c being exact to float32."""
     z, slope = tsallis.value_and_slope(xp, scores, c, alpha - 1.0)
     step = _newton(xp, alpha, xp.sum(z, axis=-1, keepdims=True), xp.sum(slope, axis=-1, keepdims=True))
-    return xp.clip(z - step * slope, min=0.0)
+    return tsallis.at_least(xp, z - step * slope, 0.0)
+
+
+def _shifted(xp: Any, scores: Array, c: Array) -> Array:
+    """Sparsemax after one more step, by differences that have the values' own rounding: so have their sums."""
+    u = scores + (1.0 - c)
+    z = tsallis.at_least(xp, u, 0.0)
+    number = xp.sum(xp.astype(z > 0, z.dtype), axis=-1, keepdims=True)
+    return tsallis.at_least(xp, u - _newton(xp, 2.0, xp.sum(z, axis=-1, keepdims=True), number), 0.0)
 
 
 def _same(z: Array) -> Array:
@@ -94,7 +114,13 @@ def _reach(xp: Any, alpha: Order, start: Array) -> Array:
 
 
 def threshold(
-    xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, accuracy: float | None = None, rough: bool = False
+    xp: Any,
+    scores: Array,
+    alpha: Order,
+    start: Array,
+    loop: Loop,
+    accuracy: float | None = None,
+    rough: tuple[int, int] | None = None,
 ) -> Array:
     """c with F(c) = Σ e_ε(scores − c) = 1, by Newton's method on log_ε F.
 
@@ -108,7 +134,7 @@ def threshold(
         start: where to start, (..., 1).
         loop: how to iterate.
         accuracy: of the values z that follow from c, where the map is smooth; None for the scores' rounding.
-        rough: make a few steps, for a lower bound of c, which ``start`` must be then.
+        rough: how many steps to make, for ε ≤ 1 and > 1, for a lower bound of c, which ``start`` must be then.
 
     Returns:
         c, (..., 1).
@@ -124,7 +150,7 @@ def threshold(
 
     def running(state: tuple[Array, Array, Any]) -> Array:
         _, last, count = state
-        return (last > enough) & (count < (ROUGH[0] if rough else LIMIT))
+        return (last > enough) & (count < (rough[0] if rough else LIMIT))
 
     def iterate(state: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
         c, _, count = state
@@ -134,14 +160,14 @@ def threshold(
     return loop(running, iterate, (start, xp.max(start) + xp.inf, 0))[0]
 
 
-def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, rough: bool) -> Array:
+def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, rough: tuple[int, int] | None) -> Array:
     """Newton's method that halves the interval wherever a step leaves it or does not halve the one before."""
     enough = float(xp.finfo(scores.dtype).eps)
     most = tsallis.logarithm(xp, xp.full_like(start, float(scores.shape[-1])), alpha) * (1 + 1e-6)
 
     def running(state: tuple[Array, ...]) -> Array:
         *_, last, count = state
-        return xp.any(last > enough) & (count < (ROUGH[1] if rough else LIMIT))
+        return xp.any(last > enough) & (count < (rough[1] if rough else LIMIT))
 
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         c, low, high, last, count = state

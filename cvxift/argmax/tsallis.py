@@ -27,7 +27,7 @@ def exponential(xp: Any, scores: Array, c: Array, alpha: Order) -> Array:
     if eps == 0.0:
         return xp.exp(scores - c)
     t = eps * (scores - c)
-    u = xp.clip(1.0 + t, min=0.0)
+    u = at_least(xp, 1.0 + t, 0.0)
     if eps == 1.0:
         return u
     narrow = xp.finfo(u.dtype).bits < 64  # keep the digits of v that 1 + εv loses where z is large
@@ -61,14 +61,14 @@ def value_and_slope(xp: Any, scores: Array, c: Array, eps: Any) -> tuple[Array, 
         z = xp.exp(scores - c)
         return z, z
     if eps == 1.0:
-        u = xp.clip(scores + (1.0 - c), min=0.0)
-        return u, xp.sign(u)
+        u = at_least(xp, scores + (1.0 - c), 0.0)
+        return u, _inside(xp, u)
     u = 1.0 + eps * (scores - c)
     if eps == 0.5:
-        u = xp.clip(u, min=0.0)
+        u = at_least(xp, u, 0.0)
         return u * u, u
     if eps < SMALL:
-        t = xp.clip(eps * (scores - c), min=-0.9)
+        t = at_least(xp, eps * (scores - c), -0.9)
         z = xp.exp(xp.log1p(t) * (1.0 / eps))
         return z, z / (1.0 + t)
     if eps < 0.75:
@@ -76,15 +76,29 @@ def value_and_slope(xp: Any, scores: Array, c: Array, eps: Any) -> tuple[Array, 
         u = _least(xp, u, eps)
         z = xp.exp(xp.log(u) * (1.0 / eps))
         return z, z / u
-    inside = u > 0
+    inside = _inside(xp, at_least(xp, u, 0.0))
     u = _least(xp, u, 0.0)
-    z = xp.where(inside, xp.exp(xp.log(u) * (1.0 / eps)), xp.zeros_like(u))
+    z = xp.exp(xp.log(u) * (1.0 / eps)) * inside
     return z, z / u
+
+
+def _inside(xp: Any, u: Array) -> Array:
+    """1 where u > 0, 0 where u = 0, for u that are sums with numbers around 1."""
+    return xp.minimum(u * 2.0**100, _number(xp, u, 1.0))
+
+
+def at_least(xp: Any, x: Array, bound: float) -> Array:
+    """max(x, bound): what `clip` does, without the detours that it takes on tensors."""
+    return xp.maximum(x, _number(xp, x, bound))
+
+
+def _number(xp: Any, like: Array, value: float) -> Array:
+    return xp.asarray(value, dtype=like.dtype, device=array_api_compat.device(like))
 
 
 def _least(xp: Any, u: Array, eps: float) -> Array:
     """u, at least the number whose power 1/ε is just above the smallest normal one."""
-    return xp.clip(u, min=float(xp.finfo(u.dtype).smallest_normal) ** max(0.95 * eps, 0.0 if eps else 1.0))
+    return at_least(xp, u, float(xp.finfo(u.dtype).smallest_normal) ** max(0.95 * eps, 0.0 if eps else 1.0))
 
 
 def logarithm(xp: Any, F: Array, alpha: Order) -> Array:
