@@ -13,6 +13,7 @@ right-hand sides of one factorization.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
 from cvxift.torch.device import form_there, resident
+from cvxift.torch.nested import nested, primals
 
 Operands = tuple[torch.Tensor, ...]
 
@@ -97,9 +99,10 @@ class Form(torch.autograd.Function):
         return None, None, *cotangents(applied(ctx.source), wanted, ctx.adjoint, theta, directions, g)
 
     @staticmethod
+    @nested
     def jvp(ctx: Any, *dots: Any) -> torch.Tensor | None:
         """The tangent of the result: one term for each operand that moves."""
-        theta, *directions = ctx.saved_tensors
+        theta, *directions = primals(ctx)
         apply = applied(ctx.source)
         theta_dot, *moved = dots[2:]
         terms = []
@@ -110,7 +113,7 @@ class Form(torch.autograd.Function):
             if dot is not None:
                 tangents, bar = split(ctx.adjoint, (*directions[:i], dot, *directions[i + 1 :]))
                 terms.append(apply(theta, tangents, bar))
-        return Sum.apply(*terms) if len(terms) > 1 else (terms[0] if terms else None)  # type: ignore[return-value]
+        return functools.reduce(torch.add, terms) if terms else None
 
     @staticmethod
     def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]  # named arguments for the base's *args
@@ -118,43 +121,6 @@ class Form(torch.autograd.Function):
     ) -> tuple[torch.Tensor, int]:
         """One more leading dimension."""
         return Form.apply(source, adjoint, *leading(in_dims[2:], operands)), 0
-
-
-class Sum(torch.autograd.Function):
-    """The sum of tensors of one shape, in a `jvp`: there, PyTorch drops outer tangents of its own operators' results.
-
-    (Forward mode is off while a `jvp` runs, and turned on again only inside another autograd function.)
-    """
-
-    @staticmethod
-    def forward(*terms: torch.Tensor) -> torch.Tensor:
-        """Add."""
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        """Keep the number of terms."""
-        ctx.count = len(inputs)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        """The same cotangent for every term."""
-        return grads * ctx.count
-
-    @staticmethod
-    def jvp(ctx: Any, *dots: torch.Tensor | None) -> torch.Tensor | None:
-        """The sum of the tangents."""
-        moved = [dot for dot in dots if dot is not None]
-        return Sum.apply(*moved) if len(moved) > 1 else (moved[0] if moved else None)  # type: ignore[return-value]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *terms: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """One more dimension."""
-        return Sum.apply(*leading(in_dims, terms)), 0  # type: ignore[return-value]
 
 
 class Unsupported(torch.autograd.Function):
