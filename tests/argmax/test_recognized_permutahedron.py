@@ -503,8 +503,8 @@ def test_values_that_could_not_move_and_entropies_of_no_mass_are_left_to_the_sol
 def test_a_bound_at_infinity_is_left_to_the_solvers() -> None:
     # Its rows are released: what is left bounds the sums of the largest for some k alone.
     z, bounds = cp.Variable(3), cp.Parameter(2, name="bounds")
-    tops = [cp.sum_largest(z, 1) <= bounds[0], cp.sum_largest(z, 2) <= bounds[1]]
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - scores(3))), [cp.sum(z) == 6, *tops])
+    constraints: list[Any] = [cp.sum(z) == 6, *(cp.sum_largest(z, k) <= bounds[k - 1] for k in (1, 2))]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - scores(3))), constraints)
     closed, generic = both(problem)
     values = {"theta": np.array([4.0, 2.0, 0.5]), "bounds": np.array([3.0, np.inf])}
     theta = np.concatenate([values[p.name()] for p in closed.parameters])
