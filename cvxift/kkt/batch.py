@@ -38,9 +38,11 @@ _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDict
 
 
 def fits(engine: Engine) -> bool:
-    """Whether an engine's instances are small dense programs."""
+    """Whether an engine's instances are small programs that pay for dense arrays."""
     structure = engine.condensation.structure
-    return engine.layout.dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST
+    # Of a sparse instance with curved cones most of the time goes into calls, which a batch makes once.
+    dense = engine.layout.dense or not engine.cones.polyhedral
+    return dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST
 
 
 class Elimination(Protocol):

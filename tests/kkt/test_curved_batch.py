@@ -23,7 +23,7 @@ from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import polish as polish_one
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system import ReducedSystem, rotation
-from tests.kkt.curved import CASES, ON_DEVICE, curved, values
+from tests.kkt.curved import CASES, ON_DEVICE, curved, entropy, values
 from tests.kkt.places import blind_run, place_of
 from tests.kkt.plant import Planted, plant
 
@@ -77,6 +77,19 @@ def test_a_batch_equals_its_instances(name: str, place: str, rng: np.random.Gene
             solved = there.solve(where.put(theta))
             got = [where.host(v) for v in products(there, solved, *map(where.put, given))]
     for found, wanted in zip(got, expected, strict=True):
+        close(found, wanted)
+
+
+def test_sparse_instances_with_curved_cones_are_taken_together_too(rng: np.random.Generator) -> None:
+    n = 25
+    problem, parameters, outputs = entropy(n)
+    m = SolutionMap(problem, parameters, outputs)
+    assert not m.engine.layout.dense
+    theta = np.concatenate([rng.standard_normal((3, n)), 0.2 * rng.standard_normal((3, 1))], axis=1)
+    given = vectors(m, 3, rng=rng)
+    solved = m.solve(theta)
+    assert isinstance(solved.solutions, DenseBatch) and not solved.solutions.singles
+    for found, wanted in zip(products(m, solved, *given), one_by_one(m, theta, *given), strict=True):
         close(found, wanted)
 
 
@@ -233,7 +246,8 @@ def test_equal_cones_share_their_multipliers_without_harm(place: str, rng: np.ra
 @pytest.mark.parametrize("place", ["host", "torch"])
 def test_a_failed_instance_costs_the_others_nothing(place: str, rng: np.random.Generator) -> None:
     x, t, r = cp.Variable((2, 2), symmetric=True), cp.Parameter((2, 2)), cp.Parameter()
-    constraints = [x >> 0, cp.trace(x) <= r, cp.SOC(2.0, x[0])]
+    constraints = [x >> 0, cp.trace(x) <= r, cp.SOC(2.0, x[0]), cp.ExpCone(x[0, 1], 1.0, 3.0 + x[0, 0])]
+    constraints.append(cp.PowCone3D(1.0 + x[0, 0], 1.0 + x[1, 1], x[0, 1], 0.4))
     m = SolutionMap(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), constraints), [t, r], [x], on_failure="nan")
     theta = np.concatenate([rng.standard_normal((4, 4)), np.array([[1.0], [-1.0], [0.5], [2.0]])], axis=1)
     good = [0, 2, 3]
