@@ -114,8 +114,8 @@ class ClosedSolutions(Sequence[Solution]):
 class ClosedMap(SolutionMap):
     """`SolutionMap` with a closed form, if the problem has one that is known.
 
-    The closed form is taken under the default policy, where no solver and no options are named, and for the problem's
-    variable alone (not for dual variables).
+    The closed form is taken under the default policy, where no solver and no options are named, and for variables
+    alone (not for dual variables).
 
     Args:
         problem: as for `SolutionMap`.
