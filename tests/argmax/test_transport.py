@@ -98,6 +98,33 @@ def test_quadratic_plans_satisfy_their_optimality_conditions(scale: float, rng: 
         np.testing.assert_allclose(z.sum(axis=1), a, atol=1e-13)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 30.0, 1e4])
+def test_quadratic_plans_between_masses_of_all_sizes(scale: float, rng: np.random.Generator) -> None:
+    for n, m, low in ((5, 5, -8), (3, 8, -12), (30, 20, -8), (60, 50, -8)):
+        a, b = 10 ** rng.uniform(low, 0, n), 10 ** rng.uniform(low, 0, m)
+        a, b = a / a.sum(), b / b.sum()
+        for x in (scale * rng.standard_normal((n, m)), -scale * (rng.random((n, 1)) - rng.random(m)) ** 2):
+            plan = quadratic_transport(x, a, b)
+            assert plan.error < 2e-14 and plan.iterations < 100
+            np.testing.assert_allclose(plan.z.sum(axis=1), a, rtol=1e-9, atol=1e-15)
+            np.testing.assert_allclose(plan.z.sum(axis=0), b, rtol=1e-5, atol=1e-14)
+            low32 = quadratic_transport(*(v.astype(np.float32) for v in (x, a, b)))
+            assert low32.error < 1e-5
+
+
+def test_quadratic_plans_between_uneven_masses_are_those_of_the_problem(rng: np.random.Generator) -> None:
+    for n, m in ((4, 6), (8, 8)):
+        theta = 2 * rng.standard_normal((n, m))
+        a, b = 10 ** rng.uniform(-6, 0, n), 10 ** rng.uniform(-6, 0, m)
+        a, b = a / a.sum(), b / b.sum()
+        problem = argmax.transport(a, b, "quadratic", 0.5)
+        scores = argmax.parameter(problem)
+        scores.value = theta
+        expected = cvxift.differentiate(problem, closed_form="never").value(argmax.variable(problem))
+        found = ct.transport(torch.tensor(theta), torch.tensor(a), torch.tensor(b), 0.5, "quadratic")
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_cold_soft_permutations_are_the_best_assignment(rng: np.random.Generator) -> None:
     scores = rng.standard_normal((5, 5))
     best = max(itertools.permutations(range(5)), key=lambda p: sum(scores[i, p[i]] for i in range(5)))
