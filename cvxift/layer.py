@@ -15,7 +15,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift import solvers
-from cvxift.argmax.closed_map import ClosedForm, ClosedMap, ClosedSolved
+from cvxift.argmax.recognition.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved

@@ -11,7 +11,7 @@ import cvxpy as cp
 import numpy as np
 from cvxpy.problems.objective import Objective
 
-from cvxift.argmax.closed_map import GENERIC, ClosedForm, ClosedMap
+from cvxift.argmax.recognition.closed_map import GENERIC, ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.argmax.closed_map import ClosedMap, ClosedSolved
+from cvxift.argmax.recognition.closed_map import ClosedMap, ClosedSolved
 
 Array = NDArray[np.float64]
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import cvxift
 from cvxift import argmax
 from cvxift import cones as cone
-from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.multipliers import violation
+from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.recognition.multipliers import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError

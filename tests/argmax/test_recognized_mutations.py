@@ -16,8 +16,8 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift import argmax
-from cvxift.argmax.multipliers import violation
-from cvxift.argmax.recognize import recognize
+from cvxift.argmax.recognition.multipliers import violation
+from cvxift.argmax.recognition.recognize import recognize
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 

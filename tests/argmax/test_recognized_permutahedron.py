@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 import cvxift
 from cvxift import argmax
 from cvxift import cones as cone
-from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.multipliers import violation
-from cvxift.argmax.read_permutahedron import PermutahedronReader
-from cvxift.argmax.reading import Unknown
-from cvxift.argmax.recognize import recognize
+from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.recognition.multipliers import violation
+from cvxift.argmax.recognition.read_permutahedron import PermutahedronReader
+from cvxift.argmax.recognition.reading import Unknown
+from cvxift.argmax.recognition.recognize import recognize
 from cvxift.errors import ApplicabilityWarning
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from cvxift import argmax
-from cvxift.argmax.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.multipliers import violation
+from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.recognition.multipliers import violation
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
 from cvxift.torch import CvxpyLayer

@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from cvxift.argmax.form import SAME, Indices
-from cvxift.argmax.reading import Reader, need
+from cvxift.argmax.recognition.form import SAME, Indices
+from cvxift.argmax.recognition.reading import Reader, need
 from cvxift.program.structure import Floats
 
 DENOMINATOR = 10_000  # of the exponents

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.form import SAME, Affine, Form, Indices, Layout, Omega
-from cvxift.argmax.kinds import Box, Budget, Entmax, Sigmoid, Softmax
-from cvxift.argmax.read_squares import SquareReader
-from cvxift.argmax.reading import need
-from cvxift.argmax.separable import Kind
+from cvxift.argmax.recognition.form import SAME, Affine, Form, Indices, Layout, Omega
+from cvxift.argmax.recognition.kinds import Box, Budget, Entmax, Sigmoid, Softmax
+from cvxift.argmax.recognition.read_squares import SquareReader
+from cvxift.argmax.recognition.reading import need
+from cvxift.argmax.recognition.separable import Kind
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.argmax.form import Form
-from cvxift.argmax.kinds import Entmax
-from cvxift.argmax.plans import PlanAllocation
-from cvxift.argmax.separable import Allocation
+from cvxift.argmax.recognition.form import Form
+from cvxift.argmax.recognition.kinds import Entmax
+from cvxift.argmax.recognition.plans import PlanAllocation
+from cvxift.argmax.recognition.separable import Allocation
 from cvxift.program.structure import Data, Floats, Structure
 
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.argmax.form import SAME, Epigraphs, Indices, Omega
-from cvxift.argmax.kinds import Box, Budget, Entmax, Sigmoid, Softmax
-from cvxift.argmax.power_trees import read_trees
-from cvxift.argmax.reading import Reader, need
-from cvxift.argmax.separable import Kind
+from cvxift.argmax.recognition.form import SAME, Epigraphs, Indices, Omega
+from cvxift.argmax.recognition.kinds import Box, Budget, Entmax, Sigmoid, Softmax
+from cvxift.argmax.recognition.power_trees import read_trees
+from cvxift.argmax.recognition.reading import Reader, need
+from cvxift.argmax.recognition.separable import Kind
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cvxift.argmax.form import Form
-from cvxift.argmax.inputs import InputMaps
-from cvxift.argmax.multipliers import canonical_point
-from cvxift.argmax.recognized import Point
-from cvxift.argmax.scaled_map import ScaledMap, Scored
-from cvxift.argmax.separable import Allocation
+from cvxift.argmax.recognition.form import Form
+from cvxift.argmax.recognition.inputs import InputMaps
+from cvxift.argmax.recognition.multipliers import canonical_point
+from cvxift.argmax.recognition.recognized import Point
+from cvxift.argmax.recognition.scaled_map import ScaledMap, Scored
+from cvxift.argmax.recognition.separable import Allocation
 from cvxift.program.structure import Data, Floats, Structure
 
 

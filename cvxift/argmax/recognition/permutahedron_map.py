@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.entropy_points import place_entropies
-from cvxift.argmax.form import Indices
 from cvxift.argmax.isotonic import blocks, project, segment_sum
-from cvxift.argmax.read_permutahedron import ROUNDING, PermutahedronForm
-from cvxift.argmax.recognized import Point
-from cvxift.argmax.scaled_map import AffineInputs, ScaledMap, Scored
+from cvxift.argmax.recognition.entropy_points import place_entropies
+from cvxift.argmax.recognition.form import Indices
+from cvxift.argmax.recognition.read_permutahedron import ROUNDING, PermutahedronForm
+from cvxift.argmax.recognition.recognized import Point
+from cvxift.argmax.recognition.scaled_map import AffineInputs, ScaledMap, Scored
 from cvxift.program.structure import Data, Floats, Structure
 
 

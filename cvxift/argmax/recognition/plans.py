@@ -17,7 +17,7 @@ import numpy as np
 
 from cvxift.argmax.polytope import fit, potentials
 from cvxift.argmax.quadratic_transport import quadratic_transport
-from cvxift.argmax.separable import Allocation, Kind, Limits
+from cvxift.argmax.recognition.separable import Allocation, Kind, Limits
 from cvxift.argmax.sinkhorn import Plan, sinkhorn
 from cvxift.program.structure import Floats
 

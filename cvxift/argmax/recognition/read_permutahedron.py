@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.form import SAME, Affine, Epigraphs, Indices, Squares
-from cvxift.argmax.kinds import Softmax
-from cvxift.argmax.read_squares import SquareReader
-from cvxift.argmax.reading import need
-from cvxift.argmax.tops import Bounds, MaxTop, SumTop, Top
+from cvxift.argmax.recognition.form import SAME, Affine, Epigraphs, Indices, Squares
+from cvxift.argmax.recognition.kinds import Softmax
+from cvxift.argmax.recognition.read_squares import SquareReader
+from cvxift.argmax.recognition.reading import need
+from cvxift.argmax.recognition.tops import Bounds, MaxTop, SumTop, Top
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 

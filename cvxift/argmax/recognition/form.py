@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cvxift.argmax.separable import Kind
+from cvxift.argmax.recognition.separable import Kind
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
-    from cvxift.argmax.power_trees import PowerTrees
+    from cvxift.argmax.recognition.power_trees import PowerTrees
 
 SAME = 1e-12  # relative difference up to which two coefficients are the same
 Indices = NDArray[np.integer]

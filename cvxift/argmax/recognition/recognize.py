@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.allocated import SeparableMap
-from cvxift.argmax.chain_map import ChainMap
-from cvxift.argmax.permutahedron_map import PermutahedronMap
-from cvxift.argmax.read_chain import ChainReader
-from cvxift.argmax.read_permutahedron import PermutahedronReader
-from cvxift.argmax.read_plan import PlanReader
-from cvxift.argmax.read_separable import SeparableReader
-from cvxift.argmax.reading import Unknown
-from cvxift.argmax.recognized import Recognized
+from cvxift.argmax.recognition.chain_map import ChainMap
+from cvxift.argmax.recognition.permutahedron_map import PermutahedronMap
+from cvxift.argmax.recognition.read_chain import ChainReader
+from cvxift.argmax.recognition.read_permutahedron import PermutahedronReader
+from cvxift.argmax.recognition.read_plan import PlanReader
+from cvxift.argmax.recognition.read_separable import SeparableReader
+from cvxift.argmax.recognition.reading import Unknown
+from cvxift.argmax.recognition.recognized import Recognized
+from cvxift.argmax.recognition.separable_map import SeparableMap
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.form import Indices
+from cvxift.argmax.recognition.form import Indices
 from cvxift.program.structure import Floats
 
 

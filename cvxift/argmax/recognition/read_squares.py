@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.argmax.form import Squares
-from cvxift.argmax.read_entropies import EntropyReader
-from cvxift.argmax.reading import need
+from cvxift.argmax.recognition.form import Squares
+from cvxift.argmax.recognition.read_entropies import EntropyReader
+from cvxift.argmax.recognition.reading import need
 
 
 class SquareReader(EntropyReader):

@@ -16,9 +16,9 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.multipliers import violation
-from cvxift.argmax.recognize import recognize
-from cvxift.argmax.recognized import Point, Recognized
+from cvxift.argmax.recognition.multipliers import violation
+from cvxift.argmax.recognition.recognize import recognize
+from cvxift.argmax.recognition.recognized import Point, Recognized
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved

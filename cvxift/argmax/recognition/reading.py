@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.form import Affine, Indices, combine
+from cvxift.argmax.recognition.form import Affine, Indices, combine
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats

@@ -17,9 +17,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.form import Affine
-from cvxift.argmax.recognized import Recognized
-from cvxift.argmax.scores import Scores
+from cvxift.argmax.recognition.form import Affine
+from cvxift.argmax.recognition.recognized import Recognized
+from cvxift.argmax.recognition.scores import Scores
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.form import Affine, Epigraphs, Indices
-from cvxift.argmax.reading import Reader, need
+from cvxift.argmax.recognition.form import Affine, Epigraphs, Indices
+from cvxift.argmax.recognition.reading import Reader, need
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import expit
 
 from cvxift.argmax import simplex
-from cvxift.argmax.separable import Allocation, Kind, Limits, Mask
+from cvxift.argmax.recognition.separable import Allocation, Kind, Limits, Mask
 from cvxift.program.structure import Floats
 
 STRICT = 1e-9  # relative slack with which sums must lie between the bounds' own sums

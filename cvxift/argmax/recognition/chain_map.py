@@ -15,11 +15,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from cvxift.argmax.chain import POSSIBLE
-from cvxift.argmax.chain_products import ChainProducts
-from cvxift.argmax.entropy_points import place_entropies
-from cvxift.argmax.read_chain import ChainForm
-from cvxift.argmax.recognized import Point
-from cvxift.argmax.scaled_map import AffineInputs, ScaledMap, Scored
+from cvxift.argmax.recognition.chain_products import ChainProducts
+from cvxift.argmax.recognition.entropy_points import place_entropies
+from cvxift.argmax.recognition.read_chain import ChainForm
+from cvxift.argmax.recognition.recognized import Point
+from cvxift.argmax.recognition.scaled_map import AffineInputs, ScaledMap, Scored
 from cvxift.program.structure import Data, Floats, Structure
 
 

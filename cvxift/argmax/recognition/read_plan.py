@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.argmax.form import Affine, Form, Indices, Layout
-from cvxift.argmax.kinds import Box, Budget, Softmax
-from cvxift.argmax.plans import EntropicPlan, PlanKind, QuadraticPlan
-from cvxift.argmax.read_separable import Bound, SeparableReader
-from cvxift.argmax.reading import need
+from cvxift.argmax.recognition.form import Affine, Form, Indices, Layout
+from cvxift.argmax.recognition.kinds import Box, Budget, Softmax
+from cvxift.argmax.recognition.plans import EntropicPlan, PlanKind, QuadraticPlan
+from cvxift.argmax.recognition.read_separable import Bound, SeparableReader
+from cvxift.argmax.recognition.reading import need
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats

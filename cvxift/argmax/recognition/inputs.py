@@ -8,7 +8,7 @@ from collections.abc import Mapping, Set
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.form import Affine, Form, Indices
+from cvxift.argmax.recognition.form import Affine, Form, Indices
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 

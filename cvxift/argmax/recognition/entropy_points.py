@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.argmax.form import Epigraphs
+from cvxift.argmax.recognition.form import Epigraphs
 from cvxift.program.structure import Data, Floats
 
 
