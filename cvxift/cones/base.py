@@ -93,6 +93,10 @@ class Group(abc.ABC):
     def bend(self, a: Floats, b: Floats) -> Floats:
         """D²Π(v)[a, b] for a and b of shape (..., count, dim); see `Cone.second_derivative`."""
 
+    def rotate_rows(self, A: Floats) -> Floats:
+        """Product QᵀA for matrices A with as many leading dimensions as the spectrum, shape (..., count, dim, n)."""
+        return self.xp.moveaxis(self.rotate(self.xp.moveaxis(A, -1, 0)), 0, -1)
+
     def apply(self, w: Floats) -> Floats:
         """Product Dw for w of shape (..., count, dim)."""
         return self.restore(self.d * self.rotate(w))
@@ -122,6 +126,10 @@ class Diagonal(Group):
     def restore(self, w: Floats) -> Floats:
         """Qw = w."""
         return w
+
+    def rotate_rows(self, A: Floats) -> Floats:
+        """QᵀA = A."""
+        return A
 
     def bend(self, a: Floats, b: Floats) -> Floats:
         """Zero."""

@@ -132,6 +132,10 @@ class CurveGroup(Group):
         """Product Qw."""
         return np.einsum("...ij,...j->...i", self._Q, w)
 
+    def rotate_rows(self, A: Floats) -> Floats:
+        """Product QᵀA."""
+        return np.matrix_transpose(self._Q) @ A
+
     @cached_property
     def coefficients(self) -> Floats:
         """c_p, c_q and c_n of the module's first lines, zero off the curved boundary, shape (..., count, 3)."""

@@ -65,6 +65,10 @@ class LinearSpectrum:
         """Product Qᵀw = w."""
         return w
 
+    def rotate_rows(self, A: Array) -> Array:
+        """Product QᵀA = A."""
+        return A
+
     def restore(self, w: Array) -> Array:
         """Product Qw = w."""
         return w
@@ -145,6 +149,21 @@ class PlacedCones:
             flat.append(xp.broadcast_to(whole, (*batch, length)))
         out = flat[0] if len(flat) == 1 else xp.concat(flat, axis=-1)
         return out if self._order is None else xp.take(out, self._order, axis=-1)
+
+    def take_rows(self, A: Array) -> list[Array]:
+        """The parts' rows of matrices A (..., m, n), each (..., count, dim, n)."""
+        out = []
+        for part, rows in zip(self.cones.parts, self._rows, strict=True):
+            flat = A[..., rows, :] if isinstance(rows, slice) else self.xp.take(A, rows, axis=-2)
+            out.append(self.xp.reshape(flat, (*A.shape[:-2], part.count, part.dim, A.shape[-1])))
+        return out
+
+    def join_rows(self, values: Sequence[Array]) -> Array:
+        """The inverse of `take_rows`."""
+        xp = self.xp
+        flat = [xp.reshape(v, (*v.shape[:-3], v.shape[-3] * v.shape[-2], v.shape[-1])) for v in values]
+        out = flat[0] if len(flat) == 1 else xp.concat(flat, axis=-2)
+        return out if self._order is None else xp.take(out, self._order, axis=-2)
 
     def largest(self, values: Array) -> Array:
         """The largest of each cone's values in all of its rows, shape (..., m); zero and nonnegative rows keep theirs.
@@ -241,6 +260,10 @@ class CurveArrays(Group):
     def _coefficients(self) -> Array:
         return self._placed.put(self.source.coefficients)
 
+    def rotate_rows(self, A: Array) -> Array:
+        """Product QᵀA."""
+        return self.xp.matrix_transpose(self._Q) @ A
+
     def bend(self, a: Array, b: Array) -> Array:
         """As `CurveGroup.bend`; its coefficients are copied from the host when first asked for."""
         return self.restore(bent(self.xp, self._coefficients, self.rotate(a), self.rotate(b)))
@@ -260,6 +283,12 @@ class PlacedSpectrum(Spectrum):
     def xp(self) -> Any:
         """The namespace of the arrays."""
         return self.placed.xp
+
+    def rotate_rows(self, A: Array) -> Array:
+        """Product QᵀA for matrices with the spectrum's own leading dimensions, shape (..., m, n)."""
+        return self.placed.join_rows(
+            [group.rotate_rows(part) for group, part in zip(self.groups, self.placed.take_rows(A), strict=True)]
+        )
 
     def _each(self, product: Callable[..., Array], *vectors: Array) -> Array:
         parts = [self.placed.take(w) for w in vectors]

@@ -76,6 +76,20 @@ class Spectrum:
         """Product Qw for w of shape (..., m)."""
         return self._each(lambda group, part: group.restore(part), w)
 
+    def rotate_rows(self, A: Floats) -> Floats:
+        """Product QᵀA for matrices with the spectrum's own leading dimensions, shape (..., m, n)."""
+        out = np.empty_like(A)
+        for group in self.groups:
+            rows = group.part.rows
+            part = A[..., rows, :] if isinstance(rows, slice) else A[..., rows.ravel(), :]
+            turned = group.rotate_rows(part.reshape(*A.shape[:-2], group.count, group.dim, A.shape[-1]))
+            flat = turned.reshape(part.shape)
+            if isinstance(rows, slice):
+                out[..., rows, :] = flat
+            else:
+                out[..., rows.ravel(), :] = flat
+        return out
+
     def bend(self, a: Floats, b: Floats) -> Floats:
         """D²Π_K(v)[a, b] for directions of shape (..., m), whose leading dimensions broadcast with the batch."""
         return self._each(lambda group, *parts: group.bend(*parts), a, b)

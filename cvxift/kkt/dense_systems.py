@@ -55,20 +55,19 @@ class DenseSystems:
         most = m if most is None or self._rows is None else most
         self._most = most
         self._weight = xp.sqrt(self._gather(spectrum.complement))
-        A_r, d = programs.A, self._gather(spectrum.d)
-        if not programs.cones.cones.polyhedral:
-            A_r = xp.moveaxis(spectrum.rotate(xp.moveaxis(A_r, -1, 0)), 0, -1)
+        A_r, d = spectrum.rotate_rows(programs.A), self._gather(spectrum.d)
         if self._rows is not None:
             A_r = xp.reshape(xp.take(xp.reshape(A_r, (B * m, n)), self._rows, axis=0), (B, most, n))
         A_r = A_r * self._weight[..., None]
-        curvature = xp.eye(most, dtype=xp.float64, device=place.device) * d[..., None]
+        curvature = xp.eye(most, dtype=xp.float64, device=place.device) * -d[..., None]
         top = xp.concat([programs.P, xp.matrix_transpose(A_r)], axis=-1)
-        self.K = xp.concat([top, xp.concat([A_r, -curvature], axis=-1)], axis=-2)
+        self.K = xp.concat([top, xp.concat([A_r, curvature], axis=-1)], axis=-2)
         sound = None
         if not programs.cones.cones.polyhedral:  # where v is not finite neither is K, which some solves refuse
-            sound = xp.all(xp.isfinite(self.K), axis=(-1, -2))
-            identity = xp.eye(n + most, dtype=xp.float64, device=place.device)
-            self.K = xp.where(sound[:, None, None], self.K, identity)
+            sound = xp.all(xp.isfinite(spectrum.s), axis=-1)
+            if not (place.reads_freely and bool(xp.all(sound))):
+                identity = xp.eye(n + most, dtype=xp.float64, device=place.device)
+                self.K = xp.where(sound[:, None, None], self.K, identity)
         self._sound: Array | None = sound
 
     def _sort(self, tight: Array, most: int) -> None:

@@ -64,6 +64,11 @@ def test_eigenvectors_are_orthonormal_and_give_D(cones: Cones, placed: PlacedCon
     turned = there.rotate(placed.put(w))
     np.testing.assert_allclose(np.asarray(there.restore(turned)), w, rtol=0, atol=1e-12)
     np.testing.assert_allclose(np.asarray(there.restore(there.d * turned)), here.apply(w), rtol=0, atol=1e-11)
+    A = rng.standard_normal((2, 5, cones.m, 3))
+    columns = np.moveaxis(np.asarray(there.rotate(placed.put(np.moveaxis(A, -1, 0)))), 0, -1)
+    np.testing.assert_allclose(np.asarray(there.rotate_rows(placed.put(A))), columns, rtol=0, atol=1e-12)
+    columns = np.moveaxis(here.rotate(np.moveaxis(A, -1, 0)), 0, -1)
+    np.testing.assert_allclose(here.rotate_rows(A), columns, rtol=0, atol=1e-12)
 
 
 def test_bends_and_split_cotangents_are_the_hosts(cones: Cones, placed: PlacedCones, rng: np.random.Generator) -> None:
