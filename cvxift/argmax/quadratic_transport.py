@@ -53,8 +53,6 @@ def quadratic_transport(
     total = xp.sum(b, axis=-1)
     unit = xp.where(total > 0, total, xp.ones_like(total))
     b = b * (xp.sum(a, axis=-1) / unit)[..., None]  # equal but for rounding
-    size = xp.max(a, axis=-1)
-    size = xp.where(size > 0, size, xp.ones_like(size))
 
     opened = ~xp.isinf(x) & (a > 0)[..., :, None] & (b > 0)[..., None, :]
     L = xp.where(opened, x, xp.full_like(x, -xp.inf))
