@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cvxift.torch.nested import nested, primals
+from cvxift.torch.nested import keep, kept, nested, primals
 
 Tensor = torch.Tensor
 
@@ -29,15 +29,13 @@ class _Envelope(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Keep prediction and target."""
-        ctx.save_for_backward(*inputs[1:3])
-        ctx.save_for_forward(*inputs[1:3])
+        keep(ctx, *inputs[1:3], output.ndim)
         ctx.set_materialize_grads(False)
-        ctx.lead = output.ndim
 
     @staticmethod
     def backward(ctx: Any, bar: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Prediction − target."""
-        z, y = ctx.saved_tensors
+        z, y, _ = kept(ctx)
         if bar is None:
             return None, None, None, None
         return bar.reshape(*bar.shape, *[1] * (z.ndim - bar.ndim)) * (z - y), None, None, None
@@ -46,9 +44,9 @@ class _Envelope(torch.autograd.Function):
     @nested
     def jvp(ctx: Any, dx: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
         """⟨prediction − target, dx⟩."""
-        z, y = primals(ctx)
+        z, y, lead = primals(ctx)
         step = torch.zeros_like(z) if dx is None else dx
-        return ((z - y) * step).sum(tuple(range(ctx.lead, z.ndim)))
+        return ((z - y) * step).sum(tuple(range(lead, z.ndim)))
 
 
 @torch._dynamo.allow_in_graph

@@ -15,7 +15,7 @@ from cvxift.argmax import chain
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
-from cvxift.torch.nested import nested, primals
+from cvxift.torch.nested import keep, kept, nested, primals
 from cvxift.torch.tensors import batched, plain, require_floating, require_positive, visible
 
 Tensor = torch.Tensor
@@ -182,13 +182,12 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Keep the scores."""
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """The marginals, themselves differentiable."""
-        states, pairs = _Marginals.apply(*ctx.saved_tensors)  # type: ignore[misc]
+        states, pairs = _Marginals.apply(*kept(ctx))  # type: ignore[misc]
         return bar[..., None, None] * states, bar[..., None, None, None] * pairs, None
 
     @staticmethod
@@ -217,15 +216,14 @@ class _Marginals(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep the scores."""
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, bar_states: Tensor, bar_pairs: Tensor
     ) -> tuple[Tensor | None, ...]:
         """The Hessian of log Z times the cotangents, of differentiable operations."""
-        u, e, real = ctx.saved_tensors
+        u, e, real = kept(ctx)
         return (*_derivative(u, e, real, bar_states, bar_pairs), None)
 
     @staticmethod
@@ -257,14 +255,17 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep everything."""
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """By PyTorch's own derivatives."""
-        u, e, real, du, de = ctx.saved_tensors
-        grads = torch.func.vjp(lambda *t: chain.derivative(*t[:2], real, *t[2:]), u, e, du, de)[1](bars)
+        u, e, real, du, de = kept(ctx)
+
+        def recursion(u: Tensor, e: Tensor, du: Tensor, de: Tensor) -> tuple[Tensor, Tensor]:
+            return chain.derivative(u, e, real, du, de)
+
+        grads = torch.func.vjp(recursion, u, e, du, de)[1](bars)
         return *grads[:2], None, *grads[2:]
 
     @staticmethod
@@ -274,7 +275,11 @@ class _Derivative(torch.autograd.Function):
         u, e, real, du, de = primals(ctx)
         given = (u, e, du, de)
         moved = [torch.zeros_like(x) if step is None else step for x, step in zip(given, (*steps[:2], *steps[3:]))]
-        return torch.func.jvp(lambda *t: chain.derivative(*t[:2], real, *t[2:]), given, tuple(moved))[1]
+
+        def recursion(u: Tensor, e: Tensor, du: Tensor, de: Tensor) -> tuple[Tensor, Tensor]:
+            return chain.derivative(u, e, real, du, de)
+
+        return torch.func.jvp(recursion, given, tuple(moved))[1]  # type: ignore[return-value]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, tuple[int, int]]:
@@ -282,10 +287,10 @@ class _Derivative(torch.autograd.Function):
         return _Derivative.apply(*(batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args))), (0, 0)
 
 
-def _derivative(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-    if plain(*tensors):
-        return chain.derivative(*tensors)
-    return _Derivative.apply(*tensors)  # type: ignore[return-value]
+def _derivative(u: Tensor, e: Tensor, real: Tensor, du: Tensor, de: Tensor) -> tuple[Tensor, Tensor]:
+    if plain(u, e, real, du, de):
+        return chain.derivative(u, e, real, du, de)
+    return _Derivative.apply(u, e, real, du, de)  # type: ignore[return-value]
 
 
 @torch._dynamo.allow_in_graph

@@ -10,7 +10,7 @@ import torch
 from cvxift.argmax import losses
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import envelope
-from cvxift.torch.nested import nested, primals
+from cvxift.torch.nested import keep, kept, nested, primals
 from cvxift.torch.simplex import entmax_last, order_of
 from cvxift.torch.tensors import scores_of
 
@@ -30,19 +30,14 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
         """Keep the scores, the target and the order."""
-        theta, y, alpha = inputs
-        kept = (theta, y, alpha) if isinstance(alpha, Tensor) else (theta, y)
-        ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
-        ctx.order = None if isinstance(alpha, Tensor) else alpha
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, bar: Tensor
     ) -> tuple[Tensor | None, None, Tensor | None]:
         """Prediction − target, itself differentiable."""
-        theta, y, *order = ctx.saved_tensors
-        alpha = order[0] if order else ctx.order
+        theta, y, alpha = kept(ctx)
         z = entmax_last(theta, alpha)
         bar = bar.unsqueeze(-1)
         if not ctx.needs_input_grad[2]:
@@ -55,8 +50,7 @@ class _Loss(torch.autograd.Function):
         ctx: Any, dtheta: Tensor | None, dy: Tensor | None, dalpha: Tensor | None
     ) -> Tensor:
         """Directional derivative."""
-        theta, y, *order = primals(ctx)
-        alpha = order[0] if order else ctx.order
+        theta, y, alpha = primals(ctx)
         z = entmax_last(theta, alpha)
         change = torch.zeros_like(y[..., 0]) if dtheta is None else ((z - y) * dtheta).sum(-1)
         return change if dalpha is None else change + (dalpha * losses.order_derivative(y, z, alpha)).squeeze(-1)

@@ -17,7 +17,7 @@ Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 def nested(jvp: Rule) -> Rule:
-    """A ``jvp`` whose result an outer forward pass can differentiate; it takes what it saved through `primals`."""
+    """A ``jvp`` whose result an outer forward pass can differentiate; it takes what was kept through `primals`."""
 
     @functools.wraps(jvp)
     def rule(*args: Any) -> Any:
@@ -27,7 +27,21 @@ def nested(jvp: Rule) -> Rule:
     return rule  # type: ignore[return-value]  # of the same signature
 
 
-def primals(ctx: Any) -> tuple[torch.Tensor, ...]:
-    """The saved tensors without the tangents of this pass."""
+def keep(ctx: Any, *values: Any) -> None:
+    """Keep tensors, and what is none after them, for both modes."""
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.constants = values[len(tensors) :]
+
+
+def kept(ctx: Any) -> tuple[Any, ...]:
+    """What `keep` was given."""
+    return (*ctx.saved_tensors, *ctx.constants)
+
+
+def primals(ctx: Any) -> tuple[Any, ...]:
+    """The same without the tangents of this pass."""
     # PyTorch has but the level 0; in traced graphs it does not know that it is there unless told.
-    return tuple(forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
+    own = (forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
+    return (*own, *ctx.constants)

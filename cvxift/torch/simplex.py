@@ -14,7 +14,7 @@ from cvxift.argmax import checks, tsallis
 from cvxift.argmax import simplex as maps
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
-from cvxift.torch.nested import nested, primals
+from cvxift.torch.nested import keep, kept, nested, primals
 from cvxift.torch.tensors import batched, broadcastable, scores_of, visible
 
 Tensor = torch.Tensor
@@ -35,25 +35,21 @@ class _Entmax(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, alpha: float | Tensor) -> Tensor:
         """The closed form."""
-        given = ((x, alpha),) if isinstance(alpha, Tensor) else ((x,), alpha)
-        return kernels.call("entmax", *given)[0]
+        if isinstance(alpha, Tensor):
+            return kernels.call("entmax", (x, alpha))[0]
+        return kernels.call("entmax", (x,), alpha)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float | Tensor], output: Tensor) -> None:
         """Keep the output, and the order."""
-        alpha = inputs[1]
-        kept = (output, alpha) if isinstance(alpha, Tensor) else (output,)
-        ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
-        ctx.order = None if isinstance(alpha, Tensor) else alpha
+        keep(ctx, output, inputs[1])
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, bar: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
         """Vector-Jacobian product, of differentiable operations on the output and the order."""
-        z, *order = ctx.saved_tensors
-        alpha = order[0] if order else ctx.order
+        z, alpha = kept(ctx)
         dx = tsallis.derivative(z, bar, alpha) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return dx, None
@@ -65,8 +61,8 @@ class _Entmax(torch.autograd.Function):
         ctx: Any, dx: Tensor | None, dalpha: Tensor | None
     ) -> Tensor:
         """Jacobian-vector product."""
-        z = ctx.saved_tensors[0]  # the result as it is: an outer pass differentiates it as such
-        alpha = primals(ctx)[1] if ctx.order is None else ctx.order
+        z = kept(ctx)[0]  # the result as it is: an outer pass differentiates it as such
+        alpha = primals(ctx)[1]
         dz = torch.zeros_like(z) if dx is None else tsallis.derivative(z, dx, alpha)
         return dz if dalpha is None else dz + dalpha * tsallis.order_derivative(z, alpha)
 

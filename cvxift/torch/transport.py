@@ -17,7 +17,7 @@ from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
 from cvxift.torch.envelope import envelope
-from cvxift.torch.nested import nested
+from cvxift.torch.nested import keep, kept, nested
 from cvxift.torch.tensors import batched, broadcasts, require_floating, require_positive
 
 Tensor = torch.Tensor
@@ -176,9 +176,7 @@ class _Transport(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the plan."""
-        ctx.save_for_backward(output)
-        ctx.save_for_forward(output)
-        ctx.regularizer = inputs[3]
+        keep(ctx, output, inputs[3])
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -186,8 +184,7 @@ class _Transport(torch.autograd.Function):
         """Products of a cotangent with the transposed Jacobian, of differentiable operations."""
         if bar is None:
             return (None,) * 6
-        (z,) = ctx.saved_tensors
-        return (*polytope.pullback(_weights(z, ctx.regularizer), bar), None, None, None)
+        return (*polytope.pullback(_weights(*kept(ctx)), bar), None, None, None)
 
     @staticmethod
     @nested
@@ -195,11 +192,11 @@ class _Transport(torch.autograd.Function):
         ctx: Any, dx: Tensor | None, da: Tensor | None, db: Tensor | None, *_: Any
     ) -> Tensor:
         """Jacobian-vector product."""
-        (z,) = ctx.saved_tensors  # the result: an outer pass differentiates it as such
+        z, regularizer = kept(ctx)  # the result: an outer pass differentiates it as such
         given = (dx, da, db)
         zeros = (z, z[..., :, 0], z[..., 0, :])
         full = [torch.zeros_like(like) if part is None else part for part, like in zip(given, zeros)]
-        return polytope.pushforward(_weights(z, ctx.regularizer), *full)
+        return polytope.pushforward(_weights(z, regularizer), *full)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
