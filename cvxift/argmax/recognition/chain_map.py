@@ -97,7 +97,7 @@ class ChainMap(ScaledMap[ChainProducts]):
         log_nodes, log_pairs = log_marginals(*self._parted(np.ravel(state.scores.ratio)))
         logs = np.concatenate([log_nodes.ravel(), log_pairs.ravel()])
         above = np.where(form.parent >= 0, logs[form.parent], 0.0)
-        place_entropies(form.epigraphs, data, x, s, y, form.log_ratio + above - logs[form.of_cone])
+        place_entropies(structure, form.epigraphs, data, x, s, y, form.log_ratio + above - logs[form.of_cone])
         gradient = data.q + A.T @ y
         left, right, total = self._multipliers(gradient, log_nodes[0], log_pairs)
         y[form.rows[0]], y[form.rows[1]] = left / form.gains[0], right / form.gains[1]

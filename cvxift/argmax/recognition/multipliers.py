@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cvxift.argmax.recognition.entropy_points import place_entropies
 from cvxift.argmax.recognition.form import Form
 from cvxift.argmax.recognition.kinds import Entmax
 from cvxift.argmax.recognition.plans import PlanAllocation
@@ -41,11 +42,7 @@ def canonical_point(
     P = np.asarray(structure.P_matrix(data.P).diagonal() if structure.nnzP else np.zeros(structure.n), dtype=float)
 
     where.squares.place(P, data.q, x, s, y)
-    trees = where.epigraphs.trees
-    if trees is None:
-        _cones(structure, form, data, x, s, y)
-    else:
-        _trees(structure, form, data, x, s, y, z)
+    place_entropies(structure, where.epigraphs, data, x, s, y)
 
     gradient = P * x + data.q + A.T @ y
     held_low, held_high = (_on_entries(form, mask) for mask in (found.at_lower, found.at_upper))
@@ -76,6 +73,7 @@ def canonical_point(
     ):
         at = np.flatnonzero(held & (bound_rows >= 0))
         y[bound_rows[at]] = sign * own[at] / gain[at]
+    trees = where.epigraphs.trees
     if trees is not None:
         at = np.flatnonzero(held_low & (where.lower_rows < 0))
         trees.press(y, where.columns[at], own[at])
@@ -138,56 +136,3 @@ def _sum_multipliers(form: Form, own: Floats, slope: Floats, held_low: np.ndarra
         most = np.min(-own[members[held_high[members]]], initial=np.inf)
         out[g] = 0.5 * (least + most) if np.isfinite(most - least) else (least if np.isfinite(least) else most)
     return out
-
-
-def _trees(structure: Structure, form: Form, data: Data, x: Floats, s: Floats, y: Floats, z: Floats) -> None:
-    """Auxiliaries of powers, and the cones' multipliers."""
-    epigraphs, entry = form.layout.epigraphs, np.full(structure.n, -1)
-    trees, omega = epigraphs.trees, epigraphs.omega
-    assert trees is not None
-    entry[form.layout.columns] = np.arange(len(z))
-    tops = trees.columns[trees.top]
-    weight = data.q[tops]
-    if omega is not None:
-        y[omega.row] = -data.q[omega.column] / omega.gain
-        weight = weight + omega.weight * y[omega.row]
-    trees.fill(x, y, z, entry, weight)
-    if omega is not None:
-        x[omega.column] = (s[omega.row] - omega.weight @ x[tops]) / omega.gain
-        s[omega.row] = 0.0
-    cones = slice(structure.cones.zero + structure.cones.nonneg, structure.m)
-    s[cones] = (data.b - structure.A_matrix(data.A) @ x)[cones]
-
-
-def _cones(structure: Structure, form: Form, data: Data, x: Floats, s: Floats, y: Floats) -> None:
-    """Epigraphs t at their cones' boundary, and the multipliers there, which the gradient of the boundary gives."""
-    epigraphs = form.layout.epigraphs
-    first, columns, gain, omega = epigraphs.rows, epigraphs.columns, epigraphs.gain, epigraphs.omega
-    if not len(first):
-        return
-    weight = data.q[columns]
-    if omega is not None:
-        y[omega.row] = -data.q[omega.column] / omega.gain
-        weight = weight + omega.weight * y[omega.row]
-    y[first] = -weight / gain
-    if structure.cones.exp:
-        # p = r log(β/r):  y ∝ ∇(p − r log(β/r))
-        r, beta = s[first + 1], s[first + 2]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log = np.log(beta / r)
-            p = np.where(r > 0, r * log, 0.0)
-        y[first + 1] = y[first] * (1.0 - log)
-        y[first + 2] = -y[first] * r / beta
-    else:
-        # p^ρ β^{1−ρ} = |r|
-        alpha = 1.0 / np.asarray(structure.cones.pow)
-        beta, r = s[first + 1], s[first + 2]
-        size = np.abs(r)
-        p = size**alpha * beta ** (1.0 - alpha)
-        y[first + 1] = y[first] * (alpha - 1.0) * p / beta
-        y[first + 2] = -np.sign(r) * y[first] * alpha * (size / beta) ** (alpha - 1.0)
-    x[columns] = (s[first] - p) / gain
-    s[first] = p
-    if omega is not None:
-        x[omega.column] = (s[omega.row] - omega.weight @ x[columns]) / omega.gain
-        s[omega.row] = 0.0

@@ -211,7 +211,7 @@ class PermutahedronMap(ScaledMap[Blocks]):
             top.place(found.z, found.order, float(weight), data.b, x, y)
         s = data.b - A @ x
         form.squares.place(P, data.q, x, s, y)
-        place_entropies(form.epigraphs, data, x, s, y)
+        place_entropies(structure, form.epigraphs, data, x, s, y)
         # The smallest entry is in no sum of the k largest; tops on the smallest have −λ on all entries besides.
         gradient = (P * x + data.q + A.T @ y)[form.columns]
         y[form.sum_row] = -gradient[found.order].mean() / form.sum_gain

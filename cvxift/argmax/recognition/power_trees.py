@@ -29,6 +29,7 @@ class PowerTrees:
     """The trees of all entries.
 
     Attributes:
+        own: the columns of the entries.
         rows: each node's first row.
         factors: columns of y and w, −1 for numbers, (nodes, 2).
         weights: c_y and c_w, or the numbers, (nodes, 2).
@@ -43,6 +44,7 @@ class PowerTrees:
         node_owner: the entry of each node.
     """
 
+    own: Indices
     rows: Indices
     factors: Indices
     weights: Floats
@@ -56,20 +58,19 @@ class PowerTrees:
     share: Floats
     node_owner: Indices
 
-    def fill(self, x: Floats, y: Floats, z: Floats, entry: Indices, weight: Floats) -> None:
+    def fill(self, x: Floats, y: Floats, weight: Floats) -> None:
         """Auxiliary columns and the cones' multipliers.
 
         Args:
-            x: columns; those of the variable are there, the others are set.
+            x: columns; those of the variable are there, the auxiliaries are set.
             y: multipliers; the cones' are set.
-            z: the variable's entries.
-            entry: for each column the entry it is, −1 for others.
             weight: what multiplies each t in the objective.
         """
+        z = x[self.own]
         x[self.columns] = self.scale * z[self.owner] ** self.exponent
         width = len(x) + 1  # the last place stands for numbers
         e, log = np.zeros(width), np.zeros(width)
-        e[:-1][entry >= 0] = 1.0
+        e[self.own] = 1.0
         e[self.columns], log[self.columns] = self.exponent, np.log(self.scale)
         q = np.zeros(len(z))
         q[self.owner[self.top]] = weight
@@ -157,7 +158,9 @@ def read_trees(reader: Reader, first: Indices) -> PowerTrees:
     need(np.all(np.abs(exponent[top] - exponent[top[0]]) <= SAME) and exponent[top[0]] > 1.0, "powers differ")
     need(np.all(exponent >= 0.0) and np.all(exponent <= exponent[top[0]] + SAME), "a node beyond the power")
     scale = np.exp(log)
-    return PowerTrees(first, factors, weights, out, gain, columns, owner, exponent, scale, top, share, node_owner)
+    return PowerTrees(
+        reader.columns, first, factors, weights, out, gain, columns, owner, exponent, scale, top, share, node_owner
+    )
 
 
 def _nodes(reader: Reader, first: Indices) -> tuple[Indices, Floats, Indices, Floats]:
