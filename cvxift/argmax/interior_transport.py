@@ -13,15 +13,15 @@ from __future__ import annotations
 from typing import Any
 
 from cvxift.argmax.control import Loop
-from cvxift.argmax.polytope import potentials
+from cvxift.argmax.polytope import fit, potentials
 
 Array = Any
 LIMIT = 80  # of steps
 ENOUGH = 1e-24  # of z ∘ w, relative to the start
 
 
-def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: int, loop: Loop) -> tuple[Array, Array]:
-    """L near the solution's.
+def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: Any, loop: Loop) -> tuple[Array, Array]:
+    """Potentials of the columns near the solution's.
 
     Args:
         xp: the namespace.
@@ -29,11 +29,11 @@ def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: int, l
         a: row masses, (..., n).
         b: column masses of the same total, (..., m).
         opened: entries that may have mass, boolean, (..., n, m).
-        limit: number of steps, at most.
+        limit: number of steps, at most, an integer or ().
         loop: how to iterate, see `control`.
 
     Returns:
-        L with other potentials, and the number of steps, ().
+        g, (..., 1, m), and the number of steps, ().
     """
     free = xp.astype(opened, L.dtype)
     number = xp.clip(xp.sum(free, axis=(-2, -1)), min=1.0)
@@ -54,7 +54,7 @@ def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: int, l
 
     def running(state: tuple[Array, ...]) -> Array:
         *_, finished, count = state
-        return xp.any(~finished) & (count < min(limit, LIMIT))
+        return xp.any(~finished) & (count < limit) & (count < LIMIT)
 
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         L, z, w, first, finished, count = state
@@ -86,4 +86,6 @@ def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: int, l
     z, w = mean * one, (spread + mean) * one
     start = (held, z, w, average(z * w), ~xp.any(opened, axis=(-2, -1)), 0)
     found, *_, count = loop(running, iterate, start)
-    return xp.where(opened, found, L), count
+    # Parts with next to no weight between them have large potentials, whose rounding must not stay in L.
+    _, g = fit(free, xp.where(opened, found - L, nothing))
+    return g[..., None, :], count

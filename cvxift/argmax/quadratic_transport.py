@@ -5,9 +5,11 @@
 As in `sinkhorn`, f is eliminated: every row of L = x + f ⊕ g is shifted so that its positive part sums to a_i. What
 remains is to minimize the convex, piecewise quadratic φ(g) = ½‖[L]_+‖² − ⟨a, f⟩ − ⟨b, g⟩, whose gradient is zᵀ1 − b and
 whose generalized Hessian is the Laplacian of the graph of z's support. Newton's step, shifted in proportion to the
-gradient as the Laplacian may be singular, ends near φ's minimum on its ray; a sweep over the columns precedes it. Two
-or three such steps are enough from where `interior_transport` ends, whatever the scores and the masses are.
-D. Lorenz, P. Manns, C. Meyer 2021.
+gradient as the Laplacian may be singular, ends near φ's minimum on its ray; a sweep over the columns precedes it. Large
+scores are reached by the same continuation. D. Lorenz, P. Manns, C. Meyer 2021.
+
+Newton's method may go astray among the supports, where masses differ by orders of magnitude: what it has not solved in
+some sweeps starts anew from where `interior_transport` ends.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import array_api_compat
 from cvxift.argmax.control import Loop, while_loop
 from cvxift.argmax.interior_transport import approach
 from cvxift.argmax.polytope import laplacian, solve_laplacian
-from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, continued
+from cvxift.argmax.sinkhorn import MAX_ITERATIONS, START, Plan, continued
 
 Array = Any
 SEARCH = 60  # trials of a step's length
+FIRST = 40  # sweeps of Newton's method before another start
+NEAR = 1e-3  # gap from which Newton's method converges at once
 
 
 def quadratic_transport(
@@ -55,33 +59,63 @@ def quadratic_transport(
     b = b * (xp.sum(a, axis=-1) / unit)[..., None]  # equal but for rounding
 
     opened = ~xp.isinf(x) & (a > 0)[..., :, None] & (b > 0)[..., None, :]
-    L = xp.where(opened, x, xp.full_like(x, -xp.inf))
-    top = xp.max(L, axis=-1, keepdims=True)
-    L = L - xp.where(xp.isinf(top), xp.zeros_like(top), top)
+    scores = xp.where(opened, x, xp.full_like(x, -xp.inf))
+    top = xp.max(scores, axis=-1, keepdims=True)
+    scores = scores - xp.where(xp.isinf(top), xp.zeros_like(top), top)
 
-    def sweep(L: Array, done: Array) -> tuple[Array, Array, Array]:
-        new = xp.matrix_transpose(_fill(xp, xp.matrix_transpose(L), b))
-        new = _fill(xp, new, a)
-        z = xp.clip(new, min=0.0)
-        s = xp.astype(z > 0, z.dtype)
-        rest = b - xp.sum(z, axis=-2)
-        before = xp.sum(xp.abs(rest), axis=-1) / unit
-        dg = solve_laplacian(laplacian(s), xp.sum(s, axis=-2), rest, 1e-2 * xp.clip(before, max=1.0))
-        new = _descend(xp, new, dg, rest, a, done, loop)
-        gap = xp.sum(xp.abs(b - xp.sum(xp.clip(new, min=0.0), axis=-2)), axis=-1) / unit
-        return new, gap, gap < 1e-3
+    def gap_of(L: Array) -> Array:
+        return xp.sum(xp.abs(b - xp.sum(xp.clip(L, min=0.0), axis=-2)), axis=-1) / unit
 
-    def settle(L: Array) -> Array:
-        return _fill(xp, L, a)
+    def newton(scores: Array, G: Array, sigma: Array, tol: Array, limit: Any, error: Any) -> tuple[Array, ...]:
+        """Potentials of the columns, (..., 1, m), from others, the gap, and the number of sweeps."""
 
-    L, steps = approach(xp, L, a, b, opened, max_iterations, loop)
-    one, rest = xp.ones_like(total), max_iterations - steps
-    L, error, count = continued(sweep, settle, settle(L), one, tol, rest, loop)
-    count = count + steps
-    return Plan(xp.clip(L, min=0.0), error, count, L)
+        def sweep(G: Array, sigma: Array, done: Array) -> tuple[Array, Array, Array]:
+            x = scores / sigma[..., None, None]
+            L = _fill(xp, x + G, a)
+            G = G - xp.matrix_transpose(_level(xp, xp.matrix_transpose(L), b))
+            z = xp.clip(_fill(xp, x + G, a), min=0.0)
+            s = xp.astype(z > 0, z.dtype)
+            rest = b - xp.sum(z, axis=-2)
+            before = xp.sum(xp.abs(rest), axis=-1) / unit
+            dg = solve_laplacian(laplacian(s), xp.sum(s, axis=-2), rest, 1e-2 * xp.clip(before, max=1.0))
+            G = _descend(xp, x, G, dg, rest, a, done, loop)
+            G = G - xp.mean(G, axis=-1, keepdims=True)
+            gap = gap_of(_fill(xp, x + G, a))
+            return G, gap, gap < 1e-3
+
+        return continued(sweep, lambda G: G, G, sigma, tol, limit, loop, error)
+
+    def attempt(scores: Array, sigma: Array, tol: Array, left: Any, error: Any = None) -> tuple[Array, Array, Array]:
+        """L from scores, its gap, and the number of sweeps and steps; what Newton has not solved, from an interior."""
+        G = xp.zeros_like(scores[..., :1, :])
+        G, error, count = newton(scores, G, sigma, tol, _least(xp, left, FIRST), error)
+        solved = error <= tol
+        start, steps = approach(xp, scores, a, b, opened & ~solved[..., None, None], left - count, loop)
+        G = xp.where(solved[..., None, None], G, start)
+        error = xp.where(solved, error, xp.full_like(error, xp.inf))
+        rest = _least(xp, left - count - steps, FIRST)
+        G, error, more = newton(scores, G, xp.ones_like(sigma), tol, rest, error)
+        return _fill(xp, scores + G, a), error, count + steps + more
+
+    # A sum of scores and potentials has the rounding of the scores: so far can the sums come this way.
+    spread = -xp.min(xp.where(opened, scores, xp.zeros_like(scores)), axis=(-2, -1))
+    reach = 8 * sum(x.shape[-2:]) * float(xp.finfo(x.dtype).eps) * spread / unit
+    reach = xp.clip(reach, min=tol, max=max(tol, NEAR))
+    size = xp.max(a, axis=-1)
+    sigma = xp.clip(spread / (START * xp.where(size > 0, size, xp.ones_like(size))), min=1.0)
+    L, _, count = attempt(scores, sigma, reach, max_iterations)
+    # The rest of the way from scores that are small where the plan has mass, which costs the scores one rounding.
+    one = xp.ones_like(sigma)
+    L, error, more = attempt(L, one, tol * one, max_iterations - count, gap_of(L))
+    return Plan(xp.clip(L, min=0.0), error, count + more, L)
 
 
-def _descend(xp: Any, L: Array, dg: Array, rest: Array, a: Array, done: Array, loop: Loop) -> Array:
+def _least(xp: Any, left: Any, limit: int) -> Any:
+    """The smaller one of a number that may be traced and another."""
+    return min(left, limit) if isinstance(left, int) else xp.where(left < limit, left, limit * xp.ones_like(left))
+
+
+def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, done: Array, loop: Loop) -> Array:
     """The step along dg at whose end φ's slope is, in size, at most half of that at the start: near the ray's minimum.
 
     φ is convex, so its slope tells where the minimum lies, without the rounding of differences of φ. The full step is
@@ -92,12 +126,14 @@ def _descend(xp: Any, L: Array, dg: Array, rest: Array, a: Array, done: Array, l
     initial = xp.sum(dg * rest, axis=-1)  # minus the slope at the start
 
     def moved(step: Array) -> Array:
-        return _fill(xp, L + (step[..., None] * dg)[..., None, :], a)
+        return G + (step[..., None] * dg)[..., None, :]
 
-    def along(new: Array) -> Array:
-        return xp.sum(dg * xp.sum(xp.clip(new, min=0.0), axis=-2), axis=-1)
+    def along(G: Array) -> Array:
+        return xp.sum(dg * xp.sum(xp.clip(_fill(xp, x + G, a), min=0.0), axis=-2), axis=-1)
 
-    target = initial + along(L)  # Σ dg b
+    target = initial + along(G)  # Σ dg b
+    rounding = 8 * float(xp.finfo(G.dtype).eps) * xp.sum(xp.abs(dg), axis=-1) * xp.sum(a, axis=-1)
+    enough = xp.where(initial > 2 * rounding, 0.5 * initial, rounding)
     one = xp.ones_like(initial)
 
     def running(state: tuple[Array, ...]) -> Array:
@@ -105,9 +141,9 @@ def _descend(xp: Any, L: Array, dg: Array, rest: Array, a: Array, done: Array, l
         return xp.any(~found) & (count < SEARCH)
 
     def search(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        step, new, low, at_low, high, at_high, found, count = state
-        slope = along(new) - target
-        found = found | (xp.abs(slope) <= 0.5 * xp.abs(initial))
+        step, low, at_low, high, at_high, found, count = state
+        slope = along(moved(step)) - target
+        found = found | (xp.abs(slope) <= enough)
         short = slope < 0
         low, at_low = xp.where(short, step, low), xp.where(short, slope, at_low)
         high, at_high = xp.where(short, high, step), xp.where(short, at_high, slope)
@@ -116,14 +152,27 @@ def _descend(xp: Any, L: Array, dg: Array, rest: Array, a: Array, done: Array, l
         middle = 0.5 * (low + within)
         inner = xp.where((line > low) & (line < within) & (count % 3 != 2), line, middle)
         step = xp.where(found, step, xp.where(xp.isinf(high), 4.0 * step, inner))
-        return step, moved(step), low, at_low, high, at_high, found, count + 1
+        return step, low, at_low, high, at_high, found, count + 1
 
-    start = (one, moved(one), 0 * one, -initial, xp.inf * one, 0 * one, done | ~(initial > 0), 0)
-    return loop(running, search, start)[1]
+    start = (one, 0 * one, -initial, xp.inf * one, 0 * one, done | ~(initial > rounding), 0)
+    step, low, *_, found, _ = loop(running, search, start)
+    return moved(xp.where(found, step, low))
 
 
 def _fill(xp: Any, L: Array, masses: Array) -> Array:
     """Shift the rows of L so that their positive parts sum to the masses (rows of −∞ stay)."""
+    shifted = L - _level(xp, L, masses)
+    # Once more from zero, where sums of large scores have left a remainder, as entries may come and go by it.
+    for _ in range(2):
+        positive = xp.clip(shifted, min=0.0)
+        held = xp.astype(positive > 0, L.dtype)
+        lack = masses[..., :, None] - xp.sum(positive, axis=-1, keepdims=True)
+        shifted = shifted + lack / xp.clip(xp.sum(held, axis=-1, keepdims=True), min=1.0)
+    return shifted
+
+
+def _level(xp: Any, L: Array, masses: Array) -> Array:
+    """What to subtract from each row of L, (..., n, 1), so that its positive part sums to the mass."""
     order = xp.sort(L, axis=-1, descending=True)
     index = xp.ones_like(L[(0,) * (L.ndim - 1)])
     index = xp.cumulative_sum(index, axis=-1)
@@ -131,12 +180,6 @@ def _fill(xp: Any, L: Array, masses: Array) -> Array:
     inside = (index * order > heads) & ~xp.isinf(order)
     number = xp.clip(xp.sum(xp.astype(inside, L.dtype), axis=-1, keepdims=True), min=1.0)
     level = xp.sum(xp.where(inside, order, xp.zeros_like(order)), axis=-1, keepdims=True) - masses[..., :, None]
-    level = level / number
     top = order[..., :1]
     top = xp.where(xp.isinf(top), xp.zeros_like(top), top)
-    shifted = L - xp.where((masses > 0)[..., :, None], level, top)
-    # Once more from zero, where sums of large scores have left a remainder.
-    positive = xp.clip(shifted, min=0.0)
-    held = xp.astype(positive > 0, L.dtype)
-    lack = masses[..., :, None] - xp.sum(positive, axis=-1, keepdims=True)
-    return shifted + lack / xp.clip(xp.sum(held, axis=-1, keepdims=True), min=1.0)
+    return xp.where((masses > 0)[..., :, None], level / number, top)

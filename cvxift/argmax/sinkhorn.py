@@ -88,7 +88,7 @@ def sinkhorn(
     sigma = xp.clip(spread / START, min=1.0)
     L = _normalize(xp, L / sigma[..., None, None], rows, -1)
 
-    def sweep(L: Array, done: Array) -> tuple[Array, Array, Array]:
+    def sweep(L: Array, sigma: Array, done: Array) -> tuple[Array, Array, Array]:
         new = _normalize(xp, _normalize(xp, L, columns, -2), rows, -1)
         z = xp.exp(new)
         rest = b - xp.sum(z, axis=-2)
@@ -106,24 +106,26 @@ def sinkhorn(
 
 
 def continued(
-    sweep: Callable[[Array, Array], tuple[Array, Array, Array]],
+    sweep: Callable[[Array, Array, Array], tuple[Array, Array, Array]],
     settle: Callable[[Array], Array],
     L: Array,
     sigma: Array,
-    tol: float,
+    tol: float | Array,
     max_iterations: int,
     loop: Loop,
+    error: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Sweep while σ comes down to 1; instances within the tolerance stay as they are.
 
     Args:
-        sweep: (L, done) ↦ a better L at the same σ, its gap, and whether it is near enough to the path to go on.
+        sweep: (L, σ, done) ↦ a better L at the same σ, its gap, and whether it is near enough to the path to go on.
         settle: makes an L of another scale fit the row masses.
-        L: the start at σ, (..., n, m).
+        L: the start at σ, (..., n, m), or potentials that scale as it does, (..., 1, m).
         sigma: ≥ 1, (...,).
-        tol: gap at σ = 1 to stop at.
+        tol: gap at σ = 1 to stop at, one or one for each instance.
         max_iterations: largest number of sweeps.
         loop: how to iterate, see `control`.
+        error: the start's gap where it is known, infinite elsewhere, (...,); None if it is not known at all.
 
     Returns:
         L, its gap (...,), infinite before σ has come to 1, and the number of sweeps.
@@ -137,7 +139,7 @@ def continued(
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         L, sigma, error, count = state
         done = error <= tol
-        new, gap, near = sweep(L, done)
+        new, gap, near = sweep(L, sigma, done)
         factor = xp.where(near, xp.clip(sigma, max=SHRINK), xp.ones_like(sigma))
         final = sigma == 1.0
         new = settle(new * factor[..., None, None])
@@ -148,7 +150,8 @@ def continued(
             count + 1,
         )
 
-    start = (L, sigma, xp.full_like(sigma, xp.inf), xp.zeros_like(sigma[(0,) * sigma.ndim]))
+    error = xp.full_like(sigma, xp.inf) if error is None else error
+    start = (L, sigma, error, xp.zeros_like(sigma[(0,) * sigma.ndim]))
     L, _, error, count = loop(running, iterate, start)
     return L, error, count
 

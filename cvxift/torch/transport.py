@@ -159,10 +159,13 @@ def transport_loss(
 def _solve(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> tuple[Tensor]:
     check_entries("transport", x)
     check_masses("transport", x, a, b)
-    plan: Plan = SOLVERS[regularizer](x, a, b, tol, limit)
+    # Which entries have mass is decided by differences of scores: small masses under large scores need float64.
+    wide = regularizer == "quadratic" and x.device.type != "mps"
+    scores, rows, columns = (x.double(), a.double(), b.double()) if wide else (x, a, b)
+    plan: Plan = SOLVERS[regularizer](scores, rows, columns, tol, limit)
     floor = 64 * torch.finfo(x.dtype).eps
     check_converged("transport", plan.error, floor if tol is None else max(tol, floor), plan.iterations, plan.z)
-    return (plan.z,)
+    return (plan.z.to(x.dtype),)
 
 
 class _Transport(torch.autograd.Function):
