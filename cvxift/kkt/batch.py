@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
 from cvxift.program.condense import Substitution
+from cvxift.program.made import Made
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
@@ -72,7 +73,7 @@ class HostSide(NamedTuple):
 
 
 @dataclass(eq=False)
-class DenseBatch(Sequence[Solution]):
+class DenseBatch(Made[Solution]):
     """Solutions of a batch of small dense programs; a single one is made when it is asked for.
 
     Attributes:
@@ -132,16 +133,8 @@ class DenseBatch(Sequence[Solution]):
         """Worst relative residuals, shape (B, 2): primal, dual."""
         return self.points.residuals
 
-    @overload
-    def __getitem__(self, index: int) -> Solution: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Solution]: ...
-
-    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def make(self, index: int) -> Solution:
+        """The solution of one instance."""
         if index in self.singles:
             return self.singles[index]
         if index not in self._made:

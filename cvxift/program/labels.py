@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import cvxpy as cp
 import numpy as np
@@ -17,6 +16,7 @@ from cvxpy.constraints.constraint import Constraint
 
 from cvxift.program.canonicalize import Origin
 from cvxift.program.leaves import free_entry
+from cvxift.program.made import Made
 from cvxift.program.rows import RowBlock, triangle
 from cvxift.program.wording import short, subscript
 
@@ -57,7 +57,7 @@ class ColumnBlock:
     origin: Origin
 
 
-class ColumnLabels(Sequence[Label]):
+class ColumnLabels(Made[Label]):
     """Labels of the columns of x; `labels[j]` is column j's.
 
     Args:
@@ -75,16 +75,10 @@ class ColumnLabels(Sequence[Label]):
     def __len__(self) -> int:
         return self._blocks[-1].stop if self._blocks else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Label: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Label]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        column = range(len(self))[index]
-        block = self._blocks[int(np.searchsorted(self._starts, column, side="right")) - 1]
-        place, origin = column - block.start, block.origin
+    def make(self, index: int) -> Label:
+        """The label of a column."""
+        block = self._blocks[int(np.searchsorted(self._starts, index, side="right")) - 1]
+        place, origin = index - block.start, block.origin
         if origin.variable is not None and origin.atom is None:
             variable = self._variables[origin.variable]
             if (
@@ -99,7 +93,7 @@ class ColumnLabels(Sequence[Label]):
         return _auxiliary(origin, entry, self._constraints)
 
 
-class RowLabels(Sequence[Label]):
+class RowLabels(Made[Label]):
     """Labels of the rows of A; `labels[i]` is row i's.
 
     Args:
@@ -132,15 +126,9 @@ class RowLabels(Sequence[Label]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    @overload
-    def __getitem__(self, index: int) -> Label: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Label]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
-        place = int(self._kept[row])
+    def make(self, index: int) -> Label:
+        """The label of a row."""
+        place = int(self._kept[index])
         number = int(np.searchsorted(self._starts, place, side="right")) - 1
         while self._blocks[number].stop <= place:  # empty blocks share their start with the next one
             number += 1
@@ -155,8 +143,8 @@ class RowLabels(Sequence[Label]):
                 f"constraint {origin.constraint} ({short(constraint)}){words}", constraint=constraint, index=entry
             )
         if origin.variable is not None:
-            return self._attribute(row, block, place, self._variables[origin.variable])
-        return Label(f"row {row} of CVXPY's canonical form")
+            return self._attribute(index, block, place, self._variables[origin.variable])
+        return Label(f"row {index} of CVXPY's canonical form")
 
     def _attribute(self, row: int, block: RowBlock, place: int, variable: cp.Variable) -> Label:
         if block.kind == "psd":

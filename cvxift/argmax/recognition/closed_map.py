@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import cvxpy as cp
 import numpy as np
@@ -22,6 +22,7 @@ from cvxift.argmax.recognition.recognized import Point, Recognized
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.program.made import Made
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
 
@@ -63,7 +64,7 @@ class ClosedSolved(Solved):
         return [None] * len(self.solutions)
 
 
-class ClosedSolutions(Sequence[Solution]):
+class ClosedSolutions(Made[Solution]):
     """The instances' canonical points, each made when it is asked for.
 
     Args:
@@ -81,16 +82,8 @@ class ClosedSolutions(Sequence[Solution]):
     def __len__(self) -> int:
         return len(self._theta)
 
-    @overload
-    def __getitem__(self, index: int) -> Solution: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Solution]: ...
-
-    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def make(self, index: int) -> Solution:
+        """The canonical solution of one instance."""
         if index not in self._made:
             self._made[index] = self._map.canonical(self._theta[index])
         return self._made[index]
