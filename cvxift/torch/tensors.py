@@ -87,7 +87,9 @@ def broadcastable(name: str, argument: str, tensor: Tensor, shape: torch.Size) -
 
 def broadcasts(own: Sequence[int], shape: Sequence[int]) -> bool:
     """Whether a tensor of that own shape can be expanded to the shape."""
-    return len(own) <= len(shape) and all(mine in (1, size) for mine, size in zip(reversed(own), reversed(shape)))
+    # Not `mine in (1, size)`: a compiler's symbolic sizes know equality, not membership.
+    pairs = zip(reversed(own), reversed(shape))
+    return len(own) <= len(shape) and all(mine == 1 or mine == size for mine, size in pairs)
 
 
 def visible(x: Tensor) -> bool:

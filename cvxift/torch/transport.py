@@ -145,7 +145,7 @@ def transport_loss(
     wide = torch.float64 if theta.dtype is torch.float64 else torch.float32
     t = torch.as_tensor(temperature, dtype=wide, device=theta.device)
     scale = t[..., None, None] if t.ndim else t
-    y = target.detach()
+    y = target.detach().to(wide)
     x, a, b = _prepared("transport_loss", theta, y.sum(-1), y.sum(-2), scale, regularizer)
     if x.numel() == 0:
         return theta.sum((-2, -1))
@@ -239,7 +239,14 @@ def _prepared(
                 f"broadcast against scores of shape {tuple(theta.shape)}."
             )
         masses.append(mass.expand(*x.shape[:-2], size))
-    return x, masses[0], masses[1]
+    rows, columns = masses
+    rounding = [
+        torch.finfo(m.dtype).eps for m in (a, b) if m is not None and m.dtype in (torch.float16, torch.bfloat16)
+    ]
+    if rounding:  # totals that differ by no more than the masses' own rounding
+        ratio = (rows.sum(-1) / columns.sum(-1)).detach()[..., None]
+        columns = columns * torch.where((ratio - 1).abs() <= 4 * max(rounding), ratio, 1.0)
+    return x, rows, columns
 
 
 def _weights(z: Tensor, regularizer: Regularizer) -> Tensor:
