@@ -35,6 +35,19 @@ def check_entries(name: str, x: Array, masks: bool = True) -> None:
         raise ProgramError(f"{name} got the score {float(x[where])} at {where}; expected {allowed}.")
 
 
+def balanced(xp: Any, a: Array, b: Array, rounding: float) -> Array:
+    """Column masses b scaled to the total of the row masses a, where the totals differ by their rounding alone.
+
+    Args:
+        xp: the namespace.
+        a: row masses, (..., n).
+        b: column masses, (..., m).
+        rounding: of the dtype that the masses were given in, relative.
+    """
+    ratio = (xp.sum(a, axis=-1) / xp.sum(b, axis=-1))[..., None]
+    return xp.where(xp.abs(ratio - 1.0) <= 4.0 * rounding, b * ratio, b)
+
+
 def check_masses(name: str, x: Array, a: Array, b: Array) -> None:
     """Refuse masses between which there is no transport plan.
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
 from cvxift.argmax import polytope
-from cvxift.argmax.feasibility import check_converged, check_entries, check_masses
+from cvxift.argmax.feasibility import balanced, check_converged, check_entries, check_masses
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
@@ -147,10 +147,10 @@ def transport_loss(
     if theta.shape != y.shape:
         raise ProgramError(f"target has shape {y.shape}; expected theta's, {theta.shape}.")
     t = jnp.asarray(temperature)
+    y = y.astype(jnp.promote_types(theta.dtype, jnp.float32))
     x, a, b = _prepared("transport_loss", theta, y.sum(-1), y.sum(-2), t[..., None, None] if t.ndim else t)
     if x.size == 0:
         return theta.sum((-2, -1))
-    y = y.astype(x.dtype)
     z = _plan(x, a, b, regularizer, tol, max_iterations)
     return (envelope(x, z, y, _gap(x, y, z, regularizer), 2) * t).astype(theta.dtype)
 
@@ -221,4 +221,9 @@ def _prepared(
                 f"{name} got masses {word} of shape {mass.shape}; expected ({size},) or (..., {size}) to broadcast "
                 f"against scores of shape {theta.shape}."
             ) from error
-    return x, masses[0], masses[1]
+    rows, columns = masses
+    given = [jnp.asarray(m).dtype for m in (a, b) if m is not None]
+    rounding = [float(jnp.finfo(kind).eps) for kind in given if kind in (jnp.float16, jnp.bfloat16)]
+    if rounding:
+        columns = balanced(jnp, rows, columns, max(rounding))
+    return x, rows, columns

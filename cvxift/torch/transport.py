@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from cvxift.argmax import polytope
-from cvxift.argmax.feasibility import check_converged, check_entries, check_masses
+from cvxift.argmax.feasibility import balanced, check_converged, check_entries, check_masses
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
@@ -240,12 +240,10 @@ def _prepared(
             )
         masses.append(mass.expand(*x.shape[:-2], size))
     rows, columns = masses
-    rounding = [
-        torch.finfo(m.dtype).eps for m in (a, b) if m is not None and m.dtype in (torch.float16, torch.bfloat16)
-    ]
-    if rounding:  # totals that differ by no more than the masses' own rounding
-        ratio = (rows.sum(-1) / columns.sum(-1)).detach()[..., None]
-        columns = columns * torch.where((ratio - 1).abs() <= 4 * max(rounding), ratio, 1.0)
+    half = (torch.float16, torch.bfloat16)
+    rounding = [torch.finfo(m.dtype).eps for m in (a, b) if m is not None and m.dtype in half]
+    if rounding:
+        columns = balanced(torch, rows, columns, max(rounding))
     return x, rows, columns
 
 

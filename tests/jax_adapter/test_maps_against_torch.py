@@ -232,3 +232,16 @@ def test_what_cannot_be_refused_is_nan() -> None:
 def test_bad_input_says_what_is_wrong(call, words: str) -> None:
     with pytest.raises(cvxift.ProgramError, match=words):
         call()
+
+
+def test_masses_in_half_precision_differ_by_their_rounding() -> None:
+    k = jax.random.split(jax.random.key(0), 3)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        x = jax.random.normal(k[0], (2, 4, 5)).astype(dtype)
+        a, b = (jax.nn.softmax(jax.random.normal(key, (2, n)), -1).astype(dtype) for key, n in zip(k[1:], (4, 5)))
+        for regularizer in ("entropic", "quadratic"):
+            z = cj.transport(x, a, b, regularizer=regularizer)
+            assert z.dtype == dtype
+            np.testing.assert_allclose(z.astype(float).sum(-1), a.astype(float), atol=1e-2)
+        with pytest.raises(cvxift.ProgramError, match="Normalize"):
+            cj.transport(x, a, 1.1 * b)
