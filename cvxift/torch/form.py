@@ -24,7 +24,7 @@ import torch
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
 from cvxift.torch.device import form_there, resident
-from cvxift.torch.nested import nested, primals
+from cvxift.torch.nested import keep, nested, primals
 
 Operands = tuple[torch.Tensor, ...]
 
@@ -82,8 +82,7 @@ class Form(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Keep the operands for both modes."""
         ctx.source, ctx.adjoint = inputs[:2]
-        ctx.save_for_backward(*inputs[2:])
-        ctx.save_for_forward(*inputs[2:])
+        keep(ctx, *inputs[2:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
