@@ -9,7 +9,6 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from cvxift import argmax
@@ -17,7 +16,6 @@ from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolve
 from cvxift.argmax.recognition.multipliers import violation
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
-from cvxift.torch import CvxpyLayer
 from tests.argmax.agreement import agree
 
 Array = NDArray[np.float64]
@@ -271,6 +269,9 @@ def test_masses_that_cannot_move_are_left_to_the_kkt_system() -> None:
 
 
 def test_a_layer_takes_it_and_says_so() -> None:
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
     problem = argmax.transport(A, B, "entropic", cp.Parameter(nonneg=True, name="temperature"))
     theta = torch.randn(5, M, N, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     temperature = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
