@@ -64,7 +64,7 @@ def quadratic_transport(
     scores = scores - xp.where(xp.isinf(top), xp.zeros_like(top), top)
 
     def gap_of(L: Array) -> Array:
-        return xp.sum(xp.abs(b - xp.sum(xp.clip(L, min=0.0), axis=-2)), axis=-1) / unit
+        return xp.sum(xp.abs(b - xp.sum(_positive(xp, L), axis=-2)), axis=-1) / unit
 
     def newton(scores: Array, G: Array, sigma: Array, tol: Array, limit: Any, error: Any) -> tuple[Array, ...]:
         """Potentials of the columns, (..., 1, m), from others, the gap, and the number of sweeps."""
@@ -73,12 +73,12 @@ def quadratic_transport(
             x = scores / sigma[..., None, None]
             L = _fill(xp, x + G, a)
             G = G - xp.matrix_transpose(_level(xp, xp.matrix_transpose(L), b))
-            z = xp.clip(_fill(xp, x + G, a), min=0.0)
+            z = _positive(xp, _fill(xp, x + G, a))
             s = xp.astype(z > 0, z.dtype)
             rest = b - xp.sum(z, axis=-2)
             before = xp.sum(xp.abs(rest), axis=-1) / unit
             dg = solve_laplacian(laplacian(s), xp.sum(s, axis=-2), rest, 1e-2 * xp.clip(before, max=1.0))
-            G = _descend(xp, x, G, dg, rest, a, done, loop)
+            G = _descend(xp, x, G, dg, rest, a, b, done, loop)
             G = G - xp.mean(G, axis=-1, keepdims=True)
             gap = gap_of(_fill(xp, x + G, a))
             return G, gap, gap < 1e-3
@@ -89,13 +89,24 @@ def quadratic_transport(
         """L from scores, its gap, and the number of sweeps and steps; what Newton has not solved, from an interior."""
         G = xp.zeros_like(scores[..., :1, :])
         G, error, count = newton(scores, G, sigma, tol, _least(xp, left, FIRST), error)
-        solved = error <= tol
-        start, steps = approach(xp, scores, a, b, opened & ~solved[..., None, None], left - count, loop)
-        G = xp.where(solved[..., None, None], G, start)
-        error = xp.where(solved, error, xp.full_like(error, xp.inf))
-        rest = _least(xp, left - count - steps, FIRST)
-        G, error, more = newton(scores, G, xp.ones_like(sigma), tol, rest, error)
-        return _fill(xp, scores + G, a), error, count + steps + more
+        lost = ~(error <= tol)
+
+        def needed(state: tuple[Array, ...]) -> Array:
+            *_, steps = state
+            return xp.any(lost) & (steps == 0)
+
+        def anew(state: tuple[Array, ...]) -> tuple[Array, ...]:
+            G, error, steps = state
+            start, steps = approach(xp, scores, a, b, opened & lost[..., None, None], left - count, loop)
+            G = xp.where(lost[..., None, None], start, G)
+            error = xp.where(lost, xp.full_like(error, xp.inf), error)
+            rest = _least(xp, left - count - steps, FIRST)
+            G, error, more = newton(scores, G, xp.ones_like(sigma), tol, rest, error)
+            return G, error, 1 + steps + more
+
+        # A loop of one turn or none: a compiled program has no other way to leave this out.
+        G, error, more = loop(needed, anew, (G, error, 0 * count))
+        return _fill(xp, scores + G, a), error, count + more
 
     # A sum of scores and potentials has the rounding of the scores: so far can the sums come this way.
     spread = -xp.min(xp.where(opened, scores, xp.zeros_like(scores)), axis=(-2, -1))
@@ -107,7 +118,18 @@ def quadratic_transport(
     # The rest of the way from scores that are small where the plan has mass, which costs the scores one rounding.
     one = xp.ones_like(sigma)
     L, error, more = attempt(L, one, tol * one, max_iterations - count, gap_of(L))
-    return Plan(xp.clip(L, min=0.0), error, count + more, L)
+    return Plan(_positive(xp, L), error, count + more, L)
+
+
+def _positive(xp: Any, L: Array) -> Array:
+    """[L]_+; NaN stays. On NumPy a third of the time of the standard's `clip`."""
+    return xp.where(L <= 0, xp.zeros_like(L), L)
+
+
+def _counted(xp: Any, marks: Array) -> Array:
+    """The number of marks in each row, at least 1, (..., n, 1)."""
+    number = xp.sum(marks, axis=-1, keepdims=True)
+    return xp.where(number < 1, xp.ones_like(number), number)
 
 
 def _least(xp: Any, left: Any, limit: int) -> Any:
@@ -115,7 +137,7 @@ def _least(xp: Any, left: Any, limit: int) -> Any:
     return min(left, limit) if isinstance(left, int) else xp.where(left < limit, left, limit * xp.ones_like(left))
 
 
-def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, done: Array, loop: Loop) -> Array:
+def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, b: Array, done: Array, loop: Loop) -> Array:
     """The step along dg at whose end φ's slope is, in size, at most half of that at the start: near the ray's minimum.
 
     φ is convex, so its slope tells where the minimum lies, without the rounding of differences of φ. The full step is
@@ -129,9 +151,9 @@ def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, done
         return G + (step[..., None] * dg)[..., None, :]
 
     def along(G: Array) -> Array:
-        return xp.sum(dg * xp.sum(xp.clip(_fill(xp, x + G, a), min=0.0), axis=-2), axis=-1)
+        return xp.sum(dg * xp.sum(_positive(xp, _fill(xp, x + G, a)), axis=-2), axis=-1)
 
-    target = initial + along(G)  # Σ dg b
+    target = xp.sum(dg * b, axis=-1)
     rounding = 8 * float(xp.finfo(G.dtype).eps) * xp.sum(xp.abs(dg), axis=-1) * xp.sum(a, axis=-1)
     enough = xp.where(initial > 2 * rounding, 0.5 * initial, rounding)
     one = xp.ones_like(initial)
@@ -164,10 +186,10 @@ def _fill(xp: Any, L: Array, masses: Array) -> Array:
     shifted = L - _level(xp, L, masses)
     # Once more from zero, where sums of large scores have left a remainder, as entries may come and go by it.
     for _ in range(2):
-        positive = xp.clip(shifted, min=0.0)
+        positive = _positive(xp, shifted)
         held = xp.astype(positive > 0, L.dtype)
         lack = masses[..., :, None] - xp.sum(positive, axis=-1, keepdims=True)
-        shifted = shifted + lack / xp.clip(xp.sum(held, axis=-1, keepdims=True), min=1.0)
+        shifted = shifted + lack / _counted(xp, held)
     return shifted
 
 
@@ -178,7 +200,7 @@ def _level(xp: Any, L: Array, masses: Array) -> Array:
     index = xp.cumulative_sum(index, axis=-1)
     heads = xp.cumulative_sum(xp.where(xp.isinf(order), xp.zeros_like(order), order), axis=-1) - masses[..., :, None]
     inside = (index * order > heads) & ~xp.isinf(order)
-    number = xp.clip(xp.sum(xp.astype(inside, L.dtype), axis=-1, keepdims=True), min=1.0)
+    number = _counted(xp, xp.astype(inside, L.dtype))
     level = xp.sum(xp.where(inside, order, xp.zeros_like(order)), axis=-1, keepdims=True) - masses[..., :, None]
     top = order[..., :1]
     top = xp.where(xp.isinf(top), xp.zeros_like(top), top)
