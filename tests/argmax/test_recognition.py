@@ -27,7 +27,7 @@ from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
-from tests.argmax.agreement import agree
+from tests.argmax.agreement import agree, optimal
 
 OLD = tuple(int(part) for part in cp.__version__.split(".")[:2]) < (1, 9)
 
@@ -322,16 +322,9 @@ def test_spelling_is_recognized_and_agrees(name: str) -> None:
 def test_canonical_point_is_optimal(name: str) -> None:
     problem, _ = SPELLINGS[name]()
     closed = ClosedMap(problem, None, problem.variables()[:1])
-    structure = closed.program.structure
     rng = np.random.default_rng(11)
     for _ in range(3):
-        theta = flat(draw(problem, rng))
-        x, s, y = closed.point(theta)
-        assert violation(structure, closed.data(theta), x, s, y) <= 1e-12
-        assert cone.distance(structure.cones, s).max(initial=0.0) <= 1e-12
-        assert cone.distance_dual(structure.cones, y).max(initial=0.0) <= 1e-11
-        (solution,) = closed.solve(theta).solutions
-        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+        optimal(closed, flat(draw(problem, rng)))
 
 
 @pytest.mark.parametrize("alpha", [1.1, 1.2, 1.25, 1.5, 1.75, 2.5, 3.0, 4.0, 5.0])

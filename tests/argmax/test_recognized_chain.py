@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift import cones as cone
 from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.argmax.recognition.multipliers import violation
 from cvxift.argmax.recognition.read_chain import ChainReader
@@ -30,7 +29,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
 from cvxift.program.program import Program
-from tests.argmax.agreement import agree
+from tests.argmax.agreement import agree, optimal
 
 Array = NDArray[np.float64]
 CHAIN = "closed form (linear chain)"
@@ -251,19 +250,11 @@ def test_spelling_is_recognized_and_agrees(name: str) -> None:
 def test_canonical_point_is_optimal(name: str) -> None:
     problem, variables = SPELLINGS[name]()
     closed = ClosedMap(problem, None, variables)
-    cones = closed.program.structure.cones
+    assert closed.path == CHAIN
     rng = np.random.default_rng(11)
     for _ in range(3):
-        theta = draw(closed, rng)
-        point = closed.point(theta)
-        assert point is not None
-        x, s, y = point
-        assert violation(closed.program.structure, closed.data(theta), x, s, y) <= 1e-12
-        assert cone.distance(cones, s).max() <= 1e-12 and cone.distance_dual(cones, y).max() <= 1e-11
-        solved = closed.solve(theta)
-        (solution,) = solved.solutions
-        assert solution.ok and solution.solver == CHAIN and solution.residuals.worst <= 1e-12
-        assert isinstance(solved, ClosedSolved) and solved.weak == 0
+        solved = optimal(closed, draw(closed, rng))
+        assert solved.weak == 0
         assert solved.form.margins(solved.state).tolist() == np.inf
 
 

@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift import cones as cone
 from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.recognition.multipliers import violation
 from cvxift.argmax.recognition.read_permutahedron import PermutahedronReader
 from cvxift.argmax.recognition.reading import Unknown
 from cvxift.argmax.recognition.recognize import recognize
@@ -30,7 +28,7 @@ from cvxift.errors import ApplicabilityWarning
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
 from cvxift.program.program import Program
-from tests.argmax.agreement import agree
+from tests.argmax.agreement import agree, optimal
 
 Array = NDArray[np.float64]
 N = 4
@@ -255,18 +253,9 @@ def test_spelling_is_recognized_and_agrees(name: str) -> None:
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_canonical_point_is_optimal(name: str) -> None:
     closed, _ = both(SPELLINGS[name]()[0])
-    cones = closed.program.structure.cones
     rng = np.random.default_rng(11)
     for _ in range(4):
-        theta = draw(closed, rng)
-        point = closed.point(theta)
-        assert point is not None
-        x, s, y = point
-        assert violation(closed.program.structure, closed.data(theta), x, s, y) <= 1e-12
-        assert cone.distance(cones, s).max(initial=0.0) <= 1e-12
-        assert cone.distance_dual(cones, y).max(initial=0.0) <= 1e-11
-        (solution,) = closed.solve(theta).solutions
-        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+        optimal(closed, draw(closed, rng))
 
 
 @pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move", "sums_of_the_smallest"])

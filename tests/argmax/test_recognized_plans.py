@@ -16,7 +16,7 @@ from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolve
 from cvxift.argmax.recognition.multipliers import violation
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
-from tests.argmax.agreement import agree
+from tests.argmax.agreement import agree, optimal
 
 Array = NDArray[np.float64]
 M, N = 3, 4
@@ -153,12 +153,7 @@ def test_canonical_point_is_optimal(name: str) -> None:
     closed = ClosedMap(problem, None, problem.variables()[:1])
     rng = np.random.default_rng(4)
     for _ in range(3):
-        theta = draw(closed, rng)
-        point = closed.point(theta)
-        assert point is not None
-        assert violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
-        (solution,) = closed.solve(theta).solutions
-        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
+        optimal(closed, draw(closed, rng))
 
 
 @pytest.mark.parametrize("name", ["rows_after_columns_with_a_temperature", "builder_quadratic", "builder_prior"])

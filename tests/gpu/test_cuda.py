@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cvxpy as cp
 import numpy as np
 import pytest
 import torch
 
+from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.solution_map import SolutionMap
 from cvxift.torch import CvxpyLayer
 from cvxift.torch.device import TorchArrays, moreau_on
 from tests.kkt.curved import CASES, ON_DEVICE, curved, values
-from tests.kkt.places import mapping, thetas
+from tests.kkt.places import counting, mapping, thetas
 
 pytestmark = [
     pytest.mark.gpu,
@@ -97,26 +101,13 @@ def test_a_shared_parameter_and_an_unbatched_call(rng: np.random.Generator) -> N
     torch.testing.assert_close(one, x[0], rtol=1e-9, atol=1e-9)
 
 
-def test_only_the_documented_steps_wait_for_the_card(rng: np.random.Generator) -> None:
-    """Every wait is a wait for the event of a counted copy: nothing else synchronizes, which CUDA is told to refuse."""
-    from cvxift.kkt.device import DeviceMap
-
-    fetched: list[tuple[int, ...]] = []
-
-    class Counting(TorchArrays):
-        def fetch(self, array):
-            fetched.append(tuple(array.shape))
-            return super().fetch(array)
-
-        def solver(self, engine, solver, solver_args):
-            return None  # Moreau may wait as it likes
-
-    m = mapping(10, 10, 5)
-    theta = torch.from_numpy(thetas("random", 16, 10, 10, 5, rng)).to(CUDA)
-    bar = torch.ones(16, m.output_size, dtype=torch.float64, device=CUDA)
-    there = DeviceMap(m, Counting(CUDA))
+def waits(m: SolutionMap, theta: torch.Tensor) -> tuple[list[tuple[int, ...]], Any]:
+    """What a second solve and its product fetch while CUDA refuses every other wait, and the solved call."""
+    place, moved = counting(CUDA, solves=False)  # Moreau may wait as it likes
+    bar = torch.ones(len(theta), m.output_size, dtype=torch.float64, device=CUDA)
+    there = DeviceMap(m, place)
     there.vjp(there.solve(theta), bar)  # handles of the libraries, constants, kernels
-    fetched.clear()
+    moved.clear()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -124,13 +115,19 @@ def test_only_the_documented_steps_wait_for_the_card(rng: np.random.Generator) -
         there.vjp(solved, bar)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    return [shape for step, shape in moved if step == "fetch"], solved
+
+
+def test_only_the_documented_steps_wait_for_the_card(rng: np.random.Generator) -> None:
+    """Every wait is a wait for the event of a counted copy: nothing else synchronizes, which CUDA is told to refuse."""
+    m = mapping(10, 10, 5)
+    theta = torch.from_numpy(thetas("random", 16, 10, 10, 5, rng)).to(CUDA)
+    fetched, _ = waits(m, theta)
     assert fetched == [tuple(theta.shape), (16, 3), (16,)]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_curved_cones_on_the_card_with_the_cpus_numbers(name: str, rng: np.random.Generator) -> None:
-    from cvxift.kkt.device import DeviceMap
-
     m, theta = curved(name), values(name, 16, rng)
     bar, dot = rng.standard_normal((16, m.output_size)), rng.standard_normal(theta.shape)
     here = m.solve(theta)
@@ -148,30 +145,9 @@ def test_curved_cones_on_the_card_with_the_cpus_numbers(name: str, rng: np.rando
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ("matrix", "inequality", "everything")])
 def test_only_the_documented_steps_wait_for_the_card_with_curved_cones(name: str, rng: np.random.Generator) -> None:
     """Semidefinite cones are left out: PyTorch's `eigh` waits by itself."""
-    from cvxift.kkt.device import DeviceMap
-
-    class Counting(TorchArrays):
-        def fetch(self, array):
-            fetched.append(tuple(array.shape))
-            return super().fetch(array)
-
-        def solver(self, engine, solver, solver_args):
-            return None
-
-    fetched: list[tuple[int, ...]] = []
     m, B = curved(name), 16
     theta = torch.from_numpy(values(name, B, rng)).to(CUDA)
-    bar = torch.ones(B, m.output_size, dtype=torch.float64, device=CUDA)
-    there = DeviceMap(m, Counting(CUDA))
-    there.vjp(there.solve(theta), bar)  # handles of the libraries, constants, kernels
-    fetched.clear()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        solved = there.solve(theta)
-        there.vjp(solved, bar)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    fetched, solved = waits(m, theta)
     cones = m.engine.condensation.structure.cones
     rooted = (B, 3 * (cones.exp + len(cones.pow)))
     assert set(fetched) <= {tuple(theta.shape), (B, 3), (B, 4), (B,), rooted} and not solved.solutions.singles
@@ -181,8 +157,6 @@ def test_only_the_documented_steps_wait_for_the_card_with_curved_cones(name: str
 @pytest.mark.skipif(not moreau_on("cuda"), reason="no CUDA build of Moreau")
 @pytest.mark.parametrize("name", CASES)
 def test_moreau_solves_curved_cones_on_the_card(name: str, rng: np.random.Generator) -> None:
-    from cvxift.kkt.device import DeviceMap
-
     m, theta = curved(name), values(name, 16, rng)
     solved = DeviceMap(m, TorchArrays(CUDA)).solve(torch.from_numpy(theta).to(CUDA))
     assert solved.solutions.name == "moreau"  # type: ignore[attr-defined]

@@ -142,3 +142,32 @@ def blind_run(m: SolutionMap, theta: np.ndarray, bar: np.ndarray, dot: np.ndarra
     for there, here in zip(got, expected, strict=True):
         assert there.device.type == "meta" and there.shape == here.shape and there.dtype == here.dtype
     return reads
+
+
+Moves = list[tuple[str, tuple[int, ...]]]
+
+
+def counting(device: Any, solves: bool = True) -> tuple[Any, Moves]:
+    """A place of PyTorch's tensors, and a list of what it has moved: ("put" or "fetch", shape).
+
+    Args:
+        device: where the tensors live.
+        solves: whether a solver that lives there may be taken.
+    """
+    from cvxift.torch.device import TorchArrays
+
+    moved: Moves = []
+
+    class Counting(TorchArrays):
+        def put(self, values):
+            moved.append(("put", np.shape(values)))
+            return super().put(values)
+
+        def fetch(self, array):
+            moved.append(("fetch", tuple(array.shape)))
+            return super().fetch(array)
+
+        def solver(self, engine, solver, solver_args):
+            return super().solver(engine, solver, solver_args) if solves else None
+
+    return Counting(device), moved

@@ -18,7 +18,7 @@ from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.program.structure import Data, Structure
-from tests.kkt.places import KINDS, PLACES, blind_run, mapping, place_of, thetas
+from tests.kkt.places import KINDS, PLACES, blind_run, counting, mapping, place_of, thetas
 
 SIZES = {"small": (6, 5, 2), "larger": (30, 40, 6), "no equality": (5, 8, 0)}
 
@@ -358,22 +358,10 @@ def test_what_is_moved(rng: np.random.Generator) -> None:
     """A solve: θ to the host, (x, v) back, one report of 3B numbers; a product: B flags. Nothing else."""
     import torch
 
-    from cvxift.torch.device import TorchArrays
-
-    moved: list[tuple[str, tuple[int, ...]]] = []
-
-    class Counting(TorchArrays):
-        def put(self, values):
-            moved.append(("put", np.shape(values)))
-            return super().put(values)
-
-        def fetch(self, array):
-            moved.append(("fetch", tuple(array.shape)))
-            return super().fetch(array)
-
+    place, moved = counting(torch.device("cpu"))
     m = mapping(6, 5, 2)
     theta = torch.from_numpy(thetas("random", 4, 6, 5, 2, rng))
-    there = DeviceMap(m, Counting(torch.device("cpu")))
+    there = DeviceMap(m, place)
     there.solve(theta)  # the maps' and the cones' constants go there once
     moved.clear()
     small = m.engine.condensation.structure

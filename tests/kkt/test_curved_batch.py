@@ -24,7 +24,7 @@ from cvxift.kkt.newton import polish as polish_one
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system import ReducedSystem, rotation
 from tests.kkt.curved import CASES, ON_DEVICE, curved, entropy, values
-from tests.kkt.places import blind_run, place_of
+from tests.kkt.places import blind_run, counting, place_of
 from tests.kkt.plant import Planted, plant
 
 ALL_KINDS = Cones(zero=2, nonneg=3, soc=(4, 1, 2, 4), psd=(3, 1), exp=2, pow=(0.3, 0.8))
@@ -284,23 +284,11 @@ def test_what_is_moved(name: str, rng: np.random.Generator) -> None:
     """Besides what linear programs move: the rows of exponential and power cones, and their spectra back."""
     import torch
 
-    from cvxift.torch.device import TorchArrays
-
-    moved: list[tuple[str, tuple[int, ...]]] = []
-
-    class Counting(TorchArrays):
-        def put(self, values):
-            moved.append(("put", np.shape(values)))
-            return super().put(values)
-
-        def fetch(self, array):
-            moved.append(("fetch", tuple(array.shape)))
-            return super().fetch(array)
-
+    place, moved = counting(torch.device("cpu"))
     m, B = curved(name), 4
     theta = torch.from_numpy(values(name, B, rng))
     bar, dot, _ = map(torch.from_numpy, vectors(m, B, rng=rng))
-    there = DeviceMap(m, Counting(torch.device("cpu")))
+    there = DeviceMap(m, place)
     there.second(there.solve(theta), bar, dot)  # the constants go there once
     small = m.engine.condensation.structure
     k = small.cones.exp + len(small.cones.pow)
