@@ -11,7 +11,6 @@ that it does not map, so that a batch is one call and what is shared stays share
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.interpreters import ad, batching
 
 from cvxift.host import Host, Options
+from cvxift.jax.host_call import call_host, lower_to_host, placed_as
 
 solution_map = Primitive("cvxift_solution_map")
 
@@ -68,17 +67,7 @@ def solve(theta: jax.Array, host: Host, options: Options) -> jax.Array:
 @solution_map.def_impl
 def _compute(*operands: Any, form: Form) -> jax.Array:
     """Without tracing: straight to the host, so that errors arrive as they were raised."""
-    out = form(*operands)
-    placed = [operand for operand in operands if getattr(operand, "committed", False)]
-    if not placed:
-        return jnp.asarray(out)
-    sharding = placed[0].sharding
-    if len(sharding.device_set) > 1:
-        # Shards of the leading axes hold for the result if its leading axes are the same; else every device has it all.
-        same = isinstance(sharding, NamedSharding) and len(sharding.spec) < out.ndim
-        if not (same and placed[0].shape[:-1] == out.shape[:-1]):
-            sharding = NamedSharding(sharding.mesh, PartitionSpec()) if isinstance(sharding, NamedSharding) else None
-    return jax.device_put(out, sharding)
+    return placed_as(form(*operands), operands)
 
 
 @solution_map.def_abstract_eval
@@ -139,43 +128,9 @@ def _vectorize(operands: Sequence[Any], axes: Sequence[Any], *, form: Form) -> t
 batching.primitive_batchers[solution_map] = _vectorize
 
 
-host_call = Primitive("cvxift_host_call")
-
-
-@host_call.def_abstract_eval
-def _words_shape(theta: ShapedArray, *directions: ShapedArray, form: Form) -> ShapedArray:
-    out = _shape(theta, *directions, form=form)
-    return out.update(shape=(*out.shape, 2), dtype=np.dtype(np.uint32)) if out.dtype == np.float64 else out
-
-
-def _call(ctx: Any, *operands: Any, form: Form) -> Any:
-    """A call of the host with NumPy views of the operands.
-
-    `jax.pure_callback` would first make JAX arrays of them, which costs more than a small solve, and waits for ever
-    where all threads of a device run callbacks. The call bears no sharding: under `shard_map` each device has its share
-    computed; where XLA partitions the program, operands are gathered and every device asks for the whole, which the
-    first to ask computes and the others find.
-    """
-
-    def words(*arrays: np.ndarray) -> tuple[np.ndarray]:
-        out = form(*arrays)
-        return (out.view(np.uint32).reshape(*out.shape, 2) if out.dtype == np.float64 else out,)
-
-    results, _, _ = mlir.emit_python_callback(
-        ctx, words, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=False
-    )
-    return results
-
-
 def _lowered(*operands: jax.Array, form: Form) -> jax.Array:
-    """Doubles come back as pairs of words: the thread of a callback may not know that 64-bit types are enabled."""
-    words = host_call.bind(*operands, form=form)
-    return jax.lax.bitcast_convert_type(words, np.float64) if words.dtype == np.uint32 else words
+    # Where XLA partitions the program, the first device to ask has the whole computed; the others find it.
+    return call_host(form, _shape(*(operand.aval for operand in operands), form=form), *operands)
 
 
-# A callback is numbered within its module, so that one lowering must not serve two; older versions cache none.
-_cacheable: dict[str, Any] = (
-    {"cacheable": False} if "cacheable" in inspect.signature(mlir.register_lowering).parameters else {}
-)
-mlir.register_lowering(host_call, _call, **_cacheable)
-mlir.register_lowering(solution_map, mlir.lower_fun(_lowered, multiple_results=False), **_cacheable)
+lower_to_host(solution_map, _lowered)

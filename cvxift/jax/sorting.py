@@ -1,17 +1,21 @@
 """Soft sorting and ranking on JAX arrays: projections onto permutahedra, O(n log n), derivatives of any order in O(n).
 
-Sorting happens in JAX; the blocks of the isotonic regression are found in NumPy, through `jax.pure_callback`. Dtypes
+Sorting happens in JAX; the blocks of the isotonic regression are found in NumPy on the host. Dtypes
 below float32 compute in float32. Inside `jax.jit` scores that are not finite give NaN instead of an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
 
 from cvxift.argmax import isotonic
 from cvxift.argmax.feasibility import check_entries
@@ -19,6 +23,7 @@ from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
 from cvxift.jax.arrays import floating, look, require_positive
 from cvxift.jax.envelope import envelope
+from cvxift.jax.host_call import call_host, lower_to_host, placed_as
 
 Array = jax.Array
 
@@ -147,23 +152,51 @@ def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
     return isotonic.project(s, w, _blocks(s, w, regularizer), regularizer, _segment_sum)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
+_blocks_of_rows = Primitive("cvxift_isotonic_blocks")
+
+
 def _blocks(s: Array, w: Array, regularizer: Regularizer) -> Array:
     """Blocks of the regression, found on the host; constant in their neighbourhood."""
     for scores in (s, w):
         look(partial(check_entries, "The sorting", masks=False), scores)
-    shape = jax.ShapeDtypeStruct(s.shape, jnp.int32)
-    return jax.pure_callback(partial(_host, regularizer=regularizer), shape, s, w, vmap_method="broadcast_all")
-
-
-@_blocks.defjvp
-def _blocks_jvp(regularizer: Regularizer, primals: Any, tangents: Any) -> Any:
-    first = _blocks(*primals, regularizer)
-    return first, np.zeros(first.shape, dtype=jax.dtypes.float0)
+    return _blocks_of_rows.bind(s, w, regularizer=regularizer)
 
 
 def _host(s: Any, w: Any, regularizer: Regularizer) -> np.ndarray:
     return isotonic.blocks(np.asarray(s), np.asarray(w), regularizer).astype(np.int32)
+
+
+@_blocks_of_rows.def_impl
+def _compute(s: Array, w: Array, *, regularizer: Regularizer) -> Array:
+    return placed_as(_host(s, w, regularizer), (s, w))
+
+
+@_blocks_of_rows.def_abstract_eval
+def _shape(s: ShapedArray, w: ShapedArray, *, regularizer: Regularizer) -> ShapedArray:
+    return s.update(dtype=np.dtype(np.int32), weak_type=False)
+
+
+def _constant(primals: Sequence[Any], tangents: Sequence[Any], *, regularizer: Regularizer) -> tuple[Array, ad.Zero]:
+    found = _blocks_of_rows.bind(*primals, regularizer=regularizer)
+    return found, ad.Zero(ShapedArray(found.shape, jax.dtypes.float0))
+
+
+def _vectorize(operands: Sequence[Any], axes: Sequence[Any], *, regularizer: Regularizer) -> tuple[Array, int]:
+    (length,) = {operand.shape[axis] for operand, axis in zip(operands, axes) if axis is not None}
+    rows = [
+        jnp.broadcast_to(operand, (length, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
+        for operand, axis in zip(operands, axes)
+    ]
+    return _blocks_of_rows.bind(*rows, regularizer=regularizer), 0
+
+
+def _lowered(s: Any, w: Any, *, regularizer: Regularizer) -> Array:
+    return call_host(partial(_host, regularizer=regularizer), _shape(s.aval, w.aval, regularizer=regularizer), s, w)
+
+
+ad.primitive_jvps[_blocks_of_rows] = _constant
+batching.primitive_batchers[_blocks_of_rows] = _vectorize
+lower_to_host(_blocks_of_rows, _lowered)
 
 
 def _segment_sum(values: Array, index: Array) -> Array:

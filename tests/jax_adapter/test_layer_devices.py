@@ -1,4 +1,4 @@
-"""The JAX layer on two devices of the host: sharded batches, `shard_map`, and arrays that lie apart."""
+"""The JAX layer and soft ranks on two devices of the host, and on one core: what the host computes waits for nobody."""
 
 from __future__ import annotations
 
@@ -77,18 +77,59 @@ same(jax.jit(lambda A: big(2 * A)[0])(rows), np.full((2, 2), -50000.0))
 each = jax.jit(jax.shard_map(lambda A: jax.grad(lambda A: big(2 * A)[0].sum())(A), mesh=mesh, in_specs=P("batch"),
                              out_specs=P("batch")))
 same(each(rows), np.full((2, 50000, 2), -1.0))
+
+# soft ranks and sorted scores
+from cvxift.jax import soft_rank, soft_sort
+scores = jnp.asarray(np.random.default_rng(1).standard_normal((8, 5)))
+halves = jax.device_put(scores, NamedSharding(mesh, P("batch")))
+for function in (soft_rank, soft_sort):
+    expected = function(scores)
+    apart = jax.device_put(scores, jax.devices()[1])
+    assert function(apart).devices() == {jax.devices()[1]}
+    each = jax.shard_map(function, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"))
+    for found in (function(apart), function(halves), jax.jit(function)(halves), each(halves), jax.jit(each)(halves)):
+        same(found, expected)
+    assert function(halves).sharding.is_equivalent_to(halves.sharding, 2)
+print("done")
+"""
+
+# A copy into a JAX array needs a thread of the device, and the one there is runs the callback.
+ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax, jax.numpy as jnp, numpy as np
+import cvxpy as cp
+from cvxift.jax import CvxpyLayer, soft_rank
+
+x = jnp.asarray(np.random.default_rng(0).standard_normal((1000, 100)), dtype=jnp.float32)
+y, A = cp.Variable(2), cp.Parameter((50000, 2), name="A")
+layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(y) + cp.sum(A @ y))), [A], [y])
+rank, solve = jax.jit(lambda x: soft_rank(x, 1e-6)), jax.jit(lambda A: layer(2 * A)[0])
+found = [f for k in range(10) for f in (rank(x + k), soft_rank(x + k, 1e-6), solve(jnp.ones((50000, 2)) + k))]
+for k, (compiled, direct, solved) in enumerate(zip(found[::3], found[1::3], found[2::3])):
+    np.testing.assert_array_equal(compiled, direct)
+    np.testing.assert_allclose(solved, -50000.0 * (1 + k), rtol=1e-6)
 print("done")
 """
 
 
-def test_two_devices_of_the_host():
+def run(program: str, **variables: str) -> None:
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
+        **variables,
     }
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=180, env=environment
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=180, env=environment
     )
     assert result.returncode == 0 and result.stdout.strip() == "done", result.stderr[-3000:]
+
+
+def test_two_devices_of_the_host():
+    run(PROGRAM, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to keep to one core on this platform")
+def test_on_one_core_no_call_waits_for_itself():
+    run(ONE_CORE)
