@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import socket
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from torch_layers import ball_layer, close, double, qp_layer, qp_tensors, requires_grad  # noqa: E402
 
 from cvxift import ProgramError  # noqa: E402
+
+PATIENCE = timedelta(seconds=120)  # with other processes, which may have failed
 
 
 class Model(torch.nn.Module):
@@ -45,10 +47,11 @@ def loss_of(z: torch.Tensor) -> torch.Tensor:
     return (z * torch.arange(1.0, 4.0, dtype=double)).sum(-1).square().mean()
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     """One of two processes: half of the data, gradients averaged over both."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    meeting = f"file://{folder}/meeting"  # no port that another process could take
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=PATIENCE)
     try:
         model = DistributedDataParallel(Model())
         loss_of(model(data()[4 * rank : 4 * rank + 4])).backward()
@@ -57,15 +60,9 @@ def work(rank: int, port: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="no gloo in this build of PyTorch")
 def test_distributed_data_parallel(tmp_path):
-    mp.spawn(work, args=(free_port(), str(tmp_path)), nprocs=2, join=True)
+    mp.spawn(work, args=(str(tmp_path),), nprocs=2, join=True)
     model = Model()
     loss_of(model(data())).backward()
     for rank in range(2):
@@ -98,7 +95,9 @@ def test_workers_of_a_loader(start):
         pytest.skip(f"no {start} on this platform")
     dataset = Solved()
     expected = [dataset[i] for i in range(len(dataset))]  # the parent has solved before it forks
-    loader = DataLoader(dataset, batch_size=3, num_workers=1, multiprocessing_context=start)
+    loader = DataLoader(
+        dataset, batch_size=3, num_workers=1, multiprocessing_context=start, timeout=PATIENCE.total_seconds()
+    )
     z, slope = (torch.cat(parts) for parts in zip(*loader, strict=True))
     close(z, torch.stack([e[0] for e in expected]), 1e-12)
     close(slope, torch.stack([e[1] for e in expected]), 1e-12)
