@@ -1,0 +1,44 @@
+"""A program of its own: items that a loader's worker computes by solving, against the same in this process.
+
+It takes the way in which workers start. Forking a process in which JAX or a compiler has started threads may hang, and
+test processes are such; hence a fresh one.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch_layers import ball_layer, close, double
+
+
+class Solved(Dataset):
+    """Projections onto the unit ball, and their gradients."""
+
+    def __init__(self) -> None:
+        self.layer = ball_layer()
+        self.points = 2 * torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=double)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        point = self.points[index].clone().requires_grad_()
+        (z,) = self.layer(point)
+        (slope,) = torch.autograd.grad(z[0], point)
+        return z.detach(), slope
+
+
+def main(start: str) -> None:
+    dataset = Solved()
+    expected = [dataset[i] for i in range(len(dataset))]  # the parent has solved before it forks
+    loader = DataLoader(dataset, batch_size=3, num_workers=2, multiprocessing_context=start, timeout=100)
+    z, slope = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    close(z, torch.stack([e[0] for e in expected]), 1e-12)
+    close(slope, torch.stack([e[1] for e in expected]), 1e-12)
+    print("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
