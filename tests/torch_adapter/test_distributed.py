@@ -49,15 +49,24 @@ def loss_of(z: torch.Tensor) -> torch.Tensor:
     return (z * torch.arange(1.0, 4.0, dtype=double)).sum(-1).square().mean()
 
 
+def share(rank: int) -> list[torch.Tensor]:
+    """Gradients of one of two processes: of half of the data, averaged over both."""
+    model = DistributedDataParallel(Model())
+    loss_of(model(data()[4 * rank : 4 * rank + 4])).backward()
+    return [p.grad for p in model.parameters()]
+
+
 def work(rank: int, folder: str) -> None:
-    """One of two processes: half of the data, gradients averaged over both."""
+    """One of two processes.
+
+    The wrapped model must be gone before the group is: a group that dies with the model, under Python's lock, waits for
+    a thread of its own that may wait for that lock (PyTorch 2.13, one run in ten on two busy cores).
+    """
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"  # no port that another process could take
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=PATIENCE)
     try:
-        model = DistributedDataParallel(Model())
-        loss_of(model(data()[4 * rank : 4 * rank + 4])).backward()
-        torch.save([p.grad for p in model.parameters()], os.path.join(folder, f"{rank}.pt"))
+        torch.save(share(rank), os.path.join(folder, f"{rank}.pt"))
         dist.barrier()  # neither leaves while the other still talks to it
     finally:
         dist.destroy_process_group()
