@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import mlir
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 host_call = Primitive("cvxift_host_call")
@@ -33,6 +34,48 @@ def call_host(function: Callable[..., np.ndarray], aval: ShapedArray, *operands:
     """
     words = host_call.bind(*operands, function=function, aval=_in_words(aval))
     return jax.lax.bitcast_convert_type(words, np.float64) if aval.dtype == np.float64 else words
+
+
+def constant(
+    name: str, function: Callable[..., np.ndarray], result: Callable[..., ShapedArray]
+) -> Callable[..., jax.Array]:
+    """A function of batches that the host computes and no derivative passes through.
+
+    Args:
+        name: of the primitive.
+        function: takes NumPy arrays with the same leading axes, and keywords; returns an array with these axes.
+        result: shape and dtype of what it returns, from those of the arrays, and the keywords.
+
+    Returns:
+        The function on JAX arrays, traced or not; keywords are hashable. `jax.vmap` makes one call for all.
+    """
+    primitive = Primitive(name)
+
+    @primitive.def_impl
+    def compute(*operands: Any, **options: Any) -> jax.Array:
+        return placed_as(function(*map(np.asarray, operands), **options), operands)
+
+    def vectorize(operands: Sequence[Any], axes: Sequence[Any], **options: Any) -> tuple[jax.Array, int]:
+        (length,) = {operand.shape[axis] for operand, axis in zip(operands, axes) if axis is not None}
+        rows = [
+            jnp.broadcast_to(operand, (length, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
+            for operand, axis in zip(operands, axes)
+        ]
+        return primitive.bind(*rows, **options), 0
+
+    def differentiate(primals: Sequence[Any], tangents: Sequence[Any], **options: Any) -> tuple[jax.Array, ad.Zero]:
+        found = primitive.bind(*primals, **options)
+        return found, ad.Zero(found.aval.to_tangent_aval())
+
+    def lowered(*operands: Any, **options: Any) -> jax.Array:
+        aval = result(*(operand.aval for operand in operands), **options)
+        return call_host(partial(function, **options), aval, *operands)
+
+    primitive.def_abstract_eval(result)
+    batching.primitive_batchers[primitive] = vectorize
+    ad.primitive_jvps[primitive] = differentiate
+    lower_to_host(primitive, lowered)
+    return primitive.bind
 
 
 def lower_to_host(primitive: Primitive, traced: Callable[..., jax.Array]) -> None:

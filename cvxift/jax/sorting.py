@@ -6,16 +6,12 @@ below float32 compute in float32. Inside `jax.jit` scores that are not finite gi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
 
 from cvxift.argmax import isotonic
 from cvxift.argmax.feasibility import check_entries
@@ -23,7 +19,7 @@ from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
 from cvxift.jax.arrays import floating, look, require_positive
 from cvxift.jax.envelope import envelope
-from cvxift.jax.host_call import call_host, lower_to_host, placed_as
+from cvxift.jax.host_call import constant
 
 Array = jax.Array
 
@@ -152,51 +148,22 @@ def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
     return isotonic.project(s, w, _blocks(s, w, regularizer), regularizer, _segment_sum)
 
 
-_blocks_of_rows = Primitive("cvxift_isotonic_blocks")
-
-
 def _blocks(s: Array, w: Array, regularizer: Regularizer) -> Array:
     """Blocks of the regression, found on the host; constant in their neighbourhood."""
     for scores in (s, w):
         look(partial(check_entries, "The sorting", masks=False), scores)
-    return _blocks_of_rows.bind(s, w, regularizer=regularizer)
+    return _blocks_of_rows(s, w, regularizer=regularizer)
 
 
-def _host(s: Any, w: Any, regularizer: Regularizer) -> np.ndarray:
-    return isotonic.blocks(np.asarray(s), np.asarray(w), regularizer).astype(np.int32)
+def _host(s: np.ndarray, w: np.ndarray, *, regularizer: Regularizer) -> np.ndarray:
+    return isotonic.blocks(s, w, regularizer).astype(np.int32)
 
 
-@_blocks_of_rows.def_impl
-def _compute(s: Array, w: Array, *, regularizer: Regularizer) -> Array:
-    return placed_as(_host(s, w, regularizer), (s, w))
-
-
-@_blocks_of_rows.def_abstract_eval
 def _shape(s: ShapedArray, w: ShapedArray, *, regularizer: Regularizer) -> ShapedArray:
     return s.update(dtype=np.dtype(np.int32), weak_type=False)
 
 
-def _constant(primals: Sequence[Any], tangents: Sequence[Any], *, regularizer: Regularizer) -> tuple[Array, ad.Zero]:
-    found = _blocks_of_rows.bind(*primals, regularizer=regularizer)
-    return found, ad.Zero(ShapedArray(found.shape, jax.dtypes.float0))
-
-
-def _vectorize(operands: Sequence[Any], axes: Sequence[Any], *, regularizer: Regularizer) -> tuple[Array, int]:
-    (length,) = {operand.shape[axis] for operand, axis in zip(operands, axes) if axis is not None}
-    rows = [
-        jnp.broadcast_to(operand, (length, *operand.shape)) if axis is None else jnp.moveaxis(operand, axis, 0)
-        for operand, axis in zip(operands, axes)
-    ]
-    return _blocks_of_rows.bind(*rows, regularizer=regularizer), 0
-
-
-def _lowered(s: Any, w: Any, *, regularizer: Regularizer) -> Array:
-    return call_host(partial(_host, regularizer=regularizer), _shape(s.aval, w.aval, regularizer=regularizer), s, w)
-
-
-ad.primitive_jvps[_blocks_of_rows] = _constant
-batching.primitive_batchers[_blocks_of_rows] = _vectorize
-lower_to_host(_blocks_of_rows, _lowered)
+_blocks_of_rows = constant("cvxift_isotonic_blocks", _host, _shape)
 
 
 def _segment_sum(values: Array, index: Array) -> Array:

@@ -1,7 +1,8 @@
 """Regularized optimal transport and soft permutations on JAX arrays: exact implicit derivatives of any order.
 
 Scores have shape (..., n, m), in any floating dtype (those below float32 compute in float32); −∞ forbids an entry. The
-iterations are `jax.lax.while_loop`s. Inside `jax.jit` and `jax.vmap` values cannot be looked at: there, a plan that
+iterations are `jax.lax.while_loop`s, but for quadratic plans in float32, which need float64: without
+`jax_enable_x64` the host finds them. Inside `jax.jit` and `jax.vmap` values cannot be looked at: there, a plan that
 does not exist or was not found to the tolerance is NaN instead of an error.
 """
 
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray
 from jax.scipy.special import xlogy
 
 from cvxift.argmax import polytope
@@ -21,6 +24,7 @@ from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
 from cvxift.jax.arrays import floating, look, require_positive, visible
 from cvxift.jax.envelope import envelope
+from cvxift.jax.host_call import constant
 
 Array = jax.Array
 Regularizer = Literal["entropic", "quadratic"]
@@ -155,9 +159,40 @@ def transport_loss(
     return (envelope(x, z, y, _gap(x, y, z, regularizer), 2) * t).astype(theta.dtype)
 
 
+def _solve(
+    x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int
+) -> tuple[Array, Array, Array]:
+    """The plan, its error and the number of iterations, in x's dtype.
+
+    Which entries have mass is decided by differences of scores: small masses under large scores need float64, which
+    JAX may not have where the host does.
+    """
+    single = regularizer == "quadratic" and x.dtype == np.float32
+    if single and jnp.asarray(0.0).dtype != np.float64:  # 64-bit types are not enabled
+        packed = _plans_of_the_host(x, a, b, tol=tol, limit=limit)
+        return packed[..., :-2].reshape(x.shape), packed[..., -2], packed[..., -1].max()
+    dtype = np.dtype(np.float64) if single else x.dtype
+    plan = _iterate(x.astype(dtype), a.astype(dtype), b.astype(dtype), regularizer, tol, limit)
+    return plan.z.astype(x.dtype), plan.error, plan.iterations
+
+
 @partial(jax.jit, static_argnums=(3, 4, 5))
-def _solve(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int) -> Plan:
+def _iterate(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int) -> Plan:
     return SOLVERS[regularizer](x, a, b, tol, limit, loop=jax.lax.while_loop)
+
+
+def _host(x: np.ndarray, a: np.ndarray, b: np.ndarray, *, tol: float | None, limit: int) -> np.ndarray:
+    """The quadratic plan's entries, its error and the number of iterations, side by side."""
+    plan = quadratic_transport(x.astype(np.float64), a.astype(np.float64), b.astype(np.float64), tol, limit)
+    rest = np.stack(np.broadcast_arrays(plan.error, float(plan.iterations)), axis=-1)
+    return np.concatenate([plan.z.reshape(*x.shape[:-2], -1), rest], axis=-1).astype(x.dtype)
+
+
+def _packed_shape(x: ShapedArray, *_: ShapedArray, tol: float | None, limit: int) -> ShapedArray:
+    return x.update(shape=(*x.shape[:-2], x.shape[-2] * x.shape[-1] + 2), weak_type=False)
+
+
+_plans_of_the_host = constant("cvxift_quadratic_plans", _host, _packed_shape)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
@@ -167,10 +202,10 @@ def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | N
     tolerance = least if tol is None else max(tol, least)
     look(partial(check_entries, "transport"), x)
     look(partial(check_masses, "transport"), x, a, b)
-    plan = _solve(x, a, b, regularizer, tol, limit)
-    if visible(plan.error):
-        check_converged("transport", plan.error, tolerance, plan.iterations, plan.z)
-    return jnp.where((plan.error <= tolerance)[..., None, None], plan.z, jnp.nan)
+    z, error, iterations = _solve(x, a, b, regularizer, tol, limit)
+    if visible(error):
+        check_converged("transport", error, tolerance, iterations, z)
+    return jnp.where((error <= tolerance)[..., None, None], z, jnp.nan)
 
 
 @_plan.defjvp

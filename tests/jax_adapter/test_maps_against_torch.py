@@ -15,6 +15,7 @@ import jax  # noqa: E402
 import cvxift  # noqa: E402
 from cvxift import jax as cj  # noqa: E402
 from cvxift import torch as ct  # noqa: E402
+from cvxift.argmax.quadratic_transport import quadratic_transport  # noqa: E402
 from cvxift.argmax.simplex import entmax  # noqa: E402
 
 MAPS: dict[str, Callable[[Any, Any], Any]] = {
@@ -245,3 +246,34 @@ def test_masses_in_half_precision_differ_by_their_rounding() -> None:
             np.testing.assert_allclose(z.astype(float).sum(-1), a.astype(float), atol=1e-2)
         with pytest.raises(cvxift.ProgramError, match="Normalize"):
             cj.transport(x, a, 1.1 * b)
+
+
+@pytest.mark.parametrize("bits", ["without_64_bits", "with_64_bits"])
+def test_quadratic_plans_in_single_precision(bits: str, rng: np.random.Generator) -> None:
+    """Which entries have mass is decided among masses over eight orders of magnitude under scores up to 1e5."""
+    x = (10.0 ** rng.uniform(-1, 5, (60, 1, 1)) * rng.standard_normal((60, 5, 4))).astype(np.float32)
+    a, b = (10.0 ** rng.uniform(-8, 0, (60, n)) for n in (5, 4))
+    a, b = ((mass / mass.sum(-1, keepdims=True)).astype(np.float32) for mass in (a, b))
+    exact = quadratic_transport(x.astype(float), a.astype(float), b.astype(float)).z
+    most = np.minimum(a[:, :, None], b[:, None, :])  # an entry's size at most
+
+    def plan(*given):
+        return cj.transport(*given, regularizer="quadratic")
+
+    def value(*given):
+        return (plan(*given) ** 2).sum()
+
+    found = [plan(x, a, b)]
+    if bits == "without_64_bits":  # where the host computes; elsewhere a compilation takes XLA ten seconds
+        found += [jax.jit(plan)(x, a, b), jax.jit(jax.vmap(plan))(x, a, b), jax.vmap(plan)(x, a, b)]
+        shared = jax.jit(jax.vmap(plan, (0, None, None)))(x, a[0], b[0])
+        close(shared, plan(x, a[:1], b[:1]), 0)
+    for z in found:
+        assert z.dtype == np.float32
+        close(z / most, exact / most, 1e-6)
+    slopes = jax.jit(jax.vmap(jax.grad(value)))(x, a, b)
+    tensors = [torch.tensor(part, dtype=torch.float64) for part in (x, a, b)]
+    tensors[2] *= tensors[1].sum(-1, keepdim=True) / tensors[2].sum(-1, keepdim=True)  # equal but for float32
+    tensors[0].requires_grad_()
+    (theirs,) = torch.autograd.grad((ct.transport(*tensors, regularizer="quadratic") ** 2).sum(), tensors[0])
+    close(slopes, theirs, 1e-5)
