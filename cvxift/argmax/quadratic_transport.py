@@ -118,7 +118,9 @@ def quadratic_transport(
     # The rest of the way from scores that are small where the plan has mass, which costs the scores one rounding.
     one = xp.ones_like(sigma)
     L, error, more = attempt(L, one, tol * one, max_iterations - count, gap_of(L))
-    return Plan(_positive(xp, L), error, count + more, L)
+    # What is less than a rounding of its row or its column joins parts of the support that have nothing to exchange.
+    z, size = _positive(xp, L), xp.minimum(a[..., :, None], b[..., None, :])
+    return Plan(xp.where(z > least * size, z, xp.zeros_like(z)), error, count + more, L)
 
 
 def _positive(xp: Any, L: Array) -> Array:

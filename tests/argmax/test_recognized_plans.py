@@ -298,3 +298,50 @@ def test_a_large_plan() -> None:
     np.testing.assert_allclose(z.sum(1), 1.0, atol=1e-12)
     point = closed.point(theta)
     assert point is not None and violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
+
+
+def widest(x: Array, z: Array) -> float:
+    """How far below zero multipliers (u, v) of a plan can keep x − u ⊕ v on all its zeros, by a linear program."""
+    n, m = z.shape
+    u, v, gap = cp.Variable((n, 1)), cp.Variable((1, m)), cp.Variable()
+    level = x - (u @ np.ones((1, m)) + np.ones((n, 1)) @ v)
+    held, free = z > 0, z <= 0
+    constraints = [cp.multiply(held, level - z) == 0, cp.multiply(free, level) <= -gap * free, gap <= 1]
+    value = cp.Problem(cp.Maximize(gap), constraints).solve(solver=cp.HIGHS)
+    return float(value)
+
+
+def test_plans_in_several_parts_are_no_kinks_by_a_choice_of_multipliers() -> None:
+    """Newton's method ends with multipliers at which an entry is about to come in; others keep away from it."""
+    n, rng = 4, np.random.default_rng(9)
+    problem = argmax.birkhoff(n, "quadratic")
+    closed = ClosedMap(problem, None, problem.variables())
+    generic = ClosedMap(problem, None, problem.variables(), closed_form="never")
+    assert closed.path == QUADRATIC
+    theta = 3.0 * rng.standard_normal((40, n * n))
+    solved = closed.solve(theta)
+    assert isinstance(solved, ClosedSolved)
+    margins = solved.solutions.margins
+    parts = 0
+    for x, z, margin in zip(theta.reshape(-1, n, n), solved.outputs.reshape(-1, n, n), margins, strict=True):
+        parts += np.count_nonzero(z) < 2 * n - 1  # too few edges for one part
+        possible = min(z[z > 0].min(), widest(x, z))
+        assert possible > 1e-6 and margin >= 0.5 * possible / n / (1.0 + 4.0 * np.abs(x).max())
+    assert parts > 20
+    np.testing.assert_allclose(solved.outputs, generic.solve(theta).outputs, atol=1e-12)
+    direction = rng.standard_normal(theta.shape)
+    step = 1e-6
+    ahead, behind = (closed.solve(theta + sign * step * direction).outputs for sign in (1, -1))
+    np.testing.assert_allclose(closed.jvp(solved, direction), (ahead - behind) / (2 * step), atol=1e-8)
+
+
+def test_a_kink_between_parts_is_found() -> None:
+    problem = argmax.transport(np.array([0.5, 0.5]), np.array([0.5, 0.5]), "quadratic")
+    closed = ClosedMap(problem, None, problem.variables())
+    for scores, there in ((0.5, True), (0.5 + 1e-3, False), (0.5 - 1e-3, False)):
+        x = np.diag([scores, scores])  # off the diagonal, levels sum to 1 − 2 · scores
+        solved = closed.solve(x.ravel())
+        assert isinstance(solved, ClosedSolved)
+        assert (float(solved.solutions.margins[0]) <= 1e-12) is there
+        if there:
+            assert abs(widest(x, solved.outputs.reshape(2, 2))) <= 1e-9

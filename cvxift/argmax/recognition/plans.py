@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cvxift.argmax.polytope import fit, potentials
 from cvxift.argmax.quadratic_transport import quadratic_transport
@@ -23,6 +25,8 @@ from cvxift.program.structure import Floats
 
 EQUAL = 1e-12  # relative difference of the totals up to which a plan exists
 SOLVED = 64 * float(np.finfo(float).eps)  # error of a plan's sums, relative to the total, that passes for none
+NEAR = 1e-6  # relative distance from a kink up to which other multipliers are looked for
+ROUNDING = 1024 * float(np.finfo(float).eps)  # relative to what an entry may hold at most
 
 
 @dataclass(eq=False)
@@ -86,7 +90,18 @@ class PlanAllocation(Allocation):
     @property
     def pinned(self) -> bool:
         """Whether a plan's entries above zero leave its rows and columns in several parts, whose totals must agree."""
-        return not all(_connected(part) for part in self._matrix(self.slope).reshape(-1, *self.size) > 0)
+        return any(_parts(part)[0] > 1 for part in self._matrix(self.slope).reshape(-1, *self.size) > 0)
+
+    def settle(self) -> None:
+        """Leave no entry of a quadratic plan near a kink without need: Newton's method ends where one comes in."""
+        assert self.level is not None and self.limits.k is not None
+        plans, levels = self._matrix(self.z), self._matrix(self.level)
+        masses = np.broadcast_to(self.limits.k[..., 0, :], (*plans.shape[:-2], sum(self.size)))
+        size = np.abs(levels)
+        near = size.min(axis=(-2, -1)) <= NEAR * (1.0 + size.max(axis=(-2, -1)))
+        for index in map(tuple, np.argwhere(near)):
+            a, b = masses[index][: self.size[0]], masses[index][self.size[0] :]
+            _settle(plans[index], levels[index], a, b)
 
     def multipliers(self, fixed: int) -> Floats:
         """(u, v) of one plan, with the given column's v at zero, shape (m + n,)."""
@@ -95,16 +110,47 @@ class PlanAllocation(Allocation):
         return np.concatenate([both[:, fixed], both[0] - both[0, fixed]])
 
 
-def _connected(edges: np.ndarray) -> bool:
-    """Whether a bipartite graph, (m, n), is in one piece."""
-    reached = np.zeros(edges.shape[0], dtype=bool)
-    reached[0] = True
-    while True:
-        columns = edges[reached].any(axis=0)
-        rows = edges[:, columns].any(axis=1)
-        if (rows == reached).all():
-            return bool(rows.all() and columns.all())
-        reached = rows
+def _parts(edges: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many pieces a bipartite graph, (m, n), has, and to which one each row and each column belongs."""
+    m, n = edges.shape
+    i, j = np.nonzero(edges)
+    graph = coo_array((np.ones(len(i)), (i, m + j)), shape=(m + n, m + n))
+    count, labels = connected_components(graph, directed=False)
+    return count, labels[:m], labels[m:]
+
+
+def _settle(z: Floats, level: Floats, a: Floats, b: Floats) -> None:
+    """One plan and its level, (m, n), settled in place.
+
+    Entries that hold no more than roundings are none of the plan's where the parts of its support balance without them.
+    Then the parts are moved as far apart as the optimality conditions let them.
+    """
+    balance = SOLVED * a.sum()
+    for support in (z > ROUNDING * np.minimum(a[:, None], b[None, :]), z > 0):
+        count, rows, columns = _parts(support)
+        rest = np.bincount(rows, a, count) - np.bincount(columns, b, count)
+        if count == 1 or (np.abs(rest) <= balance).all():
+            break
+    if count > 1:
+        z[rows[:, None] != columns[None, :]] = 0.0
+        t = _apart(level, count, rows, columns)
+        level += t[columns][None, :] - t[rows][:, None]
+
+
+def _apart(level: Floats, count: int, rows: np.ndarray, columns: np.ndarray) -> Floats:
+    """t to add to the parts' u, and to subtract from their v, so that the plan stays optimal, far from a kink.
+
+    It does as long as t_d − t_c ≤ w_cd, the distance to zero of the largest level between the rows of c and the columns
+    of d. Shortest distances from a part, or minus those to it, are such t. Their mean over all parts leaves each level
+    strictly negative for which any t does: a constraint is tight for all of them only on a cycle of length zero, which
+    holds it for every t.
+    """
+    largest = np.full((count, count), -np.inf)
+    np.maximum.at(largest, (rows[:, None], columns[None, :]), level)
+    distance = np.where(np.eye(count, dtype=bool), 0.0, np.maximum(-largest, 0.0))
+    for k in range(count):  # Floyd and Warshall; SciPy's takes a zero for a missing edge
+        distance = np.minimum(distance, distance[:, k, None] + distance[None, k])
+    return 0.5 * (distance.mean(axis=0) - distance.mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -169,6 +215,7 @@ class QuadraticPlan(PlanKind):
         """See `Kind`."""
         found = self._solve(x, limits, quadratic_transport)
         if found is not None:
+            found.settle()
             found.at_lower = found.z <= 0.0
         return found
 
