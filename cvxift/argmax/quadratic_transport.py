@@ -20,6 +20,7 @@ import array_api_compat
 
 from cvxift.argmax.control import Loop, while_loop
 from cvxift.argmax.interior_transport import approach
+from cvxift.argmax.lines import Lines
 from cvxift.argmax.polytope import laplacian, solve_laplacian
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, START, Plan, continued
 
@@ -63,24 +64,27 @@ def quadratic_transport(
     top = xp.max(scores, axis=-1, keepdims=True)
     scores = scores - xp.where(xp.isinf(top), xp.zeros_like(top), top)
 
+    seen = loop is while_loop
+    rows, columns = Lines(xp, a, scores, seen), Lines(xp, b, xp.matrix_transpose(scores), seen)
+
     def gap_of(L: Array) -> Array:
-        return xp.sum(xp.abs(b - xp.sum(_positive(xp, L), axis=-2)), axis=-1) / unit
+        return xp.sum(xp.abs(b - xp.sum(rows.positive(L), axis=-2)), axis=-1) / unit
 
     def newton(scores: Array, G: Array, sigma: Array, tol: Array, limit: Any, error: Any) -> tuple[Array, ...]:
         """Potentials of the columns, (..., 1, m), from others, the gap, and the number of sweeps."""
 
         def sweep(G: Array, sigma: Array, done: Array) -> tuple[Array, Array, Array]:
             x = scores / sigma[..., None, None]
-            L = _fill(xp, x + G, a)
-            G = G - xp.matrix_transpose(_level(xp, xp.matrix_transpose(L), b))
-            z = _positive(xp, _fill(xp, x + G, a))
+            L = rows.fill(x + G)
+            G = G - xp.matrix_transpose(columns.level(xp.matrix_transpose(L)))
+            z = rows.positive(rows.fill(x + G))
             s = xp.astype(z > 0, z.dtype)
             rest = b - xp.sum(z, axis=-2)
             before = xp.sum(xp.abs(rest), axis=-1) / unit
             dg = solve_laplacian(laplacian(s), xp.sum(s, axis=-2), rest, 1e-2 * xp.clip(before, max=1.0))
-            G = _descend(xp, x, G, dg, rest, a, b, done, loop)
+            G = _descend(rows, x, G, dg, rest, a, b, done, loop)
             G = G - xp.mean(G, axis=-1, keepdims=True)
-            gap = gap_of(_fill(xp, x + G, a))
+            gap = gap_of(rows.fill(x + G))
             return G, gap, gap < 1e-3
 
         return continued(sweep, lambda G: G, G, sigma, tol, limit, loop, error)
@@ -106,7 +110,7 @@ def quadratic_transport(
 
         # A loop of one turn or none: a compiled program has no other way to leave this out.
         G, error, more = loop(needed, anew, (G, error, 0 * count))
-        return _fill(xp, scores + G, a), error, count + more
+        return rows.fill(scores + G), error, count + more
 
     # A sum of scores and potentials has the rounding of the scores: so far can the sums come this way.
     spread = -xp.min(xp.where(opened, scores, xp.zeros_like(scores)), axis=(-2, -1))
@@ -119,19 +123,8 @@ def quadratic_transport(
     one = xp.ones_like(sigma)
     L, error, more = attempt(L, one, tol * one, max_iterations - count, gap_of(L))
     # What is less than a rounding of its row or its column joins parts of the support that have nothing to exchange.
-    z, size = _positive(xp, L), xp.minimum(a[..., :, None], b[..., None, :])
+    z, size = rows.positive(L), xp.minimum(a[..., :, None], b[..., None, :])
     return Plan(xp.where(z > least * size, z, xp.zeros_like(z)), error, count + more, L)
-
-
-def _positive(xp: Any, L: Array) -> Array:
-    """[L]_+; NaN stays. On NumPy a third of the time of the standard's `clip`."""
-    return xp.where(L <= 0, xp.zeros_like(L), L)
-
-
-def _counted(xp: Any, marks: Array) -> Array:
-    """The number of marks in each row, at least 1, (..., n, 1)."""
-    number = xp.sum(marks, axis=-1, keepdims=True)
-    return xp.where(number < 1, xp.ones_like(number), number)
 
 
 def _least(xp: Any, left: Any, limit: int) -> Any:
@@ -139,7 +132,9 @@ def _least(xp: Any, left: Any, limit: int) -> Any:
     return min(left, limit) if isinstance(left, int) else xp.where(left < limit, left, limit * xp.ones_like(left))
 
 
-def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, b: Array, done: Array, loop: Loop) -> Array:
+def _descend(
+    rows: Lines, x: Array, G: Array, dg: Array, rest: Array, a: Array, b: Array, done: Array, loop: Loop
+) -> Array:
     """The step along dg at whose end φ's slope is, in size, at most half of that at the start: near the ray's minimum.
 
     φ is convex, so its slope tells where the minimum lies, without the rounding of differences of φ. The full step is
@@ -147,13 +142,14 @@ def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, b: A
     an edge comes in, at steps of any size, and may then change within a millionth of it: so steps grow fourfold, and
     between two of them the next is where a straight line through the slopes is zero, or every third time the middle.
     """
+    xp = rows.xp
     initial = xp.sum(dg * rest, axis=-1)  # minus the slope at the start
 
     def moved(step: Array) -> Array:
         return G + (step[..., None] * dg)[..., None, :]
 
     def along(G: Array) -> Array:
-        return xp.sum(dg * xp.sum(_positive(xp, _fill(xp, x + G, a)), axis=-2), axis=-1)
+        return xp.sum(dg * xp.sum(rows.positive(rows.fill(x + G)), axis=-2), axis=-1)
 
     target = xp.sum(dg * b, axis=-1)
     rounding = 8 * float(xp.finfo(G.dtype).eps) * xp.sum(xp.abs(dg), axis=-1) * xp.sum(a, axis=-1)
@@ -181,29 +177,3 @@ def _descend(xp: Any, x: Array, G: Array, dg: Array, rest: Array, a: Array, b: A
     start = (one, 0 * one, -initial, xp.inf * one, 0 * one, done | ~(initial > rounding), 0)
     step, low, *_, found, _ = loop(running, search, start)
     return moved(xp.where(found, step, low))
-
-
-def _fill(xp: Any, L: Array, masses: Array) -> Array:
-    """Shift the rows of L so that their positive parts sum to the masses (rows of −∞ stay)."""
-    shifted = L - _level(xp, L, masses)
-    # Once more from zero, where sums of large scores have left a remainder, as entries may come and go by it.
-    for _ in range(2):
-        positive = _positive(xp, shifted)
-        held = xp.astype(positive > 0, L.dtype)
-        lack = masses[..., :, None] - xp.sum(positive, axis=-1, keepdims=True)
-        shifted = shifted + lack / _counted(xp, held)
-    return shifted
-
-
-def _level(xp: Any, L: Array, masses: Array) -> Array:
-    """What to subtract from each row of L, (..., n, 1), so that its positive part sums to the mass."""
-    order = xp.sort(L, axis=-1, descending=True)
-    index = xp.ones_like(L[(0,) * (L.ndim - 1)])
-    index = xp.cumulative_sum(index, axis=-1)
-    heads = xp.cumulative_sum(xp.where(xp.isinf(order), xp.zeros_like(order), order), axis=-1) - masses[..., :, None]
-    inside = (index * order > heads) & ~xp.isinf(order)
-    number = _counted(xp, xp.astype(inside, L.dtype))
-    level = xp.sum(xp.where(inside, order, xp.zeros_like(order)), axis=-1, keepdims=True) - masses[..., :, None]
-    top = order[..., :1]
-    top = xp.where(xp.isinf(top), xp.zeros_like(top), top)
-    return xp.where((masses > 0)[..., :, None], level / number, top)
