@@ -156,12 +156,19 @@ class Watch:
         Raises:
             ApplicabilityError: under ``"raise"``, where an instance lies on a kink that its outputs feel.
         """
-        if not solved.batch_shape and self._clear(solved.solutions[0]):
+        if self._done or (not solved.batch_shape and self._clear(solved.solutions[0])):
             return
         weak = np.flatnonzero(relative_margins(solved) <= TRIGGER)
         for index in weak:
+            if self._done:
+                return
             for finding in self._faults(solved.solutions[int(index)], theta.reshape(-1, theta.shape[-1])[index]):
                 self._tell(finding, int(index) if solved.batch_shape else None)
+
+    @property
+    def _done(self) -> bool:
+        """Whether nothing more is analysed; what was found has been told."""
+        return self.check == "warn" and len(self._analysed) >= ANALYSES
 
     def _clear(self, solution: Any) -> bool:
         """Whether an unbatched instance is away from kinks; the quick way for linear constraints."""
@@ -181,8 +188,6 @@ class Watch:
             .tobytes()
         )
         if key not in self._analysed:
-            if len(self._analysed) >= ANALYSES and self.check == "warn":
-                return ()
             if self.check == "warn" and self._costly(solution):
                 self._analysed[key] = self._suspicion(solution)
             else:

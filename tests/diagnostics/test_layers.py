@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cvxift
-from cvxift.diagnostics import Recorder
+from cvxift.diagnostics import Recorder, watch
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
 
 torch = pytest.importorskip("torch")
@@ -38,6 +38,28 @@ def test_warns_once_for_each_cause() -> None:
         layer(tensor(SMOOTH))
     with pytest.warns(ApplicabilityWarning, match=r"entry \(0,\)"):
         layer(tensor([0.0, 0.5, 0.5]))
+
+
+@pytest.mark.parametrize("closed_form", ["auto", "never"])
+def test_only_so_many_sets_of_weak_rows_are_analysed(closed_form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "ANALYSES", 2)
+    analysed, analyse = [], watch.report_of
+
+    def report_of(*arguments, **options):
+        analysed.append(arguments)
+        return analyse(*arguments, **options)
+
+    monkeypatch.setattr(watch, "report_of", report_of)
+    layer = make(closed_form=closed_form)
+    kinks = tensor([KINK, [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+    with pytest.warns(ApplicabilityWarning) as told:
+        layer(kinks)
+    assert len(analysed) == len(told) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(kinks)
+        layer(kinks[2])
+    assert len(analysed) == 2
 
 
 @pytest.mark.parametrize("batch", [False, True])
