@@ -73,9 +73,9 @@ class Form(torch.autograd.Function):
         tangents, bar = split(adjoint, directions)
         if any(map(is_legacy_batched, (theta, *directions))):
             # `torch.autograd.grad(is_grads_batched=True)` maps operators row by row, not autograd functions.
-            from cvxift.torch.operators import compute
+            from cvxift.torch.operators import compute, encoded
 
-            return compute(source.key, source.options, theta, tangents, bar)
+            return compute(source.key, encoded(source.options), theta, tangents, bar)
         return source(theta, tangents, bar)
 
     @staticmethod

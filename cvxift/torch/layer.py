@@ -14,14 +14,14 @@ from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
-from cvxift.interop import refused
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layer import Check, LayerCore
 from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
 from cvxift.torch.function import Solve, packed, separated, source_of
-from cvxift.torch.operators import compute, register
+from cvxift.torch.operators import encoded, register
+from cvxift.torch.traced import PLAIN, checked, exponentials, logarithms, opaque, through_operator
 
 
 class CvxpyLayer(torch.nn.Module):
@@ -151,17 +151,21 @@ class CvxpyLayer(torch.nn.Module):
         core = self.core
         if from_dlpack:
             params = taken_over(core, params)
-        params = self._checked(params)
+        if torch.compiler.is_compiling():
+            options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
+            if torch.compiler.is_dynamo_compiling():
+                return opaque(self._key, options, *params)
+            return through_operator(core, self._key, options, params)
         source = source_of(self._source, solver_args, warm_start)
-        traced = torch.compiler.is_compiling() or (bool(params) and _is_shape_alone(params[0]))
+        params = checked(core, params)
+        if params and _is_shape_alone(params[0]):
+            return through_operator(core, self._key, encoded(source.options), params)
         transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
         if any(core.logs):
-            if not (traced or transformed):  # there, the host checks what it is given
+            if not transformed:  # there, the host checks what it is given
                 core.check([to_numpy(p) for p in params])
-            params = tuple(torch.log(p) if log else p for p, log in zip(params, core.logs, strict=True))
-        if traced:
-            outputs = separated(core, compute(self._key, source.options, packed(core, params), (), None))
-        elif transformed or (params and self._residence.at(params[0].device) is not None):
+            params = logarithms(core, params)
+        if transformed or (params and self._residence.at(params[0].device) is not None):
             try:
                 theta = packed(core, params)
             except ProgramError as error:
@@ -171,7 +175,7 @@ class CvxpyLayer(torch.nn.Module):
         else:
             differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
             outputs = Solve.apply(source, differentiated, *params)  # type: ignore[assignment]  # torch leaves it untyped
-        return tuple(torch.exp(out) if exp else out for out, exp in zip(outputs, core.exps, strict=True))
+        return exponentials(core, outputs)
 
     def diagnose(self, *params: torch.Tensor) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`."""
@@ -181,42 +185,6 @@ class CvxpyLayer(torch.nn.Module):
     def last_report(self) -> CallReport | None:
         """Statistics of the last call: margins, residuals, conditioning; None before the first."""
         return self.core.last_report
-
-    def _checked(self, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
-        """The tensors, of one floating dtype and device; under autocast, of the widest dtype and at least float32."""
-        first = params[0] if params else None
-        if isinstance(first, torch.Tensor):
-            dtype, device = first.dtype, first.device
-            if (dtype is torch.float64 or dtype is torch.float32) and all(
-                isinstance(p, torch.Tensor) and p.dtype is dtype and p.device == device for p in params
-            ):
-                return params
-            if torch.is_autocast_enabled(device.type):
-                params = _widened(params)
-        for parameter, tensor in zip(self.core.parameters, params, strict=False):
-            if not isinstance(tensor, torch.Tensor):
-                raise refused(parameter.name(), tensor, "a torch.Tensor", "torch.as_tensor")
-            if not tensor.is_floating_point():
-                raise ProgramError(
-                    f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. "
-                    "Convert it with .double()."
-                )
-            if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
-                raise ProgramError(
-                    f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but "
-                    f"'{self.core.parameters[0].name()}' is {params[0].dtype} on {params[0].device}; "
-                    "give all tensors one dtype and device."
-                )
-        return params
-
-
-def _widened(params: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Floating tensors in the widest of their dtypes, float32 at least, as autocast does for delicate operators."""
-    floating = [p.dtype for p in params if isinstance(p, torch.Tensor) and p.is_floating_point()]
-    widest = torch.float32
-    for dtype in floating:
-        widest = torch.promote_types(widest, dtype)
-    return tuple(p.to(widest) if isinstance(p, torch.Tensor) and p.is_floating_point() else p for p in params)
 
 
 def _is_shape_alone(tensor: torch.Tensor) -> bool:

@@ -30,7 +30,12 @@ def register(host: Host) -> str:
     return key
 
 
-def _host(key: str) -> Host:
+def host_of(key: str) -> Host:
+    """The host that has this key.
+
+    Raises:
+        ProgramError: there is none in this process.
+    """
     host = _hosts.get(key)
     if host is None:
         raise ProgramError(
@@ -70,12 +75,12 @@ def _solve(theta: torch.Tensor, key: str, options: str) -> torch.Tensor:
         key: of the layer's host.
         options: of the call.
     """
-    return Source(_host(key), _options(options), key)(theta, (), None)
+    return Source(host_of(key), _options(options), key)(theta, (), None)
 
 
 @torch.library.register_fake("cvxift::solve")
 def _solve_fake(theta, key, options):
-    return theta.new_empty((*theta.shape[:-1], _host(key).core.map.output_size))
+    return theta.new_empty((*theta.shape[:-1], host_of(key).core.map.output_size))
 
 
 def _solve_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -85,7 +90,7 @@ def _solve_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
 
 def _solve_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     (theta,) = ctx.saved_tensors
-    return _apply(ctx.key, ctx.options, theta, (), g), None, None
+    return compute(ctx.key, ctx.options, theta, (), g), None, None
 
 
 torch.library.register_autograd("cvxift::solve", _solve_backward, setup_context=_solve_context)
@@ -106,12 +111,12 @@ def _form(
         options: of the call.
     """
     rows = tangents.unbind() if len(tangents) else ()
-    return Source(_host(key), _options(options), key)(theta, rows, bar if adjoint else None)
+    return Source(host_of(key), _options(options), key)(theta, rows, bar if adjoint else None)
 
 
 @torch.library.register_fake("cvxift::form")
 def _form_fake(theta, tangents, bar, adjoint, key, options):
-    mapping = _host(key).core.map
+    mapping = host_of(key).core.map
     lead = torch.broadcast_shapes(theta.shape[:-1], tangents.shape[1:-1], bar.shape[:-1] if adjoint else ())
     return theta.new_empty((*lead, mapping.theta_size if adjoint else mapping.output_size))
 
@@ -128,8 +133,8 @@ def _form_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]
     wanted = ctx.needs_input_grad
 
     def apply(theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
-        _host(ctx.key).check_order(len(tangents) + (bar is not None))
-        return _apply(ctx.key, ctx.options, theta, tangents, bar)
+        host_of(ctx.key).check_order(len(tangents) + (bar is not None))
+        return compute(ctx.key, ctx.options, theta, tangents, bar)
 
     each = [wanted[0], *[wanted[1]] * len(rows), *([wanted[2]] if ctx.adjoint else [])]
     grads = cotangents(apply, each, ctx.adjoint, theta, directions, g)
@@ -156,17 +161,11 @@ if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5
     torch.library.register_vmap("cvxift::form", _form_vmap)
 
 
-def _apply(key: str, options: str, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
+def compute(key: str, options: str, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
+    """A form through the operators; arguments as `cvxift.torch.form.Source`, by the host's key and encoded options."""
     if not tangents and bar is None:
         return solve(theta, key, options)
     lead = torch.broadcast_shapes(*(tangent.shape for tangent in tangents))
     rows = [tangent if tangent.shape == lead else tangent.expand(lead) for tangent in tangents]
     stack = torch.stack(rows) if rows else theta.new_zeros((0, *theta.shape))
     return form(theta, stack, theta.new_zeros(0) if bar is None else bar, bar is not None, key, options)
-
-
-def compute(
-    key: str, options: Options, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None
-) -> torch.Tensor:
-    """A form through the operator; arguments as `cvxift.torch.form.Source`, by the host's key."""
-    return _apply(key, encoded(options), theta, tangents, bar)
