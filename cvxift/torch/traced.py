@@ -59,6 +59,8 @@ def _widened(params: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def logarithms(core: LayerCore, params: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """The parameters as the program takes them: of a geometric program, the logarithms of positive ones."""
+    if len(params) != len(core.logs):
+        return params  # refused where they are packed
     return tuple(torch.log(p) if log else p for p, log in zip(params, core.logs, strict=True))
 
 

@@ -163,6 +163,9 @@ def test_bad_input_keeps_its_words():
         compiled(*wrong)
     with pytest.raises(Exception, match=r"'q' has dtype torch\.int64"):
         compiled(tensors[0], tensors[1].long(), *tensors[2:])
+    for some in (tensors[:-1], [*tensors, tensors[-1]]):
+        with pytest.raises(Exception, match=f"got {len(some)}, expected {len(tensors)}"):
+            compiled(*some)
     tensors[1][0] = float("nan")
     with pytest.raises(ProgramError, match="'q' has the value nan"):
         compiled(*tensors)
