@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -107,15 +107,24 @@ class Turned:
         return len(self.others) + (len(self.free) if self.pivots is None else 0)
 
     @cached_property
+    def _diagonal(self) -> Floats | None:
+        """P's diagonal where it has no other entries: then no part of it needs to be cut out, which takes long."""
+        structure, P = self.instance.structure, cast(Any, self.instance.P)
+        return P.diagonal() if np.array_equal(structure.P_rows, structure.P_cols) else None
+
+    @cached_property
     def _weight(self) -> float | None:
         """c where P_CC = c diag(a²), else None."""
-        P_CC: Any = self.instance.P[self.columns][:, self.columns]
-        if sp.issparse(P_CC):
-            diagonal, entries = P_CC.diagonal(), P_CC.count_nonzero()
+        if self._diagonal is not None:
+            diagonal = self._diagonal[self.columns]
         else:
-            diagonal, entries = np.diagonal(P_CC), np.count_nonzero(P_CC)
-        if entries > np.count_nonzero(diagonal):
-            return None
+            P_CC: Any = self.instance.P[self.columns][:, self.columns]
+            if sp.issparse(P_CC):
+                diagonal, entries = P_CC.diagonal(), P_CC.count_nonzero()
+            else:
+                diagonal, entries = np.diagonal(P_CC), np.count_nonzero(P_CC)
+            if entries > np.count_nonzero(diagonal):
+                return None
         ratio = diagonal / self.a**2
         c = float(ratio[0])
         return c if bool((np.abs(ratio - c) <= 4.0 * np.finfo(float).eps * abs(c)).all()) else None
@@ -126,6 +135,8 @@ class Turned:
         weight = self._weight
         if weight is None or not weight > 0.0:
             return None
+        if self._diagonal is not None:
+            return self._curvature + weight
         coupled: Any = self.instance.P[self.others][:, self.columns]
         alone = (coupled.count_nonzero() if sp.issparse(coupled) else np.count_nonzero(coupled)) == 0
         return self._curvature + weight if alone else None
@@ -157,7 +168,7 @@ class Turned:
     @cached_property
     def K(self) -> Floats:
         """The matrix that stays, in the order free (where they stay), other columns, other rows."""
-        C, O = self.columns, self.others
+        C, O, diag = self.columns, self.others, self._diagonal
         P: Any = self.instance.P
         f, o, r = self.first_block - len(O), len(O), self.rest.size
         K = np.zeros((f + o + r, f + o + r))
@@ -165,11 +176,15 @@ class Turned:
         if f:
             # Z has orthonormal columns but for 1/a, so that P_CC = c diag(a²) becomes c I.
             if self._weight is None:
-                K[:f, :f] = self.Z.T @ (P[C][:, C] @ self.Z)
+                K[:f, :f] = self.Z.T @ (P[C][:, C] @ self.Z if diag is None else diag[C, None] * self.Z)
             diagonal[:f] += self._curvature + (self._weight or 0.0)
-            K[f : f + o, :f] = self._turn(_dense(P[O][:, C]))
+            if diag is None:
+                K[f : f + o, :f] = self._turn(_dense(P[O][:, C]))
             K[f + o :, :f] = self.A_Z
-        K[f : f + o, f : f + o] = _dense(P[O][:, O])
+        if diag is None:
+            K[f : f + o, f : f + o] = _dense(P[O][:, O])
+        else:
+            diagonal[f : f + o] += diag[O]
         K[f + o :, f : f + o] = _dense(self.A_o[:, O])
         if self.pivots is not None:
             K[f + o :, f + o :] = -(self.A_Z / self.pivots) @ self.A_Z.T
