@@ -124,7 +124,7 @@ def quadratic_transport(
     L, error, more = attempt(L, one, tol * one, max_iterations - count, gap_of(L))
     # What is less than a rounding of its row or its column joins parts of the support that have nothing to exchange.
     z, size = rows.positive(L), xp.minimum(a[..., :, None], b[..., None, :])
-    return Plan(xp.where(z > least * size, z, xp.zeros_like(z)), error, count + more, L)
+    return Plan(xp.where(z <= least * size, xp.zeros_like(z), z), error, count + more, L)
 
 
 def _least(xp: Any, left: Any, limit: int) -> Any:

@@ -22,7 +22,7 @@ from cvxift.argmax.feasibility import balanced, check_converged, check_entries, 
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, look, require_positive, visible
+from cvxift.jax.arrays import doubles, floating, look, require_positive, visible
 from cvxift.jax.envelope import envelope
 from cvxift.jax.host_call import constant
 
@@ -168,7 +168,7 @@ def _solve(
     JAX may not have where the host does.
     """
     single = regularizer == "quadratic" and x.dtype == np.float32
-    if single and jnp.asarray(0.0).dtype != np.float64:  # 64-bit types are not enabled
+    if single and not doubles():
         packed = _plans_of_the_host(x, a, b, tol=tol, limit=limit)
         return packed[..., :-2].reshape(x.shape), packed[..., -2], packed[..., -1].max()
     dtype = np.dtype(np.float64) if single else x.dtype

@@ -151,15 +151,13 @@ class CvxpyLayer(torch.nn.Module):
         core = self.core
         if from_dlpack:
             params = taken_over(core, params)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
             options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
             if torch.compiler.is_dynamo_compiling():
                 return opaque(self._key, options, *params)
             return through_operator(core, self._key, options, params)
         source = source_of(self._source, solver_args, warm_start)
         params = checked(core, params)
-        if params and _is_shape_alone(params[0]):
-            return through_operator(core, self._key, encoded(source.options), params)
         transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
         if any(core.logs):
             if not transformed:  # there, the host checks what it is given
@@ -187,6 +185,6 @@ class CvxpyLayer(torch.nn.Module):
         return self.core.last_report
 
 
-def _is_shape_alone(tensor: torch.Tensor) -> bool:
-    """Whether the tensor has a shape and a dtype but no values."""
-    return tensor.is_meta or isinstance(tensor, FakeTensor)
+def _is_shape_alone(param: Any) -> bool:
+    """Whether it is a tensor that has a shape and a dtype but no values."""
+    return isinstance(param, torch.Tensor) and (param.is_meta or isinstance(param, FakeTensor))

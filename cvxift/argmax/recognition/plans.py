@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd_warshall
 
 from cvxift.argmax.polytope import fit, potentials
 from cvxift.argmax.quadratic_transport import quadratic_transport
@@ -96,12 +96,11 @@ class PlanAllocation(Allocation):
         """Leave no entry of a quadratic plan near a kink without need: Newton's method ends where one comes in."""
         assert self.level is not None and self.limits.k is not None
         plans, levels = self._matrix(self.z), self._matrix(self.level)
-        masses = np.broadcast_to(self.limits.k[..., 0, :], (*plans.shape[:-2], sum(self.size)))
+        a, b = (np.broadcast_to(sums, (*plans.shape[:-2], sums.shape[-1])) for sums in self._sums(self.limits.k))
         size = np.abs(levels)
         near = size.min(axis=(-2, -1)) <= NEAR * (1.0 + size.max(axis=(-2, -1)))
         for index in map(tuple, np.argwhere(near)):
-            a, b = masses[index][: self.size[0]], masses[index][self.size[0] :]
-            _settle(plans[index], levels[index], a, b)
+            _settle(plans[index], levels[index], a[index], b[index])
 
     def multipliers(self, fixed: int) -> Floats:
         """(u, v) of one plan, with the given column's v at zero, shape (m + n,)."""
@@ -148,8 +147,7 @@ def _apart(level: Floats, count: int, rows: np.ndarray, columns: np.ndarray) -> 
     largest = np.full((count, count), -np.inf)
     np.maximum.at(largest, (rows[:, None], columns[None, :]), level)
     distance = np.where(np.eye(count, dtype=bool), 0.0, np.maximum(-largest, 0.0))
-    for k in range(count):  # Floyd and Warshall; SciPy's takes a zero for a missing edge
-        distance = np.minimum(distance, distance[:, k, None] + distance[None, k])
+    distance = floyd_warshall(csgraph_from_dense(distance, null_value=np.inf))  # a zero is an edge
     return 0.5 * (distance.mean(axis=0) - distance.mean(axis=1))
 
 
