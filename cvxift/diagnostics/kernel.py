@@ -81,6 +81,7 @@ class Kernel:
         self._matrix = K
         self.largest = float(sla.norm(K, np.inf))  # within √N of the spectral norm; K is equilibrated
         self._lu = sla.splu(sp.csc_array(K - SHIFT * eye))
+        # SciPy's class makes another by its arguments, which stubs do not say.
         inverse = sla.LinearOperator((self.size, self.size), matvec=self._lu.solve, dtype=float)  # type: ignore[call-arg]
         count = 4
         start = np.random.default_rng(0).standard_normal(self.size)

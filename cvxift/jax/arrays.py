@@ -93,7 +93,7 @@ def wider(x: Array) -> Array:
 
 def doubles() -> bool:
     """Whether float64 is to be had."""
-    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]  # JAX defines it at run time
 
 
 def look(check: Callable[..., None], *arrays: Any) -> None:

@@ -85,6 +85,7 @@ class Structure:
     @cached_property
     def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """P_rows, P_cols, A_rows, A_cols as NumPy's own index type, which it gathers by without converting first."""
+        # Four of them: a comprehension has no length.
         return tuple(index.astype(np.intp) for index in (self.P_rows, self.P_cols, self.A_rows, self.A_cols))  # type: ignore[return-value]
 
     @property

@@ -33,6 +33,7 @@ class _Envelope(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
+    # Named arguments for the base's *args.
     def backward(ctx: Any, bar: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Prediction − target."""
         z, y, _ = kept(ctx)
@@ -42,6 +43,7 @@ class _Envelope(torch.autograd.Function):
 
     @staticmethod
     @nested
+    # Named arguments for the base's *args.
     def jvp(ctx: Any, dx: Tensor | None, *_: Any) -> Tensor:  # type: ignore[override]
         """⟨prediction − target, dx⟩."""
         z, y, lead = primals(ctx)
@@ -62,4 +64,4 @@ def envelope(x: Tensor, z: Tensor, y: Tensor, value: Tensor) -> Tensor:
     Returns:
         The value.
     """
-    return _Envelope.apply(x, z, y.detach(), value.detach())  # type: ignore[return-value]
+    return _Envelope.apply(x, z, y.detach(), value.detach())  # type: ignore[return-value]  # torch leaves apply untyped

@@ -168,6 +168,7 @@ def applied(source: Source) -> Apply:
         refusal = refused(source.host, order + 1)
         if refusal is not None:
             theta = Unsupported.apply(refusal, theta)  # type: ignore[assignment]  # torch leaves apply untyped
+        # Torch leaves apply untyped.
         return Form.apply(source, bar is not None, theta, *tangents, *(() if bar is None else (bar,)))  # type: ignore[return-value]
 
     return apply

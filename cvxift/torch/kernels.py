@@ -105,6 +105,7 @@ class _Constant(torch.autograd.Function):
         return (None,) * ctx.number
 
     @staticmethod
+    # Named arguments for the base's *args.
     def vmap(info: Any, in_dims: Any, name: str, options: Any, *tensors: Tensor) -> Any:  # type: ignore[override]
         """The mapped dimension becomes one more batch dimension."""
         given = (batched(info.batch_size, dim, x) for dim, x in zip(in_dims[2:], tensors))
