@@ -10,7 +10,7 @@ import numpy as np
 from cvxift import cones as cone
 from cvxift.diagnostics.analysis import Analysis
 from cvxift.diagnostics.names import row_name
-from cvxift.diagnostics.point import LocalPoint
+from cvxift.kkt.regularity.point import LocalPoint
 
 State = Literal["equality", "active", "inactive", "weakly active"]
 

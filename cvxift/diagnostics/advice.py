@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cvxift.diagnostics.findings import listed
 
 if TYPE_CHECKING:
-    from cvxift.diagnostics.kernel import Kernel
-    from cvxift.diagnostics.point import LocalPoint
+    from cvxift.kkt.regularity.kernel import Kernel
+    from cvxift.kkt.regularity.point import LocalPoint
 
 SCALING = (
     "Scale the parameters and constraints to similar magnitudes, or add a little curvature (½ε‖x‖²) to the objective."

@@ -12,11 +12,11 @@ from cvxift.diagnostics import advice
 from cvxift.diagnostics.dependence import dependent_groups, null_multipliers
 from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
-from cvxift.diagnostics.kernel import Kernel
-from cvxift.diagnostics.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
 from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
-from cvxift.diagnostics.point import NEAR, LocalPoint
 from cvxift.kkt.engine import ACCEPTABLE
+from cvxift.kkt.regularity.kernel import Kernel
+from cvxift.kkt.regularity.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
+from cvxift.kkt.regularity.point import NEAR, LocalPoint
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned

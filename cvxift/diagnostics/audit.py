@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvxift.diagnostics.analysis import Analysis
-from cvxift.diagnostics.point import LocalPoint
 from cvxift.errors import SolveError
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 

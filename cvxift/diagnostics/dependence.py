@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import qr
 
-from cvxift.diagnostics.kernel import Kernel
-from cvxift.diagnostics.kinks import TOUCH
 from cvxift.diagnostics.names import row_names
-from cvxift.diagnostics.point import LocalPoint
+from cvxift.kkt.regularity.kernel import Kernel
+from cvxift.kkt.regularity.kinks import TOUCH
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.program.structure import Floats
 
 TRIES = 12  # pivot orders that are tried

@@ -9,7 +9,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.diagnostics.findings import Finding, listed
-from cvxift.diagnostics.point import LocalPoint
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.program.structure import Floats
 from cvxift.program.wording import short, subscript
 

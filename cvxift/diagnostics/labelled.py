@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.diagnostics.kinks import Kinks
 from cvxift.diagnostics.names import row_name
-from cvxift.diagnostics.point import LocalPoint
 from cvxift.errors import ProgramError
+from cvxift.kkt.regularity.kinks import Kinks
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Floats
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cvxift.diagnostics.point import LocalPoint
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.program.structure import Floats
 
 

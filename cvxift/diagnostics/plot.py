@@ -8,8 +8,8 @@ import numpy as np
 
 from cvxift.diagnostics.analysis import Analysis
 from cvxift.diagnostics.findings import Verdict
-from cvxift.diagnostics.point import LocalPoint
 from cvxift.errors import ProgramError
+from cvxift.kkt.regularity.point import LocalPoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

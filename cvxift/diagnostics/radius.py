@@ -20,8 +20,8 @@ import numpy as np
 
 from cvxift.diagnostics.analysis import Analysis
 from cvxift.diagnostics.names import unit_names
-from cvxift.diagnostics.point import LocalPoint
 from cvxift.errors import ProgramError
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 

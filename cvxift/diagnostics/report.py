@@ -16,9 +16,9 @@ from cvxift.diagnostics.analysis import Analysis, analyse
 from cvxift.diagnostics.audit import Audit, audit
 from cvxift.diagnostics.findings import Check, Finding, Verdict, number
 from cvxift.diagnostics.labelled import LabelledMatrix, full_system, reduced_system
-from cvxift.diagnostics.point import LocalPoint
 from cvxift.diagnostics.radius import Radius, one_sided, radii, radius
 from cvxift.errors import ProgramError
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
 
 if TYPE_CHECKING:

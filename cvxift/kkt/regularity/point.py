@@ -17,9 +17,9 @@ from functools import cached_property
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.diagnostics.kernel import SINGULAR, Kernel
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.instance import Instance, Layout
+from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
 from cvxift.kkt.system import rotation
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats

@@ -22,8 +22,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift import solvers
-from cvxift.diagnostics.kernel import Kernel
-from cvxift.diagnostics.point import STEP, LocalPoint
+from cvxift.kkt.regularity.kernel import Kernel
+from cvxift.kkt.regularity.point import STEP, LocalPoint
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 
