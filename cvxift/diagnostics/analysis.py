@@ -16,7 +16,7 @@ from cvxift.diagnostics.names import direction_text, row_names, unit_names, user
 from cvxift.kkt.engine import ACCEPTABLE
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
-from cvxift.kkt.regularity.point import NEAR, LocalPoint
+from cvxift.kkt.regularity.point import LocalPoint
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
@@ -119,7 +119,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         names = row_names(point, off)
         text = f"{listed(names)} violated by {row_error.max():.0e} of its own size: its units are far from the others'."
         findings.append(Finding("violated", text, advice.SCALING, True, tuple(names)))
-    near = np.flatnonzero((point.margins > point.tolerance) & (point.margins <= NEAR))
+    near = point.near
     if len(near):
         names = unit_names(point, near)
         findings.append(

@@ -1,13 +1,15 @@
 """A solved point on the scale of its own data, and the choices of D = DΠ_K(v) that a kink leaves open.
 
-Slacks and multipliers of one cone may differ by many orders of magnitude, so both are divided by the size that the
-data give them before their distance to a kink is measured:
+Slacks and multipliers of one cone may differ by many orders of magnitude, so both are divided by what they balance at
+the point before their distance to a kink is measured. With c the units of columns and rows
+(`cvxift.kkt.regularity.units`) and φ = `FLOOR`,
 
-    σ_s = max over the cone's rows of max(|b_i|, ‖A_i‖∞ ξ),     σ_y = max(‖q‖∞, ‖P‖∞ ξ, ‖Aᵀy‖∞) / max ‖A_i‖∞,
-    ξ = ‖x‖∞, or 1 where x is zero to rounding
-    margin = dist( s/σ_s − y/σ_y , kinks of Π_K )
+    R_i = Σ_j |A_ij| ξ_j + |b_i|,                     ξ_j = max(|x_j|, φ c_j ξ),   ξ = max(|x_j|/c_j, |b_i| c_i)
+    C_j = max(|q_j| + Σ_k |P_jk| ξ_k + Σ_i |A_ij| |y_i|, φ η/c_j),   Y_i = min_j C_j/|A_ij|
+    margin = dist( s/σ_s − y/σ_y , kinks of Π_K ),    σ_s = R,   σ_y = Y   (the largest R, the least Y of a cone's rows)
 
-A positive scaling of s and of y each keeps a complementary pair complementary, and leaves it on a kink or off it.
+so that neither the units of variables, rows and cost nor other rows have a say. A positive scaling of s and of y each
+keeps a complementary pair complementary, and leaves it on a kink or off it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from cvxift import cones as cone
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
+from cvxift.kkt.regularity.units import units
 from cvxift.kkt.system import rotation
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
 NEAR = 1e-4  # relative margin under which it counts as close to one
-ZERO = 1e-11  # size under which a solution is zero to rounding and has no scale of its own
+ZERO = 1e-11  # size, in its units, under which a solution is zero to rounding and has no scale of its own
+FLOOR = 1e-4  # φ above: part of the whole solution's size, in its unit, under which an entry has no size of its own
 PROBED = 20  # parameters that are probed one by one
 STEP = 1e-6  # relative distance at which the pieces around a kink are looked at
 
@@ -63,26 +67,48 @@ class LocalPoint:
         return np.searchsorted(self.cones.unit_starts, np.arange(self.structure.m), side="right") - 1
 
     @cached_property
+    def units(self) -> tuple[Floats, Floats]:
+        """Units of columns and of rows, shapes (n,) and (m,)."""
+        return units(self.instance.P, self.instance.A)
+
+    def balance(self, floor: float) -> tuple[Floats, Floats]:
+        """What each row and each column balances at the point: R (m,) and C (n,).
+
+        Args:
+            floor: φ, the part of the whole solution's size under which an entry has no size of its own.
+        """
+        columns, rows = self.units
+        A, P = abs(self.instance.AT.T), abs(self.instance.P)
+        xi = max(_largest(np.abs(self.x) / columns), _largest(np.abs(self.data.b) * rows))
+        xi = xi if xi > ZERO else 1.0
+        x = np.maximum(np.abs(self.x), floor * xi * columns)
+        cost = np.abs(self.data.q) + P @ x + A.T @ np.abs(self.y)
+        eta = max(_largest(cost * columns), xi * _largest((P @ columns) * columns)) or 1.0
+        R = A @ x + np.abs(self.data.b)
+        return np.where(R > 0.0, R, xi / rows), np.maximum(cost, floor * eta / columns)
+
+    def _scales(self, floor: float) -> tuple[Floats, Floats]:
+        R, C = self.balance(floor)
+        rows, cols = self.structure.A_rows, self.structure.A_cols
+        pull = np.zeros(self.structure.m)  # 1/Y
+        np.maximum.at(pull, rows, np.abs(self.data.A) / C[cols])
+        slack, force = np.zeros(self.cones.units), np.zeros(self.cones.units)
+        np.maximum.at(slack, self.unit_of_row, R)
+        np.maximum.at(force, self.unit_of_row, pull)
+        force[force == 0.0] = 1.0
+        return slack[self.unit_of_row], (1.0 / force)[self.unit_of_row]
+
+    @cached_property
     def scales(self) -> tuple[Floats, Floats]:
         """σ_s and σ_y of each row, shape (m,); equal in the rows of one cone."""
-        A = self.instance.AT.T
-        size = np.zeros(self.structure.m)
-        np.maximum.at(size, self.structure.A_rows, np.abs(self.data.A))
-        x_size = float(np.abs(self.x).max(initial=0.0))
-        x_size = x_size if x_size > ZERO else 1.0
-        gradient = max(
-            float(np.abs(self.data.q).max(initial=0.0)),
-            float(np.abs(self.data.P).max(initial=0.0)) * x_size,
-            float(np.abs(A.T @ self.y).max(initial=0.0)),
-        )
-        slack = np.maximum(np.abs(self.data.b), size * x_size)
-        units = self.cones.units
-        by_unit, largest = np.zeros(units), np.zeros(units)
-        np.maximum.at(by_unit, self.unit_of_row, slack)
-        np.maximum.at(largest, self.unit_of_row, size)
-        by_unit[by_unit == 0.0] = 1.0
-        largest[largest == 0.0] = 1.0
-        return by_unit[self.unit_of_row], ((gradient or 1.0) / largest)[self.unit_of_row]
+        return self._scales(FLOOR)
+
+    @cached_property
+    def near(self) -> np.ndarray:
+        """Units that lie on no kink, but near one beside the size of the whole solution (φ = 1)."""
+        sigma_s, sigma_y = self._scales(1.0)
+        margins = cone.margin(self.cones, self.s / sigma_s - self.y / sigma_y)
+        return np.flatnonzero((self.margins > self.tolerance) & (margins <= NEAR))
 
     @cached_property
     def scaled_v(self) -> Floats:
@@ -183,3 +209,7 @@ class LocalPoint:
         # −F_θ θ̇ of the normal map at the point.
         P, A = self.structure.P_matrix(tangent.P), self.structure.A_matrix(tangent.A)
         return -(P @ self.x + tangent.q + A.T @ self.y), tangent.b - A @ self.x
+
+
+def _largest(values: Floats) -> float:
+    return float(np.max(values, initial=0.0))
