@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import cvxpy as cp
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from cvxift import solvers
 from cvxift.argmax.recognition.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
-from cvxift.kkt.policy import Policy, choice
+from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
 from cvxift.program.structure import Floats
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cvxift.diagnostics.watch import CallReport, Watch
     from cvxift.kkt.device import DeviceMap
 
-Check = Literal["off", "warn", "raise"]
 LOOKS = 64  # instances on a kink that are analysed for warnings in the life of a layer with a closed form
 _DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
 
@@ -85,7 +84,6 @@ class LayerCore:
         check: Check = "off",
         closed_form: ClosedForm = "auto",
     ) -> None:
-        choice("check", check, get_args(Check))
         choice("closed_form", closed_form, get_args(ClosedForm))
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
@@ -107,6 +105,7 @@ class LayerCore:
             solver=solver,
             policy=policy,
             on_failure=on_failure,
+            check=check,
             canon_backend=canon_backend,
         )
         engine = self.map.engine
@@ -231,14 +230,14 @@ class LayerCore:
             solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
         self.remember(solved)
         if self._check != "off":
-            self._look(solved, theta)
+            self._look(solved)
         return solved
 
     def remember(self, solved: Solved) -> None:
         """Make a solved call the last one, of which `last_report` and ``warm_start`` speak."""
         self._warm = solved
 
-    def _look(self, solved: Solved, theta: Floats) -> None:
+    def _look(self, solved: Solved) -> None:
         """The cheap checks of a call."""
         if isinstance(solved, ClosedSolved):
             weak = solved.weak
@@ -250,7 +249,7 @@ class LayerCore:
             from cvxift.diagnostics.watch import Watch
 
             self._watch = Watch(self.map, self._check)
-        self._watch.look(solved, theta)
+        self._watch.look(solved)
 
     @property
     def last_report(self) -> CallReport | None:

@@ -17,7 +17,7 @@ from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Residuals
-from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular, choice
+from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -45,7 +45,9 @@ class Sensitivity:
         theta: Floats,
         policy: Policy,
         closed_form: ClosedForm = "never",
+        check: Check = "warn",
     ) -> None:
+        self.check: Check = check
         self.problem, self.program, self.solution, self.policy = problem, program, solution, policy
         self._theta = theta
         self._engine = solution.engine
@@ -137,7 +139,8 @@ class Sensitivity:
             tangents: parameter -> tangent of its shape; parameters not named do not move.
 
         Returns:
-            variable -> tangent of its shape, dual variable likewise, and ``problem.objective`` -> float.
+            variable -> tangent of its shape, dual variable likewise, and ``problem.objective`` -> float. Dual
+            variables that are not unique, or have a kink, have no derivative: NaN.
 
         Raises:
             ProgramError: a parameter is not of the problem, or a tangent has another shape.
@@ -157,13 +160,16 @@ class Sensitivity:
                 f"Parameter '{parameter.name()}'", tangent, parameter.shape
             ).ravel()
         theta_dot = theta_dot * self._theta_scale()
-        keys: list[Any] = [*self.problem.variables(), *(d for c in self.problem.constraints for d in c.dual_variables)]
-        flat = self._map(keys).jvp(self._solved(keys), theta_dot) * self._output_scale(keys)
         result: dict[Output, Any] = {}
-        start = 0
-        for key in keys:
-            result[key] = flat[start : start + key.size].reshape(key.shape)
-            start += key.size
+        variables: list[Any] = list(self.problem.variables())
+        duals: list[Any] = [dual for constraint in self.problem.constraints for dual in constraint.dual_variables]
+        parts = [(variables, self._map(variables).jvp(self._solved(variables), theta_dot))] if variables else []
+        if duals:
+            parts.append((duals, self._map(duals).determined(self.solution, theta_dot)))
+        for keys, flat in parts:
+            flat = flat * self._output_scale(keys)
+            for key, part in zip(keys, np.split(flat, np.cumsum([key.size for key in keys])[:-1]), strict=True):
+                result[key] = part.reshape(key.shape)
         result[self.problem.objective] = float(self._value_gradient(self.problem.objective) @ theta_dot)
         return result
 
@@ -208,6 +214,7 @@ class Sensitivity:
                 program=self.program,
                 engine=self._engine,
                 policy=self.policy,
+                check=self.check,
             )
         return self._maps[index]
 
@@ -271,6 +278,7 @@ def differentiate(
     linear_solver: LinearSolver | Iterative = "auto",
     program: Program | None = None,
     closed_form: ClosedForm = "auto",
+    check: Check = "warn",
 ) -> Sensitivity:
     """Differentiate the solution of a CVXPY problem at its parameters' current values.
 
@@ -292,6 +300,9 @@ def differentiate(
         program: a `Program` built earlier for this problem, to save its canonicalization.
         closed_form: ``"auto"``: a problem whose solution has a closed form that is known is solved, and its variable
             differentiated, by it, unless a solver, options for it or another policy are named; ``"never"``.
+        check: what a product does where the solution map has no derivative (a kink that the product feels, a solution
+            that is not unique): ``"warn"`` with an `ApplicabilityWarning`, ``"raise"`` an `ApplicabilityError`, or
+            ``"off"``.
 
     Returns:
         The sensitivities.
@@ -310,6 +321,7 @@ def differentiate(
         True
     """
     choice("closed_form", closed_form, get_args(ClosedForm))
+    choice("check", check, get_args(Check))
     policy = Policy(singular, mu, linear_solver)
     program = Program(problem, gp=gp) if program is None else program
     theta = program.pack({p: p.value for p in program.parameters})
@@ -334,14 +346,14 @@ def differentiate(
         solution = mapping.canonical(canonical)
         if not solution.ok:
             mapping.raise_unsolved(solution)
-        fresh = Sensitivity(problem, program, solution, theta, policy, chosen)
+        fresh = Sensitivity(problem, program, solution, theta, policy, chosen, check)
         for variable in problem.variables():
             variable.save_value(fresh.value(variable))
         for constraint in problem.constraints:
             for dual in constraint.dual_variables:
                 dual.save_value(fresh.value(dual))
         return fresh
-    return Sensitivity(problem, program, solution, theta, policy, chosen)
+    return Sensitivity(problem, program, solution, theta, policy, chosen, check)
 
 
 def _name(key: Any) -> str:

@@ -1,35 +1,31 @@
 """What a layer checks at every call, and what it remembers of the last one.
 
 The cheap check looks at the margins alone: a row or cone whose slack and multiplier nearly vanish together. Only then
-is the instance analysed in full, once for each set of such rows: a call away from kinks pays a few microseconds.
-Flat directions and contradictions show in the certificate that every derivative carries.
+is the instance judged (`cvxift.kkt.regularity`), which its derivatives would do as well: a call away from kinks pays a
+few microseconds.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.diagnostics.diagnose import in_program_order, report_of
-from cvxift.diagnostics.findings import Finding
-from cvxift.errors import ApplicabilityError, ApplicabilityWarning
 from cvxift.kkt.batch import DenseBatch
-from cvxift.kkt.policy import Policy
+from cvxift.kkt.failures import tell_kink
+from cvxift.kkt.policy import Check, Policy
+from cvxift.kkt.regularity.products import differs_somewhere
+from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Floats
 
-Check = Literal["off", "warn", "raise"]
-
-TRIGGER = 1e-7  # relative margin under which an instance is analysed
-ANALYSES = 32  # different sets of weak rows that are analysed for warnings in a layer's life
-LARGE = 300  # rows + columns, and
-MANY = 6  # weak rows, above which a warning is given without the full analysis, which would cost more than the call
+TRIGGER = 1e-7  # relative margin under which an instance counts as on a kink
+KINDS = 32  # sets of weak rows that are judged in a layer's life before a derivative is asked for
+LARGE = 300  # rows + columns up to which a closed form's condition number is computed
 CONDITIONED = 8  # instances of a batch whose condition number is computed
 
 
@@ -138,39 +134,34 @@ class Watch:
 
     Args:
         mapping: the layer's solution map.
-        check: ``"warn"`` once for each cause, or ``"raise"`` an `ApplicabilityError`.
+        check: ``"warn"``, or ``"raise"`` an `ApplicabilityError`.
     """
 
     def __init__(self, mapping: SolutionMap, check: Check) -> None:
-        self.map, self.check = mapping, check
-        self._analysed: dict[bytes, tuple[Finding, ...]] = {}
-        self._warned: set[str] = set()
+        self.map = mapping
+        self.check: Check = check
+        self._seen: set[bytes] = set()
 
-    def look(self, solved: Solved, theta: Floats) -> None:
+    def look(self, solved: Solved) -> None:
         """Check a call.
 
         Args:
             solved: the call.
-            theta: what it was solved at, in the map's order, logarithms taken, shape (*batch, N).
 
         Raises:
             ApplicabilityError: under ``"raise"``, where an instance lies on a kink that its outputs feel.
         """
-        if self._done or (not solved.batch_shape and self._clear(solved.solutions[0])):
+        if not solved.batch_shape and self._clear(solved.solutions[0]):
             return
-        weak = np.flatnonzero(relative_margins(solved) <= TRIGGER)
-        for index in weak:
-            if self._done:
-                return
-            for finding in self._faults(solved.solutions[int(index)], theta.reshape(-1, theta.shape[-1])[index]):
-                self._tell(finding, int(index) if solved.batch_shape else None)
+        for index in np.flatnonzero(relative_margins(solved) <= CLEAR):
+            solution = solved.solutions[int(index)]
+            if self._to_be_judged(solution):
+                account = self.map.account(solution)
+                if differs_somewhere(account):
+                    tell_kink(account, self.check, None, int(index) if solved.batch_shape else None)
 
-    @property
-    def _done(self) -> bool:
-        """Whether nothing more is analysed; what was found has been told."""
-        return self.check == "warn" and len(self._analysed) >= ANALYSES
-
-    def _clear(self, solution: Any) -> bool:
+    @staticmethod
+    def _clear(solution: Any) -> bool:
         """Whether an unbatched instance is away from kinks; the quick way for linear constraints."""
         if solution.point is None:
             return True
@@ -178,60 +169,19 @@ class Watch:
         if not cones.polyhedral:
             return False
         size = np.abs(solution.point.v[cones.zero :])
-        return len(size) == 0 or bool(size.min() > TRIGGER * (1.0 + size.max()))
+        return len(size) == 0 or bool(size.min() > CLEAR * (1.0 + size.max()))
 
-    def _faults(self, solution: Any, theta: Floats) -> tuple[Finding, ...]:
-        v = solution.point.v
-        key = (
-            np.sign(np.where(np.abs(v) <= TRIGGER * (1.0 + np.abs(v).max(initial=0.0)), 0.0, v))
-            .astype(np.int8)
-            .tobytes()
-        )
-        if key not in self._analysed:
-            if self.check == "warn" and self._costly(solution):
-                self._analysed[key] = self._suspicion(solution)
-            else:
-                report = report_of(self.map, solution, in_program_order(self.map, theta))
-                self._analysed[key] = report.faults
-        return self._analysed[key]
+    def _to_be_judged(self, solution: Any) -> bool:
+        """Whether a call is judged before a derivative is asked for: under ``"warn"`` the first of a kind only.
 
-    @staticmethod
-    def _weak_rows(solution: Any) -> np.ndarray:
-        """Weakly active nonneg rows of the original program."""
-        engine, v = solution.engine, solution.point.v
-        weak = np.abs(v) <= TRIGGER * (1.0 + np.abs(v).max(initial=0.0))
-        weak[: engine.cones.zero] = False
-        weak[engine.cones.zero + engine.cones.nonneg :] = False
-        return np.flatnonzero(engine.condensation.lift(weak.astype(float)))
-
-    def _costly(self, solution: Any) -> bool:
-        """Whether deciding the kink would cost far more than the call: every weak row doubles the pieces to compare."""
-        structure = solution.engine.condensation.structure
-        return structure.n + structure.m > LARGE or len(self._weak_rows(solution)) > MANY
-
-    def _suspicion(self, solution: Any) -> tuple[Finding, ...]:
-        """What a warning can say without the analysis; nothing where no row of the user's is weak."""
-        labels = self.map.program.row_labels
-        rows = [labels[int(row)] for row in self._weak_rows(solution)]
-        own = [label.text for label in rows if label.atom is None]
-        if not own:
-            return ()
-        return (
-            Finding(
-                "suspected kink",
-                f"{len(own)} constraint rows are weakly active (slack and multiplier vanish together), {own[0]} the "
-                "first: the solution map may have a kink here, and the derivative returned may be one side's.",
-                "Call diagnose on the layer with these parameters for the decision, or set check='off'.",
-                where=(own[0],),
-            ),
-        )
-
-    def _tell(self, finding: Finding, index: int | None) -> None:
-        where = "" if index is None else f"Instance {index} of the batch: "
-        message = f"{where}{finding.text} {finding.advice}"
+        A derivative taken at the point is judged in any case.
+        """
         if self.check == "raise":
-            raise ApplicabilityError(message)
-        cause = finding.cause + "".join(finding.where[:1])
-        if cause not in self._warned:
-            self._warned.add(cause)
-            warnings.warn(message, ApplicabilityWarning, stacklevel=6)
+            return True
+        v = solution.point.v
+        near = np.abs(v) <= CLEAR * (1.0 + np.abs(v).max(initial=0.0))
+        kind = np.where(near, 0, np.sign(v)).astype(np.int8).tobytes()
+        if kind in self._seen or len(self._seen) >= KINDS:
+            return False
+        self._seen.add(kind)
+        return True

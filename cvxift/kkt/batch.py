@@ -26,6 +26,7 @@ from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
+from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.program.condense import Substitution
 from cvxift.program.made import Made
 from cvxift.program.structure import Data, Floats
@@ -167,18 +168,31 @@ class DenseBatch(Made[Solution]):
             h: right-hand sides on the original rows, shape (B, m_full) or (k, B, m_full).
 
         Returns:
-            u and w, of the shapes of g and h, and which instances are certified, shape (B,).
+            u and w, of the shapes of g and h, and which instances are certified, shape (B,): those whose K is singular
+            are not, because another judges what that means for the product.
         """
         if self.elimination is None:
-            return self._systems.solve(g, h)
+            u, w, good = self._systems.solve(g, h)
+            return u, w, good & ~self._systems.doubtful
         certified: list[Array] = []
 
         def inner(g: Array, h: Array) -> tuple[Array, Array]:
             u, w, good = self._systems.solve(g, h)
-            certified.append(good)
+            certified.append(good & ~self._systems.doubtful)
             return u, w
 
         return (*self.elimination.solve(inner, g, h), certified[0])
+
+    @cached_property
+    def near_kinks(self) -> np.ndarray:
+        """Instances that may lie on a kink, on the host, shape (B,): they are judged one by one.
+
+        The cheap question of `cvxift.kkt.regularity.account`, asked of all instances at once.
+        """
+        v, cones = self.v, self.engine.cones
+        size = np.abs(v[:, cones.zero :] if cones.polyhedral else v)
+        near = size if cones.polyhedral else cone.margin(cones, v)
+        return ~(near.min(axis=-1, initial=np.inf) > CLEAR * (1.0 + size.max(axis=-1, initial=0.0)))
 
     def replace(self, rows: Mapping[int, Solution]) -> None:
         """Put in the solutions of instances that were solved one by one."""

@@ -140,7 +140,7 @@ class BatchProducts:
         rows = [xp.reshape(xp.broadcast_to(v, (*shape, v.shape[-1])), (*stack, v.shape[-1])) for v in vectors]
         if self._map.policy == Policy():
             out, certified = product(batch, *rows)
-            rest = sorted({*map(int, np.flatnonzero(~place.host(certified))), *batch.singles})
+            rest = sorted({*map(int, np.flatnonzero(~place.host(certified) | batch.near_kinks)), *batch.singles})
         else:  # the batched systems are those of the default policy alone
             out, rest = place.zeros(*stack, size), list(range(len(batch)))
         if rest:

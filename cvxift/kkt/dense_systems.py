@@ -23,6 +23,7 @@ from cvxift.kkt.arrays import Array
 from cvxift.kkt.dense import DensePrograms, apply, worst
 from cvxift.kkt.dense_shifted import ShiftedSystems
 from cvxift.kkt.factor import REFINE_GOAL
+from cvxift.kkt.regularity.thresholds import REGULAR
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
 SINGULAR = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
@@ -95,6 +96,12 @@ class DenseSystems:
         """Which K are not singular to working precision, shape (B,)."""
         regular = self._size * self._factor.growth() <= SINGULAR
         return regular if self._sound is None else regular & self._sound
+
+    @property
+    def doubtful(self) -> Array:
+        """Which K may be singular, shape (B,)."""
+        regular = self._size * self._factor.growth() <= 1.0 / REGULAR
+        return ~regular if self._sound is None else ~(regular & self._sound)
 
     def _gather(self, values: Array) -> Array:
         """Values on the directions (..., B, m) as values on the places (..., B, most)."""

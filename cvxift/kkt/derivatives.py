@@ -20,10 +20,12 @@ from cvxift.kkt import batch as batch_path
 from cvxift.kkt.arrays import HOST
 from cvxift.kkt.batch_products import BatchProducts
 from cvxift.kkt.engine import Engine, Solution
-from cvxift.kkt.failures import certify
+from cvxift.kkt.failures import Check
 from cvxift.kkt.linearization import outer, residual_tangent
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
+from cvxift.kkt.regularity.account import Regularity
+from cvxift.kkt.regularity.products import determined, second, second_tangent, tangent, transposed
 from cvxift.kkt.solved import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -39,8 +41,10 @@ class Derivatives(abc.ABC):
         engine: the program's engine.
         policy: how derivatives are taken.
         output_size: K, length of the flat outputs.
+        applicability: what is done where a derivative does not exist.
     """
 
+    applicability: Check
     program: Program
     engine: Engine
     policy: Policy
@@ -100,7 +104,7 @@ class Derivatives(abc.ABC):
         product: Callable[[Solution, Floats], Floats],
     ) -> None:
         """Take the instances that the vectorized path cannot certify one by one."""
-        for i in sorted({*map(int, np.flatnonzero(~certified)), *batch.singles}):
+        for i in sorted({*map(int, np.flatnonzero(~certified | batch.near_kinks)), *batch.singles}):
             out[..., i, :] = product(batch[i], vectors[..., i, :])
 
     def _each_product(self, solved: Solved, product: Callable[..., Floats], size: int, *vectors: Floats) -> Floats:
@@ -130,16 +134,23 @@ class Derivatives(abc.ABC):
                 out[part, i] = product(solution, *(stack[part, i] for stack in stacks))
         return out.reshape(*lead, *batch, size)
 
+    def account(self, solution: Solution) -> Regularity:
+        """What is known of the solution map at a solution that has a point; kept."""
+        key = (self.policy, id(self._recover))
+        if key not in solution.accounts:
+            solution.accounts[key] = Regularity(self.program, solution, self.policy, self._recover)
+        return solution.accounts[key]
+
     def _vjp_one(self, solution: Solution, bar: Floats) -> Floats:
         if not solution.ok:
             return np.zeros((*bar.shape[:-1], self.theta_size))
-        linear = solution.linearization(self.policy)
-        out = linear.vjp(*self._recover.transpose(bar), with_P=self._P_varies)
-        certify(linear.certificate, self.policy.singular)
-        return self._theta_bar(out)
+        return self._ordered_bar(transposed(self.account(solution), bar, self._P_varies, self.applicability))
 
     def _theta_bar(self, bar: Data) -> Floats:
-        theta = self.program.vjp(bar)
+        return self._ordered_bar(self.program.vjp(bar))
+
+    def _ordered_bar(self, theta: Floats) -> Floats:
+        """Cotangents of θ in the map's own order, from the program's."""
         if self._permutation is None:
             return theta
         out = np.empty_like(theta)
@@ -179,10 +190,11 @@ class Derivatives(abc.ABC):
     def _jvp_one(self, solution: Solution, theta_dot: Floats) -> Floats:
         if not solution.ok:
             return np.zeros((*theta_dot.shape[:-1], self.output_size))
-        linear = solution.linearization(self.policy)
-        out = self._recover.linear(*linear.jvp(self._tangent(theta_dot)))
-        certify(linear.certificate, self.policy.singular)
-        return out
+        return tangent(self.account(solution), self._tangent(theta_dot), self.applicability)
+
+    def determined(self, solution: Solution, theta_dot: Floats) -> Floats:
+        """As `jvp` of one instance, without warnings; NaN where an output has no derivative."""
+        return determined(self.account(solution), self._tangent(theta_dot))
 
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
         """Gradients with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*lead, *batch, N).
@@ -199,10 +211,7 @@ class Derivatives(abc.ABC):
     def _second_one(self, solution: Solution, bar: Floats, theta_dot: Floats) -> Floats:
         if not solution.ok:
             return np.zeros((*bar.shape[:-1], self.theta_size))
-        linear = solution.linearization(self.policy)
-        out = linear.second(*self._recover.transpose(bar), self._tangent(theta_dot))
-        certify(linear.certificate, self.policy.singular)
-        return self._theta_bar(out)
+        return self._ordered_bar(second(self.account(solution), bar, self._tangent(theta_dot), self.applicability))
 
     def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
         """Second derivatives of the outputs along two tangents of θ, shape (*lead, *batch, K).
@@ -219,10 +228,9 @@ class Derivatives(abc.ABC):
     def _second_tangent_one(self, solution: Solution, theta_dot: Floats, other: Floats) -> Floats:
         if not solution.ok:
             return np.zeros((*theta_dot.shape[:-1], self.output_size))
-        linear = solution.linearization(self.policy)
-        out = self._recover.linear(*linear.second_tangent(self._tangent(theta_dot), self._tangent(other)))
-        certify(linear.certificate, self.policy.singular)
-        return out
+        return second_tangent(
+            self.account(solution), self._tangent(theta_dot), self._tangent(other), self.applicability
+        )
 
     @cached_property
     def _batched(self) -> BatchProducts:

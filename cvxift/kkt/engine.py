@@ -62,6 +62,7 @@ class Solution:
     engine: Engine
     attempts: list[tuple[str, Status, str, float]] = field(default_factory=list)
     _linearizations: dict[Policy, Linearization] = field(default_factory=dict)
+    accounts: dict[Any, Any] = field(default_factory=dict)  # what is known of the map here; see `kkt.regularity`
 
     @property
     def ok(self) -> bool:

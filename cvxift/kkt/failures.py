@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.factor import Certificate
-from cvxift.kkt.policy import Singular
+from cvxift.kkt.policy import Check, Singular
+from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status
 
-OnFailure = Literal["raise", "nan"]
+if TYPE_CHECKING:
+    from cvxift.kkt.regularity.account import Regularity
 
-_LEVEL = 4  # calls between a warning here and the user's own: a product, the map, the adapter
+__all__ = ["Check", "OnFailure", "certify", "tell_flat", "tell_kink", "unsolved"]
+
+OnFailure = Literal["raise", "nan"]
 
 _CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
 _ADVICE = {
@@ -54,7 +59,7 @@ def unsolved(
     message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {advice}"
     if on_failure == "nan":
         warning = message + " Its outputs are NaN and its gradients zero."
-        warnings.warn(warning, ApplicabilityWarning, stacklevel=_LEVEL)
+        warnings.warn(warning, ApplicabilityWarning, stacklevel=_user_level())
         return
     failures = {
         index: (solutions[i].status.value, {name: residual for name, _, _, residual in solutions[i].attempts})
@@ -63,15 +68,16 @@ def unsolved(
     raise SolveError(message, status=first.status.value, failures=failures, solutions=outputs)
 
 
-def certify(certificate: Certificate | None, singular: Singular) -> None:
+def certify(certificate: Certificate | None, singular: Singular, check: Check = "warn") -> None:
     """Warn of, or refuse, a derivative whose linear system has no solution.
 
     Args:
         certificate: of the linear solve; None if there was none.
         singular: the policy for singular systems.
+        check: what is done about it.
 
     Raises:
-        ApplicabilityError: under ``"raise"``.
+        ApplicabilityError: under ``singular="raise"`` or ``check="raise"``.
     """
     if certificate is None or certificate.consistent:
         return
@@ -84,4 +90,87 @@ def certify(certificate: Certificate | None, singular: Singular) -> None:
     )
     if singular == "raise":
         raise ApplicabilityError(message)
-    warnings.warn(message, ApplicabilityWarning, stacklevel=_LEVEL)
+    _say(message, check)
+
+
+def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, index: int | None = None) -> None:
+    """Say that the pieces of the solution map that meet at a point have different derivatives.
+
+    Args:
+        account: of the point.
+        check: what is done about it.
+        entries: the entries of θ with respect to which they differ; None if that is not known.
+        index: of the instance in its batch, if it is in one.
+
+    Raises:
+        ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
+    """
+    rows = _listed([label.text for label in map(account.program.row_labels.__getitem__, account.unsettled_rows)])
+    where = f" {rows}: weakly active (slack and multiplier vanish together), or dependent where active." if rows else ""
+    theta = _listed(_theta_names(account.program, entries)) if entries is not None and len(entries) else ""
+    by = f" with respect to {theta}" if theta else ""
+    if account.ended:
+        what = f"some changes of the parameters lead to no solution, and the derivative{by} is that of one side"
+    else:
+        what = f"the derivative{by} depends on the side from which the parameters come"
+    message = (
+        f"The solution map has a kink at this point: {what}.{where} The value returned is the derivative of one piece. "
+        "Move the parameters off the kink, take one side with report.one_sided(direction), or use a smoothed map, for "
+        "example singular='smooth'."
+    )
+    _speak_once(account, message, check)
+
+
+def tell_flat(account: Regularity, check: Check) -> None:
+    """Say that outputs can move at no cost.
+
+    Raises:
+        ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
+    """
+    message = (
+        "The solution is not unique, or not to second order: the outputs can move along a flat direction of the "
+        "objective that no active constraint fixes. The value returned is the derivative of least norm. Add curvature "
+        "(for example ½ε‖x‖²), or choose singular='regularize' or 'smooth'."
+    )
+    _speak_once(account, message, check)
+
+
+def _speak_once(account: Regularity, message: str, check: Check) -> None:
+    """Raise, or warn once for an account."""
+    if check != "off" and account.policy.singular == "raise":
+        raise ApplicabilityError(message)
+    if check == "raise" or message not in account.told:
+        account.told.add(message)
+        _say(message, check)
+
+
+def _say(message: str, check: Check) -> None:
+    if check == "raise":
+        raise ApplicabilityError(message)
+    if check == "warn":
+        warnings.warn(message, ApplicabilityWarning, stacklevel=_user_level())
+
+
+def _user_level() -> int:
+    """How many calls lie between the warning and the first one outside of the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cvxift."):
+        frame, level = frame.f_back, level + 1
+    return max(1, level - 1)
+
+
+def _theta_names(program: Program, entries: np.ndarray) -> list[str]:
+    """Entries of θ as the user's parameters and indices."""
+    names = []
+    for parameter in program.parameters:
+        part = program.offsets[parameter]
+        for entry in entries[(entries >= part.start) & (entries < part.stop)]:
+            index = np.unravel_index(int(entry) - part.start, parameter.shape) if parameter.shape else ()
+            at = f"[{', '.join(map(str, map(int, index)))}]" if index else ""
+            names.append(f"{parameter.name()}{at}")
+    return names
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

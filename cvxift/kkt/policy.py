@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from cvxift.errors import ProgramError
 
 Singular = Literal["least_squares", "regularize", "smooth", "raise"]
+Check = Literal["off", "warn", "raise"]
 LinearSolver = Literal["auto", "direct", "iterative"]
 
 

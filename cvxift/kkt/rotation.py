@@ -17,6 +17,7 @@ from cvxift import cones as cone
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
+ROUNDING = 1e-13  # part of a cone's entries of A under which an entry of QᵀA is the rounding of Q
 FEW_ROWS = 250  # rows up to which the kept directions are one dense matrix
 
 
@@ -76,11 +77,35 @@ class Rotation:
         """
         if self.spectrum is None:
             return A[self.rows]
+        # Eigenvectors are known to rounding: what that leaves of A's entries is none. Equilibration would make a
+        # constraint of a row of them.
         if isinstance(A, np.ndarray):
             assert self.directions is not None
-            return self.directions.T @ A
+            out = self.directions.T @ A
+            out[np.abs(out) <= ROUNDING * np.add.reduceat(np.abs(A), self._starts, axis=0)[self._unit]] = 0.0
+            return out
         assert self._columns is not None
-        return self._columns.T @ A
+        product: Any = sp.csr_array(self._columns.T @ A)
+        m = A.shape[0]
+        units = np.searchsorted(self._starts, np.arange(m), side="right") - 1
+        whole: Any = sp.csr_array((np.ones(m), (units, np.arange(m))), shape=(len(self._starts), m)) @ abs(A)
+        rows = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
+        limit = np.asarray(sp.csr_array(whole)[self._unit[rows], product.indices]).ravel()
+        product.data[np.abs(product.data) <= ROUNDING * limit] = 0.0
+        return product
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """First row of each cone."""
+        assert self.spectrum is not None
+        return self.spectrum.cones.unit_starts
+
+    @cached_property
+    def _unit(self) -> np.ndarray:
+        """The cone that each kept direction belongs to."""
+        columns = self._columns
+        assert columns is not None
+        return np.searchsorted(self._starts, columns.indices[columns.indptr[:-1]], side="right") - 1
 
     def reduce(self, value: Floats) -> Floats:
         """Components along the kept directions, along the last axis: (..., m) to (..., t + k)."""

@@ -21,7 +21,7 @@ from cvxift.kkt import batch as batch_path
 from cvxift.kkt.derivatives import Derivatives, Solved
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.failures import OnFailure, unsolved
-from cvxift.kkt.policy import Policy, choice
+from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.recovery import Recovery
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -43,6 +43,7 @@ class SolutionMap(Derivatives):
         solver_args: options for that solver.
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
+        check: ``"warn"``, ``"raise"`` or ``"off"`` where a derivative does not exist.
         canon_backend: CVXPY's canonicalization backend.
         program: the problem's program, if it was built before.
         engine: the program's engine, likewise.
@@ -62,11 +63,14 @@ class SolutionMap(Derivatives):
         solver_args: Mapping[str, Any] | None = None,
         policy: Policy | None = None,
         on_failure: OnFailure = "raise",
+        check: Check = "warn",
         canon_backend: str | None = None,
         program: Program | None = None,
         engine: Engine | None = None,
     ) -> None:
         choice("on_failure", on_failure, get_args(OnFailure))
+        choice("check", check, get_args(Check))
+        self.applicability: Check = check
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
         self.policy = Policy() if policy is None else policy
         self.on_failure: OnFailure = on_failure

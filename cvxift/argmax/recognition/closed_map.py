@@ -7,7 +7,7 @@ any other problem is, so that errors and policies are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +32,7 @@ GENERIC = "solver and KKT system"
 OPTIMAL = 1e-9  # relative residual up to which the closed form's point passes for optimal
 WEAK = 1e-7  # relative distance to a kink under which an instance is looked at
 SHOWN = 8  # instances of a batch whose optimality a report measures
+JUDGED = 8  # instances of a call on a kink whose products are compared between its sides
 TRIALS = 6  # random parameters at which a form is tried when it is made
 
 
@@ -237,13 +238,30 @@ class ClosedMap(SolutionMap):
 
     def vjp(self, solved: Solved, bar: Floats) -> Floats:
         """As `SolutionMap.vjp`."""
-        closed = isinstance(solved, ClosedSolved)
-        return solved.form.vjp(solved.state, bar) if closed else super().vjp(solved, bar)
+        if not isinstance(solved, ClosedSolved):
+            return super().vjp(solved, bar)
+        self._judge(solved, self._vjp_one, bar)
+        return solved.form.vjp(solved.state, bar)
 
     def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
         """As `SolutionMap.jvp`."""
-        closed = isinstance(solved, ClosedSolved)
-        return solved.form.jvp(solved.state, theta_dot) if closed else super().jvp(solved, theta_dot)
+        if not isinstance(solved, ClosedSolved):
+            return super().jvp(solved, theta_dot)
+        self._judge(solved, self._jvp_one, theta_dot)
+        return solved.form.jvp(solved.state, theta_dot)
+
+    def _judge(self, solved: ClosedSolved, product: Callable[[Solution, Floats], Floats], vectors: Floats) -> None:
+        """Have the product taken at instances that may lie on a kink, so that it is said where it does not exist."""
+        if self.applicability == "off" or not solved.weak:
+            return
+        solutions = solved.solutions
+        assert isinstance(solutions, ClosedSolutions)
+        lead = vectors.shape[: vectors.ndim - 1 - len(solved.batch_shape)]
+        flat = vectors.reshape(*lead, len(solutions), vectors.shape[-1])
+        for index in np.flatnonzero(solutions.margins <= WEAK)[:JUDGED]:
+            solution = solutions[int(index)]
+            if solution.ok:
+                product(solution, flat[..., int(index), :])
 
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
         """As `SolutionMap.second`."""

@@ -41,15 +41,16 @@ class LocalPoint:
     Args:
         program: the program.
         solution: a solution of it that has a point.
-        theta: the parameters it was solved at, logarithms taken, shape (N,).
+        theta: the parameters it was solved at, logarithms taken, shape (N,); needed where tangents are scaled by it.
 
     Attributes:
         x, s, y: the point, shapes (n,), (m,), (m,).
         tolerance: relative margin under which a cone lies on a kink: `KINK`, or what the residuals allow.
     """
 
-    def __init__(self, program: Program, solution: Solution, theta: Floats) -> None:
-        self.program, self.solution, self.theta = program, solution, theta
+    def __init__(self, program: Program, solution: Solution, theta: Floats | None = None) -> None:
+        self.program, self.solution = program, solution
+        self.theta = np.zeros(program.theta_size) if theta is None else theta
         self.structure, self.data = solution.structure, solution.data
         self.cones = self.structure.cones
         self.x, self.s, self.y = solution.x, solution.s, solution.y

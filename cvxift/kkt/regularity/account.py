@@ -1,0 +1,249 @@
+"""One account of a solved point, which derivatives, checks and reports all read.
+
+Cheap questions come first: is any cone near a kink, is K near singular? Almost always the answer is no, and the point
+lies on one smooth piece of the solution map. Else the null space of K is sampled and weak rows are opened where
+auxiliary columns can open them; what is left is looked at from the pieces that meet there
+(`cvxift.kkt.regularity.pieces`).
+
+    flat    (u, 0) in the null space of K: the columns can move at no cost. Told where an output moves along u.
+    torn    (0, w) in the null space of K: dependent active rows. Harmless where θ does not pull them apart.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cvxift.kkt.factor import DenseFactor
+from cvxift.kkt.linearization import Linearization, act
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.regularity import pieces as around
+from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.theta import ThetaJacobian
+from cvxift.kkt.regularity.thresholds import CLEAR, FELT, NULL, PULLED, REGULAR
+from cvxift.kkt.system import ReducedSystem
+from cvxift.program.program import Program
+from cvxift.program.structure import Floats
+
+if TYPE_CHECKING:
+    from cvxift.kkt.engine import Solution
+    from cvxift.kkt.recovery import Recovery
+
+
+class NullVector(NamedTuple):
+    """A random vector of the null space of K: u on columns (n,), w on rows (m,), original program and units."""
+
+    u: Floats
+    w: Floats
+
+
+class Regularity:
+    """What is known of the solution map at a solved point.
+
+    Args:
+        program: the problem's program.
+        solution: a solution of it that has a point.
+        policy: how derivatives are taken.
+        recover: the outputs that are asked for.
+    """
+
+    def __init__(self, program: Program, solution: Solution, policy: Policy, recover: Recovery) -> None:
+        self.program, self.solution, self.policy, self.recover = program, solution, policy, recover
+        self.told: set[str] = set()  # what was said of the point already
+
+    @cached_property
+    def plain(self) -> Linearization:
+        """The linearization with weak rows counted as slack, and dependent rows all kept."""
+        direct = self.policy.singular not in ("smooth", "regularize")
+        iterative = self.policy.iterative(0.0) is not None
+        if direct and not iterative and self.solution.engine.cones.polyhedral and not self._clear():
+            if len(self.local.weak):
+                return around.opened(self.local, self.local.weak, self.policy)
+        return self.solution.linearization(self.policy)
+
+    @cached_property
+    def local(self) -> LocalPoint:
+        """The point on the scale of its own data."""
+        return LocalPoint(self.program, self.solution)
+
+    @cached_property
+    def jacobian(self) -> ThetaJacobian:
+        """F_θ at the point."""
+        return ThetaJacobian.at(self.program, self.solution.x, self.solution.y)
+
+    @cached_property
+    def pieces(self) -> tuple[Linearization, ...]:
+        """The pieces of the solution map that meet at the point; derivatives are those of the first."""
+        return self._found[0]
+
+    @property
+    def ended(self) -> bool:
+        """Whether some change of θ leads to no solution."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[tuple[Linearization, ...], bool]:
+        if self.policy.singular in ("smooth", "regularize") or not self._degenerate():
+            return (self.plain,), False
+        found, ended = around.find(self.local, self.jacobian, self.policy)
+        return (tuple(found) or (self.plain,)), ended
+
+    @cached_property
+    def unsettled_rows(self) -> list[int]:
+        """Rows of A that are weak, depend on each other, or differ between pieces; first the user's own."""
+        local = self.local
+        rows = np.zeros(local.structure.m, dtype=bool)
+        rows[np.isin(local.unit_of_row, local.weak)] = True
+        for piece in self.pieces[1:]:
+            rows |= (piece.v > 0.0) != (self.pieces[0].v > 0.0)
+        if self.null is not None:
+            rows |= np.abs(self.null.w / local.units[1]) > FELT
+        labels = self.program.row_labels
+        return sorted(map(int, np.flatnonzero(rows)), key=lambda row: labels[row].atom is not None)
+
+    def _degenerate(self) -> bool:
+        """Whether several pieces may meet here that the outputs can tell apart."""
+        if self._clear():
+            return self.null is not None and self._pulled(self.null)
+        weak = self.local.weak
+        if self.null is not None and self._pulled(self.null):
+            return True
+        if len(weak):
+            weak = self._not_opened(weak)
+        return len(weak) > 0 and self._felt(weak)
+
+    def _clear(self) -> bool:
+        """Whether no cone is anywhere near a kink."""
+        point, cones = self.solution.point, self.solution.engine.cones
+        assert point is not None
+        if cones.polyhedral:
+            size = np.abs(point.v[cones.zero :])
+            return not len(size) or bool(size.min() > CLEAR * (1.0 + size.max()))
+        from cvxift import cones as cone
+
+        margins = cone.margin(cones, point.v, point.spectrum)
+        return bool(margins.min(initial=np.inf) > CLEAR * (1.0 + np.abs(point.v).max(initial=0.0)))
+
+    @cached_property
+    def null(self) -> NullVector | None:
+        """A random vector of the null space of K on the plain piece; None where K is regular."""
+        return null_vector(self, self.plain)
+
+    def _pulled(self, null: NullVector) -> bool:
+        """Whether some entry of θ pulls dependent rows apart, or along a flat direction."""
+        columns, rows = self.local.units
+        return bool((self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows)) > PULLED).any())
+
+    @cached_property
+    def flat(self) -> NullVector | None:
+        """A flat direction along which an output moves; None if there is none."""
+        for piece in self.pieces:
+            null = self.null if piece is self.plain else null_vector(self, piece)
+            if null is not None and self.moves(null):
+                return null
+        return None
+
+    def moves(self, null: NullVector) -> bool:
+        """Whether an output moves along a null vector."""
+        columns, rows = self.local.units
+        X, Y = self.recover.X, self.recover.Y
+        moved = np.abs(X @ null.u) > FELT * (abs(X) @ columns)
+        if self.recover.has_dual:
+            moved |= np.abs(Y @ null.w) > FELT * (abs(Y) @ rows)
+        return bool(moved.any())
+
+    def _not_opened(self, weak: np.ndarray) -> np.ndarray:
+        """Weak units whose slack does not open when columns move that no output and no entry of θ feels."""
+        null = self.null
+        if null is None or not self.local.cones.polyhedral:
+            return weak
+        at = self.local.cones.unit_starts[weak]
+        A = self.local.instance.AT.T
+        columns, rows = self.local.units
+        # The steepest way to open all of them at once, within the null space of K.
+        downhill = -(A[at].T @ rows[at]) * columns**2
+        u = null_part(self, self.plain, downhill, np.zeros(self.local.structure.m)).u
+        if self.moves(NullVector(u, np.zeros_like(self.solution.y))):
+            return weak
+        opening = -(A[at] @ u) * rows[at]
+        return weak[opening <= FELT * float(np.abs(u / columns).max(initial=0.0))]
+
+    def _felt(self, weak: np.ndarray) -> bool:
+        """Whether closing weak rows can move an output, and θ can move their slacks."""
+        if not self.local.cones.polyhedral or len(weak) > MANY:
+            return True
+        structure = self.local.structure
+        at = self.local.cones.unit_starts[weak]
+        rows_of_A: Any = self.local.instance.AT.T[at]
+        A = rows_of_A.toarray()
+        u, w = self.plain.solve(A, np.zeros((len(at), structure.m)))
+        certificate = self.plain.certificate
+        if certificate is not None and not certificate.consistent:
+            return True
+        columns, rows = self.local.units
+        X, Y = self.recover.X, self.recover.Y
+        size = np.abs(u / columns).max(axis=1, initial=0.0)
+        moved = (np.abs(X @ u.T) > FELT * np.outer(abs(X) @ columns, size)).any(axis=0)
+        if self.recover.has_dual:
+            moved |= (np.abs(Y @ w.T) > FELT * np.outer(abs(Y) @ rows, size)).any(axis=0)
+        G, H = self.jacobian.G, self.jacobian.H
+        rate = -(G.T @ u.T + H.T @ w.T) + H[at].T.toarray()
+        whole = abs(G).T @ np.abs(u.T) + abs(H).T @ np.abs(w.T) + abs(H[at]).T.toarray()
+        driven = (np.abs(rate) > FELT * whole).any(axis=0)
+        return bool(moved.any() and driven.any())
+
+
+MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
+
+
+def null_part(account: Regularity, piece: Linearization, u: Floats, t: Floats) -> NullVector:
+    """The part of a vector that solving K r for r loses: its part in the null space of K.
+
+    Args:
+        account: the point's.
+        piece: whose K.
+        u: columns, shape (n,).
+        t: rows; w = (D − I) t, shape (m,).
+    """
+    Dt = piece._spectrum.apply(t)
+    Pu, Au = act(account.local.structure, account.local.data, u, Dt - t)
+    u2, w2 = piece.solve(Pu, Au + Dt)
+    return NullVector(u - u2, Dt - t - w2)
+
+
+def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
+    """A random vector of the null space of a piece's K; None where K is regular.
+
+    Solving K z = K r gives r back where K is regular and r without its null part where it is not, for every way of
+    solving that returns a solution of least norm.
+    """
+    system = piece.system
+    if isinstance(system, ReducedSystem) and isinstance(system.factor, DenseFactor) and system.factor.rcond > REGULAR:
+        return None
+    columns, rows = account.local.units
+    rng = np.random.default_rng(1)
+    u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))
+    t = rows * rng.uniform(0.5, 1.0, len(rows)) * rng.choice((-1.0, 1.0), len(rows))
+    null = null_part(account, piece, u, t)
+    # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither.
+    Pu, Au = act(account.local.structure, account.local.data, null.u, np.zeros_like(null.w))
+    ATw, _ = act(account.local.structure, account.local.data, np.zeros_like(null.u), null.w)
+    A, P = abs(account.local.instance.AT.T), abs(account.local.instance.P)
+    tight = piece._spectrum.apply(Au)
+    whole = np.concatenate([P @ np.abs(null.u), A @ np.abs(null.u)])
+    flat = _vanishes(np.concatenate([Pu, Au - tight]), whole) and lost(null.u, columns)
+    torn = _vanishes(ATw, A.T @ np.abs(null.w)) and lost(null.w, rows)
+    if not flat and not torn:
+        return None
+    return NullVector(null.u if flat else np.zeros_like(u), null.w if torn else np.zeros_like(t))
+
+
+def lost(part: Floats, unit: Floats) -> bool:
+    """Whether a part of a random vector of the size of its units is more than what rounding loses."""
+    return float(np.abs(part / unit).max(initial=0.0)) > NULL
+
+
+def _vanishes(value: Floats, whole: Floats) -> bool:
+    return float(np.max(np.abs(value), initial=0.0)) <= PULLED * float(np.max(whole, initial=0.0))

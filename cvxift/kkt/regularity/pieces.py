@@ -1,0 +1,151 @@
+"""The pieces of the solution map that meet at a degenerate point.
+
+Where active rows are weak (slack and multiplier vanish together) or dependent (multipliers are not unique), the
+solution map is the meeting of several smooth pieces. A small step of θ along almost any direction leads to a regular
+point of one of them. With linear constraints the piece is known by its active set there: the rows that are tight a step
+away, at the point itself, with the multipliers that they alone have. With other cones the linearization a step away is
+the piece's, up to the step.
+
+The derivatives of the pieces reached this way are limits of derivatives at nearby regular points (the B-subdifferential
+of the solution map; Qi & Sun 1993). An average over pieces, which a least-squares solution over dependent rows is, is
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.theta import ThetaJacobian
+from cvxift.kkt.regularity.thresholds import SAME_POINT, STEP
+from cvxift.kkt.rotation import rotation
+from cvxift.kkt.system import ReducedSystem
+from cvxift.program.structure import Data, Floats
+from cvxift.solvers.base import Raw, Status
+
+if TYPE_CHECKING:
+    from cvxift.kkt.engine import Solution
+
+SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
+ALONE = 4  # parameters that are moved alone, at most
+
+
+def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[list[Linearization], bool]:
+    """The distinct pieces around a point, and whether some direction of θ leads to no solution at all.
+
+    Args:
+        local: the point.
+        jacobian: F_θ there.
+        policy: how derivatives are taken.
+
+    Returns:
+        The pieces, the one that a random direction leads to first; empty if no neighbour could be solved.
+    """
+    found: dict[bytes, Linearization] = {}
+    ended = False
+    for direction in _directions(local, jacobian):
+        near = _neighbour(local, direction)
+        if near is None:
+            ended = True
+            continue
+        assert near.point is not None
+        key = near.point.v[local.solution.engine.cones.zero :] > 0.0
+        if not local.cones.polyhedral:
+            found[direction.tobytes()] = near.linearization(policy)
+        elif key.tobytes() not in found:
+            piece = _on_active_set(local, near, policy)
+            if piece is not None:
+                found[key.tobytes()] = piece
+    return list(found.values()), ended
+
+
+def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
+    """Steps of θ: at random and back, then each parameter alone, then others at random."""
+    rows, columns = local.balance(1.0)
+    sizes = jacobian.sizes(columns, rows)
+    reach = np.divide(STEP, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
+    rng = np.random.default_rng(0)
+    random = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
+    yield random
+    yield -random
+    if local.structure.n + local.structure.m > SMALL:
+        return
+    if len(local.program.parameters) > 1:
+        for parameter in local.program.parameters[:ALONE]:
+            alone = np.zeros_like(random)
+            alone[local.program.offsets[parameter]] = random[local.program.offsets[parameter]]
+            yield alone
+            yield -alone
+    if len(reach) > 1:
+        other = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
+        yield other
+        yield -other
+
+
+def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
+    """The solution a step of θ away; None if there is none."""
+    solution = local.solution
+    moved, data = local.program.jvp(step), local.data
+    near = Data(data.P + moved.P, data.q + moved.q, data.A + moved.A, data.b + moved.b, data.d + moved.d)
+    point = solution.point
+    assert point is not None
+    warm = Raw(point.x, point.s, point.y, Status.SOLVED, "")
+    found = solution.engine.solve(near, warm=warm)
+    return found if found.ok else None
+
+
+def _on_active_set(local: LocalPoint, near: Solution, policy: Policy) -> Linearization | None:
+    """The point's own linearization with the rows tight that are tight at a neighbour; None if they do not meet here."""
+    solution = local.solution
+    assert solution.point is not None and near.point is not None
+    instance, x, v = solution.instance, solution.point.x, near.point.v
+    system = ReducedSystem(instance, rotation(solution.engine.cones, v), policy.singular)
+    # The rows' own multipliers: one Newton step, exact because everything is linear.
+    y = np.where(_tight(system), near.point.y, 0.0)
+    dx, dy, _ = system.solve(-(instance.P @ x + instance.q + instance.AT @ y), instance.b - instance.A @ x)
+    columns, _ = solution.engine.condensation.restrict(*local.units)
+    size = float(np.abs(x / columns).max(initial=0.0)) or 1.0
+    if float(np.abs(dx / columns).max(initial=0.0)) > SAME_POINT * size:
+        return None
+    return _linearization(local, system, y + dy)
+
+
+def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:
+    """The linearization with weak rows counted as slack, for linear constraints.
+
+    Args:
+        local: the point.
+        weak: units that are weak.
+        policy: how derivatives are taken.
+    """
+    solution = local.solution
+    assert solution.point is not None
+    rows = np.zeros(local.structure.m, dtype=bool)
+    rows[local.cones.unit_starts[weak]] = True
+    _, rows = solution.engine.condensation.restrict(local.x, rows)
+    v = np.where(rows, 1.0, solution.point.v)
+    system = ReducedSystem(solution.instance, rotation(solution.engine.cones, v), policy.singular)
+    return _linearization(local, system, np.where(rows, 0.0, solution.point.y))
+
+
+def _tight(system: ReducedSystem) -> np.ndarray:
+    """The rows that are kept, mask of shape (m,)."""
+    tight = np.zeros(system.m, dtype=bool)
+    tight[system.rotation.rows] = True
+    return tight
+
+
+def _linearization(local: LocalPoint, system: ReducedSystem, y: Floats) -> Linearization:
+    """The linearization of the original program with a condensed system's rows and multipliers."""
+    solution = local.solution
+    engine, tight, full_y = solution.engine, _tight(system), y
+    if solution.substitution is not None:
+        assert solution.point is not None
+        _, _, full_y = solution.substitution.expand(solution.point.x, np.zeros_like(y), y)
+    v = engine.condensation.lift(np.where(tight, -1.0, 1.0))
+    return Linearization(local.structure, local.data, solution.x, full_y, system, v, solution.substitution)

@@ -1,0 +1,139 @@
+"""Products with the derivative at one point: taken on the first piece and compared with the others.
+
+A product exists as a two-sided derivative exactly if all pieces that meet at the point give the same; this is asked of
+the very product that is wanted, so that a kink which it does not feel is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cvxift.kkt.failures import Check, certify, tell_flat, tell_kink
+from cvxift.kkt.regularity.account import Regularity
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE
+from cvxift.program.structure import Data, Floats
+
+PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
+
+
+def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> Floats:
+    """Vector-Jacobian products.
+
+    Args:
+        account: of the point.
+        bar: cotangents of the outputs, shape (..., K).
+        with_P: whether P depends on θ.
+        check: what is done where the product has no two-sided derivative.
+
+    Returns:
+        Cotangents of θ in the program's order, shape (..., N).
+    """
+    x_bar, y_bar = account.recover.transpose(bar)
+    values, noise = [], np.zeros(())
+    for piece in account.pieces:
+        u, w = piece.adjoint(x_bar, y_bar)
+        values.append(account.program.vjp(piece.pull_back(u, w, with_P)))
+        if len(account.pieces) > 1:
+            G, H = account.jacobian.G, account.jacobian.H
+            noise = np.maximum(noise, (abs(G).T @ np.abs(u).T + abs(H).T @ np.abs(w).T).T)
+    if account.flat is not None:
+        along = account.recover.linear(account.flat.u, account.flat.w)
+        if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ np.abs(along))).any()):
+            tell_flat(account, check)
+    _judge(account, values, noise, check, theta=True)
+    return values[0]
+
+
+def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
+    """Jacobian-vector products: tangents of the outputs, shape (..., K), for tangents of the data."""
+    values, noise = _tangents(account, direction)
+    if account.flat is not None:
+        tell_flat(account, check)
+    _judge(account, values, noise, check, theta=False)
+    return values[0]
+
+
+def determined(account: Regularity, direction: Data) -> Floats:
+    """As `tangent`, without a word: NaN for outputs without a derivative, such as multipliers that are not unique."""
+    values, noise = _tangents(account, direction)
+    out = values[0].copy()
+    out[_differs(account, values, noise)] = np.nan
+    if account.flat is not None:
+        columns, rows = account.local.units
+        recover, null = account.recover, account.flat
+        moves = np.abs(recover.linear(null.u, null.w)) > FELT * recover_size(account, columns, rows)
+        out[..., moves] = np.nan
+    return out
+
+
+def differs_somewhere(account: Regularity, seed: int = 0) -> bool:
+    """Whether the pieces at a point have different tangents along random changes of θ."""
+    if len(account.pieces) == 1:
+        return account.ended
+    columns, rows = account.local.balance(1.0)
+    sizes = account.jacobian.sizes(columns, rows)
+    dots = np.random.default_rng(seed).standard_normal((PROBES, len(sizes)))
+    dots *= np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
+    return account.ended or bool(_differs(account, *_tangents(account, account.program.jvp(dots))).any())
+
+
+def _tangents(account: Regularity, direction: Data) -> tuple[list[Floats], Floats]:
+    """The tangents of the outputs on each piece, and the size beside which a difference is rounding."""
+    values, noise = [], np.zeros(())
+    for piece in account.pieces:
+        x_dot, y_dot = piece.jvp(direction)
+        values.append(account.recover.linear(x_dot, y_dot))
+        if len(account.pieces) > 1:
+            columns, rows = account.local.units
+            size = np.maximum(
+                np.abs(x_dot / columns).max(axis=-1, initial=0.0),
+                np.abs(y_dot / rows).max(axis=-1, initial=0.0) if account.recover.has_dual else 0.0,
+            )
+            noise = np.maximum(noise, size[..., None] * recover_size(account, columns, rows))
+    return values, noise
+
+
+def recover_size(account: Regularity, columns: Floats, rows: Floats) -> Floats:
+    """The unit of each output, shape (K,)."""
+    out = abs(account.recover.X) @ columns
+    return out + abs(account.recover.Y) @ rows if account.recover.has_dual else out
+
+
+def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
+    """∂/∂θ ⟨bar, J θ̇⟩ in the program's order, shape (..., N)."""
+    x_bar, y_bar = account.recover.transpose(bar)
+    values = [account.program.vjp(piece.second(x_bar, y_bar, direction)) for piece in account.pieces]
+    if len(account.pieces) > 1:  # a map that has no first derivative here has no second one
+        tangent(account, direction, check)
+    _judge(account, values[:1], np.zeros(()), check, theta=True)
+    return values[0]
+
+
+def second_tangent(account: Regularity, direction: Data, other: Data, check: Check) -> Floats:
+    """Second derivatives of the outputs along two tangents of the data, shape (..., K)."""
+    value = account.recover.linear(*account.pieces[0].second_tangent(direction, other))
+    if len(account.pieces) > 1:
+        tangent(account, direction, check)
+    _judge(account, [value], np.zeros(()), check, theta=False)
+    return value
+
+
+def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np.ndarray:
+    """Where the pieces differ, of the values' shape."""
+    stack = np.stack(values)
+    spread = np.abs(stack - stack[0]).max(axis=0)
+    limit = DIFFERENT if account.local.cones.polyhedral else DIFFERENT_CURVED
+    return spread > limit * np.abs(stack).max(axis=0) + NOISE * noise
+
+
+def _judge(account: Regularity, values: Sequence[Floats], noise: Floats, check: Check, theta: bool) -> None:
+    """Say what the pieces and their linear solves say of a product's values."""
+    if account.ended or len(values) > 1:
+        differs = _differs(account, values, noise)
+        if account.ended or bool(differs.any()):
+            entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
+            tell_kink(account, check, entries if theta else None)
+            return
+    certify(account.pieces[0].certificate, account.policy.singular, check)

@@ -1,0 +1,13 @@
+"""The numbers that the judgement of a point compares with; tests/trust has a case on either side of each."""
+
+PROMISE = 1e-6  # relative error that a derivative may have without a word: the promise of the library
+CLEAR = 1e-4  # part of the largest slack or multiplier that all others exceed where no kink is looked for
+REGULAR = 1e-9  # reciprocal condition number of the equilibrated K above which no null vector is looked for
+NULL = 1e-4  # part of a random vector that solving K r for r must lose for K to be singular: its condition is over 1e12
+PULLED = 1e-6  # cosine between a null vector of K and θ's pull from which that entry of θ pulls the rows apart
+FELT = 1e-6  # part of its unit that an output must move along a flat direction to feel it
+NOISE = 1e-9  # part of what it is summed from under which an entry of a derivative is rounding
+STEP = 1e-6  # part of each row's and column's size by which the pieces around a degenerate point are reached
+DIFFERENT = 1e-6  # relative difference between pieces from which they are two, for linear constraints
+DIFFERENT_CURVED = 1e-4  # the same where a piece is known up to its curvature over STEP
+SAME_POINT = 1e-8  # relative distance up to which the rows tight at a neighbour meet in the point itself
