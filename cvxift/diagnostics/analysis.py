@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,13 @@ from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
 from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
 from cvxift.kkt.engine import ACCEPTABLE
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.recovery import Recovery
+from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.products import differs_somewhere
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
@@ -57,7 +61,11 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             variables among them, multipliers need not be unique.
     """
     probes = point.probes
+    account = account_of(point, outputs)
+    agree = len(account.pieces) > 1 and not differs_somewhere(account) if point.program.theta_size else False
     kinks = find_kinks(point, probes)
+    if agree and kinks.flat_pieces == 0.0:  # no change of the parameters tells the sides apart
+        kinks = replace(kinks, harmless=np.union1d(kinks.harmless, kinks.real), real=kinks.real[:0])
     kernel = point.kernel(kinks.shift)
     residual = point.solution.residuals
     findings: list[Finding] = []
@@ -96,7 +104,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     dual_unique = loose.shape[1] == 0
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
     _, _, lost = kernel.solve(*probes)
-    torn = float(lost.max(initial=0.0))
+    torn = 0.0 if agree else float(lost.max(initial=0.0))
     if torn > LOST and verdict is Verdict.APPLIES:
         verdict = Verdict.ONE_SIDED
         names = groups[0] if groups else []
@@ -137,6 +145,14 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     primal_unique = direction is None and not (flat > TOUCH and not len(kinks.real))
     checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, primal_unique)
     return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique, bound)
+
+
+def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:
+    """The account that derivatives of these outputs read; of all variables where none are named."""
+    program, solution = point.program, point.solution
+    chosen = list(outputs) or [program.output(variable) for variable in program.problem.variables()]
+    recover = Recovery(chosen, program.structure.n, program.structure.m)
+    return Regularity(program, solution, Policy(), recover)
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: np.ndarray) -> bool:

@@ -58,9 +58,9 @@ class Regularity:
         """The linearization with weak rows counted as slack, and dependent rows all kept."""
         direct = self.policy.singular not in ("smooth", "regularize")
         iterative = self.policy.iterative(0.0) is not None
-        if direct and not iterative and self.solution.engine.cones.polyhedral and not self._clear():
-            if len(self.local.weak):
-                return around.opened(self.local, self.local.weak, self.policy)
+        linear = direct and not iterative and self.solution.engine.cones.polyhedral
+        if linear and not self._clear() and len(self.local.weak):
+            return around.opened(self.local, self.local.weak, self.policy)
         return self.solution.linearization(self.policy)
 
     @cached_property

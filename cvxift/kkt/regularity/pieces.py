@@ -100,7 +100,7 @@ def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
 
 
 def _on_active_set(local: LocalPoint, near: Solution, policy: Policy) -> Linearization | None:
-    """The point's own linearization with the rows tight that are tight at a neighbour; None if they do not meet here."""
+    """The point's own linearization with the rows tight that are so at a neighbour; None if they do not meet here."""
     solution = local.solution
     assert solution.point is not None and near.point is not None
     instance, x, v = solution.instance, solution.point.x, near.point.v

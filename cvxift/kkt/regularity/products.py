@@ -72,7 +72,7 @@ def differs_somewhere(account: Regularity, seed: int = 0) -> bool:
     """Whether the pieces at a point have different tangents along random changes of θ."""
     if len(account.pieces) == 1:
         return account.ended
-    columns, rows = account.local.balance(1.0)
+    rows, columns = account.local.balance(1.0)
     sizes = account.jacobian.sizes(columns, rows)
     dots = np.random.default_rng(seed).standard_normal((PROBES, len(sizes)))
     dots *= np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
