@@ -78,6 +78,14 @@ class Regularity:
         """The pieces of the solution map that meet at the point; derivatives are those of the first."""
         return self._found[0]
 
+    @cached_property
+    def sides(self) -> tuple[Linearization, ...]:
+        """Where one smooth piece of curved cones meets itself: linearizations whose mean is the point's; else none."""
+        if len(self.pieces) < 2 or self.ended or self.local.cones.polyhedral:
+            return ()
+        sides = around.around(self.local, self.jacobian, self.policy)
+        return sides if len(sides) == 2 else ()
+
     @property
     def ended(self) -> bool:
         """Whether some change of θ leads to no solution."""
@@ -137,6 +145,19 @@ class Regularity:
         return bool((self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows)) > PULLED).any())
 
     @cached_property
+    def output_unit(self) -> Floats:
+        """The unit of each output, shape (K,)."""
+        columns, rows = self.local.units
+        out = abs(self.recover.X) @ columns
+        return out + abs(self.recover.Y) @ rows if self.recover.has_dual else out
+
+    @cached_property
+    def theta_unit(self) -> Floats:
+        """What each entry of θ sums from rows and columns that move by their units, shape (N,)."""
+        columns, rows = self.local.units
+        return abs(self.jacobian.G).T @ columns + abs(self.jacobian.H).T @ rows
+
+    @cached_property
     def flat(self) -> NullVector | None:
         """A flat direction along which an output moves; None if there is none."""
         for piece in self.pieces:
@@ -147,12 +168,7 @@ class Regularity:
 
     def moves(self, null: NullVector) -> bool:
         """Whether an output moves along a null vector."""
-        columns, rows = self.local.units
-        X, Y = self.recover.X, self.recover.Y
-        moved = np.abs(X @ null.u) > FELT * (abs(X) @ columns)
-        if self.recover.has_dual:
-            moved |= np.abs(Y @ null.w) > FELT * (abs(Y) @ rows)
-        return bool(moved.any())
+        return bool((np.abs(self.recover.linear(null.u, null.w)) > FELT * self.output_unit).any())
 
     def _not_opened(self, weak: np.ndarray) -> np.ndarray:
         """Weak units whose slack does not open when columns move that no output and no entry of θ feels."""
@@ -182,12 +198,8 @@ class Regularity:
         certificate = self.plain.certificate
         if certificate is not None and not certificate.consistent:
             return True
-        columns, rows = self.local.units
-        X, Y = self.recover.X, self.recover.Y
-        size = np.abs(u / columns).max(axis=1, initial=0.0)
-        moved = (np.abs(X @ u.T) > FELT * np.outer(abs(X) @ columns, size)).any(axis=0)
-        if self.recover.has_dual:
-            moved |= (np.abs(Y @ w.T) > FELT * np.outer(abs(Y) @ rows, size)).any(axis=0)
+        size = np.abs(u / self.local.units[0]).max(axis=1, initial=0.0)
+        moved = (np.abs(self.recover.linear(u, w)) > FELT * np.outer(size, self.output_unit)).any(axis=1)
         G, H = self.jacobian.G, self.jacobian.H
         rate = -(G.T @ u.T + H.T @ w.T) + H[at].T.toarray()
         whole = abs(G).T @ np.abs(u.T) + abs(H).T @ np.abs(w.T) + abs(H[at]).T.toarray()

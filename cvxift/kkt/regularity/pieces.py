@@ -22,7 +22,7 @@ from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import SAME_POINT, STEP
+from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, STEP
 from cvxift.kkt.rotation import rotation
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
@@ -64,6 +64,16 @@ def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[li
     return list(found.values()), ended
 
 
+def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[Linearization, ...]:
+    """Linearizations on both sides of a point, a larger step away: their mean is the point's up to the step squared.
+
+    For cones that are not linear, where the pieces that meet were found to be one.
+    """
+    directions = _directions(local, jacobian)
+    sides = [_neighbour(local, MEAN_STEP / STEP * next(directions)) for _ in range(2)]
+    return tuple(side.linearization(policy) for side in sides if side is not None)
+
+
 def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
     """Steps of θ: at random and back, then each parameter alone, then others at random."""
     rows, columns = local.balance(1.0)
@@ -103,16 +113,22 @@ def _on_active_set(local: LocalPoint, near: Solution, policy: Policy) -> Lineari
     """The point's own linearization with the rows tight that are so at a neighbour; None if they do not meet here."""
     solution = local.solution
     assert solution.point is not None and near.point is not None
-    instance, x, v = solution.instance, solution.point.x, near.point.v
+    instance, x, v = solution.instance, near.point.x, near.point.v
     system = ReducedSystem(instance, rotation(solution.engine.cones, v), policy.singular)
-    # The rows' own multipliers: one Newton step, exact because everything is linear.
-    y = np.where(_tight(system), near.point.y, 0.0)
+    # One Newton step from the neighbour, exact because everything is linear: to the rows' own multipliers, and to those
+    # values of free auxiliary columns that the neighbours' tend to.
+    tight = _tight(system)
+    y = np.where(tight, near.point.y, 0.0)
     dx, dy, _ = system.solve(-(instance.P @ x + instance.q + instance.AT @ y), instance.b - instance.A @ x)
-    columns, _ = solution.engine.condensation.restrict(*local.units)
-    size = float(np.abs(x / columns).max(initial=0.0)) or 1.0
-    if float(np.abs(dx / columns).max(initial=0.0)) > SAME_POINT * size:
+    x = x + dx
+    unit, _ = solution.engine.condensation.restrict(*local.units)
+    user = np.isfinite(
+        solution.engine.condensation.restrict(np.where(local.program.user_columns, 1.0, np.nan), local.y)[0]
+    )
+    size = float(np.abs(solution.point.x / unit).max(initial=0.0)) or 1.0
+    if float(np.abs((x - solution.point.x) / unit)[user].max(initial=0.0)) > SAME_POINT * size:
         return None
-    return _linearization(local, system, y + dy)
+    return _linearization(local, system, x, y + dy)
 
 
 def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:
@@ -130,7 +146,7 @@ def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization
     _, rows = solution.engine.condensation.restrict(local.x, rows)
     v = np.where(rows, 1.0, solution.point.v)
     system = ReducedSystem(solution.instance, rotation(solution.engine.cones, v), policy.singular)
-    return _linearization(local, system, np.where(rows, 0.0, solution.point.y))
+    return _linearization(local, system, solution.point.x, np.where(rows, 0.0, solution.point.y))
 
 
 def _tight(system: ReducedSystem) -> np.ndarray:
@@ -140,12 +156,11 @@ def _tight(system: ReducedSystem) -> np.ndarray:
     return tight
 
 
-def _linearization(local: LocalPoint, system: ReducedSystem, y: Floats) -> Linearization:
-    """The linearization of the original program with a condensed system's rows and multipliers."""
+def _linearization(local: LocalPoint, system: ReducedSystem, x: Floats, y: Floats) -> Linearization:
+    """The linearization of the original program with a condensed system's rows, at a condensed point."""
     solution = local.solution
-    engine, tight, full_y = solution.engine, _tight(system), y
+    engine, tight = solution.engine, _tight(system)
     if solution.substitution is not None:
-        assert solution.point is not None
-        _, _, full_y = solution.substitution.expand(solution.point.x, np.zeros_like(y), y)
+        x, _, y = solution.substitution.expand(x, np.zeros_like(y), y)
     v = engine.condensation.lift(np.where(tight, -1.0, 1.0))
-    return Linearization(local.structure, local.data, solution.x, full_y, system, v, solution.substitution)
+    return Linearization(local.structure, local.data, x, y, system, v, solution.substitution)

@@ -6,13 +6,14 @@ the very product that is wanted, so that a kink which it does not feel is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cvxift.kkt.failures import Check, certify, tell_flat, tell_kink
+from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE, NOISE_CURVED
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
@@ -36,14 +37,14 @@ def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> 
         u, w = piece.adjoint(x_bar, y_bar)
         values.append(account.program.vjp(piece.pull_back(u, w, with_P)))
         if len(account.pieces) > 1:
-            G, H = account.jacobian.G, account.jacobian.H
-            noise = np.maximum(noise, (abs(G).T @ np.abs(u).T + abs(H).T @ np.abs(w).T).T)
+            noise = np.maximum(noise, _size(account, u, w)[..., None] * account.theta_unit)
     if account.flat is not None:
         along = account.recover.linear(account.flat.u, account.flat.w)
         if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ np.abs(along))).any()):
             tell_flat(account, check)
-    _judge(account, values, noise, check, theta=True)
-    return values[0]
+    if _judge(account, values, noise, check, theta=True):
+        return values[0]
+    return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)))
 
 
 def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
@@ -51,8 +52,9 @@ def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, noise = _tangents(account, direction)
     if account.flat is not None:
         tell_flat(account, check)
-    _judge(account, values, noise, check, theta=False)
-    return values[0]
+    if _judge(account, values, noise, check, theta=False):
+        return values[0]
+    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)))
 
 
 def determined(account: Regularity, direction: Data) -> Floats:
@@ -61,9 +63,7 @@ def determined(account: Regularity, direction: Data) -> Floats:
     out = values[0].copy()
     out[_differs(account, values, noise)] = np.nan
     if account.flat is not None:
-        columns, rows = account.local.units
-        recover, null = account.recover, account.flat
-        moves = np.abs(recover.linear(null.u, null.w)) > FELT * recover_size(account, columns, rows)
+        moves = np.abs(account.recover.linear(account.flat.u, account.flat.w)) > FELT * account.output_unit
         out[..., moves] = np.nan
     return out
 
@@ -86,19 +86,14 @@ def _tangents(account: Regularity, direction: Data) -> tuple[list[Floats], Float
         x_dot, y_dot = piece.jvp(direction)
         values.append(account.recover.linear(x_dot, y_dot))
         if len(account.pieces) > 1:
-            columns, rows = account.local.units
-            size = np.maximum(
-                np.abs(x_dot / columns).max(axis=-1, initial=0.0),
-                np.abs(y_dot / rows).max(axis=-1, initial=0.0) if account.recover.has_dual else 0.0,
-            )
-            noise = np.maximum(noise, size[..., None] * recover_size(account, columns, rows))
+            noise = np.maximum(noise, _size(account, x_dot, y_dot)[..., None] * account.output_unit)
     return values, noise
 
 
-def recover_size(account: Regularity, columns: Floats, rows: Floats) -> Floats:
-    """The unit of each output, shape (K,)."""
-    out = abs(account.recover.X) @ columns
-    return out + abs(account.recover.Y) @ rows if account.recover.has_dual else out
+def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
+    """The largest entry of solutions of the KKT system, each in its unit, shape (...): what rounding is relative to."""
+    columns, rows = account.local.units
+    return np.maximum(np.abs(u / columns).max(axis=-1, initial=0.0), np.abs(w / rows).max(axis=-1, initial=0.0))
 
 
 def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
@@ -124,16 +119,23 @@ def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np
     """Where the pieces differ, of the values' shape."""
     stack = np.stack(values)
     spread = np.abs(stack - stack[0]).max(axis=0)
-    limit = DIFFERENT if account.local.cones.polyhedral else DIFFERENT_CURVED
-    return spread > limit * np.abs(stack).max(axis=0) + NOISE * noise
+    polyhedral = account.local.cones.polyhedral
+    limit, rounding = (DIFFERENT, NOISE) if polyhedral else (DIFFERENT_CURVED, NOISE_CURVED)
+    return spread > limit * np.abs(stack).max(axis=0) + rounding * noise
 
 
-def _judge(account: Regularity, values: Sequence[Floats], noise: Floats, check: Check, theta: bool) -> None:
-    """Say what the pieces and their linear solves say of a product's values."""
+def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats]) -> Floats:
+    """The product's mean over the two sides of the point, where pieces are known by their sides alone."""
+    return np.mean([product(side) for side in account.sides], axis=0) if account.sides else value
+
+
+def _judge(account: Regularity, values: Sequence[Floats], noise: Floats, check: Check, theta: bool) -> bool:
+    """Say what the pieces and their linear solves say of a product's values; whether the pieces differ."""
     if account.ended or len(values) > 1:
         differs = _differs(account, values, noise)
         if account.ended or bool(differs.any()):
             entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
             tell_kink(account, check, entries if theta else None)
-            return
+            return True
     certify(account.pieces[0].certificate, account.policy.singular, check)
+    return False
