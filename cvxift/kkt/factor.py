@@ -221,6 +221,19 @@ class ShiftedFactor(DenseFactor):
         u += self.apply_inverse(f - self.K @ u)
         return u, relative_size(f - self.K @ u, column_size(f)), steps + 2
 
+    def error(self, f: Floats, u: Floats) -> float:
+        """Estimate of a solution's relative error: what one more step of refinement would change, null space apart.
+
+        A small residual says little where K has small singular values besides its null ones: a step divides by them.
+        """
+        assert self.scale is not None
+        weight, scale = self._shift / self.scale**2, self.scale
+        if f.ndim > 1:
+            weight, scale = weight[:, None], scale[:, None]
+        step = self.apply_inverse(f - self.K @ u)
+        step = step - self.apply_inverse(weight * step)
+        return relative_size(step / scale, column_size(u / scale))
+
 
 class SparseFactor(Factor):
     """LDLᵀ of the equilibrated sparse K, shifted to quasidefinite; refinement removes the shift.

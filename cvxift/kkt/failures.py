@@ -105,17 +105,21 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
     Raises:
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
     """
-    rows = _listed([label.text for label in map(account.program.row_labels.__getitem__, account.unsettled_rows)])
-    where = f" {rows}: weakly active (slack and multiplier vanish together), or dependent where active." if rows else ""
+    names = list(dict.fromkeys(account.program.row_labels[row].text for row in account.unsettled_rows))
+    verb = "is" if len(names) == 1 else "are"
+    where = (
+        f" {_listed(names)} {verb} weakly active (slack and multiplier vanish together), or dependent." if names else ""
+    )
     theta = _listed(_theta_names(account.program, entries)) if entries is not None and len(entries) else ""
     by = f" with respect to {theta}" if theta else ""
     if account.ended:
         what = f"some changes of the parameters lead to no solution, and the derivative{by} is that of one side"
     else:
         what = f"the derivative{by} depends on the side from which the parameters come"
+    instance = "" if index is None else f"Instance {index} of the batch: "
     message = (
-        f"The solution map has a kink at this point: {what}.{where} The value returned is the derivative of one piece. "
-        "Move the parameters off the kink, take one side with report.one_sided(direction), or use a smoothed map, for "
+        f"{instance}The solution map has a kink at this point: {what}.{where} The value returned is the derivative of one "
+        "piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a smoothed map, for "
         "example singular='smooth'."
     )
     _speak_once(account, message, check)

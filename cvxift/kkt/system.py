@@ -33,6 +33,7 @@ from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.least_squares import LeastSquares
 from cvxift.kkt.lifted import Lifted
 from cvxift.kkt.policy import Singular
+from cvxift.kkt.regularity.thresholds import PROMISE
 from cvxift.kkt.rotation import Rotation, rotation
 from cvxift.kkt.turned import Turned
 from cvxift.program.products import apply
@@ -257,8 +258,9 @@ class ReducedSystem:
                 "dependent constraints, add curvature to the objective, or choose singular='least_squares', "
                 "'regularize' or 'smooth'."
             )
-        u, certificate = self._shifted.certified(f)
-        if certificate.consistent:
+        shifted = self._shifted
+        u, certificate = shifted.certified(f)
+        if certificate.consistent and not (isinstance(shifted, ShiftedFactor) and shifted.error(f, u) > PROMISE):
             return u, certificate
         u, residual, steps = self.least_squares.solve(f)
         return u, Certificate(residual, factor, "least squares", steps)

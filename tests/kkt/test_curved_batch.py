@@ -304,7 +304,8 @@ def test_what_is_moved(name: str, rng: np.random.Generator) -> None:
     moved.clear()
     there.vjp(solved, bar)
     there.jvp(solved, dot)
-    assert moved == [("fetch", (B,)), ("fetch", (B,))]
+    judged = [("fetch", (B, small.m))]  # v after Newton, once: whether an instance lies on a kink is asked on the host
+    assert [step for step in moved if step not in judged] == [("fetch", (B,)), ("fetch", (B,))] and len(moved) <= 3
     moved.clear()
     there.second(solved, bar, dot)
     there.second(solved, bar, dot)
