@@ -276,6 +276,12 @@ class SparseFactor(Factor):
             out[:, k] = self.scale * self._ldl.solve(self.scale * f[:, k])
         return out
 
+    @cached_property
+    def growth(self) -> float:
+        """Largest entry of K⁻¹r for a fixed r of entries ±1, in the equilibrated scale: near 1/δ where K is singular."""
+        r = np.random.default_rng(0).choice((-1.0, 1.0), len(self.scale))
+        return float(np.abs(self._ldl.solve(r)).max(initial=0.0))
+
     def estimate(self) -> float:
         """1-norm condition estimate of the equilibrated, shifted K, at most about 1/δ."""
         return _condition(self._shifted, self._ldl.solve)

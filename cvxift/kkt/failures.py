@@ -118,9 +118,9 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
         what = f"the derivative{by} depends on the side from which the parameters come"
     instance = "" if index is None else f"Instance {index} of the batch: "
     message = (
-        f"{instance}The solution map has a kink at this point: {what}.{where} The value returned is the derivative of one "
-        "piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a smoothed map, for "
-        "example singular='smooth'."
+        f"{instance}The solution map has a kink at this point: {what}.{where} The value returned is the derivative of "
+        "one piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a "
+        "smoothed map, for example singular='smooth'."
     )
     _speak_once(account, message, check)
 

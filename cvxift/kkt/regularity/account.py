@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cvxift.kkt.factor import DenseFactor
+from cvxift.kkt.factor import DenseFactor, SparseFactor
 from cvxift.kkt.linearization import Linearization, act
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLEAR, FELT, NULL, PULLED, REGULAR
+from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, NULL, PULLED, REGULAR
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
@@ -231,9 +231,12 @@ def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
     Solving K z = K r gives r back where K is regular and r without its null part where it is not, for every way of
     solving that returns a solution of least norm.
     """
-    system = piece.system
-    if isinstance(system, ReducedSystem) and isinstance(system.factor, DenseFactor) and system.factor.rcond > REGULAR:
-        return None
+    if isinstance(piece.system, ReducedSystem):
+        factor = piece.system.factor
+        if isinstance(factor, DenseFactor) and factor.rcond > REGULAR:
+            return None
+        if isinstance(factor, SparseFactor) and factor.growth < GROWN:
+            return None
     columns, rows = account.local.units
     rng = np.random.default_rng(1)
     u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))

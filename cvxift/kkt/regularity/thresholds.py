@@ -3,6 +3,7 @@
 PROMISE = 1e-6  # relative error that a derivative may have without a word: the promise of the library
 CLEAR = 1e-4  # part of the largest slack or multiplier that all others exceed where no kink is looked for
 REGULAR = 1e-9  # reciprocal condition number of the equilibrated K above which no null vector is looked for
+GROWN = 1e6  # size of K⁻¹r, equilibrated, from which a null vector of a sparse K is looked for; a null one gives 1e7
 NULL = 1e-4  # part of a random vector that solving K r for r must lose for K to be singular: its condition is over 1e12
 PULLED = 1e-6  # cosine between a null vector of K and θ's pull from which that entry of θ pulls the rows apart
 FELT = 1e-6  # part of its unit that an output must move along a flat direction to feel it
