@@ -278,7 +278,7 @@ class SparseFactor(Factor):
 
     @cached_property
     def growth(self) -> float:
-        """Largest entry of K⁻¹r for a fixed r of entries ±1, in the equilibrated scale: near 1/δ where K is singular."""
+        """Largest entry of K⁻¹r for a fixed r of entries ±1, equilibrated: near 1/δ where K is singular."""
         r = np.random.default_rng(0).choice((-1.0, 1.0), len(self.scale))
         return float(np.abs(self._ldl.solve(r)).max(initial=0.0))
 

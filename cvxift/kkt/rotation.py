@@ -103,9 +103,11 @@ class Rotation:
     @cached_property
     def _unit(self) -> np.ndarray:
         """The cone that each kept direction belongs to."""
-        columns = self._columns
-        assert columns is not None
-        return np.searchsorted(self._starts, columns.indices[columns.indptr[:-1]], side="right") - 1
+        directions = self.directions
+        assert directions is not None
+        dense = isinstance(directions, np.ndarray)
+        row = (directions != 0.0).argmax(axis=0) if dense else directions.indices[directions.indptr[:-1]]
+        return np.searchsorted(self._starts, row, side="right") - 1
 
     def reduce(self, value: Floats) -> Floats:
         """Components along the kept directions, along the last axis: (..., m) to (..., t + k)."""
