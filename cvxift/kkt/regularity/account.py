@@ -198,8 +198,13 @@ class Regularity:
         certificate = self.plain.certificate
         if certificate is not None and not certificate.consistent:
             return True
-        size = np.abs(u / self.local.units[0]).max(axis=1, initial=0.0)
+        columns, multipliers = self.local.units
+        size = np.maximum(
+            np.abs(u / columns).max(axis=1, initial=0.0), np.abs(w / multipliers).max(axis=1, initial=0.0)
+        )
         moved = (np.abs(self.recover.linear(u, w)) > FELT * np.outer(size, self.output_unit)).any(axis=1)
+        # A row that K's other rows determine moves nothing when it closes, but becomes dependent on them.
+        moved |= np.abs(np.sum(A * u, axis=1)) <= FELT * size * (np.abs(A) @ columns)
         G, H = self.jacobian.G, self.jacobian.H
         rate = -(G.T @ u.T + H.T @ w.T) + H[at].T.toarray()
         whole = abs(G).T @ np.abs(u.T) + abs(H).T @ np.abs(w.T) + abs(H[at]).T.toarray()

@@ -22,7 +22,7 @@ from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, STEP
+from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.rotation import rotation
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
@@ -106,7 +106,9 @@ def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
     assert point is not None
     warm = Raw(point.x, point.s, point.y, Status.SOLVED, "")
     found = solution.engine.solve(near, warm=warm)
-    return found if found.ok else None
+    # A step out of the feasible set leaves a residual of the step's own size.
+    limit = max(STEP * SOLVED, 10.0 * solution.residuals.worst)
+    return found if found.ok and found.residuals.worst <= limit else None
 
 
 def _on_active_set(local: LocalPoint, near: Solution, policy: Policy) -> Linearization | None:

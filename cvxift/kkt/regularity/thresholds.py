@@ -10,6 +10,7 @@ FELT = 1e-6  # part of its unit that an output must move along a flat direction 
 NOISE = 1e-9  # part of the largest entry, each in its unit, under which an entry of a derivative is rounding
 NOISE_CURVED = 1e-5  # the same where pieces are known up to their curvature over STEP
 STEP = 1e-6  # part of each row's and column's size by which the pieces around a degenerate point are reached
+SOLVED = 1e-3  # residual of a neighbour, as a part of the step to it, up to which it is a solution
 MEAN_STEP = 1e-4  # the same where a mean over both sides is taken, whose error is the step's square
 DIFFERENT = 1e-6  # relative difference between pieces from which they are two, for linear constraints
 DIFFERENT_CURVED = 1e-4  # the same where a piece is known up to its curvature over STEP
