@@ -25,7 +25,7 @@ from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, NULL, PULLED, REGULAR
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.program import Program
-from cvxift.program.structure import Floats
+from cvxift.program.structure import Data, Floats
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
@@ -114,9 +114,9 @@ class Regularity:
     def _degenerate(self) -> bool:
         """Whether several pieces may meet here that the outputs can tell apart."""
         if self._clear():
-            return self.null is not None and self._pulled(self.null)
+            return len(self.pulled) > 0
         weak = self.local.weak
-        if self.null is not None and self._pulled(self.null):
+        if len(self.pulled) > 0:
             return True
         if len(weak):
             weak = self._not_opened(weak)
@@ -139,10 +139,21 @@ class Regularity:
         """A random vector of the null space of K on the plain piece; None where K is regular."""
         return null_vector(self, self.plain)
 
-    def _pulled(self, null: NullVector) -> bool:
-        """Whether some entry of θ pulls dependent rows apart, or along a flat direction."""
+    @cached_property
+    def pulled(self) -> np.ndarray:
+        """Entries of θ that pull dependent rows apart, or along a flat direction."""
+        if self.null is None:
+            return np.zeros(0, dtype=int)
         columns, rows = self.local.units
-        return bool((self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows)) > PULLED).any())
+        pull = self.jacobian.pulled(self.null.u, self.null.w, (NULL * columns, NULL * rows))
+        return np.flatnonzero(pull > PULLED)
+
+    def torn_by(self, direction: Data) -> bool:
+        """Whether a change of the data moves dependent rows apart, or weak rows may be what ends the map."""
+        if self.null is None or len(self.local.weak):
+            return True
+        _, h = self.plain.residual_tangent(direction)
+        return bool((np.abs(h @ self.null.w) > PULLED * (np.abs(h) @ np.abs(self.null.w))).any())
 
     @cached_property
     def output_unit(self) -> Floats:

@@ -52,7 +52,7 @@ def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, noise = _tangents(account, direction)
     if account.flat is not None:
         tell_flat(account, check)
-    if _judge(account, values, noise, check, theta=False):
+    if _judge(account, values, noise, check, theta=False, ended=account.ended and account.torn_by(direction)):
         return values[0]
     return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)))
 
@@ -129,13 +129,16 @@ def _mean(account: Regularity, value: Floats, product: Callable[[Linearization],
     return np.mean([product(side) for side in account.sides], axis=0) if account.sides else value
 
 
-def _judge(account: Regularity, values: Sequence[Floats], noise: Floats, check: Check, theta: bool) -> bool:
-    """Say what the pieces and their linear solves say of a product's values; whether the pieces differ."""
-    if account.ended or len(values) > 1:
+def _judge(
+    account: Regularity, values: Sequence[Floats], noise: Floats, check: Check, theta: bool, ended: bool | None = None
+) -> bool:
+    """Say what the pieces and their linear solves say of a product's values; whether it has no two-sided derivative."""
+    ended = account.ended if ended is None else ended
+    if ended or len(values) > 1:
         differs = _differs(account, values, noise)
-        if account.ended or bool(differs.any()):
+        if ended or bool(differs.any()):
             entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
-            tell_kink(account, check, entries if theta else None)
+            tell_kink(account, check, (entries if len(entries) else account.pulled) if theta else None)
             return True
     certify(account.pieces[0].certificate, account.policy.singular, check)
     return False
