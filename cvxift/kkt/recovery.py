@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ import scipy.sparse as sp
 from cvxift.program.products import apply
 from cvxift.program.recover import Output
 from cvxift.program.structure import Floats
+
+_numbers = itertools.count()
 
 
 class Recovery:
@@ -36,6 +39,7 @@ class Recovery:
         self.offset = np.concatenate(offsets) if offsets else np.zeros(0)
         self.has_dual = self.Y.nnz > 0
         self.n, self.m = n, m
+        self.number = next(_numbers)  # names these outputs among all that were ever asked for
         plain = self.X.nnz == len(self.offset) and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
         plain = plain and not self.has_dual and not self.offset.any() and len(np.unique(self.X.indices)) == self.X.nnz
         self.select = self.X.indices.astype(np.intp) if plain else None

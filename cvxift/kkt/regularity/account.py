@@ -18,7 +18,7 @@ import numpy as np
 
 from cvxift.kkt.factor import DenseFactor, SparseFactor
 from cvxift.kkt.linearization import Linearization, act
-from cvxift.kkt.policy import Policy
+from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
@@ -93,10 +93,28 @@ class Regularity:
 
     @cached_property
     def _found(self) -> tuple[tuple[Linearization, ...], bool]:
-        if self.policy.singular in ("smooth", "regularize") or not self._degenerate():
+        if self.policy.singular in ("smooth", "regularize") or (self._clear() and _regular(self.plain)):
             return (self.plain,), False
-        found, ended = around.find(self.local, self.jacobian, self.policy)
-        return (tuple(found) or (self.plain,)), ended
+        if not self._degenerate():
+            return (self.plain,), False
+        # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
+        flat = self.null is not None and self.null.u.any()
+        key = None if flat else self._active_set("pieces", self.plain)
+        made: list[Linearization] = []
+
+        def find() -> tuple[list[np.ndarray], bool]:
+            found, ended = around.find(self.local, self.jacobian, self.policy)
+            made.extend(piece for piece, _ in found)
+            return [v for _, v in found], ended
+
+        sets, ended = self.local.constants.judged(key, find)
+        if not made:
+            again = [around.on_active_set(self.local, v, self.solution.point, self.policy) for v in sets]
+            made = [piece for piece in again if piece is not None]
+            if len(made) < len(sets):
+                made.clear()
+                _, ended = find()
+        return (tuple(made) or (self.plain,)), ended
 
     @cached_property
     def unsettled_rows(self) -> list[int]:
@@ -113,6 +131,21 @@ class Regularity:
 
     def _degenerate(self) -> bool:
         """Whether several pieces may meet here that the outputs can tell apart."""
+        return self.local.constants.judged(self._active_set("degenerate", self.plain), self._judge)
+
+    def _active_set(self, question: str, piece: Linearization) -> bytes | None:
+        """What names a piece's K and the weak rows, for linear constraints: what depends on them is asked once."""
+        if not self.solution.engine.cones.polyhedral or isinstance(self.policy.linear_solver, Iterative):
+            return None
+        weak = b"" if self._clear() else self.local.weak.tobytes()
+        return (
+            f"{question} {self.policy.singular} {self.recover.number} ".encode()
+            + np.packbits(piece.v > 0.0).tobytes()
+            + b"/"
+            + weak
+        )
+
+    def _judge(self) -> bool:
         if self._clear():
             return len(self.pulled) > 0
         weak = self.local.weak
@@ -124,6 +157,10 @@ class Regularity:
 
     def _clear(self) -> bool:
         """Whether no cone is anywhere near a kink."""
+        return self._is_clear
+
+    @cached_property
+    def _is_clear(self) -> bool:
         point, cones = self.solution.point, self.solution.engine.cones
         assert point is not None
         if cones.polyhedral:
@@ -137,7 +174,12 @@ class Regularity:
     @cached_property
     def null(self) -> NullVector | None:
         """A random vector of the null space of K on the plain piece; None where K is regular."""
-        return null_vector(self, self.plain)
+        return self._null_of(self.plain)
+
+    def _null_of(self, piece: Linearization) -> NullVector | None:
+        if _regular(piece):
+            return None
+        return self.local.constants.judged(self._active_set("null", piece), lambda: null_vector(self, piece))
 
     @cached_property
     def pulled(self) -> np.ndarray:
@@ -166,13 +208,14 @@ class Regularity:
     def theta_unit(self) -> Floats:
         """What each entry of θ sums from rows and columns that move by their units, shape (N,)."""
         columns, rows = self.local.units
-        return abs(self.jacobian.G).T @ columns + abs(self.jacobian.H).T @ rows
+        G, H = self.jacobian.sizes_of_entries
+        return G @ columns + H @ rows
 
     @cached_property
     def flat(self) -> NullVector | None:
         """A flat direction along which an output moves; None if there is none."""
         for piece in self.pieces:
-            null = self.null if piece is self.plain else null_vector(self, piece)
+            null = self.null if piece is self.plain else self._null_of(piece)
             if null is not None and self.moves(null):
                 return null
         return None
@@ -226,6 +269,16 @@ class Regularity:
 MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
 
 
+def _regular(piece: Linearization) -> bool:
+    """Whether the factorization says at once that K is not singular."""
+    if not isinstance(piece.system, ReducedSystem):
+        return False
+    factor = piece.system.factor
+    if isinstance(factor, DenseFactor):
+        return factor.rcond > REGULAR
+    return isinstance(factor, SparseFactor) and factor.growth < GROWN
+
+
 def null_part(account: Regularity, piece: Linearization, u: Floats, t: Floats) -> NullVector:
     """The part of a vector that solving K r for r loses: its part in the null space of K.
 
@@ -247,12 +300,6 @@ def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
     Solving K z = K r gives r back where K is regular and r without its null part where it is not, for every way of
     solving that returns a solution of least norm.
     """
-    if isinstance(piece.system, ReducedSystem):
-        factor = piece.system.factor
-        if isinstance(factor, DenseFactor) and factor.rcond > REGULAR:
-            return None
-        if isinstance(factor, SparseFactor) and factor.growth < GROWN:
-            return None
     columns, rows = account.local.units
     rng = np.random.default_rng(1)
     u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))
@@ -261,7 +308,7 @@ def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
     # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither.
     Pu, Au = act(account.local.structure, account.local.data, null.u, np.zeros_like(null.w))
     ATw, _ = act(account.local.structure, account.local.data, np.zeros_like(null.u), null.w)
-    A, P = abs(account.local.instance.AT.T), abs(account.local.instance.P)
+    A, P = account.local.magnitudes
     tight = piece._spectrum.apply(Au)
     whole = np.concatenate([P @ np.abs(null.u), A @ np.abs(null.u)])
     flat = _vanishes(np.concatenate([Pu, Au - tight]), whole) and lost(null.u, columns)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
-from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.rotation import rotation
@@ -35,7 +36,7 @@ SMALL = 2000  # rows + columns up to which more than the two pieces of one direc
 ALONE = 4  # parameters that are moved alone, at most
 
 
-def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[list[Linearization], bool]:
+def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[list[tuple[Linearization, Floats]], bool]:
     """The distinct pieces around a point, and whether some direction of θ leads to no solution at all.
 
     Args:
@@ -44,9 +45,10 @@ def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[li
         policy: how derivatives are taken.
 
     Returns:
-        The pieces, the one that a random direction leads to first; empty if no neighbour could be solved.
+        The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
+        leads to first; empty if no neighbour could be solved.
     """
-    found: dict[bytes, Linearization] = {}
+    found: dict[bytes, tuple[Linearization, Floats]] = {}
     ended = False
     for direction in _directions(local, jacobian):
         near = _neighbour(local, direction)
@@ -56,11 +58,11 @@ def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[li
         assert near.point is not None
         key = near.point.v[local.solution.engine.cones.zero :] > 0.0
         if not local.cones.polyhedral:
-            found[direction.tobytes()] = near.linearization(policy)
+            found[direction.tobytes()] = near.linearization(policy), near.point.v
         elif key.tobytes() not in found:
-            piece = _on_active_set(local, near, policy)
+            piece = on_active_set(local, near.point.v, near.point, policy)
             if piece is not None:
-                found[key.tobytes()] = piece
+                found[key.tobytes()] = piece, near.point.v
     return list(found.values()), ended
 
 
@@ -111,26 +113,36 @@ def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
     return found if found.ok and found.residuals.worst <= limit else None
 
 
-def _on_active_set(local: LocalPoint, near: Solution, policy: Policy) -> Linearization | None:
-    """The point's own linearization with the rows tight that are so at a neighbour; None if they do not meet here."""
+def on_active_set(local: LocalPoint, v: Floats, start: Point | None, policy: Policy) -> Linearization | None:
+    """The point's own linearization with the rows tight that are so at another point, for linear constraints.
+
+    Args:
+        local: the point.
+        v: condensed s − y, negative where a row is tight.
+        start: a nearby condensed point. Free auxiliary columns keep its values.
+        policy: how derivatives are taken.
+
+    Returns:
+        The linearization; None if these rows do not meet in the point, or cannot hold it with multipliers ≥ 0.
+    """
     solution = local.solution
-    assert solution.point is not None and near.point is not None
-    instance, x, v = solution.instance, near.point.x, near.point.v
-    system = ReducedSystem(instance, rotation(solution.engine.cones, v), policy.singular)
-    # One Newton step from the neighbour, exact because everything is linear: to the rows' own multipliers, and to those
-    # values of free auxiliary columns that the neighbours' tend to.
+    assert solution.point is not None and start is not None
+    engine, instance = solution.engine, solution.instance
+    system = ReducedSystem(instance, rotation(engine.cones, v), policy.singular)
     tight = _tight(system)
-    y = np.where(tight, near.point.y, 0.0)
-    dx, dy, _ = system.solve(-(instance.P @ x + instance.q + instance.AT @ y), instance.b - instance.A @ x)
-    x = x + dx
-    unit, _ = solution.engine.condensation.restrict(*local.units)
-    user = np.isfinite(
-        solution.engine.condensation.restrict(np.where(local.program.user_columns, 1.0, np.nan), local.y)[0]
-    )
-    size = float(np.abs(solution.point.x / unit).max(initial=0.0)) or 1.0
-    if float(np.abs((x - solution.point.x) / unit)[user].max(initial=0.0)) > SAME_POINT * size:
+    # One Newton step, exact because everything is linear, to the rows' own multipliers.
+    y = np.where(tight, start.y, 0.0)
+    dx, dy, _ = system.solve(-(instance.P @ start.x + instance.q + instance.AT @ y), instance.b - instance.A @ start.x)
+    x, y = start.x + dx, y + dy
+    columns, _ = engine.condensation.restrict(*local.units)
+    user = engine.condensation.restrict(local.program.user_columns.astype(float), local.y)[0] > 0.0
+    size = float(np.abs(solution.point.x / columns).max(initial=0.0)) or 1.0
+    if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
         return None
-    return _linearization(local, system, x, y + dy)
+    _, weight = engine.condensation.restrict(local.x, local.scales[1])
+    if float((y / weight)[engine.cones.zero :].min(initial=0.0)) < -KINK:
+        return None
+    return _linearization(local, system, x, y)
 
 
 def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:

@@ -15,12 +15,15 @@ keeps a complementary pair complementary, and leaves it on a kink or off it.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from cvxift import cones as cone
 from cvxift.kkt.engine import Solution
-from cvxift.kkt.instance import Instance, Layout
+from cvxift.kkt.instance import Instance
+from cvxift.kkt.regularity.constants import Constants
 from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
 from cvxift.kkt.regularity.units import units
 from cvxift.kkt.system import rotation
@@ -60,7 +63,18 @@ class LocalPoint:
     @cached_property
     def instance(self) -> Instance:
         """The program's matrices."""
-        return Layout(self.structure, False).instance(self.data)
+        return self.constants.layout.instance(self.data)
+
+    @cached_property
+    def constants(self) -> Constants:
+        """What does not depend on θ."""
+        return Constants.of(self.program)
+
+    @cached_property
+    def magnitudes(self) -> tuple[Any, Any]:
+        """|A| and |P|, CSR."""
+        make = lambda: (sp.csr_array(abs(self.instance.AT.T)), sp.csr_array(abs(self.instance.P)))  # noqa: E731
+        return self.constants.once("magnitudes", make)
 
     @cached_property
     def unit_of_row(self) -> np.ndarray:
@@ -70,7 +84,7 @@ class LocalPoint:
     @cached_property
     def units(self) -> tuple[Floats, Floats]:
         """Units of columns and of rows, shapes (n,) and (m,)."""
-        return units(self.instance.P, self.instance.A)
+        return self.constants.once("units", lambda: units(self.instance.P, self.instance.A))
 
     def balance(self, floor: float) -> tuple[Floats, Floats]:
         """What each row and each column balances at the point: R (m,) and C (n,).
@@ -79,7 +93,7 @@ class LocalPoint:
             floor: φ, the part of the whole solution's size under which an entry has no size of its own.
         """
         columns, rows = self.units
-        A, P = abs(self.instance.AT.T), abs(self.instance.P)
+        A, P = self.magnitudes
         xi = max(_largest(np.abs(self.x) / columns), _largest(np.abs(self.data.b) * rows))
         xi = xi if xi > ZERO else 1.0
         x = np.maximum(np.abs(self.x), floor * xi * columns)

@@ -6,11 +6,13 @@ F_θ θ̇ = ( Ṗx + q̇ + Ȧᵀy ,  Ȧx − ḃ ) = ( G θ̇ , H θ̇ )
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift.kkt.regularity.constants import Constants
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 
@@ -25,7 +27,12 @@ class ThetaJacobian:
     @classmethod
     def at(cls, program: Program, x: Floats, y: Floats) -> ThetaJacobian:
         """F_θ at (x, y), shapes (n,) and (m,)."""
-        structure, maps = program.structure, {name: matrix for name, (matrix, _) in program.affine().items()}
+        constants = Constants.of(program)
+        return constants.once("F_θ", lambda: cls._at(program, constants.maps, x, y))
+
+    @classmethod
+    def _at(cls, program: Program, maps: dict[str, Any], x: Floats, y: Floats) -> ThetaJacobian:
+        structure = program.structure
         P_rows, P_cols, A_rows, A_cols = structure.places
         n, m = structure.n, structure.m
 
@@ -36,6 +43,16 @@ class ThetaJacobian:
         H = spread(x[A_cols], A_rows, m) @ maps["A"] - maps["b"]
         return cls(sp.csr_array(G), sp.csr_array(H))
 
+    @cached_property
+    def sizes_of_entries(self) -> tuple[Any, Any]:
+        """|G|ᵀ and |H|ᵀ."""
+        return sp.csr_array(abs(self.G).T), sp.csr_array(abs(self.H).T)
+
+    @cached_property
+    def transposed(self) -> tuple[Any, Any]:
+        """Gᵀ and Hᵀ."""
+        return sp.csr_array(self.G.T), sp.csr_array(self.H.T)
+
     def sizes(self, columns: Floats, rows: Floats) -> Floats:
         """For each entry of θ the largest part of a row's or column's size that a unit of it moves, shape (N,).
 
@@ -43,8 +60,11 @@ class ThetaJacobian:
             columns: what each column balances, shape (n,).
             rows: what each row balances, shape (m,).
         """
-        moved: Any = sp.vstack([sp.diags_array(1.0 / columns) @ abs(self.G), sp.diags_array(1.0 / rows) @ abs(self.H)])
-        return np.asarray(moved.max(axis=0).todense()).ravel() if moved.shape[1] else np.zeros(0)
+        out = np.zeros(self.G.shape[1])
+        for part, unit in zip(self.sizes_of_entries, (columns, rows), strict=True):
+            where = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+            np.maximum.at(out, where, part.data / unit[part.indices])
+        return out
 
     def pulled(self, u: Floats, w: Floats, noise: tuple[Floats, Floats]) -> Floats:
         """How strongly each entry of θ pulls along u and along w, relative to what it could, shape (N,).
@@ -55,8 +75,8 @@ class ThetaJacobian:
             noise: sizes of u and w under which an entry is rounding, shapes (n,) and (m,).
         """
         out = np.zeros(self.G.shape[1])
-        for part, vector, floor in ((self.G, u, noise[0]), (self.H, w, noise[1])):
-            whole = abs(part).T @ np.maximum(np.abs(vector), floor)
-            pull = np.abs(part.T @ vector)
+        for k, (vector, floor) in enumerate(((u, noise[0]), (w, noise[1]))):
+            whole = self.sizes_of_entries[k] @ np.maximum(np.abs(vector), floor)
+            pull = np.abs(self.transposed[k] @ vector)
             out = np.maximum(out, np.divide(pull, whole, out=np.zeros_like(pull), where=whole > 0.0))
         return out
