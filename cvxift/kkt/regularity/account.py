@@ -191,11 +191,11 @@ class Regularity:
         return np.flatnonzero(pull > PULLED)
 
     def torn_by(self, direction: Data) -> bool:
-        """Whether a change of the data moves dependent rows apart, or weak rows may be what ends the map."""
+        """Whether a change of the data pulls along null vectors, or weak rows may be what ends the map."""
         if self.null is None or len(self.local.weak):
             return True
-        _, h = self.plain.residual_tangent(direction)
-        return bool((np.abs(h @ self.null.w) > PULLED * (np.abs(h) @ np.abs(self.null.w))).any())
+        sides = zip(self.plain.residual_tangent(direction), self.null, strict=True)
+        return any(bool((np.abs(f @ part) > PULLED * (np.abs(f) @ np.abs(part))).any()) for f, part in sides)
 
     @cached_property
     def output_unit(self) -> Floats:
