@@ -89,6 +89,8 @@ def derivative(u: Array, e: Array, real: Array, du: Array, de: Array, run: Scan 
     xp = array_api_compat.array_namespace(u, e)
     last, past, back = _forward(u, e, real, run)
     mu = _final(xp, last, past)
+    # What is forbidden does not move, and counts for nothing whatever its direction.
+    du, de = xp.where(u < POSSIBLE, xp.zeros_like(u), du), xp.where(e < POSSIBLE, xp.zeros_like(e), de)
     d_first = du[..., 0, :]
     if u.shape[-2] == 1:
         d_mu = mu * (d_first - xp.sum(mu * d_first, axis=-1, keepdims=True))
@@ -125,7 +127,8 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
     """The best path and its score (arguments as for `log_partition`): the limit of marginals at temperature 0.
 
     Returns:
-        States of the path, (..., T) integers, −1 beyond the length; and its score, (...).
+        States of the path, (..., T) integers, −1 beyond the length; and its score, (...). Where every path is
+        forbidden: −1 throughout, and −∞.
 
     Source: Viterbi 1967.
 
@@ -141,7 +144,7 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
     none = -xp.ones_like(xp.argmax(u[..., 0, :], axis=-1))
     if u.shape[-2] == 1:
         state = xp.argmax(u[..., 0, :], axis=-1)
-        return xp.where(real[..., 0], state, none)[..., None], xp.max(u[..., 0, :], axis=-1)
+        return _possible(xp, xp.where(real[..., 0], state, none)[..., None], xp.max(u[..., 0, :], axis=-1))
 
     def forward(best: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
         step, links, keep = now
@@ -160,7 +163,13 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
 
     first, (rest,) = run(backward, state, (xp.flip(pointers, axis=0), xp.flip(steps[2], axis=0)))
     path = xp.concat([xp.where(real[..., 0], first, none)[None, ...], xp.flip(rest, axis=0)], axis=0)
-    return _trailing(xp, path, 1), score
+    return _possible(xp, _trailing(xp, path, 1), score)
+
+
+def _possible(xp: Any, path: Array, score: Array) -> tuple[Array, Array]:
+    """The path and its score; −1 and −∞ where it is a forbidden one."""
+    allowed = ~(score < POSSIBLE)
+    return xp.where(allowed[..., None], path, -xp.ones_like(path)), xp.where(allowed, score, score - xp.inf)
 
 
 def _forward(u: Array, e: Array, real: Array, run: Scan) -> tuple[Array, Array, Array]:
@@ -221,7 +230,9 @@ def _final(xp: Any, last: Array, past: Array) -> Array:
 
 def _joined(xp: Any, first: Array, rest: Array) -> Array:
     """The first position, and the others in reverse, as one array with time last but one."""
-    return _trailing(xp, xp.concat([first[None, ...], xp.flip(rest, axis=0)], axis=0), 2)
+    # PyTorch's `concat` is its `cat`, but unknown where `is_grads_batched` maps over cotangents.
+    concat = getattr(xp, "cat", None) or xp.concat
+    return _trailing(xp, concat([first[None, ...], xp.flip(rest, axis=0)]), 2)
 
 
 def _finite(xp: Any, x: Array) -> Array:

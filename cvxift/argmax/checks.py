@@ -1,8 +1,12 @@
-"""Refusals of bad input to the closed forms, in the words of their arguments, for arrays whose values can be seen."""
+"""Refusals of bad input to the closed forms, in the words of their arguments.
+
+What can be seen is refused. What cannot, in a program that is being traced or mapped, becomes NaN: `guarded` spoils an
+argument, `spoiled` a result, both by a product, so that all derivatives are NaN too.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat
 
@@ -12,16 +16,63 @@ Array = Any
 SLACK = 1e-6  # relative rounding allowed between a sum and what the bounds allow
 
 
-def check_order(name: str, alpha: Any) -> None:
-    """Refuse an order, a number, below 1 or not finite."""
-    if isinstance(alpha, bool) or not 1 <= alpha < float("inf"):
-        raise ProgramError(f"{name} got alpha = {alpha}; expected a finite number ≥ 1 (1 softmax, 2 sparsemax).")
+class Range(NamedTuple):
+    """What an argument may be."""
+
+    argument: str
+    words: str
+    least: float
+    inclusive: bool  # whether the least is allowed; +∞ never is
+
+    def holds(self, value: Any) -> Any:
+        """Whether a number, or each of an array's, lies within."""
+        above = value >= self.least if self.inclusive else value > self.least
+        return above & (value < float("inf"))
 
 
-def check_temperature(name: str, temperature: Any) -> None:
-    """Refuse a temperature, a number, that is not positive and finite."""
-    if not 0 < temperature < float("inf"):
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0 and finite.")
+ORDER = Range("alpha", "a finite number ≥ 1 (1 softmax, 2 sparsemax)", 1.0, True)
+TEMPERATURE = Range("temperature", "> 0 and finite", 0.0, False)
+
+
+def check_number(name: str, allowed: Range, value: Any) -> None:
+    """Refuse a number out of its range."""
+    if isinstance(value, bool) or not allowed.holds(value):
+        raise ProgramError(f"{name} got {allowed.argument} = {value}; it must be {allowed.words}.")
+
+
+def guarded(name: str, allowed: Range, value: Array, seen: bool) -> Array:
+    """An array of a range; out of it, refused where it can be seen, else NaN with its derivatives.
+
+    Args:
+        name: the function that was called.
+        allowed: what the argument may be.
+        value: the argument.
+        seen: whether its values can be looked at.
+
+    Raises:
+        ProgramError: a value that can be seen lies outside.
+    """
+    xp = array_api_compat.array_namespace(value)
+    good = allowed.holds(value)
+    if not seen:
+        return spoiled(value, ~good)
+    if not bool(xp.all(good)):
+        raise ProgramError(f"{name} got {allowed.argument} = {value}; it must be {allowed.words}.")
+    return value
+
+
+def spoiled(z: Array, bad: Array | None = None) -> Array:
+    """z, NaN where ``bad`` (None: where z is NaN), and there all derivatives are NaN, which ``where`` would drop.
+
+    Example:
+        >>> import numpy as np
+        >>> spoiled(np.array([1.0, 2.0]), np.array([False, True]))
+        array([ 1., nan])
+    """
+    xp = array_api_compat.array_namespace(z)
+    bad = xp.isnan(z) if bad is None else bad
+    nothing = xp.zeros_like(bad, dtype=z.dtype)
+    return z * xp.where(bad, nothing + xp.nan, nothing + 1.0)
 
 
 def check_scores(name: str, x: Array) -> None:
@@ -31,7 +82,10 @@ def check_scores(name: str, x: Array) -> None:
         return
     good = xp.max(x, axis=-1) < xp.inf  # false for NaN
     if not bool(xp.all(good)):
-        raise ProgramError(f"{name} got scores with NaN or +∞{_first(xp, ~good)}; −∞ alone is a mask.")
+        raise ProgramError(
+            f"{name} got scores with NaN or +∞{_first(xp, ~good)}; −∞ alone is a mask. (A temperature out of its range"
+            " gives NaN where it cannot be seen.)"
+        )
 
 
 def check_bounds(name: str, x: Array, total: Array, lower: Array, upper: Array) -> None:
@@ -72,8 +126,14 @@ def check_box(name: str, x: Array, lower: Array, upper: Array) -> None:
     xp = array_api_compat.array_namespace(x)
     if bool(xp.any(xp.isnan(x))):
         raise ProgramError(f"{name} got scores with NaN.")
-    if not bool(xp.all((lower <= upper) & (xp.abs(lower) < xp.inf) & (xp.abs(upper) < xp.inf))):
+    if bool(xp.any(out_of_box(x, lower, upper))):
         raise ProgramError(f"{name}: the bounds must be finite, lower at most upper; the box is empty or unbounded.")
+
+
+def out_of_box(x: Array, lower: Array, upper: Array) -> Array:
+    """Where `check_box` would refuse."""
+    xp = array_api_compat.array_namespace(x)
+    return xp.isnan(x) | ~(lower <= upper) | ~(xp.abs(lower) < xp.inf) | ~(xp.abs(upper) < xp.inf)
 
 
 def _first(xp: Any, bad: Array) -> str:

@@ -66,7 +66,7 @@ def check_masses(name: str, x: Array, a: Array, b: Array) -> None:
         if where is not None:
             raise ProgramError(f"{name} got the mass {word}{list(where)} = {float(masses[where])}; expected ≥ 0.")
     rows, columns = xp.sum(a, axis=-1), xp.sum(b, axis=-1)
-    where = first(xp.abs(rows - columns) > math.sqrt(xp.finfo(x.dtype).eps) * (rows + columns))
+    where = first(unequal(a, b))
     if where is not None:
         raise ProgramError(
             f"{name}: a and b sum to {float(rows[where])} and {float(columns[where])}{_at(where)}; no plan exists "
@@ -77,6 +77,20 @@ def check_masses(name: str, x: Array, a: Array, b: Array) -> None:
         where = first((masses > 0) & ~xp.any(opened, axis=axis))
         if where is not None:
             raise ProgramError(f"{name}: {word} {list(where)} has mass, but only masked entries; no plan exists.")
+
+
+def unequal(a: Array, b: Array) -> Array:
+    """Where the totals of row masses a (..., n) and column masses b (..., m) differ by more than rounding, or are NaN."""
+    xp = array_api_compat.array_namespace(a, b)
+    rows, columns = xp.sum(a, axis=-1), xp.sum(b, axis=-1)
+    return ~(xp.abs(rows - columns) <= math.sqrt(xp.finfo(a.dtype).eps) * (rows + columns))
+
+
+def without_plan(x: Array, a: Array, b: Array) -> Array:
+    """Instances whose scores or masses `check_entries` and `check_masses` would refuse, but for masks, (...)."""
+    xp = array_api_compat.array_namespace(x, a, b)
+    bad = unequal(a, b) | xp.any(~(x < xp.inf), axis=(-2, -1))
+    return bad | xp.any(~(a >= 0), axis=-1) | xp.any(~(b >= 0), axis=-1)
 
 
 def check_converged(name: str, error: Array, tol: float, iterations: Any, z: Array) -> None:

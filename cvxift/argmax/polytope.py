@@ -29,7 +29,7 @@ def laplacian(s: Array) -> Array:
     """
     xp = array_api_compat.array_namespace(s)
     rows = xp.sum(s, axis=-1, keepdims=True)
-    joint = xp.matrix_transpose(s) @ (s / _nonzero(xp, rows))
+    joint = s.mT @ (s / _nonzero(xp, rows))
     off = joint * (1.0 - _eye(xp, s))
     return _diagonal(xp, xp.sum(off, axis=-1)) - off
 
@@ -74,7 +74,7 @@ def fit(s: Array, w: Array) -> tuple[Array, Array]:
     """
     xp = array_api_compat.array_namespace(s, w)
     if s.shape[-1] > s.shape[-2]:
-        v, u = fit(xp.matrix_transpose(s), xp.matrix_transpose(w))
+        v, u = fit(s.mT, w.mT)
         return u, v
     rows, columns = xp.sum(s, axis=-1), xp.sum(s, axis=-2)
     S = laplacian(s)
@@ -91,8 +91,11 @@ def fit(s: Array, w: Array) -> tuple[Array, Array]:
 
 def pullback(s: Array, bar: Array) -> tuple[Array, Array, Array]:
     """Products of a cotangent of z with the transposed Jacobian: (x̄, ā, b̄), see the module."""
+    xp = array_api_compat.array_namespace(s, bar)
+    still, nothing = s == 0, xp.zeros_like(s)
+    bar = xp.where(still, nothing, bar)  # what does not move counts for nothing, be it −∞ or NaN
     u, v = fit(s, bar)
-    return s * (bar - u[..., :, None] - v[..., None, :]), u, v
+    return xp.where(still, nothing, s * (bar - u[..., :, None] - v[..., None, :])), u, v
 
 
 def pushforward(s: Array, dx: Array, da: Array, db: Array) -> Array:
@@ -113,14 +116,14 @@ def potentials(s: Array, da: Array, db: Array) -> tuple[Array, Array]:
     """(f, g) for which s ∘ (f ⊕ g) has row sums da and column sums db of equal totals, weights s ≥ 0."""
     xp = array_api_compat.array_namespace(s, da, db)
     if s.shape[-1] > s.shape[-2]:
-        g, f = potentials(xp.matrix_transpose(s), db, da)
+        g, f = potentials(s.mT, db, da)
         return f, g
     rows, columns = xp.sum(s, axis=-1), xp.sum(s, axis=-2)
     S = laplacian(s)
     f, g = xp.zeros_like(da), xp.zeros_like(db)
     for _ in range(2):
         own = da / _nonzero(xp, rows)
-        dg = solve_laplacian(S, columns, db - (xp.matrix_transpose(s) @ own[..., None])[..., 0])
+        dg = solve_laplacian(S, columns, db - (s.mT @ own[..., None])[..., 0])
         df = own - (s @ dg[..., None])[..., 0] / _nonzero(xp, rows)
         f, g = f + df, g + dg
         dz = s * (df[..., :, None] + dg[..., None, :])

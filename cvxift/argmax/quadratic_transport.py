@@ -51,8 +51,8 @@ def quadratic_transport(
     """
     xp = array_api_compat.array_namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:
-        plan = quadratic_transport(xp.matrix_transpose(x), b, a, tol, max_iterations, loop)
-        return Plan(xp.matrix_transpose(plan.z), plan.error, plan.iterations, xp.matrix_transpose(plan.level))
+        plan = quadratic_transport(x.mT, b, a, tol, max_iterations, loop)
+        return Plan(plan.z.mT, plan.error, plan.iterations, plan.level.mT)
     least = 64 * float(xp.finfo(x.dtype).eps)
     tol = least if tol is None else max(tol, least)
     total = xp.sum(b, axis=-1)
@@ -65,7 +65,7 @@ def quadratic_transport(
     scores = scores - xp.where(xp.isinf(top), xp.zeros_like(top), top)
 
     seen = loop is while_loop
-    rows, columns = Lines(xp, a, scores, seen), Lines(xp, b, xp.matrix_transpose(scores), seen)
+    rows, columns = Lines(xp, a, scores, seen), Lines(xp, b, scores.mT, seen)
 
     def gap_of(L: Array) -> Array:
         return xp.sum(xp.abs(b - xp.sum(rows.positive(L), axis=-2)), axis=-1) / unit
@@ -76,7 +76,7 @@ def quadratic_transport(
         def sweep(G: Array, sigma: Array, done: Array) -> tuple[Array, Array, Array]:
             x = scores / sigma[..., None, None]
             L = rows.fill(x + G)
-            G = G - xp.matrix_transpose(columns.level(xp.matrix_transpose(L)))
+            G = G - columns.level(L.mT).mT
             z = rows.positive(rows.fill(x + G))
             s = xp.astype(z > 0, z.dtype)
             rest = b - xp.sum(z, axis=-2)

@@ -73,8 +73,8 @@ def sinkhorn(
     """
     xp = array_api_compat.array_namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:  # the Laplacian is of the smaller side
-        plan = sinkhorn(xp.matrix_transpose(x), b, a, tol, max_iterations, loop)
-        return Plan(xp.matrix_transpose(plan.z), plan.error, plan.iterations, xp.matrix_transpose(plan.level))
+        plan = sinkhorn(x.mT, b, a, tol, max_iterations, loop)
+        return Plan(plan.z.mT, plan.error, plan.iterations, plan.level.mT)
     least = 64 * float(xp.finfo(x.dtype).eps)
     tol = least if tol is None else max(tol, least)
     total = _positive_or_one(xp, xp.sum(b, axis=-1))

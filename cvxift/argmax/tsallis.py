@@ -122,20 +122,23 @@ def derivative(z: Array, dx: Array, alpha: Order) -> Array:
 
 
 def _centred(xp: Any, s: Array, direction: Array) -> Array:
-    """s (direction − its mean under s); zero where s is zero throughout."""
+    """s (direction − its mean under s); zero where s is, whatever the direction: −∞ and NaN count for nothing there."""
+    still = s == 0
+    direction = xp.where(still, xp.zeros_like(s), direction)
     total = xp.sum(s, axis=-1, keepdims=True)
     mean = xp.sum(s * direction, axis=-1, keepdims=True) / xp.where(total > 0, total, xp.ones_like(total))
-    return s * (direction - mean)
+    mean = mean + 0.0 * mean  # ±∞ has no finite differences from others: NaN
+    return xp.where(still, xp.zeros_like(s), s * (direction - mean))
 
 
 def support_weights(xp: Any, z: Array, alpha: Order) -> Array:
-    """s = z^{2−α} on the support, 0 outside."""
+    """s = z^{2−α} on the support, 0 outside, NaN where z is."""
     if isinstance(alpha, float) and alpha in (1.0, 2.0):
-        return z if alpha == 1.0 else xp.astype(z > 0, z.dtype)
+        return z if alpha == 1.0 else xp.where(z > 0, xp.ones_like(z), 0.0 * z)
     inside = z > 0
     safe = xp.where(inside, z, xp.ones_like(z))
     power = xp.sqrt(safe) if isinstance(alpha, float) and alpha == 1.5 else safe ** (2.0 - alpha)
-    return xp.where(inside, power, xp.zeros_like(z))
+    return xp.where(inside, power, 0.0 * z)
 
 
 def order_derivative(z: Array, alpha: Order) -> Array:

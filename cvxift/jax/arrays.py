@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
 from cvxift.argmax import checks
@@ -25,12 +24,6 @@ def floating(name: str, x: Any, what: str = "scores") -> Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ProgramError(f"{name} got {what} of type {array.dtype}; expected a floating dtype. Use .astype(float).")
     return array
-
-
-def require_positive(name: str, temperature: float | Array) -> None:
-    """Refuse a temperature that is not positive, where its values can be seen."""
-    if visible(temperature) and not np.all(np.asarray(temperature) > 0):
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
 
 
 def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, shift: bool = True) -> Array:
@@ -59,16 +52,23 @@ def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, 
     return jnp.moveaxis(scores / warmth, axis, -1)
 
 
-def temperature_of(name: str, temperature: float | Array, scores: Array) -> Array:
-    """The temperature in the scores' dtype, checked; NaN where it is not positive and cannot be looked at."""
+def temperature_of(
+    name: str, temperature: float | Array, scores: Array, shape: tuple[int, ...] | None = None
+) -> Array:
+    """The temperature in the scores' dtype; see `checks.guarded`. It broadcasts to the shape, None for the scores'."""
     if isinstance(temperature, float | int):
-        checks.check_temperature(name, temperature)
+        checks.check_number(name, checks.TEMPERATURE, temperature)
     warmth = jnp.asarray(temperature, dtype=scores.dtype)
-    broadcastable(name, "temperature", warmth, scores.shape)
-    bad = ~((warmth > 0) & (warmth < jnp.inf))
-    if visible(bad) and bool(bad.any()):
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0 and finite.")
-    return jnp.where(bad, jnp.nan, warmth)
+    broadcastable(name, "temperature", warmth, scores.shape if shape is None else shape)
+    return guarded(name, checks.TEMPERATURE, warmth)
+
+
+def guarded(name: str, allowed: checks.Range, value: Array) -> Array:
+    """`checks.guarded`, a constant in a function that is being traced having values too."""
+    if visible(value):
+        with jax.ensure_compile_time_eval():
+            return checks.guarded(name, allowed, value, True)
+    return checks.guarded(name, allowed, value, False)
 
 
 def bound_of(name: str, argument: str, bound: float | Array, scores: Array, shape: tuple[int, ...], axis: int) -> Array:

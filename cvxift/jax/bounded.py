@@ -24,14 +24,14 @@ Array = jax.Array
 def _budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
     still = jax.lax.stop_gradient
     found = bounded.sides(still(x), still(total), still(lower), still(upper), jax.lax.while_loop)
-    return jnp.where(_bad(x, total, lower, upper), jnp.nan, bounded.value(x, total, lower, upper, found))
+    return checks.spoiled(bounded.value(x, total, lower, upper, found), _bad(x, total, lower, upper))
 
 
 @jax.jit
 def _capped(x: Array, upper: Array) -> Array:
     found = capped.caps(jax.lax.stop_gradient(x), jax.lax.stop_gradient(upper))
     bad = _bad(x, jnp.ones_like(x[..., :1]), jnp.zeros_like(x), upper)
-    return jnp.where(bad, jnp.nan, capped.value(x, upper, found))
+    return checks.spoiled(capped.value(x, upper, found), bad)
 
 
 def _bad(x: Array, total: Array, lower: Array, upper: Array) -> Array:
@@ -192,4 +192,4 @@ def box(
     z = low + (high - low) * jax.nn.sigmoid(scores)
     if regularizer == "quadratic":
         z = jnp.minimum(jnp.maximum(scores, low), high)
-    return jnp.where((low <= high) & (jnp.abs(low) < jnp.inf) & (jnp.abs(high) < jnp.inf), z, jnp.nan).astype(x.dtype)
+    return checks.spoiled(z, checks.out_of_box(scores, low, high)).astype(x.dtype)

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvxift.argmax import chain
+from cvxift.argmax import chain, checks
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, look, require_positive, visible
+from cvxift.jax.arrays import floating, look, temperature_of, visible
 
 Array = jax.Array
 
@@ -56,8 +56,8 @@ def linear_chain(
     u, e, real = _prepared("linear_chain", unary, pairwise, lengths, temperature)
     dtype = jnp.asarray(unary).dtype
     if log_partition:
-        return _log_partition(u, e, real).astype(dtype)
-    states, pairs = _marginals(u, e, real)
+        return checks.spoiled(_log_partition(u, e, real)).astype(dtype)
+    states, pairs = (checks.spoiled(part) for part in _marginals(u, e, real))
     return states.astype(dtype), pairs.astype(dtype)
 
 
@@ -78,7 +78,7 @@ def linear_chain_loss(
         temperature: > 0; the loss is temperature · log Z(scores / temperature) − score of the target.
 
     Returns:
-        Losses ≥ 0, (...).
+        Losses ≥ 0, (...); +∞ where the target's path is forbidden, be it that all are.
 
     Raises:
         ProgramError: as for `linear_chain`, or the target does not fit.
@@ -108,7 +108,9 @@ def linear_chain_loss(
         rows = jnp.take_along_axis(e, y[..., :-1, None, None], axis=-2)[..., 0, :]
         links = jnp.take_along_axis(rows, y[..., 1:, None], axis=-1)[..., 0]
         score = score + jnp.where(real[..., 1:], links, 0.0).sum(-1)
-    return ((_log_partition(u, e, real) - score) * temperature).astype(jnp.asarray(unary).dtype)
+    log_z = checks.spoiled(_log_partition(u, e, real))
+    log_z = jnp.where(log_z == -jnp.inf, 0.0, log_z)  # no path at all: as the target's is none, it costs +∞
+    return ((log_z - score) * temperature).astype(jnp.asarray(unary).dtype)
 
 
 def viterbi(unary: Array, pairwise: Array, lengths: Array | None = None) -> tuple[Array, Array]:
@@ -120,7 +122,8 @@ def viterbi(unary: Array, pairwise: Array, lengths: Array | None = None) -> tupl
         lengths: as for `linear_chain`.
 
     Returns:
-        States of the path, integers (..., T), −1 beyond the length; and its score, (...).
+        States of the path, integers (..., T), −1 beyond the length; and its score, (...). Where every path is
+        forbidden: −1 throughout, and −∞.
 
     Raises:
         ProgramError: as for `linear_chain`.
@@ -137,13 +140,30 @@ def viterbi(unary: Array, pairwise: Array, lengths: Array | None = None) -> tupl
     u, e, real = jax.lax.stop_gradient(_prepared("viterbi", unary, pairwise, lengths, 1.0))
     _check(u, e)
     path, score = _viterbi(u, e, real)
+    bad = _bad(u, e)
+    path, score = jnp.where(bad[..., None], -1, path), jnp.where(bad, jnp.nan, score)
     return path, score.astype(jnp.asarray(unary).dtype)
 
 
 _viterbi = jax.jit(partial(chain.viterbi, run=jax.lax.scan))
-_value = jax.jit(partial(chain.log_partition, run=jax.lax.scan))
-_pair = jax.jit(partial(chain.marginals, run=jax.lax.scan))
 _derivative = jax.jit(partial(chain.derivative, run=jax.lax.scan))
+
+
+@jax.jit
+def _value(u: Array, e: Array, real: Array) -> Array:
+    return jnp.where(_bad(u, e), jnp.nan, chain.log_partition(u, e, real, jax.lax.scan))
+
+
+@jax.jit
+def _pair(u: Array, e: Array, real: Array) -> tuple[Array, Array]:
+    bad = _bad(u, e)
+    states, pairs = chain.marginals(u, e, real, jax.lax.scan)
+    return jnp.where(bad[..., None, None], jnp.nan, states), jnp.where(bad[..., None, None, None], jnp.nan, pairs)
+
+
+def _bad(u: Array, e: Array) -> Array:
+    """Sequences with scores that would be refused, (...)."""
+    return jnp.any(~(u < jnp.inf), axis=(-2, -1)) | jnp.any(~(e < jnp.inf), axis=(-3, -2, -1))
 
 
 @jax.custom_jvp
@@ -188,11 +208,10 @@ def _prepared(
     expected = (*unary.shape[:-2], length - 1, states, states)
     if pairwise.shape not in ((states, states), expected):
         raise ProgramError(f"pairwise has shape {pairwise.shape}; expected {expected} or {(states, states)}.")
-    require_positive(name, temperature)
     wide = jnp.promote_types(jnp.promote_types(unary.dtype, pairwise.dtype), jnp.float32)
-    scale = jnp.where(jnp.asarray(temperature) > 0, temperature, jnp.nan)
-    u = (unary.astype(wide) / scale).astype(wide)
-    e = jnp.broadcast_to((pairwise.astype(wide) / scale).astype(wide), expected)
+    u, e = unary.astype(wide), pairwise.astype(wide)
+    scale = temperature_of(name, temperature, u, ())
+    u, e = u / scale, jnp.broadcast_to(e / scale, expected)
     if lengths is None:
         return u, e, jnp.ones(u.shape[:-1], dtype=bool)
     lengths = jnp.asarray(lengths)

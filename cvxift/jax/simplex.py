@@ -17,14 +17,14 @@ import jax.numpy as jnp
 from cvxift.argmax import checks, tsallis
 from cvxift.argmax import simplex as maps
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import doubles, floating, scores_of, visible
+from cvxift.jax.arrays import doubles, floating, guarded, scores_of
 
 Array = jax.Array
 
 
 def _solve(x: Array, alpha: float | Array) -> Array:
-    x = jnp.where(jnp.max(x, axis=-1, keepdims=True) == jnp.inf, jnp.nan, x)
-    return maps.entmax(x, alpha, jax.lax.while_loop, wide=doubles())
+    bad = ~(jnp.max(x, axis=-1, keepdims=True) < jnp.inf) | jnp.isnan(jnp.asarray(alpha))
+    return jnp.where(bad, jnp.nan, maps.entmax(x, alpha, jax.lax.while_loop, wide=doubles()))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -49,8 +49,8 @@ _varying.defjvps(
     lambda dx, z, x, alpha: tsallis.derivative(z, dx, alpha),
     lambda dalpha, z, x, alpha: dalpha * tsallis.order_derivative(z, alpha),
 )
-_known_compiled = jax.jit(_known, static_argnums=1)
-_varying_compiled = jax.jit(_varying)
+_known_compiled = jax.jit(lambda x, alpha: checks.spoiled(_known(x, alpha)), static_argnums=1)
+_varying_compiled = jax.jit(lambda x, alpha: checks.spoiled(_varying(x, alpha)))
 
 
 def entmax_last(x: Array, alpha: float | Array) -> Array:
@@ -63,13 +63,9 @@ def entmax_last(x: Array, alpha: float | Array) -> Array:
 def order_of(name: str, alpha: float | Array, shape: tuple[int, ...], axis: int, like: Array) -> float | Array:
     """The order as `entmax_last` takes it; NaN where it is below 1 and cannot be looked at."""
     if isinstance(alpha, float | int):
-        checks.check_order(name, alpha)
+        checks.check_number(name, checks.ORDER, alpha)
         return float(alpha)
-    order = jnp.asarray(alpha, dtype=like.dtype)
-    bad = ~((order >= 1) & (order < jnp.inf))
-    if visible(bad) and bool(bad.any()):
-        raise ProgramError(f"{name} got alpha = {alpha}; expected finite orders ≥ 1.")
-    order = jnp.where(bad, jnp.nan, order)
+    order = guarded(name, checks.ORDER, jnp.asarray(alpha, dtype=like.dtype))
     if order.ndim == 0:
         return order
     full = (1,) * (len(shape) - order.ndim) + order.shape
@@ -168,4 +164,4 @@ def softmax(x: Any, axis: int = -1, temperature: float | Array = 1.0) -> Array:
         return jnp.zeros_like(x)
     masked = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)) == -jnp.inf
     z = jnp.where(masked, 0.0, jax.nn.softmax(jnp.where(masked, 0.0, scores), axis=-1))
-    return jnp.moveaxis(z, -1, axis).astype(x.dtype)
+    return jnp.moveaxis(checks.spoiled(z), -1, axis).astype(x.dtype)

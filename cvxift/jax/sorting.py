@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 
-from cvxift.argmax import isotonic
+from cvxift.argmax import checks, isotonic
 from cvxift.argmax.feasibility import check_entries
 from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, look, require_positive
+from cvxift.jax.arrays import floating, look, temperature_of, wider
 from cvxift.jax.envelope import envelope
 from cvxift.jax.host_call import constant
 
@@ -97,10 +97,10 @@ def soft_sort(
     """
     x = jnp.asarray(x)
     values = _prepared("soft_sort", x, 1.0, regularizer, axis)
-    _prepared("soft_sort", x, temperature, regularizer, axis)
     w = jnp.sort(values if descending else -values, axis=-1, descending=True)
-    scale = jnp.asarray(temperature, dtype=w.dtype)
-    scale = jnp.moveaxis(scale, axis, -1) if scale.ndim else scale
+    scale = temperature_of("soft_sort", temperature, values, (*x.shape[:axis], 1, *x.shape[axis:][1:]))
+    if scale.ndim:
+        scale = jnp.moveaxis(scale.reshape((1,) * (x.ndim - scale.ndim) + scale.shape), axis, -1)
     s = jnp.broadcast_to(jnp.arange(w.shape[-1], 0, -1, dtype=w.dtype), w.shape) / scale
     projection = _project(s, w, regularizer)
     return jnp.moveaxis(projection if descending else -projection, -1, axis).astype(x.dtype)
@@ -145,14 +145,13 @@ def rank_loss(
 
 
 def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
-    return isotonic.project(s, w, _blocks(s, w, regularizer), regularizer, _segment_sum)
-
-
-def _blocks(s: Array, w: Array, regularizer: Regularizer) -> Array:
-    """Blocks of the regression, found on the host; constant in their neighbourhood."""
+    """The projection; NaN in rows that are not finite."""
     for scores in (s, w):
         look(partial(check_entries, "The sorting", masks=False), scores)
-    return _blocks_of_rows(s, w, regularizer=regularizer)
+    bad = ~jnp.all(jnp.isfinite(s) & jnp.isfinite(w), axis=-1, keepdims=True)
+    # The blocks are found on the host and constant in their neighbourhood.
+    first = _blocks_of_rows(*(jnp.where(bad, 0.0, scores) for scores in (s, w)), regularizer=regularizer)
+    return checks.spoiled(isotonic.project(s, w, first, regularizer, _segment_sum), bad)
 
 
 def _host(s: np.ndarray, w: np.ndarray, *, regularizer: Regularizer) -> np.ndarray:
@@ -179,7 +178,5 @@ def _prepared(name: str, x: Array, temperature: float | Array, regularizer: str,
         raise ProgramError(f"{name} got axis = {axis}, but the scores have shape {x.shape}.")
     if regularizer not in ("quadratic", "entropic"):
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
-    require_positive(name, temperature)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    scores = (x.astype(wide) / temperature).astype(wide)
-    return jnp.moveaxis(jnp.where(jnp.asarray(temperature) > 0, scores, jnp.nan), axis, -1)
+    scores = wider(x)
+    return jnp.moveaxis(scores / temperature_of(name, temperature, scores), axis, -1)

@@ -17,12 +17,12 @@ import numpy as np
 from jax.core import ShapedArray
 from jax.scipy.special import xlogy
 
-from cvxift.argmax import polytope
-from cvxift.argmax.feasibility import balanced, check_converged, check_entries, check_masses
+from cvxift.argmax import checks, polytope
+from cvxift.argmax.feasibility import balanced, check_converged, check_entries, check_masses, without_plan
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, Plan, sinkhorn
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import doubles, floating, look, require_positive, visible
+from cvxift.jax.arrays import doubles, floating, look, temperature_of, visible
 from cvxift.jax.envelope import envelope
 from cvxift.jax.host_call import constant
 
@@ -68,11 +68,11 @@ def transport(
         >>> transport(jnp.eye(2), regularizer="quadratic").tolist()
         [[0.5, 0.0], [0.0, 0.5]]
     """
-    theta = _scores("transport", theta, temperature, regularizer)
+    theta = _scores("transport", theta, regularizer)
     x, a, b = _prepared("transport", theta, a, b, temperature)
     if x.size == 0:
         return theta
-    return _plan(x, a, b, regularizer, tol, max_iterations).astype(theta.dtype)
+    return checks.spoiled(_plan(x, a, b, regularizer, tol, max_iterations)).astype(theta.dtype)
 
 
 def birkhoff(
@@ -146,7 +146,7 @@ def transport_loss(
         >>> float(transport_loss(jnp.eye(2), jnp.eye(2) / 2, regularizer="quadratic"))
         0.0
     """
-    theta = _scores("transport_loss", theta, temperature, regularizer)
+    theta = _scores("transport_loss", theta, regularizer)
     y = jax.lax.stop_gradient(jnp.asarray(target))
     if theta.shape != y.shape:
         raise ProgramError(f"target has shape {y.shape}; expected theta's, {theta.shape}.")
@@ -205,7 +205,7 @@ def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | N
     z, error, iterations = _solve(x, a, b, regularizer, tol, limit)
     if visible(error):
         check_converged("transport", error, tolerance, iterations, z)
-    return jnp.where((error <= tolerance)[..., None, None], z, jnp.nan)
+    return jnp.where(((error <= tolerance) & ~without_plan(x, a, b))[..., None, None], z, jnp.nan)
 
 
 @_plan.defjvp
@@ -229,13 +229,12 @@ def _gap(x: Array, y: Array, z: Array, regularizer: Regularizer) -> Array:
     return jnp.where(bad, jnp.nan, value(z) - value(y))
 
 
-def _scores(name: str, theta: Array, temperature: float | Array, regularizer: str) -> Array:
+def _scores(name: str, theta: Array, regularizer: str) -> Array:
     theta = floating(name, theta)
     if theta.ndim < 2:
         raise ProgramError(f"{name} got scores of shape {theta.shape}; expected (..., n, m).")
     if regularizer not in SOLVERS:
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
-    require_positive(name, temperature)
     return theta
 
 
@@ -244,8 +243,8 @@ def _prepared(
 ) -> tuple[Array, Array, Array]:
     """Scores over temperature and the masses, broadcast and in the dtype that is computed in."""
     dtype = jnp.promote_types(theta.dtype, jnp.float32)
-    x = (theta.astype(dtype) / temperature).astype(dtype)
-    x = jnp.where(jnp.asarray(temperature) > 0, x, jnp.nan)
+    x = theta.astype(dtype)
+    x = x / temperature_of(name, temperature, x)
     masses = []
     for word, given, size in (("a", a, x.shape[-2]), ("b", b, x.shape[-1])):
         mass = jnp.full((size,), 1.0 / size, dtype) if given is None else jnp.asarray(given).astype(dtype)

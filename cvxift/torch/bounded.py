@@ -93,7 +93,7 @@ def budget(
     whole[dim] = 1
     need = bound_of("budget", "total", total, scores, torch.Size(whole), dim)
     if scores.numel() == 0:
-        return torch.zeros_like(x)
+        return x  # keeps its graph
     return _budget(scores, need, low, high).movedim(-1, dim).to(x.dtype)
 
 
@@ -150,7 +150,7 @@ def constrained_softmax(x: Tensor, upper: float | Tensor, dim: int = -1, tempera
     scores = _wide(scores_of("constrained_softmax", x, dim, temperature))
     high = bound_of("constrained_softmax", "upper", upper, scores, x.shape, dim)
     if scores.numel() == 0:
-        return torch.zeros_like(x)
+        return x
     return _capped(scores, high).movedim(-1, dim).to(x.dtype)
 
 
@@ -190,14 +190,12 @@ def box(
     scores = scores.reshape(x.shape) / temperature_of("box", temperature, scores)
     low = bound_of("box", "lower", lower, scores, x.shape, -1)
     high = bound_of("box", "upper", upper, scores, x.shape, -1)
-    _refuse(scores.detach(), low.detach(), high.detach())
     if regularizer == "quadratic":
         z = torch.minimum(torch.maximum(scores, low), high)
     else:
         z = low + (high - low) * torch.sigmoid(scores)
-    return z.to(x.dtype)
-
-
-def _refuse(scores: Tensor, low: Tensor, high: Tensor) -> None:
     if all(visible(tensor) for tensor in (scores, low, high)):
-        checks.check_box("box", scores, low, high)
+        checks.check_box("box", scores.detach(), low.detach(), high.detach())
+    else:
+        z = checks.spoiled(z, checks.out_of_box(scores, low, high))
+    return z.to(x.dtype)

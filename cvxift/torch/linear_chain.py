@@ -16,7 +16,7 @@ from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
 from cvxift.torch.nested import keep, kept, nested, primals
-from cvxift.torch.tensors import batched, plain, require_floating, require_positive, visible
+from cvxift.torch.tensors import batched, plain, require_floating, temperature_of, visible
 
 Tensor = torch.Tensor
 
@@ -76,7 +76,7 @@ def linear_chain_loss(
         temperature: > 0; the loss is temperature · log Z(scores / temperature) − score of the target.
 
     Returns:
-        Losses ≥ 0, (...).
+        Losses ≥ 0, (...); +∞ where the target's path is forbidden, be it that all are.
 
     Raises:
         ProgramError: as for `linear_chain`, or the target does not fit.
@@ -108,7 +108,9 @@ def linear_chain_loss(
         link = states * y[..., :-1, None] + y[..., 1:, None]
         links = e.reshape(*e.shape[:-2], states * states).gather(-1, link).squeeze(-1)
         score = score + torch.where(real[..., 1:], links, 0.0).sum(-1)
-    return ((_log_partition(u, e, real) - score) * temperature).to(unary.dtype)
+    log_z = _log_partition(u, e, real)
+    log_z = torch.where(log_z == -float("inf"), 0.0, log_z)  # no path at all: as the target's is none, it costs +∞
+    return ((log_z - score) * temperature).to(unary.dtype)
 
 
 def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -120,7 +122,8 @@ def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> t
         lengths: as for `linear_chain`.
 
     Returns:
-        States of the path, integers (..., T), −1 beyond the length; and its score, (...).
+        States of the path, integers (..., T), −1 beyond the length; and its score, (...). Where every path is
+        forbidden: −1 throughout, and −∞.
 
     Raises:
         ProgramError: as for `linear_chain`.
@@ -320,10 +323,12 @@ def _prepared(
     expected = (*unary.shape[:-2], length - 1, states, states)
     if pairwise.shape not in ((states, states), torch.Size(expected)):
         raise ProgramError(f"pairwise has shape {tuple(pairwise.shape)}; expected {expected} or {(states, states)}.")
-    require_positive(name, temperature)
     wide = torch.float64 if torch.float64 in (unary.dtype, pairwise.dtype) else torch.float32
-    u = (unary.to(wide) / temperature).to(wide)
-    e = (pairwise.to(wide) / temperature).to(wide).expand(expected)
+    u, e = unary.to(wide), pairwise.to(wide)
+    if not isinstance(temperature, float | int) or temperature != 1:
+        warmth = temperature_of(name, temperature, u, ())
+        u, e = u / warmth, e / warmth
+    e = e.expand(expected)
     if lengths is None:
         return u, e, torch.ones(u.shape[:-1], dtype=torch.bool, device=u.device)
     if lengths.shape != u.shape[:-2] or lengths.is_floating_point():

@@ -14,7 +14,7 @@ from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
 from cvxift.torch.envelope import envelope
-from cvxift.torch.tensors import require_floating, require_positive
+from cvxift.torch.tensors import require_floating, temperature_of
 
 Tensor = torch.Tensor
 
@@ -89,12 +89,11 @@ def soft_sort(
         tensor([1., 2., 3.])
     """
     values = _prepared("soft_sort", x, 1.0, regularizer, dim)
-    _prepared("soft_sort", x, temperature, regularizer, dim)
     n = values.shape[-1]
     w = torch.sort(values if descending else -values, dim=-1, descending=True, stable=True).values
-    scale = temperature.to(values) if isinstance(temperature, Tensor) else temperature
+    scale = temperature_of("soft_sort", temperature, values, (*x.shape[:dim], 1, *x.shape[dim:][1:]))
     if isinstance(scale, Tensor) and scale.ndim:
-        scale = scale.expand(*scale.shape).movedim(dim, -1)
+        scale = scale.reshape((1,) * (x.ndim - scale.ndim) + scale.shape).movedim(dim, -1)
     s = torch.arange(n, 0, -1, dtype=w.dtype, device=w.device).expand(w.shape) / scale
     projection = _project(s, w, regularizer)
     return (projection if descending else -projection).movedim(-1, dim).to(x.dtype)
@@ -168,6 +167,5 @@ def _prepared(name: str, x: Tensor, temperature: float | Tensor, regularizer: st
         raise ProgramError(f"{name} got dim = {dim}, but the scores have shape {tuple(x.shape)}.")
     if regularizer not in ("quadratic", "entropic"):
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
-    require_positive(name, temperature)
-    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
-    return (x.to(wide) / temperature).to(wide).movedim(dim, -1)
+    scores = x if x.dtype is torch.float64 else x.float()
+    return (scores / temperature_of(name, temperature, scores)).movedim(dim, -1)

@@ -47,26 +47,15 @@ def require_floating(name: str, x: Any, what: str = "scores") -> None:
         raise ProgramError(f"{name} got {what} of type {kind}; expected a floating tensor. Convert it with .float().")
 
 
-def require_positive(name: str, temperature: float | Tensor) -> None:
-    """Refuse a temperature that is not positive, where its values can be seen."""
-    if isinstance(temperature, Tensor):
-        positive = not visible(temperature) or bool((temperature > 0).all())
-    else:
-        positive = temperature > 0
-    if not positive:
-        raise ProgramError(f"{name} got temperature = {temperature}; it must be > 0.")
-
-
-def temperature_of(name: str, temperature: float | Tensor, scores: Tensor) -> float | Tensor:
-    """The temperature, checked; in a tensor whose values cannot be seen, NaN where it is not positive."""
+def temperature_of(
+    name: str, temperature: float | Tensor, scores: Tensor, shape: Sequence[int] | None = None
+) -> float | Tensor:
+    """The temperature in the scores' dtype; see `checks.guarded`. It broadcasts to the shape, None for the scores'."""
     if not isinstance(temperature, Tensor):
-        checks.check_temperature(name, temperature)
+        checks.check_number(name, checks.TEMPERATURE, temperature)
         return temperature
-    broadcastable(name, "temperature", temperature, scores.shape)
-    if visible(temperature) and not bool(((temperature > 0) & (temperature < float("inf"))).all()):
-        raise ProgramError(f"{name} got temperature = {temperature.detach()}; it must be > 0 and finite.")
-    warmth = temperature.to(scores)
-    return torch.where(warmth > 0, warmth, torch.full_like(warmth, float("nan")))
+    broadcastable(name, "temperature", temperature, scores.shape if shape is None else shape)
+    return checks.guarded(name, checks.TEMPERATURE, temperature.to(scores), visible(temperature))
 
 
 def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, shape: torch.Size, dim: int) -> Tensor:
@@ -77,7 +66,7 @@ def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, sh
     return full.movedim(dim, -1) if shape else full
 
 
-def broadcastable(name: str, argument: str, tensor: Tensor, shape: torch.Size) -> None:
+def broadcastable(name: str, argument: str, tensor: Tensor, shape: Sequence[int]) -> None:
     """Refuse what does not broadcast to the shape."""
     if not broadcasts(tensor.shape, shape):
         raise ProgramError(

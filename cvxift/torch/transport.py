@@ -18,7 +18,7 @@ from cvxift.errors import ProgramError
 from cvxift.torch import kernels
 from cvxift.torch.envelope import envelope
 from cvxift.torch.nested import keep, kept, nested
-from cvxift.torch.tensors import batched, broadcasts, require_floating, require_positive
+from cvxift.torch.tensors import batched, broadcasts, require_floating, temperature_of
 
 Tensor = torch.Tensor
 Regularizer = Literal["entropic", "quadratic"]
@@ -227,9 +227,9 @@ def _prepared(
         raise ProgramError(f"{name} got scores of shape {tuple(theta.shape)}; expected (..., n, m).")
     if regularizer not in SOLVERS:
         raise ProgramError(f"{name} got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
-    require_positive(name, temperature)
     dtype = torch.float64 if theta.dtype is torch.float64 else torch.float32
-    x = (theta.to(dtype) / temperature).to(dtype)
+    x = theta.to(dtype)
+    x = x / temperature_of(name, temperature, x)
     masses = []
     for word, given, size in (("a", a, x.shape[-2]), ("b", b, x.shape[-1])):
         mass = torch.full((size,), 1.0 / size, dtype=dtype, device=x.device) if given is None else given.to(x)
