@@ -40,10 +40,11 @@ def check_number(name: str, allowed: Range, value: Any) -> None:
         raise ProgramError(f"{name} got {allowed.argument} = {value}; it must be {allowed.words}.")
 
 
-def guarded(name: str, allowed: Range, value: Array, seen: bool) -> Array:
+def guarded(xp: Any, name: str, allowed: Range, value: Array, seen: bool) -> Array:
     """An array of a range; out of it, refused where it can be seen, else NaN with its derivatives.
 
     Args:
+        xp: the namespace.
         name: the function that was called.
         allowed: what the argument may be.
         value: the argument.
@@ -52,24 +53,24 @@ def guarded(name: str, allowed: Range, value: Array, seen: bool) -> Array:
     Raises:
         ProgramError: a value that can be seen lies outside.
     """
-    xp = array_api_compat.array_namespace(value)
     good = allowed.holds(value)
     if not seen:
-        return spoiled(value, ~good)
+        return spoiled(xp, value, ~good)
     if not bool(xp.all(good)):
         raise ProgramError(f"{name} got {allowed.argument} = {value}; it must be {allowed.words}.")
     return value
 
 
-def spoiled(z: Array, bad: Array | None = None) -> Array:
-    """z, NaN where ``bad`` (None: where z is NaN), and there all derivatives are NaN, which ``where`` would drop.
+def spoiled(xp: Any, z: Array, bad: Array | None = None) -> Array:
+    """z, NaN where ``bad`` (None: where z is NaN), and there its derivatives are NaN, which ``where`` would drop.
+
+    An input that is spoiled has NaN for its gradient whatever becomes of it, a result only where its formula passes on.
 
     Example:
         >>> import numpy as np
-        >>> spoiled(np.array([1.0, 2.0]), np.array([False, True]))
+        >>> spoiled(np, np.array([1.0, 2.0]), np.array([False, True]))
         array([ 1., nan])
     """
-    xp = array_api_compat.array_namespace(z)
     bad = xp.isnan(z) if bad is None else bad
     nothing = xp.zeros_like(bad, dtype=z.dtype)
     return z * xp.where(bad, nothing + xp.nan, nothing + 1.0)
@@ -126,13 +127,12 @@ def check_box(name: str, x: Array, lower: Array, upper: Array) -> None:
     xp = array_api_compat.array_namespace(x)
     if bool(xp.any(xp.isnan(x))):
         raise ProgramError(f"{name} got scores with NaN.")
-    if bool(xp.any(out_of_box(x, lower, upper))):
+    if bool(xp.any(out_of_box(xp, x, lower, upper))):
         raise ProgramError(f"{name}: the bounds must be finite, lower at most upper; the box is empty or unbounded.")
 
 
-def out_of_box(x: Array, lower: Array, upper: Array) -> Array:
+def out_of_box(xp: Any, x: Array, lower: Array, upper: Array) -> Array:
     """Where `check_box` would refuse."""
-    xp = array_api_compat.array_namespace(x)
     return xp.isnan(x) | ~(lower <= upper) | ~(xp.abs(lower) < xp.inf) | ~(xp.abs(upper) < xp.inf)
 
 

@@ -80,7 +80,7 @@ def check_masses(name: str, x: Array, a: Array, b: Array) -> None:
 
 
 def unequal(a: Array, b: Array) -> Array:
-    """Where the totals of row masses a (..., n) and column masses b (..., m) differ by more than rounding, or are NaN."""
+    """Where the totals of the masses a (..., n) and b (..., m) differ by more than rounding, or are NaN."""
     xp = array_api_compat.array_namespace(a, b)
     rows, columns = xp.sum(a, axis=-1), xp.sum(b, axis=-1)
     return ~(xp.abs(rows - columns) <= math.sqrt(xp.finfo(a.dtype).eps) * (rows + columns))

@@ -128,6 +128,31 @@ def project(
     return (s - top_s) - xp.log(total_s) + xp.log(total_w) + top_w
 
 
+def loss(s: Array, z: Array, y: Array) -> Array:
+    """½‖s − y‖² − ½‖s − z‖² for the projection z of s onto the permutahedron and another point y of it, (...).
+
+    It is ½‖z − y‖² + ⟨s − z, z − y⟩. In the order of s, s − z decreases and the partial sums of z − y are ≥ 0, so that
+    by summation by parts the second term is a sum of products ≥ 0, none of which suffers cancellation.
+
+    Args:
+        s: scores in any order, (..., n).
+        z: their projection.
+        y: the other point.
+    """
+    xp = array_api_compat.array_namespace(s, z, y)
+    apart = z - y
+    value = 0.5 * xp.sum(apart * apart, axis=-1)
+    if s.shape[-1] < 2:
+        return value
+    order = xp.argsort(s, axis=-1, descending=True, stable=True)
+    s, z, apart = (xp.take_along_axis(part, order, axis=-1) for part in (s, z, apart))
+    falls = (s[..., :-1] - s[..., 1:]) - (z[..., :-1] - z[..., 1:])
+    ahead = xp.cumulative_sum(apart, axis=-1)[..., :-1]
+    nothing = xp.zeros_like(falls)
+    # NaN stays.
+    return value + xp.sum(xp.where(falls < 0, nothing, falls) * xp.where(ahead < 0, nothing, ahead), axis=-1)
+
+
 def segment_sum(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Sums of values by index along the last axis, for NumPy.
 

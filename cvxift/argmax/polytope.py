@@ -19,6 +19,8 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift.argmax.losses import kullback_leibler
+
 Array = Any
 
 
@@ -87,6 +89,26 @@ def fit(s: Array, w: Array) -> tuple[Array, Array]:
         u, v = u + du, v + dv
         rest = w - u[..., :, None] - v[..., None, :]
     return _balanced(xp, u, v, rows > 0, columns > 0)
+
+
+def loss(regularizer: str, y: Array, z: Array, level: Array) -> Array:
+    """Fenchel–Young loss of a plan y at scores x whose plan between the same masses is z, (...).
+
+    ⟨x, z − y⟩ + Ω(y) − Ω(z), where level = x + f ⊕ g may take the place of x: a divergence of the entries, each ≥ 0.
+
+    Args:
+        regularizer: Ω, ``"entropic"`` or ``"quadratic"``.
+        y: the target, (..., n, m).
+        z: the plan.
+        level: x + f ⊕ g, log z (entropic), or z in its positive part (quadratic).
+    """
+    xp = array_api_compat.array_namespace(y, z, level)
+    if regularizer == "entropic":
+        terms = kullback_leibler(xp, y, z, level)
+    else:
+        below = (y > 0) & (level < 0)
+        terms = 0.5 * (z - y) ** 2 - xp.where(below, level, xp.zeros_like(y)) * y
+    return xp.sum(terms, axis=(-2, -1))
 
 
 def pullback(s: Array, bar: Array) -> tuple[Array, Array, Array]:

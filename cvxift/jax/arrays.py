@@ -52,9 +52,7 @@ def scores_of(name: str, x: Array, axis: int, temperature: float | Array = 1.0, 
     return jnp.moveaxis(scores / warmth, axis, -1)
 
 
-def temperature_of(
-    name: str, temperature: float | Array, scores: Array, shape: tuple[int, ...] | None = None
-) -> Array:
+def temperature_of(name: str, temperature: float | Array, scores: Array, shape: tuple[int, ...] | None = None) -> Array:
     """The temperature in the scores' dtype; see `checks.guarded`. It broadcasts to the shape, None for the scores'."""
     if isinstance(temperature, float | int):
         checks.check_number(name, checks.TEMPERATURE, temperature)
@@ -67,8 +65,8 @@ def guarded(name: str, allowed: checks.Range, value: Array) -> Array:
     """`checks.guarded`, a constant in a function that is being traced having values too."""
     if visible(value):
         with jax.ensure_compile_time_eval():
-            return checks.guarded(name, allowed, value, True)
-    return checks.guarded(name, allowed, value, False)
+            return checks.guarded(jnp, name, allowed, value, True)
+    return checks.guarded(jnp, name, allowed, value, False)
 
 
 def bound_of(name: str, argument: str, bound: float | Array, scores: Array, shape: tuple[int, ...], axis: int) -> Array:

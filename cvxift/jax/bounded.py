@@ -24,14 +24,15 @@ Array = jax.Array
 def _budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
     still = jax.lax.stop_gradient
     found = bounded.sides(still(x), still(total), still(lower), still(upper), jax.lax.while_loop)
-    return checks.spoiled(bounded.value(x, total, lower, upper, found), _bad(x, total, lower, upper))
+    bad = _bad(x, total, lower, upper)
+    return bounded.value(*(checks.spoiled(jnp, part, bad) for part in (x, total, lower, upper)), found)
 
 
 @jax.jit
 def _capped(x: Array, upper: Array) -> Array:
     found = capped.caps(jax.lax.stop_gradient(x), jax.lax.stop_gradient(upper))
     bad = _bad(x, jnp.ones_like(x[..., :1]), jnp.zeros_like(x), upper)
-    return checks.spoiled(capped.value(x, upper, found), bad)
+    return capped.value(checks.spoiled(jnp, x, bad), checks.spoiled(jnp, upper, bad), found)
 
 
 def _bad(x: Array, total: Array, lower: Array, upper: Array) -> Array:
@@ -192,4 +193,4 @@ def box(
     z = low + (high - low) * jax.nn.sigmoid(scores)
     if regularizer == "quadratic":
         z = jnp.minimum(jnp.maximum(scores, low), high)
-    return checks.spoiled(z, checks.out_of_box(scores, low, high)).astype(x.dtype)
+    return checks.spoiled(jnp, z, checks.out_of_box(jnp, scores, low, high)).astype(x.dtype)

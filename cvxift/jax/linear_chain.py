@@ -56,8 +56,8 @@ def linear_chain(
     u, e, real = _prepared("linear_chain", unary, pairwise, lengths, temperature)
     dtype = jnp.asarray(unary).dtype
     if log_partition:
-        return checks.spoiled(_log_partition(u, e, real)).astype(dtype)
-    states, pairs = (checks.spoiled(part) for part in _marginals(u, e, real))
+        return checks.spoiled(jnp, _log_partition(u, e, real)).astype(dtype)
+    states, pairs = (checks.spoiled(jnp, part) for part in _marginals(u, e, real))
     return states.astype(dtype), pairs.astype(dtype)
 
 
@@ -108,7 +108,7 @@ def linear_chain_loss(
         rows = jnp.take_along_axis(e, y[..., :-1, None, None], axis=-2)[..., 0, :]
         links = jnp.take_along_axis(rows, y[..., 1:, None], axis=-1)[..., 0]
         score = score + jnp.where(real[..., 1:], links, 0.0).sum(-1)
-    log_z = checks.spoiled(_log_partition(u, e, real))
+    log_z = checks.spoiled(jnp, _log_partition(u, e, real))
     log_z = jnp.where(log_z == -jnp.inf, 0.0, log_z)  # no path at all: as the target's is none, it costs +∞
     return ((log_z - score) * temperature).astype(jnp.asarray(unary).dtype)
 

@@ -49,8 +49,8 @@ _varying.defjvps(
     lambda dx, z, x, alpha: tsallis.derivative(z, dx, alpha),
     lambda dalpha, z, x, alpha: dalpha * tsallis.order_derivative(z, alpha),
 )
-_known_compiled = jax.jit(lambda x, alpha: checks.spoiled(_known(x, alpha)), static_argnums=1)
-_varying_compiled = jax.jit(lambda x, alpha: checks.spoiled(_varying(x, alpha)))
+_known_compiled = jax.jit(lambda x, alpha: checks.spoiled(jnp, _known(x, alpha)), static_argnums=1)
+_varying_compiled = jax.jit(lambda x, alpha: checks.spoiled(jnp, _varying(x, alpha)))
 
 
 def entmax_last(x: Array, alpha: float | Array) -> Array:
@@ -164,4 +164,4 @@ def softmax(x: Any, axis: int = -1, temperature: float | Array = 1.0) -> Array:
         return jnp.zeros_like(x)
     masked = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)) == -jnp.inf
     z = jnp.where(masked, 0.0, jax.nn.softmax(jnp.where(masked, 0.0, scores), axis=-1))
-    return jnp.moveaxis(checks.spoiled(z), -1, axis).astype(x.dtype)
+    return jnp.moveaxis(checks.spoiled(jnp, z), -1, axis).astype(x.dtype)

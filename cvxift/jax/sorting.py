@@ -17,7 +17,7 @@ from cvxift.argmax import checks, isotonic
 from cvxift.argmax.feasibility import check_entries
 from cvxift.argmax.isotonic import Regularizer
 from cvxift.errors import ProgramError
-from cvxift.jax.arrays import floating, look, temperature_of, wider
+from cvxift.jax.arrays import doubles, floating, look, temperature_of, wider
 from cvxift.jax.envelope import envelope
 from cvxift.jax.host_call import constant
 
@@ -135,12 +135,12 @@ def rank_loss(
     x, target = jnp.asarray(x), jnp.asarray(target)
     if x.shape != target.shape:
         raise ProgramError(f"target has shape {target.shape}; expected that of x, {x.shape}.")
-    t = jnp.asarray(temperature, dtype=jnp.promote_types(x.dtype, jnp.float32))
-    scores = _prepared("rank_loss", x, jnp.expand_dims(t, axis) if t.ndim else temperature, "quadratic", axis)
+    wide = floating("rank_loss", x).astype(jnp.float64 if doubles() else jnp.float32)
+    t = jnp.asarray(temperature, dtype=wide.dtype)
+    scores = _prepared("rank_loss", wide, jnp.expand_dims(t, axis) if t.ndim else temperature, "quadratic", axis)
     scores = -scores if descending else scores
     z, y = soft_rank(scores), jnp.moveaxis(jax.lax.stop_gradient(target).astype(scores.dtype), axis, -1)
-    # Ω*(s) − ⟨s, y⟩ + Ω(y) with Ω = ½‖·‖²
-    value = jnp.sum((z - y) * (scores - 0.5 * (z + y)), axis=-1)
+    value = isotonic.loss(*jax.lax.stop_gradient((scores, z, y)))
     return (envelope(scores, z, y, value, 1) * t).astype(x.dtype)
 
 
@@ -151,7 +151,7 @@ def _project(s: Array, w: Array, regularizer: Regularizer) -> Array:
     bad = ~jnp.all(jnp.isfinite(s) & jnp.isfinite(w), axis=-1, keepdims=True)
     # The blocks are found on the host and constant in their neighbourhood.
     first = _blocks_of_rows(*(jnp.where(bad, 0.0, scores) for scores in (s, w)), regularizer=regularizer)
-    return checks.spoiled(isotonic.project(s, w, first, regularizer, _segment_sum), bad)
+    return checks.spoiled(jnp, isotonic.project(s, w, first, regularizer, _segment_sum), bad)
 
 
 def _host(s: np.ndarray, w: np.ndarray, *, regularizer: Regularizer) -> np.ndarray:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
-from jax.scipy.special import xlogy
 
 from cvxift.argmax import checks, polytope
 from cvxift.argmax.feasibility import balanced, check_converged, check_entries, check_masses, without_plan
@@ -72,7 +71,7 @@ def transport(
     x, a, b = _prepared("transport", theta, a, b, temperature)
     if x.size == 0:
         return theta
-    return checks.spoiled(_plan(x, a, b, regularizer, tol, max_iterations)).astype(theta.dtype)
+    return checks.spoiled(jnp, _plan(x, a, b, regularizer, tol, max_iterations)[0]).astype(theta.dtype)
 
 
 def birkhoff(
@@ -155,14 +154,15 @@ def transport_loss(
     x, a, b = _prepared("transport_loss", theta, y.sum(-1), y.sum(-2), t[..., None, None] if t.ndim else t)
     if x.size == 0:
         return theta.sum((-2, -1))
-    z = _plan(x, a, b, regularizer, tol, max_iterations)
-    return (envelope(x, z, y, _gap(x, y, z, regularizer), 2) * t).astype(theta.dtype)
+    z, level = _plan(x, a, b, regularizer, tol, max_iterations)
+    value = polytope.loss(regularizer, *jax.lax.stop_gradient((y, z, level)))
+    return (envelope(x, z, y, value, 2) * t).astype(theta.dtype)
 
 
 def _solve(
     x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int
-) -> tuple[Array, Array, Array]:
-    """The plan, its error and the number of iterations, in x's dtype.
+) -> tuple[Array, Array, Array, Array]:
+    """The plan, its level, its error and the number of iterations, in x's dtype.
 
     Which entries have mass is decided by differences of scores: small masses under large scores need float64, which
     JAX may not have where the host does.
@@ -170,10 +170,11 @@ def _solve(
     single = regularizer == "quadratic" and x.dtype == np.float32
     if single and not doubles():
         packed = _plans_of_the_host(x, a, b, tol=tol, limit=limit)
-        return packed[..., :-2].reshape(x.shape), packed[..., -2], packed[..., -1].max()
+        z, level = jnp.split(packed[..., :-2], 2, axis=-1)
+        return z.reshape(x.shape), level.reshape(x.shape), packed[..., -2], packed[..., -1].max()
     dtype = np.dtype(np.float64) if single else x.dtype
     plan = _iterate(x.astype(dtype), a.astype(dtype), b.astype(dtype), regularizer, tol, limit)
-    return plan.z.astype(x.dtype), plan.error, plan.iterations
+    return plan.z.astype(x.dtype), plan.level.astype(x.dtype), plan.error, plan.iterations
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
@@ -182,51 +183,45 @@ def _iterate(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float 
 
 
 def _host(x: np.ndarray, a: np.ndarray, b: np.ndarray, *, tol: float | None, limit: int) -> np.ndarray:
-    """The quadratic plan's entries, its error and the number of iterations, side by side."""
+    """The quadratic plan's entries, its level's, its error and the number of iterations, side by side."""
     plan = quadratic_transport(x.astype(np.float64), a.astype(np.float64), b.astype(np.float64), tol, limit)
     rest = np.stack(np.broadcast_arrays(plan.error, float(plan.iterations)), axis=-1)
-    return np.concatenate([plan.z.reshape(*x.shape[:-2], -1), rest], axis=-1).astype(x.dtype)
+    parts = (part.reshape(*x.shape[:-2], -1) for part in (plan.z, plan.level))
+    return np.concatenate([*parts, rest], axis=-1).astype(x.dtype)
 
 
 def _packed_shape(x: ShapedArray, *_: ShapedArray, tol: float | None, limit: int) -> ShapedArray:
-    return x.update(shape=(*x.shape[:-2], x.shape[-2] * x.shape[-1] + 2), weak_type=False)
+    return x.update(shape=(*x.shape[:-2], 2 * x.shape[-2] * x.shape[-1] + 2), weak_type=False)
 
 
 _plans_of_the_host = constant("cvxift_quadratic_plans", _host, _packed_shape)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
-def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int) -> Array:
-    """The plan at unit temperature, NaN where the tolerance was not met."""
+def _plan(x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int) -> tuple[Array, Array]:
+    """The plan at unit temperature, NaN where the tolerance was not met, and its level, without derivative."""
     least = 64 * float(jnp.finfo(x.dtype).eps)
     tolerance = least if tol is None else max(tol, least)
     look(partial(check_entries, "transport"), x)
     look(partial(check_masses, "transport"), x, a, b)
-    z, error, iterations = _solve(x, a, b, regularizer, tol, limit)
+    z, level, error, iterations = _solve(x, a, b, regularizer, tol, limit)
     if visible(error):
         check_converged("transport", error, tolerance, iterations, z)
-    return jnp.where(((error <= tolerance) & ~without_plan(x, a, b))[..., None, None], z, jnp.nan)
+    return jnp.where(((error <= tolerance) & ~without_plan(x, a, b))[..., None, None], z, jnp.nan), level
 
 
 @_plan.defjvp
 def _plan_jvp(regularizer: Regularizer, tol: float | None, limit: int, primals: Any, tangents: Any) -> Any:
     """The derivative is a function of the plan alone."""
-    z = _plan(*primals, regularizer, tol, limit)
-    return z, _push(z, *tangents, regularizer)
+    z, level = _plan(*primals, regularizer, tol, limit)
+    bad = jnp.isnan(z[..., :1, :1])
+    dx, da, db = (checks.spoiled(jnp, t, b) for t, b in zip(tangents, (bad, bad[..., 0], bad[..., 0])))
+    return (z, level), (_push(z, dx, da, db, regularizer), jnp.zeros_like(level))
 
 
 @partial(jax.jit, static_argnums=4)
 def _push(z: Array, dx: Array, da: Array, db: Array, regularizer: Regularizer) -> Array:
     return polytope.pushforward(z if regularizer == "entropic" else (z > 0).astype(z.dtype), dx, da, db)
-
-
-def _gap(x: Array, y: Array, z: Array, regularizer: Regularizer) -> Array:
-    def value(p: Array) -> Array:
-        omega = xlogy(p, p) if regularizer == "entropic" else 0.5 * p * p
-        return jnp.sum(jnp.where(p > 0, x, 0.0) * p - omega, axis=(-2, -1))
-
-    bad = jnp.any(jnp.isnan(z), axis=(-2, -1))  # comparisons hide NaN
-    return jnp.where(bad, jnp.nan, value(z) - value(y))
 
 
 def _scores(name: str, theta: Array, regularizer: str) -> Array:

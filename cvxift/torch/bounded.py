@@ -197,5 +197,5 @@ def box(
     if all(visible(tensor) for tensor in (scores, low, high)):
         checks.check_box("box", scores.detach(), low.detach(), high.detach())
     else:
-        z = checks.spoiled(z, checks.out_of_box(scores, low, high))
+        z = checks.spoiled(torch, z, checks.out_of_box(torch, scores, low, high))
     return z.to(x.dtype)

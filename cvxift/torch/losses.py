@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from cvxift.argmax import losses
+from cvxift.argmax import losses, short_rows
 from cvxift.errors import ProgramError
 from cvxift.torch.envelope import envelope
 from cvxift.torch.nested import keep, kept, nested, primals
-from cvxift.torch.simplex import entmax_last, order_of
-from cvxift.torch.tensors import scores_of
+from cvxift.torch.simplex import entmax_last, order_of, short
+from cvxift.torch.tensors import numpy_serves, scores_of
 
 Tensor = torch.Tensor
 
@@ -56,8 +57,35 @@ class _Loss(torch.autograd.Function):
         return change if dalpha is None else change + (dalpha * losses.order_derivative(y, z, alpha)).squeeze(-1)
 
 
+class _Short(torch.autograd.Function):
+    """The same for `short_rows` of plain tensors, in NumPy; the prediction is kept, and is differentiated if need be."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, y: Tensor, alpha: float) -> Tensor:
+        """The loss."""
+        scores = theta.detach().numpy()
+        z = short_rows.entmax(scores, alpha)
+        if z is None:
+            z = entmax_last(theta.detach(), alpha).numpy().astype(np.float64)
+        target = y.numpy().astype(np.float64)
+        value = losses.fenchel_young(scores.astype(np.float64), target, z, alpha)
+        ctx.save_for_backward(theta, y)
+        ctx.slope, ctx.alpha = z - target, alpha
+        return torch.from_numpy(np.asarray(value, dtype=scores.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """Prediction − target."""
+        theta, y = ctx.saved_tensors
+        if torch.is_grad_enabled() or not numpy_serves(bar):
+            return bar.unsqueeze(-1) * (entmax_last(theta, ctx.alpha) - y), None, None
+        return torch.from_numpy((bar.numpy()[..., None] * ctx.slope).astype(bar.numpy().dtype)), None, None
+
+
 @torch._dynamo.allow_in_graph
 def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
+    if short(theta, alpha):
+        return _Short.apply(theta, y, alpha)  # type: ignore[return-value]
     return _Loss.apply(theta, y, alpha)  # type: ignore[return-value]
 
 
@@ -95,7 +123,9 @@ def fenchel_young_loss(
     scores = scores_of("fenchel_young_loss", theta, dim, temperature)
     _same_shape("fenchel_young_loss", theta, target)
     order = order_of("fenchel_young_loss", alpha, theta.shape, dim, scores)
-    return _loss(scores, target.detach().to(scores.dtype).movedim(dim, -1), order).to(theta.dtype)
+    y = target.detach().to(scores.dtype)
+    loss = _loss(scores, y if dim == -1 else y.movedim(dim, -1), order)
+    return loss if loss.dtype is theta.dtype else loss.to(theta.dtype)
 
 
 def argmax_loss(

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from cvxift.argmax import checks, tsallis
+from cvxift.argmax import checks, short_rows, tsallis
 from cvxift.argmax import simplex as maps
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
 from cvxift.torch.nested import keep, kept, nested, primals
-from cvxift.torch.tensors import batched, broadcastable, scores_of, visible
+from cvxift.torch.tensors import batched, broadcastable, numpy_serves, placed, scores_of, visible
 
 Tensor = torch.Tensor
 
@@ -24,7 +24,7 @@ Tensor = torch.Tensor
 def _kernel(x: Tensor, alpha: float | Tensor) -> tuple[Tensor]:
     checks.check_scores("entmax", x)
     if isinstance(alpha, Tensor):
-        checks.guarded("entmax", checks.ORDER, alpha, True)
+        checks.guarded(torch, "entmax", checks.ORDER, alpha, True)
     if isinstance(alpha, Tensor) and alpha.numel() == 1 and alpha.device.type == "cpu":
         alpha = float(alpha)  # one number has faster ways
     # Accelerators hold float64 slowly or not at all, if they are not made for science; their rows need no shortening.
@@ -81,10 +81,38 @@ class _Entmax(torch.autograd.Function):
         return _Entmax.apply(x, alpha), 0  # type: ignore[return-value]
 
 
+class _Short(torch.autograd.Function):
+    """The same for `short_rows` of plain tensors, in NumPy, with as little around it as can be."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
+        """The closed form."""
+        z = short_rows.entmax(x.detach().numpy(), alpha)
+        out = _kernel(x.detach(), alpha)[0] if z is None else torch.from_numpy(z).to(x.dtype)
+        ctx.save_for_backward(out)
+        ctx.alpha = alpha
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """Vector-Jacobian product; of differentiable operations where it is to be differentiated, or is mapped."""
+        (z,) = ctx.saved_tensors
+        if torch.is_grad_enabled() or not numpy_serves(bar):
+            return tsallis.derivative(z, bar, ctx.alpha), None
+        return torch.from_numpy(short_rows.derivative(z.numpy(), bar.numpy(), ctx.alpha)), None
+
+
 @torch._dynamo.allow_in_graph
 def entmax_last(x: Tensor, alpha: float | Tensor) -> Tensor:
     """α-entmax along the last axis of checked scores; alpha a float, or a tensor that broadcasts against the rows."""
+    if short(x, alpha):
+        return _Short.apply(x, alpha)  # type: ignore[return-value]
     return _Entmax.apply(x, alpha) if x.numel() else x  # type: ignore[return-value]
+
+
+def short(x: Tensor, alpha: float | Tensor) -> bool:
+    """Whether `short_rows` serve the tensor, called eagerly."""
+    return short_rows.serves(x.numel(), x.shape[-1], alpha) and numpy_serves(x)
 
 
 def order_of(name: str, alpha: float | Tensor, shape: torch.Size, dim: int, like: Tensor) -> float | Tensor:
@@ -93,7 +121,7 @@ def order_of(name: str, alpha: float | Tensor, shape: torch.Size, dim: int, like
         checks.check_number(name, checks.ORDER, alpha)
         return float(alpha)
     if visible(alpha):  # the kernel sees the others
-        checks.guarded(name, checks.ORDER, alpha.detach(), True)
+        checks.guarded(torch, name, checks.ORDER, alpha.detach(), True)
     if alpha.ndim == 0:
         return alpha.to(like)
     broadcastable(name, "alpha", alpha, shape)
@@ -131,7 +159,7 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1, temperature: f
         return softmax(x, dim, temperature)
     scores = scores_of("entmax", x, dim, temperature)
     order = order_of("entmax", alpha, x.shape, dim, scores)
-    return entmax_last(scores, order).movedim(-1, dim).to(x.dtype)
+    return placed(entmax_last(scores, order), dim, x)
 
 
 def sparsemax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
@@ -157,7 +185,7 @@ def sparsemax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Te
         tensor([0.5500, 0.4500, 0.0000])
     """
     scores = scores_of("sparsemax", x, dim, temperature)
-    return entmax_last(scores, 2.0).movedim(-1, dim).to(x.dtype)
+    return placed(entmax_last(scores, 2.0), dim, x)
 
 
 def softmax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
@@ -190,8 +218,8 @@ def softmax(x: Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tens
     if visible(scores):
         z = torch.softmax(scores, -1)
         if not bool(torch.isnan(z.detach()[..., 0]).any()):  # a row is NaN altogether or not at all
-            return z.movedim(-1, dim).to(x.dtype)
+            return placed(z, dim, x)
         checks.check_scores("softmax", scores.detach())
     masked = scores.detach().amax(-1, keepdim=True) == -float("inf")
     z = torch.softmax(scores.masked_fill(masked, 0.0), -1).masked_fill(masked, 0.0)
-    return z.movedim(-1, dim).to(x.dtype)
+    return placed(z, dim, x)

@@ -127,13 +127,14 @@ def rank_loss(
     """
     if x.shape != target.shape:
         raise ProgramError(f"target has shape {tuple(target.shape)}; expected that of x, {tuple(x.shape)}.")
-    wide = torch.float64 if x.dtype is torch.float64 else torch.float32
-    t = torch.as_tensor(temperature, dtype=wide, device=x.device)
-    scores = _prepared("rank_loss", x, t.unsqueeze(dim) if t.ndim else t, "quadratic", dim)
+    require_floating("rank_loss", x)
+    wide = x if x.device.type == "mps" else x.double()
+    t = torch.as_tensor(temperature, dtype=wide.dtype, device=x.device)
+    scores = _prepared("rank_loss", wide, t.unsqueeze(dim) if t.ndim else t, "quadratic", dim)
     scores = -scores if descending else scores
-    z, y = soft_rank(scores), target.detach().to(wide).movedim(dim, -1)
-    # Ω*(s) − ⟨s, y⟩ + Ω(y) with Ω = ½‖·‖²
-    value = ((z - y) * (scores - 0.5 * (z + y))).sum(-1)
+    z, y = soft_rank(scores), target.detach().to(scores.dtype).movedim(dim, -1)
+    with torch.no_grad():
+        value = _loss(scores.detach(), z.detach(), y)
     return (envelope(scores, z, y, value) * t).to(x.dtype)
 
 
@@ -150,6 +151,11 @@ def _blocks(s: Tensor, w: Tensor, regularizer: Regularizer) -> tuple[Tensor]:
 def _project(s: Tensor, w: Tensor, regularizer: Regularizer) -> Tensor:
     (first,) = kernels.constant("blocks", (s, w), regularizer)
     return isotonic.project(s, w, first, regularizer, _segment_sum, _take)
+
+
+@torch._dynamo.allow_in_graph
+def _loss(s: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    return isotonic.loss(s, z, y)
 
 
 def _segment_sum(values: Tensor, index: Tensor) -> Tensor:

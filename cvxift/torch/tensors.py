@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from cvxift.argmax import checks
 from cvxift.errors import ProgramError
@@ -31,13 +32,20 @@ def scores_of(name: str, x: Tensor, dim: int, temperature: float | Tensor = 1.0,
     if isinstance(dim, bool) or not isinstance(dim, int) or not -x.ndim <= dim < x.ndim:
         raise ProgramError(f"{name} got dim = {dim}, but the scores have shape {tuple(x.shape)}.")
     scores = x.float() if x.dtype in HALVES else x
+    last = dim in (-1, x.ndim - 1)
     if isinstance(temperature, float | int) and temperature == 1:
-        return scores.movedim(dim, -1)
+        return scores if last else scores.movedim(dim, -1)
     warmth = temperature_of(name, temperature, scores)
     if shift and x.shape[dim]:
         top = scores.detach().amax(dim, keepdim=True)
         scores = scores - torch.where(top == -float("inf"), torch.zeros_like(top), top)
-    return (scores / warmth).movedim(dim, -1)
+    return scores / warmth if last else (scores / warmth).movedim(dim, -1)
+
+
+def placed(z: Tensor, dim: int, x: Tensor) -> Tensor:
+    """Rows along the last axis as results for x: along ``dim``, in its dtype."""
+    z = z if dim == -1 else z.movedim(-1, dim)
+    return z if z.dtype is x.dtype else z.to(x.dtype)
 
 
 def require_floating(name: str, x: Any, what: str = "scores") -> None:
@@ -55,7 +63,7 @@ def temperature_of(
         checks.check_number(name, checks.TEMPERATURE, temperature)
         return temperature
     broadcastable(name, "temperature", temperature, scores.shape if shape is None else shape)
-    return checks.guarded(name, checks.TEMPERATURE, temperature.to(scores), visible(temperature))
+    return checks.guarded(torch, name, checks.TEMPERATURE, temperature.to(scores), visible(temperature))
 
 
 def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, shape: torch.Size, dim: int) -> Tensor:
@@ -99,6 +107,18 @@ def mapped(x: Tensor) -> bool:
 def plain(*tensors: Any) -> bool:
     """Whether all are ordinary tensors, not the stand-ins of a tracer."""
     return all(type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta for x in tensors if isinstance(x, Tensor))
+
+
+def numpy_serves(x: Tensor) -> bool:
+    """Whether NumPy may take the tensor's values, in a call that nothing traces, maps or pushes forward."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)  # type: ignore[attr-defined]
+        and forward_ad._current_level < 0
+    )
 
 
 def batched(size: int, in_dim: int | None, x: Tensor) -> Tensor:

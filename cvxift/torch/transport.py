@@ -66,7 +66,7 @@ def transport(
     x, a, b = _prepared("transport", theta, a, b, temperature, regularizer)
     if x.numel() == 0:
         return theta
-    return _transport(x, a, b, regularizer, tol, max_iterations).to(theta.dtype)
+    return _transport(x, a, b, regularizer, tol, max_iterations)[0].to(theta.dtype)
 
 
 def birkhoff(
@@ -150,13 +150,18 @@ def transport_loss(
     if x.numel() == 0:
         return theta.sum((-2, -1))
     y = y.to(x.dtype)
-    z = _transport(x, a, b, regularizer, tol, max_iterations)
-    loss = envelope(x, z, y, _value(x, z.detach(), regularizer) - _value(x, y, regularizer))
-    return (loss * t).to(theta.dtype)
+    z, level = _transport(x, a, b, regularizer, tol, max_iterations)
+    return (envelope(x, z, y, _loss(regularizer, y, z.detach(), level)) * t).to(theta.dtype)
 
 
-@kernels.register("transport", lambda x, *_: (torch.empty_like(x, memory_format=torch.contiguous_format),))
-def _solve(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> tuple[Tensor]:
+def _shapes(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape)
+
+
+@kernels.register("transport", _shapes)
+def _solve(
+    x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int
+) -> tuple[Tensor, Tensor]:
     check_entries("transport", x)
     check_masses("transport", x, a, b)
     # Which entries have mass is decided by differences of scores: small masses under large scores need float64.
@@ -165,25 +170,29 @@ def _solve(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float
     plan: Plan = SOLVERS[regularizer](scores, rows, columns, tol, limit)
     floor = 64 * torch.finfo(x.dtype).eps
     check_converged("transport", plan.error, floor if tol is None else max(tol, floor), plan.iterations, plan.z)
-    return (plan.z.to(x.dtype),)
+    return plan.z.to(x.dtype), plan.level.to(x.dtype)
 
 
 class _Transport(torch.autograd.Function):
-    """Plans at unit temperature; the derivative is a function of the plan alone."""
+    """Plans at unit temperature, and their levels, without derivative; that of the plan is a function of it alone."""
 
     @staticmethod
-    def forward(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> Tensor:
+    def forward(
+        x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int
+    ) -> tuple[Tensor, Tensor]:
         """The closed form, checked."""
-        return kernels.call("transport", (x, a, b), regularizer, tol, limit)[0]
+        z, level = kernels.call("transport", (x, a, b), regularizer, tol, limit)
+        return z, level
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep the plan."""
-        keep(ctx, output, inputs[3])
+        keep(ctx, output[0], inputs[3])
+        ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, bar: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Products of a cotangent with the transposed Jacobian, of differentiable operations."""
         if bar is None:
             return (None,) * 6
@@ -193,24 +202,31 @@ class _Transport(torch.autograd.Function):
     @nested
     def jvp(  # type: ignore[override]
         ctx: Any, dx: Tensor | None, da: Tensor | None, db: Tensor | None, *_: Any
-    ) -> Tensor:
+    ) -> tuple[Tensor, None]:
         """Jacobian-vector product."""
         z, regularizer = kept(ctx)  # the result: an outer pass differentiates it as such
         given = (dx, da, db)
         zeros = (z, z[..., :, 0], z[..., 0, :])
         full = [torch.zeros_like(like) if part is None else part for part, like in zip(given, zeros)]
-        return polytope.pushforward(_weights(z, regularizer), *full)
+        return polytope.pushforward(_weights(z, regularizer), *full), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, tuple[int, int]]:
         """The mapped dimension becomes one more batch dimension."""
         given = (batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args[:3]))
-        return _Transport.apply(*given, *args[3:]), 0  # type: ignore[return-value]
+        return _Transport.apply(*given, *args[3:]), (0, 0)
 
 
 @torch._dynamo.allow_in_graph
-def _transport(x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int) -> Tensor:
+def _transport(
+    x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int
+) -> tuple[Tensor, Tensor]:
     return _Transport.apply(x, a, b, regularizer, tol, limit)  # type: ignore[return-value]
+
+
+@torch._dynamo.allow_in_graph
+def _loss(regularizer: Regularizer, y: Tensor, z: Tensor, level: Tensor) -> Tensor:
+    return polytope.loss(regularizer, y, z, level)
 
 
 def _prepared(
@@ -249,9 +265,3 @@ def _prepared(
 
 def _weights(z: Tensor, regularizer: Regularizer) -> Tensor:
     return z if regularizer == "entropic" else (z > 0).to(z.dtype)
-
-
-def _value(x: Tensor, z: Tensor, regularizer: Regularizer) -> Tensor:
-    """⟨x, z⟩ − Ω(z); −∞ carries no mass."""
-    omega = torch.special.xlogy(z, z) if regularizer == "entropic" else 0.5 * z * z
-    return (torch.where(z > 0, x.detach(), 0.0) * z - omega).sum((-2, -1))
