@@ -124,7 +124,13 @@ def derivative(u: Array, e: Array, real: Array, du: Array, de: Array, run: Scan 
 
 
 def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, Array]:
-    """The best path and its score (arguments as for `log_partition`): the limit of marginals at temperature 0.
+    """The best path and its score: the limit of marginals at temperature 0.
+
+    Args:
+        u: scores of states, (..., T, S).
+        e: scores of transitions from row to column, (..., T−1, S, S), or (S, S) for all.
+        real: positions of the sequence, as for `log_partition`.
+        run: how to iterate.
 
     Returns:
         States of the path, (..., T) integers, −1 beyond the length; and its score, (...). Where every path is
@@ -140,30 +146,42 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
         ([0, 0], 2.0)
     """
     xp = array_api_compat.array_namespace(u, e)
-    u, e = _finite(xp, u), _finite(xp, e)
-    none = -xp.ones_like(xp.argmax(u[..., 0, :], axis=-1))
-    if u.shape[-2] == 1:
-        state = xp.argmax(u[..., 0, :], axis=-1)
-        return _possible(xp, xp.where(real[..., 0], state, none)[..., None], xp.max(u[..., 0, :], axis=-1))
+    shared = e.ndim == 2
+    u, e, kept = _batch_last(_finite(xp, u), 2), _finite(xp, e), _batch_last(real, 1)
+    e = e[(..., *(None,) * (u.ndim - 2))] if shared else _batch_last(e, 3)
 
     def forward(best: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
-        step, links, keep = now
-        scores = best[..., :, None] + links
-        back = xp.argmax(scores, axis=-2)
-        return xp.where(keep[..., None], xp.max(scores, axis=-2) + step, best), (back,)
+        step, keep, *links = now
+        raised = xp.max(best[:, None, ...] + (links[0] if links else e), axis=0) + step
+        return xp.where(keep[None, ...], raised, best), (best,)
 
-    steps = (_leading(u[..., 1:, :], 2), _leading(e, 3), _leading(real[..., 1:], 1))
-    best, (pointers,) = run(forward, u[..., 0, :], steps)
-    state, score = xp.argmax(best, axis=-1), xp.max(best, axis=-1)
-
+    # Pointers would be needed along one path alone: there, the same maximum is sought again.
     def backward(state: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
-        pointer, keep = now
-        before = xp.take_along_axis(pointer, state[..., None], axis=-1)[..., 0]
+        best, keep, *links = now
+        into = _column(xp, links[0] if links else e, state)
+        before = xp.argmax(best + into, axis=0)
         return xp.where(keep, before, state), (xp.where(keep, state, none),)
 
-    first, (rest,) = run(backward, state, (xp.flip(pointers, axis=0), xp.flip(steps[2], axis=0)))
-    path = xp.concat([xp.where(real[..., 0], first, none)[None, ...], xp.flip(rest, axis=0)], axis=0)
+    links = () if shared else (e,)
+    best, bests = u[0, ...], ()
+    if u.shape[0] > 1:
+        best, bests = run(forward, best, (u[1:, ...], kept[1:, ...], *links))
+    state, score = xp.argmax(best, axis=0), xp.max(best, axis=0)
+    none = -xp.ones_like(state)
+    rest = state[None, ...][:0, ...]
+    if bests:
+        flipped = (xp.flip(part, axis=0) for part in (*bests, kept[1:, ...], *links))
+        state, (rest,) = run(backward, state, tuple(flipped))
+    path = xp.concat([xp.where(kept[0, ...], state, none)[None, ...], xp.flip(rest, axis=0)], axis=0)
     return _possible(xp, _trailing(xp, path, 1), score)
+
+
+def _column(xp: Any, links: Array, state: Array) -> Array:
+    """links (S, S, ...), with 1 for sequences that share them, at one column for each sequence: (S, ...)."""
+    if links.ndim == 2 + state.ndim and links.shape[2:] == state.shape:
+        return xp.take_along_axis(links, xp.broadcast_to(state, (links.shape[0], 1, *state.shape)), axis=1)[:, 0, ...]
+    flat = xp.reshape(links, links.shape[:2])
+    return xp.reshape(xp.take(flat, xp.reshape(state, (-1,)), axis=1), (links.shape[0], *state.shape))
 
 
 def _possible(xp: Any, path: Array, score: Array) -> tuple[Array, Array]:
@@ -244,6 +262,13 @@ def _leading(x: Array, place: int) -> Array:
     xp = array_api_compat.array_namespace(x)
     axis = x.ndim - place
     return xp.permute_dims(x, (axis, *(i for i in range(x.ndim) if i != axis)))
+
+
+def _batch_last(x: Array, places: int) -> Array:
+    """The last axes in front: where sequences lie side by side, operations over states are operations on long rows."""
+    xp = array_api_compat.array_namespace(x)
+    axes = range(x.ndim)
+    return xp.permute_dims(x, (*axes[x.ndim - places :], *axes[: x.ndim - places]))
 
 
 def _trailing(xp: Any, x: Array, place: int) -> Array:

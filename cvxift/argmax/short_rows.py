@@ -70,7 +70,7 @@ def entmax(x: np.ndarray, alpha: float) -> np.ndarray | None:
 
 
 def derivative(z: np.ndarray, bar: np.ndarray, alpha: float) -> np.ndarray:
-    """`tsallis.derivative` for α = 1.5 or 2 from values ≥ 0 whose rows sum to 1."""
+    """`tsallis.derivative` for α = 1.5 or 2, from values ≥ 0 whose rows sum to 1, or are zero where masked."""
     s = (z > 0).astype(z.dtype) if alpha == 2.0 else np.sqrt(z)
     moved = bar * s
     total = np.add.reduce(moved, axis=-1, keepdims=True)
@@ -79,7 +79,8 @@ def derivative(z: np.ndarray, bar: np.ndarray, alpha: float) -> np.ndarray:
         moved = np.where(s == 0, 0.0, moved)
         total = np.add.reduce(moved, axis=-1, keepdims=True)
         total = total + 0.0 * total
-    moved -= s * (total / np.add.reduce(s, axis=-1, keepdims=True))
+    # Σ s ≥ 1, but in masked rows.
+    moved -= s * (total / np.maximum(np.add.reduce(s, axis=-1, keepdims=True), 0.5))
     return moved if math.isfinite(np.add.reduce(total, axis=None)) else np.where(s == 0, 0.0, moved)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
-from cvxift.argmax import chain
+from cvxift.argmax import chain, shared_chain
 from cvxift.argmax.feasibility import check_entries
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
 from cvxift.torch.nested import keep, kept, nested, primals
-from cvxift.torch.tensors import batched, plain, require_floating, temperature_of, visible
+from cvxift.torch.tensors import batched, numpy_serves, plain, require_floating, temperature_of, visible
 
 Tensor = torch.Tensor
 
@@ -55,7 +56,7 @@ def linear_chain(
     u, e, real = _prepared("linear_chain", unary, pairwise, lengths, temperature)
     if log_partition:
         return _log_partition(u, e, real).to(unary.dtype)
-    states, pairs = _marginals(u, e, real)
+    states, pairs = _marginals(u, _each(u, e, real), real)
     return states.to(unary.dtype), pairs.to(unary.dtype)
 
 
@@ -100,17 +101,24 @@ def linear_chain_loss(
         raise ProgramError(
             f"target runs from {int(y.min())} to {int(y.max())}; expected states 0 to {u.shape[-1] - 1}."
         )
+    # Both are large for long sequences, and their difference may be small.
+    wide = torch.float32 if u.device.type == "mps" else torch.float64
     # By `gather`: torch.take_along_dim would hold a traced graph to one size.
-    own = u.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    own = u.gather(-1, y.unsqueeze(-1)).squeeze(-1).to(wide)
     score = torch.where(real, own, 0.0).sum(-1)
     if u.shape[-2] > 1:
         states = u.shape[-1]
-        link = states * y[..., :-1, None] + y[..., 1:, None]
-        links = e.reshape(*e.shape[:-2], states * states).gather(-1, link).squeeze(-1)
-        score = score + torch.where(real[..., 1:], links, 0.0).sum(-1)
+        link = states * y[..., :-1] + y[..., 1:]
+        if e.ndim == 2:
+            links = e.reshape(-1).index_select(0, link.reshape(-1)).reshape(link.shape)
+        else:
+            links = e.reshape(*e.shape[:-2], states * states).gather(-1, link.unsqueeze(-1)).squeeze(-1)
+        score = score + torch.where(real[..., 1:], links.to(wide), 0.0).sum(-1)
     log_z = _log_partition(u, e, real)
     log_z = torch.where(log_z == -float("inf"), 0.0, log_z)  # no path at all: as the target's is none, it costs +∞
-    return ((log_z - score) * temperature).to(unary.dtype)
+    loss = log_z - score
+    loss = torch.where(loss < 0, loss - loss.detach(), loss)
+    return (loss * temperature).to(unary.dtype)
 
 
 def viterbi(unary: Tensor, pairwise: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -151,10 +159,14 @@ def _checked(u: Tensor, e: Tensor, name: str = "linear_chain") -> None:
     check_entries(name, e)
 
 
-@kernels.register("log partition", lambda u, *_: (u.new_empty(u.shape[:-2]),))
+def _wide(x: Tensor) -> Tensor:
+    return x if x.device.type == "mps" else x.double()
+
+
+@kernels.register("log partition", lambda u, *_: (_wide(u.new_empty(u.shape[:-2])),))
 def _find_log_partition(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor]:
     _checked(u, e)
-    return (chain.log_partition(u, e, real),)
+    return (chain.log_partition(_wide(u), _wide(e), real),)
 
 
 @kernels.register("marginals", _empty)
@@ -168,7 +180,10 @@ def _find_marginals(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]
 )
 def _find_path(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     _checked(u, e, "viterbi")
-    return chain.viterbi(u, e, real)
+    if u.device.type != "cpu":
+        return chain.viterbi(u, e, real)
+    path, score = chain.viterbi(u.numpy(), e.numpy(), real.numpy())
+    return torch.from_numpy(np.ascontiguousarray(path)), torch.from_numpy(np.asarray(score))
 
 
 kernels.register("chain derivative", _empty)(chain.derivative)
@@ -190,7 +205,9 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """The marginals, themselves differentiable."""
-        states, pairs = _Marginals.apply(*kept(ctx))  # type: ignore[misc]
+        u, e, real = kept(ctx)
+        states, pairs = _Marginals.apply(u, e, real)  # type: ignore[misc]
+        bar = bar.to(u.dtype)
         return bar[..., None, None] * states, bar[..., None, None, None] * pairs, None
 
     @staticmethod
@@ -199,12 +216,40 @@ class _LogPartition(torch.autograd.Function):
         """⟨marginals, direction⟩."""
         states, pairs = _Marginals.apply(*primals(ctx))  # type: ignore[misc]
         own = 0.0 if du is None else (states * du).sum((-2, -1))
-        return own + (0.0 if de is None else (pairs * de).sum((-3, -2, -1)))  # type: ignore[return-value]
+        slope = own + (0.0 if de is None else (pairs * de).sum((-3, -2, -1)))
+        return _wide(slope)  # type: ignore[arg-type]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Tensor) -> tuple[Any, int]:
         """The mapped dimension becomes one more batch dimension."""
         return _LogPartition.apply(*(batched(info.batch_size, dim, x) for dim, x in zip(in_dims, args))), 0
+
+
+class _SharedLogPartition(torch.autograd.Function):
+    """log Z of plain tensors where all positions share the transitions (S, S), in NumPy; see `shared_chain`."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, e: Tensor, real: Tensor) -> Tensor:
+        """Products of matrices, or where these would underflow logarithms."""
+        ctx.save_for_backward(u, e, real)
+        flat = (-1, *u.shape[-2:])
+        ctx.found = shared_chain.messages(
+            u.detach().reshape(flat).numpy(), e.detach().numpy(), real.reshape(flat[:2]).numpy()
+        )
+        if ctx.found is None:
+            return _find_log_partition(u.detach(), _each(u, e, real).detach(), real)[0]
+        return torch.from_numpy(ctx.found.value).reshape(u.shape[:-2])
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """The marginals, themselves differentiable where that is asked for."""
+        u, e, real = ctx.saved_tensors
+        if ctx.found is None or torch.is_grad_enabled() or not numpy_serves(bar):
+            states, pairs = _Marginals.apply(u, _each(u, e, real), real)  # type: ignore[misc]
+            bar = bar.to(u.dtype)
+            return bar[..., None, None] * states, (bar[..., None, None, None] * pairs).sum_to_size(e.shape), None
+        states, pairs = shared_chain.marginals(ctx.found, bar.reshape(-1).numpy())
+        return torch.from_numpy(states).reshape(u.shape).to(u.dtype), torch.from_numpy(pairs).to(e.dtype), None
 
 
 class _Marginals(torch.autograd.Function):
@@ -303,7 +348,18 @@ def _viterbi(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, ...]:
 
 @torch._dynamo.allow_in_graph
 def _log_partition(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
-    return _LogPartition.apply(u, e, real)  # type: ignore[return-value]
+    if e.ndim == 2 and all(map(numpy_serves, (u, e, real))):
+        return _SharedLogPartition.apply(u, e, real)  # type: ignore[return-value]
+    return _LogPartition.apply(u, _each(u, e, real), real)  # type: ignore[return-value]
+
+
+def _each(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
+    """Transitions for each position; zero beyond the length, where they may be anything."""
+    if e.ndim != 2:
+        return e
+    length, states = u.shape[-2:]
+    full = e.expand(*u.shape[:-2], length - 1, states, states)
+    return torch.where(real[..., 1:, None, None], full, 0.0)
 
 
 @torch._dynamo.allow_in_graph
@@ -314,7 +370,7 @@ def _marginals(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
 def _prepared(
     name: str, unary: Tensor, pairwise: Tensor, lengths: Tensor | None, temperature: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores over temperature, those of transitions one for each, and which positions are part of the sequence."""
+    """Scores over temperature and which positions are part of the sequence; transitions (S, S) that are shared stay."""
     for word, scores in (("unary", unary), ("pairwise", pairwise)):
         require_floating(name, scores, word)
     if unary.ndim < 2 or unary.shape[-2] < 1:
@@ -328,7 +384,6 @@ def _prepared(
     if not isinstance(temperature, float | int) or temperature != 1:
         warmth = temperature_of(name, temperature, u, ())
         u, e = u / warmth, e / warmth
-    e = e.expand(expected)
     if lengths is None:
         return u, e, torch.ones(u.shape[:-1], dtype=torch.bool, device=u.device)
     if lengths.shape != u.shape[:-2] or lengths.is_floating_point():
@@ -343,4 +398,4 @@ def _prepared(
     real = torch.arange(length, device=u.device) < lengths.to(u.device)[..., None]
     beyond = ~real  # scores there may be anything
     u = u.masked_fill(beyond[..., None], 0.0)
-    return u, e.masked_fill(beyond[..., 1:, None, None], 0.0), real
+    return u, e if e.ndim == 2 else e.masked_fill(beyond[..., 1:, None, None], 0.0), real

@@ -58,7 +58,7 @@ class _Loss(torch.autograd.Function):
 
 
 class _Short(torch.autograd.Function):
-    """The same for `short_rows` of plain tensors, in NumPy; the prediction is kept, and is differentiated if need be."""
+    """The same for `short_rows` of plain tensors, in NumPy."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, y: Tensor, alpha: float) -> Tensor:
