@@ -12,12 +12,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import array_api_compat
+import numpy as np
 
 from cvxift.argmax.control import Loop, while_loop
-from cvxift.argmax.rows import gather
+from cvxift.argmax.rows import gather, peaks, shorten
 
 Array = Any
 LIMIT = 200
+LONG = 200  # rows up to this length take longer to shorten than to search
 
 
 class Sides(NamedTuple):
@@ -32,8 +34,10 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     """Find which entries stand at their bounds.
 
     The linear program (all weight to the largest scores) has one entry p with l ≤ z_p ≤ u whose larger ones are at u
-    and smaller ones at l. There −max u ≤ τ − x_p ≤ −min l: at the ends all entries on one side of p are at bounds. So
-    measured from x_p, τ is found to the precision of the bounds, be the scores as large as they like.
+    and smaller ones at l, and −max u ≤ τ − x_p ≤ −min l: at the ends all entries on one side of p are at bounds. So the
+    score nearest to τ is not farther from it than the bounds are from 0, and measured from that score τ is found to the
+    precision of the bounds, be the scores as large as they like. Which score that is, a first search tells, measured
+    from the largest.
 
     Args:
         x: scores, (..., n), float64 where bounds must be met to its precision; −∞ masks.
@@ -53,21 +57,82 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         (array([False, False, False,  True]), array([ True, False, False, False]), array([1.  , 0.55, 0.45, 0.  ]))
     """
     xp = array_api_compat.array_namespace(x)
-    masked = x == -xp.inf
+    masked, nothing = x == -xp.inf, xp.zeros_like(x)
+    lower, upper = lower + nothing, upper + nothing
     rest = total - xp.sum(lower, axis=-1, keepdims=True)
-    room = xp.where(masked, xp.zeros_like(x), xp.minimum(upper - lower, rest + xp.zeros_like(x)))
-    order = xp.argsort(x, axis=-1, descending=True, stable=True)
-    n = x.shape[-1]
-    heads = xp.cumulative_sum(gather(xp, room, order), axis=-1)
-    index = xp.sum(xp.astype(heads < rest, order.dtype), axis=-1, keepdims=True)
-    pivot = gather(xp, x, gather(xp, order, xp.clip(index, max=n - 1)))
-    pivot = xp.where(pivot == -xp.inf, xp.max(x, axis=-1, keepdims=True), pivot)
+    room = xp.where(masked, nothing, xp.minimum(upper - lower, rest + nothing))
+    cap = lower + room  # what z can be at most
+    least, most = xp.min(lower, axis=-1, keepdims=True), xp.max(cap, axis=-1, keepdims=True)
+    top = xp.max(x, axis=-1, keepdims=True)
+    top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
+    d = xp.where(masked, nothing, x - top)
+    low, high = xp.min(d, axis=-1, keepdims=True) - most, -least
+    tau = _search(xp, d, total, lower, cap, 0.5 * (low + high), low, high, loop)
+
+    far = xp.where(masked, xp.full_like(x, xp.inf), xp.abs(d - tau))
+    nearest = xp.argmin(far, axis=-1, keepdims=True)
+    pivot, at = gather(xp, x, nearest), gather(xp, d, nearest)
     pivot = xp.where(pivot == -xp.inf, xp.zeros_like(pivot), pivot)
-    d = xp.where(masked, xp.zeros_like(x), x - pivot)
-    upper = xp.where(masked, lower, upper)
-    low, high = -xp.max(lower + room, axis=-1, keepdims=True), -xp.min(lower, axis=-1, keepdims=True)
+    reach = xp.maximum(xp.abs(least), xp.abs(most))
     eps = float(xp.finfo(x.dtype).eps)
-    enough = 2 * eps * (xp.abs(low) + xp.abs(high))
+    # Only rounding of large scores can have led to a wrong entry.
+    sure = 8 * eps * xp.abs(low) <= 1e-3 * reach
+    pivot, *_ = loop(
+        lambda state: xp.any(~state[1]) & (state[2] < LIMIT),
+        lambda state: _neighbour(xp, x, masked, total, lower, cap, reach, state),
+        (pivot, sure, 0),
+    )
+    d = xp.where(masked, nothing, x - pivot)
+    start = xp.where(sure, tau - at, xp.zeros_like(tau))
+    tau = _search(xp, d, total, lower, cap, start, -reach, reach, loop)
+    at_lower = (room <= 0) | (d - tau <= lower)
+    return Sides(at_lower, ~at_lower & (d - tau >= upper), pivot)
+
+
+def rows(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[Sides, np.ndarray]:
+    """`sides` and `value` in NumPy; rows under bounds of their own, the same for all entries, are shortened first.
+
+    A few entries reach the total at a smaller τ than all do, as others add to it. What stands at its lower bound at
+    that τ does so at the larger one.
+
+    Args:
+        x: as for `sides`.
+        total: as for `sides`.
+        lower: as for `sides`; (..., 1) if rows have bounds of their own.
+        upper: likewise.
+    """
+    n = x.shape[-1]
+    uniform = lower.shape[-1] == upper.shape[-1] == 1 and n > LONG
+    some = peaks(np, x) if uniform else x
+    m = some.shape[-1]
+    if m == n or not np.all(m * (upper - lower) > total - n * lower):
+        found = sides(x, total, lower, upper)
+        return found, value(x, total, lower, upper, found)
+    bounds = np.broadcast_to(lower, some.shape), np.broadcast_to(upper, some.shape)
+    most = total - (n - m) * lower
+    found = sides(some, most, *bounds)
+    free = ~(found.at_lower | found.at_upper)
+    edge = np.where(free, some - value(some, most, *bounds, found), np.inf).min(axis=-1, keepdims=True)
+    edge = np.where(np.isfinite(edge), edge, np.where(found.at_upper, some, np.inf).min(axis=-1, keepdims=True) - upper)
+    slack = 1e-6 * (np.abs(edge) + np.abs(lower) + np.abs(upper))
+    short, restore = shorten(np, x, x > edge + lower - slack)
+    k = short.shape[-1]
+    bounds = np.broadcast_to(lower, short.shape), np.broadcast_to(upper, short.shape)
+    most = total - (n - k) * lower
+    found = sides(short, most, *bounds)
+    z = lower + restore(value(short, most, *bounds, found) - lower)
+    return Sides(~restore(~found.at_lower), restore(found.at_upper), found.pivot), z
+
+
+def _total(xp: Any, shifted: Array, lower: Array, cap: Array) -> Array:
+    return xp.sum(xp.minimum(xp.maximum(shifted, lower), cap), axis=-1, keepdims=True)
+
+
+def _search(
+    xp: Any, d: Array, total: Array, lower: Array, cap: Array, tau: Array, low: Array, high: Array, loop: Loop
+) -> Array:
+    """τ between low and high with Σ clip(d − τ, lower, cap) = total, by Newton's method within the interval."""
+    enough = 2 * float(xp.finfo(d.dtype).eps) * (xp.abs(low) + xp.abs(high))
 
     def running(state: tuple[Array, ...]) -> Array:
         *_, last, count = state
@@ -76,8 +141,8 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         tau, low, high, last, count = state
         shifted = d - tau
-        gap = xp.sum(xp.minimum(xp.maximum(shifted, lower), upper), axis=-1, keepdims=True) - total
-        number = xp.sum(xp.astype((shifted > lower) & (shifted < upper), x.dtype), axis=-1, keepdims=True)
+        gap = _total(xp, shifted, lower, cap) - total
+        number = xp.sum((shifted > lower) & (shifted < cap), axis=-1, keepdims=True, dtype=d.dtype)
         # Halve where the sum does not vary, where a step leaves the interval or is not half the one before.
         low, high = xp.where(gap >= 0, tau, low), xp.where(gap <= 0, tau, high)
         step = gap / xp.where(number > 0, number, xp.ones_like(number))
@@ -87,9 +152,22 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         done = last <= enough
         return xp.where(done, tau, new), low, high, xp.where(done, last, xp.abs(new - tau)), count + 1
 
-    tau = loop(running, iterate, (0.5 * (low + high), low, high, xp.full_like(low, xp.inf), 0))[0]
-    at_lower = (room <= 0) | (d - tau <= lower)
-    return Sides(at_lower, ~at_lower & (d - tau >= upper), pivot)
+    return loop(running, iterate, (tau, low, high, xp.full_like(low, xp.inf), 0))[0]
+
+
+def _neighbour(
+    xp: Any, x: Array, masked: Array, total: Array, lower: Array, cap: Array, reach: Array, state: tuple[Array, ...]
+) -> tuple[Array, ...]:
+    """The next score towards τ, if τ is not within reach of the pivot; whether it is, and the number of moves."""
+    pivot, sure, count = state
+    d = xp.where(masked, xp.zeros_like(x), x - pivot)
+    down = ~sure & (_total(xp, d + reach, lower, cap) < total)
+    up = ~sure & (_total(xp, d - reach, lower, cap) > total)
+    below = xp.max(xp.where(masked | (d >= 0), xp.full_like(x, -xp.inf), x), axis=-1, keepdims=True)
+    above = xp.min(xp.where(masked | (d <= 0), xp.full_like(x, xp.inf), x), axis=-1, keepdims=True)
+    down, up = down & (below > -xp.inf), up & (above < xp.inf)
+    moved = xp.where(down, below, xp.where(up, above, pivot))
+    return moved, ~(down | up), count + 1
 
 
 def value(x: Array, total: Array, lower: Array, upper: Array, found: Sides) -> Array:

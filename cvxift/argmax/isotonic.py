@@ -128,7 +128,7 @@ def project(
     return (s - top_s) - xp.log(total_s) + xp.log(total_w) + top_w
 
 
-def loss(s: Array, z: Array, y: Array) -> Array:
+def loss(s: Array, z: Array, y: Array, take: Take | None = None) -> Array:
     """½‖s − y‖² − ½‖s − z‖² for the projection z of s onto the permutahedron and another point y of it, (...).
 
     It is ½‖z − y‖² + ⟨s − z, z − y⟩. In the order of s, s − z decreases and the partial sums of z − y are ≥ 0, so that
@@ -138,6 +138,7 @@ def loss(s: Array, z: Array, y: Array) -> Array:
         s: scores in any order, (..., n).
         z: their projection.
         y: the other point.
+        take: as for `project`.
     """
     xp = array_api_compat.array_namespace(s, z, y)
     apart = z - y
@@ -145,7 +146,8 @@ def loss(s: Array, z: Array, y: Array) -> Array:
     if s.shape[-1] < 2:
         return value
     order = xp.argsort(s, axis=-1, descending=True, stable=True)
-    s, z, apart = (xp.take_along_axis(part, order, axis=-1) for part in (s, z, apart))
+    take = take or (lambda part, order: xp.take_along_axis(part, order, axis=-1))
+    s, z, apart = (take(part, order) for part in (s, z, apart))
     falls = (s[..., :-1] - s[..., 1:]) - (z[..., :-1] - z[..., 1:])
     ahead = xp.cumulative_sum(apart, axis=-1)[..., :-1]
     nothing = xp.zeros_like(falls)

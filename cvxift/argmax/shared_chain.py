@@ -73,18 +73,29 @@ def messages(u: np.ndarray, e: np.ndarray, real: np.ndarray) -> Messages | None:
     return Messages(np.sum(logs if keep is None else np.where(keep, logs, 0.0), axis=0), E, p, r, keep)
 
 
-def marginals(found: Messages, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Marginals of the states, and of the transitions summed over positions and sequences; zero beyond the length.
+def marginals(found: Messages) -> tuple[np.ndarray, np.ndarray]:
+    """Marginals of the states, (B, T, S), and of the transitions, (B, T−1, S, S); zero beyond the length."""
+    _, E, p, _, _ = found
+    states, q = _backward(found, p[-1])
+    pairs = np.einsum("tbi,tbj,ij->btij", p[:-1], q[1:], E)
+    return np.moveaxis(states, 0, 1), pairs
 
-    Args:
-        found: the messages.
-        weight: of the sequences, (B,); None for 1.
+
+def weighted(found: Messages, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same times a weight for each sequence, (B,), and those of transitions summed over positions and sequences.
 
     Returns:
-        (B, T, S) and (S, S).
+        (B, T, S) and (S, S): the gradient of the weighted sum of log Z.
     """
+    _, E, p, _, _ = found
+    states, q = _backward(found, p[-1] * weight[:, None])
+    size = p.shape[-1]
+    return np.moveaxis(states, 0, 1), E * (p[:-1].reshape(-1, size).T @ q[1:].reshape(-1, size))
+
+
+def _backward(found: Messages, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Marginals and q from those of the last position, time in front; both are zero beyond the length."""
     _, E, p, r, keep = found
-    mu = p[-1] if weight is None else p[-1] * weight[:, None]
     states, q = np.empty_like(p), np.empty_like(p)
     turned = np.ascontiguousarray(E.T)
     for t in range(len(p) - 1, 0, -1):
@@ -99,6 +110,4 @@ def marginals(found: Messages, weight: np.ndarray | None = None) -> tuple[np.nda
             np.copyto(q[t], 0.0, where=beyond)
         mu = before
     states[0] = mu
-    size = p.shape[-1]
-    pairs = E * (p[:-1].reshape(-1, size).T @ q[1:].reshape(-1, size))
-    return np.moveaxis(states, 0, 1), pairs
+    return states, q

@@ -7,14 +7,15 @@ device has it, whatever the dtype: bounds and sums are met to the rounding of th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from cvxift.argmax import bounded, capped, checks
 from cvxift.errors import ProgramError
 from cvxift.torch import kernels
-from cvxift.torch.tensors import bound_of, scores_of, temperature_of, visible
+from cvxift.torch.tensors import bound_of, numpy_serves, placed, scores_of, temperature_of, visible
 
 Tensor = torch.Tensor
 
@@ -25,9 +26,49 @@ def _empty_sides(number: int, x: Tensor) -> tuple[Tensor, ...]:
 
 @kernels.register("sides", lambda x, *_: _empty_sides(2, x))
 def _find_sides(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
+    if x.device.type == "cpu":
+        return tuple(map(torch.from_numpy, _rows(x, total, lower, upper)[0]))
     checks.check_scores("budget", x)
     checks.check_bounds("budget", x, total, lower, upper)
     return bounded.sides(x, total, lower, upper)
+
+
+def _rows(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[bounded.Sides, np.ndarray]:
+    """The sides and the projection by NumPy, checked; bounds that were expanded along the rows are one number each."""
+    low, high = ((part[..., :1] if part.stride(-1) == 0 else part).numpy() for part in (lower, upper))
+    scores, need = x.numpy(), total.numpy()
+    if not _sound(scores, need, low, high):
+        checks.check_scores("budget", scores)
+        checks.check_bounds("budget", scores, need, lower.numpy(), upper.numpy())
+    return bounded.rows(scores, need, low, high)
+
+
+def _sound(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> bool:
+    """Whether a quick look tells that rows of finite scores under bounds of their own can sum to their totals."""
+    if not lower.shape[-1] == upper.shape[-1] == 1:
+        return False
+    n = x.shape[-1]
+    fits = (lower > -np.inf) & (n * lower <= total) & (total <= n * upper)
+    return bool(fits.all() and x.max() < np.inf and x.min() > -np.inf)
+
+
+class _Plain(torch.autograd.Function):
+    """`_budget` as a function of the scores alone, in an eager call of plain tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """The projection, in x's dtype."""
+        found, z = _rows(x.detach().double(), total, lower, upper)
+        ctx.save_for_backward(torch.from_numpy(~(found.at_lower | found.at_upper)))
+        return torch.from_numpy(z).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Between the bounds the entries less their mean."""
+        (free,) = ctx.saved_tensors
+        bar = torch.where(free, bar, 0.0)
+        mean = bar.sum(-1, keepdim=True) / free.sum(-1, keepdim=True).clamp(min=1)
+        return torch.where(free, bar - mean, 0.0), None, None, None
 
 
 @kernels.register("caps", lambda x, *_: _empty_sides(1, x))
@@ -86,15 +127,18 @@ def budget(
         >>> budget(torch.tensor([3.0, 0.5, 0.4, -2.0]), total=2.0)
         tensor([1.0000, 0.5500, 0.4500, 0.0000])
     """
-    scores = _wide(scores_of("budget", x, dim, temperature))
-    low = bound_of("budget", "lower", lower, scores, x.shape, dim)
-    high = bound_of("budget", "upper", upper, scores, x.shape, dim)
+    scores = scores_of("budget", x, dim, temperature)
+    wide = scores.dtype if x.device.type == "mps" else torch.float64
+    low = bound_of("budget", "lower", lower, wide, scores, x.shape, dim)
+    high = bound_of("budget", "upper", upper, wide, scores, x.shape, dim)
     whole = list(x.shape)
     whole[dim] = 1
-    need = bound_of("budget", "total", total, scores, torch.Size(whole), dim)
+    need = bound_of("budget", "total", total, wide, scores, torch.Size(whole), dim)
     if scores.numel() == 0:
         return x  # keeps its graph
-    return _budget(scores, need, low, high).movedim(-1, dim).to(x.dtype)
+    if numpy_serves(scores) and not any(part.requires_grad for part in (need, low, high)):
+        return placed(_Plain.apply(scores, need, low, high), dim, x)  # type: ignore[arg-type]
+    return placed(_budget(_wide(scores), need, low, high), dim, x)
 
 
 def constrained_sparsemax(x: Tensor, upper: float | Tensor, dim: int = -1, temperature: float | Tensor = 1.0) -> Tensor:
@@ -148,7 +192,7 @@ def constrained_softmax(x: Tensor, upper: float | Tensor, dim: int = -1, tempera
         tensor([0.5000, 0.2500, 0.2500])
     """
     scores = _wide(scores_of("constrained_softmax", x, dim, temperature))
-    high = bound_of("constrained_softmax", "upper", upper, scores, x.shape, dim)
+    high = bound_of("constrained_softmax", "upper", upper, scores.dtype, scores, x.shape, dim)
     if scores.numel() == 0:
         return x
     return _capped(scores, high).movedim(-1, dim).to(x.dtype)
@@ -188,8 +232,8 @@ def box(
         raise ProgramError(f"box got regularizer = {regularizer!r}; expected 'entropic' or 'quadratic'.")
     scores = scores_of("box", x.unsqueeze(-1) if isinstance(x, Tensor) and x.ndim == 0 else x, -1, 1.0)
     scores = scores.reshape(x.shape) / temperature_of("box", temperature, scores)
-    low = bound_of("box", "lower", lower, scores, x.shape, -1)
-    high = bound_of("box", "upper", upper, scores, x.shape, -1)
+    low = bound_of("box", "lower", lower, scores.dtype, scores, x.shape, -1)
+    high = bound_of("box", "upper", upper, scores.dtype, scores, x.shape, -1)
     if regularizer == "quadratic":
         z = torch.minimum(torch.maximum(scores, low), high)
     else:

@@ -56,7 +56,7 @@ def linear_chain(
     u, e, real = _prepared("linear_chain", unary, pairwise, lengths, temperature)
     if log_partition:
         return _log_partition(u, e, real).to(unary.dtype)
-    states, pairs = _marginals(u, _each(u, e, real), real)
+    states, pairs = _marginals(u, _each(u, e), real)
     return states.to(unary.dtype), pairs.to(unary.dtype)
 
 
@@ -165,12 +165,31 @@ def _wide(x: Tensor) -> Tensor:
 
 @kernels.register("log partition", lambda u, *_: (_wide(u.new_empty(u.shape[:-2])),))
 def _find_log_partition(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor]:
+    found = _messages(u, e, real)
+    if found is not None:
+        return (torch.from_numpy(found.value).reshape(u.shape[:-2]),)
     _checked(u, e)
     return (chain.log_partition(_wide(u), _wide(e), real),)
 
 
+def _messages(u: Tensor, e: Tensor, real: Tensor) -> shared_chain.Messages | None:
+    """Messages of the chains on a host where one (S, S), given as it is or expanded, serves all, and they suffice."""
+    shared = e.ndim == 2 or not any(e.stride()[:-2])
+    if not shared or u.device.type != "cpu" or 0 in e.shape:
+        return None
+    flat = (-1, *u.shape[-2:])
+    one = e if e.ndim == 2 else e[(0,) * (e.ndim - 2)]
+    return shared_chain.messages(u.reshape(flat).numpy(), one.numpy(), real.reshape(flat[:2]).numpy())
+
+
 @kernels.register("marginals", _empty)
 def _find_marginals(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    found = _messages(u, e, real)
+    if found is not None:
+        states, pairs = shared_chain.marginals(found)
+        return torch.from_numpy(states).to(u.dtype).reshape(u.shape), torch.from_numpy(pairs).to(e.dtype).reshape(
+            e.shape
+        )
     _checked(u, e)
     return chain.marginals(u, e, real)
 
@@ -232,12 +251,9 @@ class _SharedLogPartition(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, e: Tensor, real: Tensor) -> Tensor:
         """Products of matrices, or where these would underflow logarithms."""
         ctx.save_for_backward(u, e, real)
-        flat = (-1, *u.shape[-2:])
-        ctx.found = shared_chain.messages(
-            u.detach().reshape(flat).numpy(), e.detach().numpy(), real.reshape(flat[:2]).numpy()
-        )
+        ctx.found = _messages(u.detach(), e.detach(), real)
         if ctx.found is None:
-            return _find_log_partition(u.detach(), _each(u, e, real).detach(), real)[0]
+            return _find_log_partition(u.detach(), _each(u, e).detach(), real)[0]
         return torch.from_numpy(ctx.found.value).reshape(u.shape[:-2])
 
     @staticmethod
@@ -245,10 +261,10 @@ class _SharedLogPartition(torch.autograd.Function):
         """The marginals, themselves differentiable where that is asked for."""
         u, e, real = ctx.saved_tensors
         if ctx.found is None or torch.is_grad_enabled() or not numpy_serves(bar):
-            states, pairs = _Marginals.apply(u, _each(u, e, real), real)  # type: ignore[misc]
+            states, pairs = _Marginals.apply(u, _each(u, e), real)  # type: ignore[misc]
             bar = bar.to(u.dtype)
             return bar[..., None, None] * states, (bar[..., None, None, None] * pairs).sum_to_size(e.shape), None
-        states, pairs = shared_chain.marginals(ctx.found, bar.reshape(-1).numpy())
+        states, pairs = shared_chain.weighted(ctx.found, bar.reshape(-1).numpy())
         return torch.from_numpy(states).reshape(u.shape).to(u.dtype), torch.from_numpy(pairs).to(e.dtype), None
 
 
@@ -350,16 +366,13 @@ def _viterbi(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, ...]:
 def _log_partition(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
     if e.ndim == 2 and all(map(numpy_serves, (u, e, real))):
         return _SharedLogPartition.apply(u, e, real)  # type: ignore[return-value]
-    return _LogPartition.apply(u, _each(u, e, real), real)  # type: ignore[return-value]
+    return _LogPartition.apply(u, _each(u, e), real)  # type: ignore[return-value]
 
 
-def _each(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
-    """Transitions for each position; zero beyond the length, where they may be anything."""
-    if e.ndim != 2:
-        return e
+def _each(u: Tensor, e: Tensor) -> Tensor:
+    """Transitions for each position; shared ones stay so in memory."""
     length, states = u.shape[-2:]
-    full = e.expand(*u.shape[:-2], length - 1, states, states)
-    return torch.where(real[..., 1:, None, None], full, 0.0)
+    return e.expand(*u.shape[:-2], length - 1, states, states) if e.ndim == 2 else e
 
 
 @torch._dynamo.allow_in_graph

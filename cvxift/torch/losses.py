@@ -10,23 +10,39 @@ import torch
 
 from cvxift.argmax import losses, short_rows
 from cvxift.errors import ProgramError
+from cvxift.torch import kernels
 from cvxift.torch.envelope import envelope
 from cvxift.torch.nested import keep, kept, nested, primals
-from cvxift.torch.simplex import entmax_last, order_of, short
-from cvxift.torch.tensors import numpy_serves, scores_of
+from cvxift.torch.simplex import entmax_last, mapped_order, order_of
+from cvxift.torch.tensors import batched, numpy_serves, scores_of
 
 Tensor = torch.Tensor
+
+
+@kernels.register(
+    "Fenchel-Young loss", lambda theta, *_: (theta.new_empty(theta.shape[:-1]), theta.new_empty(theta.shape))
+)
+def _kernel(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and the prediction."""
+    if theta.device.type == "cpu" and short_rows.serves(theta.numel(), theta.shape[-1], alpha):
+        scores = theta.numpy()
+        z = short_rows.entmax(scores, alpha)
+        if z is not None:
+            value = losses.fenchel_young(scores.astype(np.float64), y.numpy().astype(np.float64), z, alpha)
+            return torch.from_numpy(np.asarray(value, dtype=scores.dtype)), torch.from_numpy(z).to(theta.dtype)
+    z = entmax_last(theta, alpha)
+    return losses.fenchel_young(theta, y, z, alpha), z
 
 
 class _Loss(torch.autograd.Function):
     """The loss of α-entmax; the prediction is taken for constant, but where a derivative is differentiated."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
         """The loss."""
-        return losses.fenchel_young(theta, y, entmax_last(theta, alpha), alpha)
+        if isinstance(alpha, Tensor):
+            return kernels.call("Fenchel-Young loss", (theta, y, alpha))[0]
+        return kernels.call("Fenchel-Young loss", (theta, y), alpha)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -56,36 +72,41 @@ class _Loss(torch.autograd.Function):
         change = torch.zeros_like(y[..., 0]) if dtheta is None else ((z - y) * dtheta).sum(-1)
         return change if dalpha is None else change + (dalpha * losses.order_derivative(y, z, alpha)).squeeze(-1)
 
+    @staticmethod
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[int | None, ...], theta: Tensor, y: Tensor, alpha: float | Tensor
+    ) -> tuple[Tensor, int]:
+        """The mapped dimension becomes one more batch dimension."""
+        theta, y = (batched(info.batch_size, dim, x) for dim, x in zip(in_dims, (theta, y)))
+        if in_dims[2] is not None:
+            assert isinstance(alpha, Tensor)
+            alpha = mapped_order(alpha, in_dims[2], theta.ndim)
+        return _Loss.apply(theta, y, alpha), 0  # type: ignore[return-value]
 
-class _Short(torch.autograd.Function):
-    """The same for `short_rows` of plain tensors, in NumPy."""
+
+class _Plain(torch.autograd.Function):
+    """The same in an eager call of plain tensors, the prediction kept, with as little around it as can be."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, y: Tensor, alpha: float) -> Tensor:
         """The loss."""
-        scores = theta.detach().numpy()
-        z = short_rows.entmax(scores, alpha)
-        if z is None:
-            z = entmax_last(theta.detach(), alpha).numpy().astype(np.float64)
-        target = y.numpy().astype(np.float64)
-        value = losses.fenchel_young(scores.astype(np.float64), target, z, alpha)
-        ctx.save_for_backward(theta, y)
-        ctx.slope, ctx.alpha = z - target, alpha
-        return torch.from_numpy(np.asarray(value, dtype=scores.dtype))
+        value, z = _kernel(theta.detach(), y, alpha)
+        ctx.save_for_backward(theta, y, z)
+        ctx.alpha = alpha
+        return value
 
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        """Prediction − target."""
-        theta, y = ctx.saved_tensors
-        if torch.is_grad_enabled() or not numpy_serves(bar):
-            return bar.unsqueeze(-1) * (entmax_last(theta, ctx.alpha) - y), None, None
-        return torch.from_numpy((bar.numpy()[..., None] * ctx.slope).astype(bar.numpy().dtype)), None, None
+        """Prediction − target, itself differentiable where that is asked for."""
+        theta, y, z = ctx.saved_tensors
+        z = entmax_last(theta, ctx.alpha) if torch.is_grad_enabled() else z
+        return bar.unsqueeze(-1) * (z - y), None, None
 
 
 @torch._dynamo.allow_in_graph
 def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
-    if short(theta, alpha):
-        return _Short.apply(theta, y, alpha)  # type: ignore[return-value]
+    if isinstance(alpha, float) and theta.numel() and numpy_serves(theta):
+        return _Plain.apply(theta, y, alpha)  # type: ignore[return-value]
     return _Loss.apply(theta, y, alpha)  # type: ignore[return-value]
 
 

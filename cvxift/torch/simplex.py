@@ -27,6 +27,10 @@ def _kernel(x: Tensor, alpha: float | Tensor) -> tuple[Tensor]:
         checks.guarded(torch, "entmax", checks.ORDER, alpha, True)
     if isinstance(alpha, Tensor) and alpha.numel() == 1 and alpha.device.type == "cpu":
         alpha = float(alpha)  # one number has faster ways
+    if x.device.type == "cpu" and short_rows.serves(x.numel(), x.shape[-1], alpha):
+        z = short_rows.entmax(x.numpy(), alpha)
+        if z is not None:
+            return (torch.from_numpy(z).to(x.dtype),)
     # Accelerators hold float64 slowly or not at all, if they are not made for science; their rows need no shortening.
     return (maps.entmax(x, alpha, wide=x.device.type != "mps"),)
 
@@ -76,9 +80,14 @@ class _Entmax(torch.autograd.Function):
         x = batched(info.batch_size, in_dims[0], x)
         if in_dims[1] is not None:
             assert isinstance(alpha, Tensor)
-            alpha = alpha.movedim(in_dims[1], 0)
-            alpha = alpha.reshape(alpha.shape[0], *(1,) * (x.ndim - alpha.ndim), *alpha.shape[1:])
+            alpha = mapped_order(alpha, in_dims[1], x.ndim)
         return _Entmax.apply(x, alpha), 0  # type: ignore[return-value]
+
+
+def mapped_order(alpha: Tensor, dim: int, ndim: int) -> Tensor:
+    """An order under ``vmap`` with its mapped dimension first, to broadcast against ndim dimensions."""
+    alpha = alpha.movedim(dim, 0)
+    return alpha.reshape(alpha.shape[0], *(1,) * (ndim - alpha.ndim), *alpha.shape[1:])
 
 
 class _Short(torch.autograd.Function):

@@ -155,7 +155,7 @@ def _project(s: Tensor, w: Tensor, regularizer: Regularizer) -> Tensor:
 
 @torch._dynamo.allow_in_graph
 def _loss(s: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    return isotonic.loss(s, z, y)
+    return isotonic.loss(s, z, y, _take)
 
 
 def _segment_sum(values: Tensor, index: Tensor) -> Tensor:

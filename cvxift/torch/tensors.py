@@ -66,9 +66,17 @@ def temperature_of(
     return checks.guarded(torch, name, checks.TEMPERATURE, temperature.to(scores), visible(temperature))
 
 
-def bound_of(name: str, argument: str, bound: float | Tensor, scores: Tensor, shape: torch.Size, dim: int) -> Tensor:
-    """A bound broadcast to the scores' own shape, ``dim`` last."""
-    tensor = torch.as_tensor(bound, dtype=scores.dtype, device=scores.device)
+def bound_of(
+    name: str,
+    argument: str,
+    bound: float | Tensor,
+    dtype: torch.dtype,
+    scores: Tensor,
+    shape: torch.Size,
+    dim: int,
+) -> Tensor:
+    """A bound broadcast to the scores' own shape, ``dim`` last, in a dtype."""
+    tensor = torch.as_tensor(bound, dtype=dtype, device=scores.device)
     broadcastable(name, argument, tensor, shape)
     full = tensor.broadcast_to(shape)
     return full.movedim(dim, -1) if shape else full
