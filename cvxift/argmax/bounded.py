@@ -86,7 +86,11 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     start = xp.where(sure, tau - at, xp.zeros_like(tau))
     tau = _search(xp, d, total, lower, cap, start, -reach, reach, loop)
     at_lower = (room <= 0) | (d - tau <= lower)
-    return Sides(at_lower, ~at_lower & (d - tau >= upper), pivot)
+    # What takes all that there is, and less than it might, is free, though any smaller τ would serve as well.
+    at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= rest)
+    free = xp.where(at_lower | at_upper, xp.full_like(x, xp.inf), x)
+    least = xp.min(free, axis=-1, keepdims=True)
+    return Sides(at_lower, at_upper, xp.where(least < xp.inf, least, pivot))
 
 
 def rows(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[Sides, np.ndarray]:
@@ -113,7 +117,8 @@ def rows(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray)
     found = sides(some, most, *bounds)
     free = ~(found.at_lower | found.at_upper)
     edge = np.where(free, some - value(some, most, *bounds, found), np.inf).min(axis=-1, keepdims=True)
-    edge = np.where(np.isfinite(edge), edge, np.where(found.at_upper, some, np.inf).min(axis=-1, keepdims=True) - upper)
+    held = np.where(found.at_upper, some - np.minimum(upper, most), np.inf).min(axis=-1, keepdims=True)
+    edge = np.where(np.isfinite(edge), edge, held)
     slack = 1e-6 * (np.abs(edge) + np.abs(lower) + np.abs(upper))
     short, restore = shorten(np, x, x > edge + lower - slack)
     k = short.shape[-1]
@@ -162,7 +167,7 @@ def _neighbour(
     pivot, sure, count = state
     d = xp.where(masked, xp.zeros_like(x), x - pivot)
     down = ~sure & (_total(xp, d + reach, lower, cap) < total)
-    up = ~sure & (_total(xp, d - reach, lower, cap) > total)
+    up = ~sure & (_total(xp, d - reach, lower, cap) >= total)
     below = xp.max(xp.where(masked | (d >= 0), xp.full_like(x, -xp.inf), x), axis=-1, keepdims=True)
     above = xp.min(xp.where(masked | (d <= 0), xp.full_like(x, xp.inf), x), axis=-1, keepdims=True)
     down, up = down & (below > -xp.inf), up & (above < xp.inf)

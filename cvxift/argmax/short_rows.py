@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from cvxift.argmax import tsallis
+
 MOST, LONGEST = 1 << 17, 256  # numbers, and numbers in a row, up to which sorting costs less than iterating
 FAR = -4.0  # less their maximum, entries below have no part, for either order
 
@@ -72,16 +74,13 @@ def entmax(x: np.ndarray, alpha: float) -> np.ndarray | None:
 def derivative(z: np.ndarray, bar: np.ndarray, alpha: float) -> np.ndarray:
     """`tsallis.derivative` for α = 1.5 or 2, from values ≥ 0 whose rows sum to 1, or are zero where masked."""
     s = (z > 0).astype(z.dtype) if alpha == 2.0 else np.sqrt(z)
+    if not math.isfinite(np.add.reduce(bar, axis=None)):
+        return tsallis.derivative(z, bar, alpha)
     moved = bar * s
     total = np.add.reduce(moved, axis=-1, keepdims=True)
-    if not math.isfinite(np.add.reduce(total, axis=None)):
-        # What does not move counts for nothing, be it −∞ or NaN; what does leaves no finite difference.
-        moved = np.where(s == 0, 0.0, moved)
-        total = np.add.reduce(moved, axis=-1, keepdims=True)
-        total = total + 0.0 * total
     # Σ s ≥ 1, but in masked rows.
     moved -= s * (total / np.maximum(np.add.reduce(s, axis=-1, keepdims=True), 0.5))
-    return moved if math.isfinite(np.add.reduce(total, axis=None)) else np.where(s == 0, 0.0, moved)
+    return moved
 
 
 @lru_cache(maxsize=LONGEST)
