@@ -42,8 +42,8 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     Args:
         x: scores, (..., n), float64 where bounds must be met to its precision; −∞ masks.
         total: required sum, (..., 1), within [Σ l, Σ u].
-        lower: finite bounds of x's shape.
-        upper: bounds of x's shape, ≥ lower; may be +∞.
+        lower: finite bounds of x's shape, or (..., 1) for rows with bounds of their own, which is faster.
+        upper: bounds ≥ lower, likewise; may be +∞.
         loop: how to iterate, see `control`.
 
     Returns:
@@ -58,6 +58,8 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     """
     xp = array_api_compat.array_namespace(x)
     masked, nothing = x == -xp.inf, xp.zeros_like(x)
+    own = lower.shape[-1] == upper.shape[-1] == 1 and x.shape[-1] > LONG
+    given = lower, upper
     lower, upper = lower + nothing, upper + nothing
     rest = total - xp.sum(lower, axis=-1, keepdims=True)
     room = xp.where(masked, nothing, xp.minimum(upper - lower, rest + nothing))
@@ -67,7 +69,16 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
     d = xp.where(masked, nothing, x - top)
     low, high = xp.min(d, axis=-1, keepdims=True) - most, -least
-    tau = _search(xp, d, total, lower, cap, 0.5 * (low + high), low, high, loop)
+    start = 0.5 * (low + high)
+    if own:  # a few of the largest entries reach the total at a τ below, often closely
+        some = peaks(xp, x)
+        hidden = some == -xp.inf
+        few = xp.where(hidden, xp.zeros_like(some), some - top)
+        floor = given[0] + xp.zeros_like(some)
+        ceiling = floor + xp.where(hidden, xp.zeros_like(some), xp.minimum(given[1] - given[0], rest))
+        need = total - (x.shape[-1] - some.shape[-1]) * given[0]
+        start = _search(xp, few, need, floor, ceiling, start, low, high, loop)
+    tau = _search(xp, d, total, lower, cap, start, low, high, loop)
 
     far = xp.where(masked, xp.full_like(x, xp.inf), xp.abs(d - tau))
     nearest = xp.argmin(far, axis=-1, keepdims=True)

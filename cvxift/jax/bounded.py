@@ -24,6 +24,7 @@ Array = jax.Array
 def _budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
     still = jax.lax.stop_gradient
     found = bounded.sides(still(x), still(total), still(lower), still(upper), jax.lax.while_loop)
+    lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
     bad = _bad(x, total, lower, upper)
     return bounded.value(*(checks.spoiled(jnp, part, bad) for part in (x, total, lower, upper)), found)
 
@@ -90,6 +91,8 @@ def budget(
     if scores.size == 0:
         return jnp.zeros_like(x)
     look(partial(checks.check_bounds, "budget"), scores, need, low, high)
+    if jnp.ndim(lower) == jnp.ndim(upper) == 0:
+        low, high = low[..., :1], high[..., :1]
     return jnp.moveaxis(_budget(scores, need, low, high), -1, axis).astype(x.dtype)
 
 
