@@ -46,14 +46,14 @@ def fenchel_young(theta: Array, y: Array, z: Array, alpha: tsallis.Order) -> Arr
     top = xp.max(theta, axis=-1, keepdims=True) if theta.shape[-1] else xp.zeros_like(theta[..., :0])
     d = theta - xp.where(top == -xp.inf, xp.zeros_like(top), top) if theta.shape[-1] else theta
     if isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0) and theta.shape[-1]:
-        return xp.sum(_terms(xp, d, y, z, alpha), axis=-1)
+        return xp.sum(terms(xp, d, y, z, alpha), axis=-1)
     linear = xp.where(z > 0, d, nothing) * z - xp.where(y > 0, d, nothing) * y
     gap = tsallis.entropy(y, alpha) - tsallis.entropy(z, alpha)
     value = xp.sum(linear, axis=-1) + gap[..., 0]
     return xp.where(value < 0, xp.zeros_like(value), value)
 
 
-def _terms(xp: Any, d: Array, y: Array, z: Array, alpha: float) -> Array:
+def terms(xp: Any, d: Array, y: Array, z: Array, alpha: float) -> Array:
     """The loss' terms from scores d less their maximum, whose entry's z fixes the threshold; each ≥ 0."""
     if alpha == 1.0:
         log = d - xp.log(xp.sum(xp.exp(d), axis=-1, keepdims=True))

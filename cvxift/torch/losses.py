@@ -28,7 +28,8 @@ def _kernel(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Te
         scores = theta.numpy()
         z = short_rows.entmax(scores, alpha)
         if z is not None:
-            value = losses.fenchel_young(scores.astype(np.float64), y.numpy().astype(np.float64), z, alpha)
+            d = np.subtract(scores, np.maximum.reduce(scores, axis=-1, keepdims=True), dtype=np.float64)
+            value = np.add.reduce(losses.terms(np, d, y.numpy().astype(np.float64), z, alpha), axis=-1)
             return torch.from_numpy(np.asarray(value, dtype=scores.dtype)), torch.from_numpy(z).to(theta.dtype)
     z = entmax_last(theta, alpha)
     return losses.fenchel_young(theta, y, z, alpha), z

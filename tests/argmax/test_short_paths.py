@@ -16,6 +16,7 @@ def test_sorted_rows(alpha: float, n: int, rng: np.random.Generator) -> None:
         x[::3, : n // 2] = x[::3, :1]  # ties
         x[1::3, 1:] = np.where(rng.random((17, n - 1)) < 0.5, -np.inf, x[1::3, 1:])
         z, expected = short_rows.entmax(x, alpha), simplex.entmax(x, alpha)
+        assert z is not None
         np.testing.assert_allclose(z, expected, atol=4e-15, rtol=0)
         bar = rng.standard_normal(x.shape)
         slope = tsallis.derivative(expected, bar, alpha)
@@ -50,8 +51,8 @@ def test_shortened_budgets(scale: float, rng: np.random.Generator) -> None:
         low, high = np.full((20, 1), lower), np.full((20, 1), upper)
         need = total + n * lower
         found, z = bounded.rows(x, need, low, high)
-        full = (np.broadcast_to(part, x.shape) for part in (low, high))
-        expected = bounded.value(x, need, *full, bounded.sides(x, need, low, high))
+        full = np.broadcast_to(low, x.shape), np.broadcast_to(high, x.shape)
+        expected = bounded.value(x, need, full[0], full[1], bounded.sides(x, need, low, high))
         np.testing.assert_allclose(z, expected, atol=1e-12, rtol=0)
         np.testing.assert_allclose(z.sum(-1, keepdims=True), need, rtol=1e-12)
         assert (z >= lower).all() and (z <= upper).all()
