@@ -2,7 +2,7 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    cli → torch jax → devices → host → layer sensitivity interop → argmax diagnostics implicit
+    cli → torch jax → devices → host → layer sensitivity interop implicit → argmax diagnostics
         → kkt → solvers → cones → program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
@@ -29,8 +29,8 @@ LEVELS = (
     ("cones",),
     ("solvers",),
     ("kkt",),
-    ("argmax", "diagnostics", "implicit"),
-    ("layer", "sensitivity", "interop"),
+    ("argmax", "diagnostics"),
+    ("layer", "sensitivity", "interop", "implicit"),
     ("host",),
     ("devices",),
     ("torch", "jax"),

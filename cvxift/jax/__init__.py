@@ -6,6 +6,7 @@ except ImportError as error:
     raise ImportError("cvxift.jax needs JAX: pip install 'cvxift[jax]'") from error
 
 from cvxift.jax.bounded import box, budget, constrained_softmax, constrained_sparsemax
+from cvxift.jax.implicit import implicit_argmin, implicit_fixed_point, implicit_root
 from cvxift.jax.layer import CvxpyLayer
 from cvxift.jax.linear_chain import linear_chain, linear_chain_loss, viterbi
 from cvxift.jax.losses import argmax_loss, fenchel_young_loss
@@ -23,6 +24,9 @@ __all__ = [
     "constrained_sparsemax",
     "entmax",
     "fenchel_young_loss",
+    "implicit_argmin",
+    "implicit_fixed_point",
+    "implicit_root",
     "linear_chain",
     "linear_chain_loss",
     "rank_loss",

@@ -6,6 +6,7 @@ except ImportError as error:
     raise ImportError("cvxift.torch needs PyTorch: pip install 'cvxift[torch]'") from error
 
 from cvxift.torch.bounded import box, budget, constrained_softmax, constrained_sparsemax
+from cvxift.torch.implicit import implicit_argmin, implicit_fixed_point, implicit_root
 from cvxift.torch.layer import CvxpyLayer
 from cvxift.torch.linear_chain import linear_chain, linear_chain_loss, viterbi
 from cvxift.torch.losses import argmax_loss, fenchel_young_loss
@@ -23,6 +24,9 @@ __all__ = [
     "constrained_sparsemax",
     "entmax",
     "fenchel_young_loss",
+    "implicit_argmin",
+    "implicit_fixed_point",
+    "implicit_root",
     "linear_chain",
     "linear_chain_loss",
     "rank_loss",

@@ -1,0 +1,41 @@
+"""What is said of a function whose conditions fail, and how: a warning, or an error."""
+
+from __future__ import annotations
+
+import warnings
+
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning
+
+
+def say(text: str, check: str, always: bool = False) -> None:
+    """Warn, or raise.
+
+    Args:
+        text: what is wrong.
+        check: "warn" or "raise"; "off" only hears what is raised always.
+        always: whether it is raised whatever ``check``.
+
+    Raises:
+        ApplicabilityError: if check is "raise", or always.
+    """
+    if check == "raise" or always:
+        raise ApplicabilityError(text)
+    if check != "off":
+        warnings.warn(text, ApplicabilityWarning, stacklevel=6)
+
+
+def no_solution(title: str, entry: str, size: float, ratio: float, limit: float) -> str:
+    """F ≠ 0."""
+    return (
+        f"{title}: the solver's point is no solution: the equation of {entry} is off by {abs(size):.1e}, which is "
+        f"{ratio:.1e} of what balances in it (limit {limit:.0e}). Let the solver converge further; the derivative "
+        "is as wrong as the point."
+    )
+
+
+def weakly_active(title: str, names: list[str]) -> str:
+    """Tight rows without a multiplier."""
+    return (
+        f"{title}: {', '.join(names[:4])} is weakly active: tight, with a multiplier of zero. The solution map has a "
+        "kink here; the derivative returned is that of the side on which the constraint is inactive."
+    )

@@ -1,0 +1,276 @@
+"""Implicit functions of arrays: any F(x, θ) = 0, any fixed point, any minimizer, with whatever code finds it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvxift.diagnostics.report import Report
+from cvxift.errors import ProgramError, SolveError
+from cvxift.implicit.diagnose import diagnose
+from cvxift.implicit.linear import Certificate
+from cvxift.implicit.options import chosen
+from cvxift.implicit.residual import relative_residual, tolerance_of
+from cvxift.implicit.settings import Settings
+from cvxift.implicit.voice import no_solution, say
+from cvxift.jax.arrays import visible
+from cvxift.jax.implicit_active import multipliers, weights_of
+from cvxift.jax.implicit_diagnose import oracle
+from cvxift.jax.implicit_function import Conditions
+from cvxift.jax.implicit_rule import Rule, attached, tell
+from cvxift.jax.implicit_solver import Runner
+from cvxift.jax.trees import Layout, flatten, floating, is_array, require_real, unflatten
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A point with its conditions, before a derivative is attached.
+
+    Attributes:
+        x: what the solver returned.
+        aux: its by-products.
+        conditions: the equations.
+        w: the point as a vector; with constraints followed by the multipliers.
+        function: the conditions' value at w and the operands.
+        operands: the active rows, θ's arrays, what is closed over.
+        weak: weakly active rows.
+        names: of θ's arrays.
+    """
+
+    x: Any
+    aux: Any
+    conditions: Conditions
+    w: Array
+    function: Callable[..., Array]
+    operands: list[Array]
+    weak: Array
+    names: list[str]
+
+
+class ImplicitFunction:
+    """x(θ), the solution that a solver finds, with the derivative that the equations define.
+
+    Made by `implicit_root`, `implicit_fixed_point` and `implicit_argmin`.
+
+    Attributes:
+        settings: what it is made of.
+        certificate: of the last linear solve of a derivative that had a problem; None if none had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.certificate: Certificate | None = None
+        self._run = Runner(settings.solver, settings.like)
+
+    def __call__(self, *theta: Any, init: Any = None) -> Any:
+        """Solve, once.
+
+        Args:
+            *theta: the parameters, any pytrees.
+            init: a warm start, handed to a solver that has an argument ``init``.
+
+        Returns:
+            x; with ``has_aux`` the pair (x, aux), of which aux is not differentiated.
+
+        Raises:
+            ProgramError: F's value or the solver's has a wrong structure, shape or dtype, by the leaf's name.
+            SolveError: the solver returned NaN or infinity, by the entry's name; NaN stays NaN in compiled programs.
+            ApplicabilityError: with ``check="raise"``, where the point is no solution.
+        """
+        prepared = self._prepared(theta, init)
+        layout = prepared.conditions.layout
+        if not layout.size:
+            return (prepared.x, prepared.aux) if self.settings.has_aux else prepared.x
+        stopped = [jax.lax.stop_gradient(t) for t in prepared.operands]
+        w = self._verified(prepared.conditions, prepared.function, prepared.w, stopped)
+        out = layout.unravel(attached(prepared.function, self._rule(prepared), w, prepared.operands)[: layout.size])
+        return (out, prepared.aux) if self.settings.has_aux else out
+
+    def diagnose(self, *theta: Any, init: Any = None) -> Report:
+        """Solve, and say whether the theorem applies at the point, how far from failing, and why.
+
+        Args:
+            *theta: the parameters of one instance, outside of transformations.
+            init: a warm start.
+
+        Returns:
+            The report, of the same class as for CVXPY problems; its ``audit()`` compares the derivative with central
+            differences of the solver.
+        """
+        quiet = ImplicitFunction(replace(self.settings, check="off"))
+        return diagnose(oracle(quiet, quiet._prepared(theta, init)))
+
+    def _solve(self, rebuild: Any, arrays: Sequence[Array], init: Any) -> tuple[Any, Any, Any]:
+        """What the solver returned: x, aux, multipliers."""
+        settings = self.settings
+        if init is not None and not _takes_init(settings.solver):
+            raise ProgramError("init was given, but the solver has no argument `init`. Add it, or leave init out.")
+        answer = self._run(rebuild, arrays, init)
+        aux = given = None
+        for flag, what in ((settings.has_aux, "(x, aux)"), (settings.has_multipliers, "(x, (nu, lambda))")):
+            if flag and not (isinstance(answer, tuple) and len(answer) == 2):
+                raise ProgramError(f"The solver must return a pair {what}; got {type(answer).__name__}.")
+            if flag and what == "(x, aux)":
+                answer, aux = answer
+            elif flag:
+                answer, given = answer
+        return answer, aux, given
+
+    def _prepared(self, theta: tuple[Any, ...], init: Any) -> Prepared:
+        """The solver's answer, the conditions at it, and the arrays that they depend on."""
+        settings = self.settings
+        names, leaves, treedef = flatten("theta", theta)
+        for name, leaf in zip(names, leaves):
+            require_real(name, leaf)
+        places = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+
+        def rebuild(values: Sequence[Array]) -> tuple[Any, ...]:
+            now = list(leaves)
+            for i, value in zip(places, values, strict=True):
+                now[i] = value
+            return unflatten(now, treedef)
+
+        arrays = [jnp.asarray(leaves[i]) for i in places]
+        x, aux, given = self._solve(rebuild, arrays, init)
+        layout = Layout.of(*flatten("x", x))
+        conditions = Conditions(settings, layout, rebuild)
+        w = jax.lax.stop_gradient(layout.ravel(flatten("x", x)[1]))
+        operands, weak = list(arrays), jnp.zeros(0)
+        if settings.constrained and layout.size:
+            stopped = [jax.lax.stop_gradient(array) for array in arrays]
+            sizes = [jax.eval_shape(lambda x, *t, i=i: conditions.sides(x, *t)[i], w, *stopped).size for i in (0, 1)]
+            conditions = replace(conditions, sizes=tuple(sizes))
+            own = None
+            if given is not None:
+                own = jnp.concatenate([jnp.ravel(jnp.asarray(part, dtype=w.dtype)) for part in jax.tree.leaves(given)])
+                if own.size != sum(sizes):
+                    raise ProgramError(f"The solver returned {own.size} multipliers; expected {sizes[0]} + {sizes[1]}.")
+            nu, lam, active, weak = multipliers(conditions, w, stopped, own)
+            w = jnp.concatenate([w, nu, lam])
+            operands = [active, *operands]
+        function = conditions.value
+        if layout.size:
+            function, hoisted = jax.closure_convert(conditions.value, w, *operands)
+            operands += hoisted
+        return Prepared(x, aux, conditions, w, function, operands, weak, [names[i] for i in places])
+
+    def _rule(self, prepared: Prepared) -> Rule:
+        """How linear systems at the point are solved."""
+        settings, layout = self.settings, prepared.conditions.layout
+        option = chosen(settings.linear_solver, len(prepared.w), settings.symmetric, not settings.constrained)
+        loud = settings.check != "off"
+        minimum = layout.size if settings.kind == "argmin" and loud else 0
+        structured = (layout.unravel, layout.matching)
+        report = self._certified if loud else None
+        return Rule(option, settings.damping, settings.symmetric, minimum, structured, report)
+
+    def _verified(self, conditions: Conditions, function: Any, w: Array, operands: list[Array]) -> Array:
+        """The point; refused if it is no number, told of where F ≠ 0."""
+        settings = self.settings
+        if visible(w) and not np.all(np.isfinite(np.asarray(w))):
+            where = conditions.entry(int(np.flatnonzero(~np.isfinite(np.asarray(w)))[0]))
+            raise SolveError(f"{settings.title}: the solver returned NaN or infinity at {where}.")
+        if settings.check == "off":
+            return w
+        residual = function(w, *operands)
+        along = [weights_of(w), *(weights_of(t) if floating(t) else None for t in operands)]
+        ratio = jax.lax.stop_gradient(relative_residual(jnp, function, w, operands, residual, along))
+        residual = jax.lax.stop_gradient(residual)
+        limit = settings.tolerance or tolerance_of(float(jnp.finfo(w.dtype).eps))
+
+        def off(values: np.ndarray) -> None:
+            size, worst, place = (float(value) for value in values)
+            say(no_solution(settings.title, conditions.entry(int(place)), size, worst, limit), settings.check)
+
+        place = jnp.argmax(ratio)
+        values = jnp.stack([residual[place], ratio[place], place.astype(w.dtype)])
+        bad = ~(ratio[place] <= limit)
+        if visible(values):
+            if bad:
+                off(np.asarray(values))
+            return w
+        return tell(off, bad, values, w)
+
+    def _certified(self, certificate: Certificate) -> None:
+        self.certificate = certificate
+        say(f"{self.settings.title}: {certificate.problem}.", self.settings.check)
+
+
+def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """The root of F as a differentiable function of what F depends on.
+
+    F(x(θ), θ) = 0, so dx = −(∂F/∂x)⁻¹ ∂F/∂θ dθ. The rule needs F's derivatives and the solver's answer; the solver is
+    any code, runs once a call, and is not differentiated. Traced arrays that F closes over get derivatives like θ.
+
+    Args:
+        F: (x, *theta) ↦ residual of x's structure.
+        solver: (*theta) ↦ x; without it, a decorator for one is returned.
+        **options: ``linear_solver`` ("auto", a name or an option of `cvxift.implicit.options`, or a callable
+            (matvec, b) ↦ y), ``damping`` (added to the Jacobian's diagonal; 0), ``has_aux`` (the solver returns
+            (x, aux); False), ``check`` ("off", "warn" or "raise": what to do where F ≠ 0; "warn"), ``tolerance``
+            (relative residual up to which F counts as 0; 1e-6 in double, 3e-3 in single precision), ``like`` (an
+            example of what the solver returns, if it is no JAX code and runs under jit or vmap).
+
+    Returns:
+        solve: (*theta) ↦ x.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> solve = implicit_root(lambda x, t: t**2 + x**2 - 1.0, lambda t: jnp.sqrt(1.0 - t**2))
+        >>> bool(abs(jax.grad(solve)(0.6) + 0.75) < 1e-6)  # −t/x
+        True
+    """
+    return _made("root", F, solver, options)
+
+
+def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """The fixed point x = T(x, θ) as a differentiable function: `implicit_root` of x − T(x, θ).
+
+    Args:
+        T: (x, *theta) ↦ value of x's structure.
+        solver: (*theta) ↦ x; without it, a decorator for one is returned.
+        **options: as for `implicit_root`.
+
+    Returns:
+        solve: (*theta) ↦ x.
+    """
+    return _made("fixed_point", T, solver, options)
+
+
+def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """A minimizer of E, possibly constrained, as a differentiable function: a root of ∇E, or of the KKT conditions.
+
+    Args:
+        E: (x, *theta) ↦ energy, one number.
+        solver: (*theta) ↦ x; without it, a decorator for one is returned.
+        **options: as for `implicit_root`, and ``equality`` (G(x, *theta) = 0), ``inequality`` (H(x, *theta) <= 0),
+            ``has_multipliers`` (the solver returns (x, (nu, lambda)) for x; otherwise they are recovered by least
+            squares).
+
+    Returns:
+        solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
+        formed.
+    """
+    return _made("argmin", E, solver, options)
+
+
+def _made(kind: Any, function: Any, solver: Any, options: dict[str, Any]) -> Any:
+    if solver is None:
+        return lambda solver: _made(kind, function, solver, options)
+    return ImplicitFunction(Settings.of(kind, function, solver, **options))
+
+
+def _takes_init(solver: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(solver).parameters.values()
+    except (TypeError, ValueError):
+        return True  # builtins without a signature: the call itself will tell
+    return any(p.name == "init" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

@@ -1,0 +1,207 @@
+"""The one rule of implicit functions, for JAX.
+
+    F(x(θ), θ) = 0   ⇒   ẋ = −J⁻¹ F_θ θ̇,     J = ∂F/∂x.
+
+JAX transposes it for reverse mode. x inside the rule is the rule's own output, and the solve with J knows its
+derivative, so every order comes from the rule, never from a solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+import numpy as np
+from jax.dtypes import float0
+
+from cvxift.implicit import linear
+from cvxift.implicit.backend import Backend, Factor
+from cvxift.implicit.linear import Certificate, Outcome
+from cvxift.implicit.minimum import NO_MINIMUM, is_minimum
+from cvxift.implicit.options import LU, Cholesky, LinearSolver
+from cvxift.jax.host_call import constant
+
+Array = Any
+Function = Callable[..., Array]  # (x, *operands) ↦ residual, flat
+
+
+def _factor(kind: str, J: Array) -> Factor:
+    if kind == "cholesky":
+        L = jnp.linalg.cholesky(J)
+        return lambda b, transposed: _columns(lambda B: jsl.cho_solve((L, True), B), J, b)
+    factors = jsl.lu_factor(J)
+    return lambda b, transposed: _columns(lambda B: jsl.lu_solve(factors, B, trans=int(transposed)), J, b)
+
+
+def _columns(solve: Callable[[Array], Array], J: Array, b: Array) -> Array:
+    """Right-hand sides (*more, n) as columns of one matrix; batches of matrices are JAX's own affair."""
+    return jnp.reshape(solve(jnp.reshape(b, (-1, J.shape[-1])).T).T, b.shape)
+
+
+BACKEND = Backend(
+    jnp, jax.lax.while_loop, _factor, lambda array, like: jnp.asarray(array, dtype=like.dtype), lambda array: None
+)
+
+
+class Product:
+    """A Jacobian as a function; see `cvxift.implicit.backend.Operator`.
+
+    Args:
+        matvec: v ↦ J v.
+        like: a vector.
+        symmetric: whether J is by construction.
+        structured: calls a user's function on x's structure.
+    """
+
+    def __init__(self, matvec: Callable[[Array], Array], like: Array, symmetric: bool, structured: Any) -> None:
+        self.product, self.like, self.symmetric, self._structured = matvec, like, symmetric, structured
+
+    def matvec(self, v: Array) -> Array:
+        """J v, for vectors with any leading axes."""
+        product = self.product
+        for _ in range(v.ndim - 1):
+            product = jax.vmap(product)
+        return product(v)
+
+    def rmatvec(self, v: Array) -> Array:
+        """Jᵀ v."""
+        if self.symmetric:
+            return self.product(v)
+        return jax.linear_transpose(self.product, self.like)(v)[0]
+
+    def dense(self) -> Array:
+        """J."""
+        eye = jnp.eye(self.like.shape[-1], dtype=self.like.dtype)
+        return jax.vmap(self.product, out_axes=-1)(eye)
+
+    def call(self, function: Callable[..., Any], b: Array) -> Array:
+        """A user's linear solver."""
+        unravel, matching = self._structured
+        found = function(lambda v: unravel(self.product(matching("A vector given to matvec", v))), unravel(b))
+        return matching("What the linear solver returned", found)
+
+    def precondition(self, function: Callable[[Any], Any], v: Array) -> Array:
+        """A user's preconditioner."""
+        unravel, matching = self._structured
+        return matching("What the preconditioner returned", function(unravel(v)))
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """How systems with J are solved.
+
+    Attributes:
+        option: the linear solver.
+        damping: added to J's diagonal.
+        symmetric: whether J is symmetric by construction.
+        minimum: number of variables of a minimizer, whose Hessian is tested where it is formed; 0 for no test.
+        structured: x's `unravel` and `matching`.
+        report: is called on the host with certificates that have a problem; None for never.
+    """
+
+    option: LinearSolver
+    damping: float
+    symmetric: bool
+    minimum: int
+    structured: tuple[Any, Any]
+    report: Callable[[Certificate], None] | None
+
+    def solve(self, matvec: Callable[[Array], Array], b: Array) -> Array:
+        """J⁻¹b, certified; NaN where it is no derivative of anything."""
+        operator = Product(matvec, b, self.symmetric, self.structured)
+        y, outcome = linear.solve(BACKEND, operator, b, self.option, self.damping)
+        least = jnp.array(True)
+        if self.minimum and isinstance(self.option, LU | Cholesky):
+            least = is_minimum(BACKEND, operator.dense(), self.minimum)
+        eps = float(jnp.finfo(b.dtype).eps)
+        values = jnp.stack(
+            [part.ravel()[0].astype(b.dtype) for part in (outcome.residual, outcome.iterations, outcome.status)]
+            + [outcome.condition.ravel()[0].astype(b.dtype), least.astype(b.dtype)]
+        )
+        bad, unusable = linear.suspect(jnp, outcome, self.option, eps)
+        y = jnp.where(unusable, jnp.nan, y)
+        if self.report is None:
+            return y
+        return tell(partial(self._told, eps=eps), bad.ravel()[0] | ~least, values, y)
+
+    def _told(self, values: np.ndarray, eps: float) -> None:
+        residual, iterations, status, condition, least = (float(value) for value in values)
+        parts = (np.array([v]) for v in (residual, int(iterations), int(status), condition))
+        certificate = linear.certify(Outcome(*parts), self.option, eps)
+        if not certificate.problem and not least:
+            certificate = linear.with_problem(certificate, NO_MINIMUM)
+        if self.report is not None:
+            self.report(certificate)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listener:
+    """A function that the host calls with values."""
+
+    function: Callable[[np.ndarray], None]
+
+
+def _hear(bad: np.ndarray, values: np.ndarray, y: np.ndarray, listener: _Listener) -> np.ndarray:
+    for index in np.argwhere(bad):  # under vmap all branches run, for all instances
+        listener.function(values[tuple(index)])
+    return np.ascontiguousarray(y)
+
+
+_listen = constant("cvxift_implicit_tell", _hear, lambda bad, values, y, listener: y)
+
+
+def tell(function: Callable[[np.ndarray], None], bad: Array, values: Array, y: Array) -> Array:
+    """y, and where ``bad`` the function is called on the host with the values; in compiled programs, too.
+
+    No derivative passes.
+    """
+    listener = _Listener(function)
+    return jax.lax.cond(bad, lambda *operands: _listen(*operands, listener=listener), lambda b, v, y: y, bad, values, y)
+
+
+def attached(function: Function, rule: Rule, x: Array, operands: Sequence[Array]) -> Array:
+    """x with its derivative in the operands.
+
+    Args:
+        function: (x, *operands) ↦ residual.
+        rule: of linear systems.
+        x: the solution, shape (n,).
+        operands: arrays; of those that are not floating no derivative is asked.
+    """
+
+    @jax.custom_jvp
+    def value(x: Array, *operands: Array) -> Array:
+        return x
+
+    @value.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        x, *own = value(*primals), *primals[1:]
+        moving = [i for i, dot in enumerate(tangents[1:]) if getattr(dot, "dtype", float0) != float0]
+
+        def of_operands(*values: Array) -> Array:
+            now = list(own)
+            for i, new in zip(moving, values, strict=True):
+                now[i] = new
+            return function(x, *now)
+
+        dots = [tangents[1 + i] for i in moving]
+        if not moving:
+            return x, jnp.zeros_like(x)
+        _, b = jax.jvp(of_operands, [own[i] for i in moving], dots)
+        _, product = jax.linearize(lambda point: function(point, *own), x)
+        if rule.damping:
+            undamped = product
+
+            def product(v: Array) -> Array:
+                return undamped(v) + rule.damping * v
+
+        plain = Rule(rule.option, 0.0, rule.symmetric, rule.minimum, rule.structured, rule.report)
+        y = jax.lax.custom_linear_solve(product, -b, plain.solve, plain.solve, symmetric=rule.symmetric)
+        return x, y
+
+    return value(x, *operands)

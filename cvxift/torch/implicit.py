@@ -1,0 +1,312 @@
+"""Implicit functions of tensors: any F(x, θ) = 0, any fixed point, any minimizer, with whatever code finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+
+from cvxift.diagnostics.report import Report
+from cvxift.errors import ProgramError, SolveError
+from cvxift.implicit.diagnose import diagnose
+from cvxift.implicit.linear import Certificate
+from cvxift.implicit.options import chosen
+from cvxift.implicit.residual import relative_residual, tolerance_of, weights
+from cvxift.implicit.settings import Settings
+from cvxift.implicit.voice import no_solution, say
+from cvxift.torch.closures import find, tracked, wrapped
+from cvxift.torch.implicit_active import multipliers
+from cvxift.torch.implicit_diagnose import oracle
+from cvxift.torch.implicit_function import Conditions
+from cvxift.torch.implicit_operator import structured_by
+from cvxift.torch.implicit_rule import System, attached
+from cvxift.torch.implicit_solver import Runner, run, takes_init
+from cvxift.torch.trees import Layout, flatten, unflatten
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A point with its conditions, before a derivative is attached.
+
+    Attributes:
+        x: what the solver returned.
+        aux: its by-products.
+        conditions: the equations.
+        w: the point as a vector; with constraints followed by the multipliers.
+        operands: the tensors that the conditions depend on: θ's, the active rows, what is closed over.
+        residual: the conditions' value.
+        weak: weakly active rows.
+        names: of θ's tensors.
+    """
+
+    x: Any
+    aux: Any
+    conditions: Conditions
+    w: Tensor
+    operands: list[Tensor]
+    residual: Tensor
+    weak: Tensor
+    names: list[str]
+
+
+class ImplicitFunction:
+    """x(θ), the solution that a solver finds, with the derivative that the equations define.
+
+    Made by `implicit_root`, `implicit_fixed_point` and `implicit_argmin`.
+
+    Attributes:
+        settings: what it is made of.
+        certificate: of the last linear solve of a derivative; None before the first.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.certificate: Certificate | None = None
+        self._with_grad = False
+
+    @torch.compiler.disable
+    def __call__(self, *theta: Any, init: Any = None) -> Any:
+        """Solve, once.
+
+        Args:
+            *theta: the parameters, nested structures of tensors.
+            init: a warm start, handed to a solver that has an argument ``init``.
+
+        Returns:
+            x; with ``has_aux`` the pair (x, aux), of which aux is not differentiated.
+
+        Raises:
+            ProgramError: F's value or the solver's has a wrong structure, shape or dtype, by the leaf's name.
+            SolveError: the solver returned NaN or infinity, by the entry's name.
+            ApplicabilityError: with ``check="raise"``, where the point is no solution.
+        """
+        prepared = self._prepared(theta, init)
+        layout = prepared.conditions.layout
+        out = layout.unravel(self._attach(prepared)[: layout.size]) if layout.size else prepared.x
+        return (out, prepared.aux) if self.settings.has_aux else out
+
+    @torch.compiler.disable
+    def diagnose(self, *theta: Any, init: Any = None) -> Report:
+        """Solve, and say whether the theorem applies at the point, how far from failing, and why.
+
+        Args:
+            *theta: the parameters of one instance.
+            init: a warm start.
+
+        Returns:
+            The report, of the same class as for CVXPY problems; its ``audit()`` compares the derivative with central
+            differences of the solver.
+        """
+        quiet = ImplicitFunction(replace(self.settings, check="off"))
+        return diagnose(oracle(quiet, quiet._prepared(theta, init)))
+
+    def _solve(self, rebuild: Any, tensors: Sequence[Tensor], init: Any) -> tuple[Any, Any, Any]:
+        """What the solver returned: x, aux, multipliers."""
+        settings = self.settings
+        if init is not None and not takes_init(settings.solver):
+            raise ProgramError("init was given, but the solver has no argument `init`. Add it, or leave init out.")
+        like = next((t for t in tensors if t.is_floating_point()), None)
+        runner = Runner(
+            settings.solver, rebuild, init, self._with_grad, torch.empty(0) if like is None else like.detach()
+        )
+        answer = runner.result(run(runner, tensors))
+        self._with_grad = runner.with_grad
+        aux = given = None
+        for flag, what in ((settings.has_aux, "(x, aux)"), (settings.has_multipliers, "(x, (nu, lambda))")):
+            if flag and not (isinstance(answer, tuple) and len(answer) == 2):
+                raise ProgramError(f"The solver must return a pair {what}; got {type(answer).__name__}.")
+            if flag and what == "(x, aux)":
+                answer, aux = answer
+            elif flag:
+                answer, given = answer
+        return answer, aux, given
+
+    def _prepared(self, theta: tuple[Any, ...], init: Any) -> Prepared:
+        """The solver's answer, the conditions at it, and the tensors that they depend on."""
+        names, leaves, spec = flatten("theta", list(theta))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        for i in places:
+            if leaves[i].is_complex():
+                raise ProgramError(f"{names[i]} is complex ({leaves[i].dtype}); expected real tensors.")
+        tensors = [leaves[i] for i in places]
+
+        def rebuild(values: Sequence[Tensor]) -> tuple[Any, ...]:
+            now = list(leaves)
+            for i, value in zip(places, values, strict=True):
+                now[i] = value
+            return tuple(unflatten(now, spec))
+
+        x, aux, given = self._solve(rebuild, tensors, init)
+        layout = Layout.of(*flatten("x", x))
+        conditions = Conditions(self.settings, layout, rebuild, len(tensors))
+        flat = layout.ravel(flatten("x", x)[1]).detach()
+        nothing = flat[:0]
+        if not layout.size:
+            return Prepared(x, aux, conditions, flat, tensors, nothing, nothing, [names[i] for i in places])
+        if self.settings.constrained:
+            conditions, w, operands, residual, weak = self._constrain(conditions, flat, tensors, given)
+        else:
+            residual, found = find(conditions.value, flat, *(t.detach() for t in tensors))
+            conditions = replace(conditions, found=tuple(found))
+            w, operands, weak = flat, [*tensors, *found], nothing
+        return Prepared(x, aux, conditions, w, operands, residual, weak, [names[i] for i in places])
+
+    def _system(self, prepared: Prepared) -> System:
+        """How linear systems at the point are solved."""
+        settings, layout = self.settings, prepared.conditions.layout
+        option = chosen(settings.linear_solver, len(prepared.w), settings.symmetric, not settings.constrained)
+        minimum = layout.size if settings.kind == "argmin" and settings.check != "off" else None
+        return System(
+            prepared.conditions.value,
+            option,
+            settings.damping,
+            settings.symmetric,
+            structured_by(layout),
+            self._certified,
+            minimum=minimum,
+        )
+
+    def _attach(self, prepared: Prepared) -> Tensor:
+        """The point as a vector with its derivative."""
+        conditions, w, operands = prepared.conditions, prepared.w, prepared.operands
+        system = self._system(prepared)
+        if any(map(wrapped, (w, *operands))):
+            system.verify = lambda own, point, values: self._verify(conditions, own, point, values, None)
+            return attached(system, w, operands)
+        if not w.is_meta:
+            self._verify(conditions, system, w.detach(), [t.detach() for t in operands], prepared.residual)
+        return attached(system, w, operands) if any(map(tracked, operands)) else w
+
+    def _constrain(
+        self, conditions: Conditions, flat: Tensor, tensors: Sequence[Tensor], given: Any
+    ) -> tuple[Conditions, Tensor, list[Tensor], Tensor, Tensor]:
+        """The KKT conditions at a point, with multipliers, active set and weakly active rows."""
+        detached = [t.detach() for t in tensors]
+        arguments = (conditions.layout.unravel(flat), *conditions.rebuild(detached))
+        sizes = [conditions.side(function, arguments, flat.dtype).numel() for function in conditions.sides]
+        conditions = replace(conditions, sizes=tuple(sizes))
+
+        def everything(x: Tensor, *theta: Tensor) -> Tensor:
+            return torch.cat([conditions._energy(x, *theta)[None], conditions._constraints(x, *theta)])
+
+        _, found = find(everything, flat, *detached)
+        conditions = replace(conditions, found=tuple(found))
+        own: list[Tensor] = []
+        if self.settings.has_multipliers:
+            for name, part, size in zip(("nu", "lambda"), given, sizes, strict=True):
+                leaves = [leaf.reshape(-1) for leaf in flatten(name, part)[1] if isinstance(leaf, Tensor)]
+                vector = torch.cat(leaves) if leaves else flat[:0]
+                if vector.numel() != size:
+                    raise ProgramError(f"The solver returned {vector.numel()} multipliers {name}; expected {size}.")
+                own.append(vector.to(flat.dtype))
+        nu, lam, active, weak = multipliers(conditions, flat, [*tensors, *found], own)
+        w = torch.cat([flat, nu, lam])
+        operands = [*tensors, active, *found]
+        residual = conditions.value(w, *(t.detach() for t in operands)).detach()
+        return conditions, w, operands, residual, weak
+
+    def _verify(
+        self, conditions: Conditions, system: System, w: Tensor, tensors: Sequence[Tensor], residual: Tensor | None
+    ) -> None:
+        """Refuse what is no number; say where F ≠ 0. All tensors are plain."""
+        settings = self.settings
+        with torch.no_grad():
+            if residual is None:
+                residual = system(w, *tensors)
+            if not bool(torch.isfinite(w).all()):
+                where = conditions.entry(int(torch.nonzero(~torch.isfinite(w))[0, -1]))
+                raise SolveError(f"{settings.title}: the solver returned NaN or infinity at {where}.")
+            if settings.check == "off":
+                return
+            eps = torch.finfo(w.dtype).eps
+            along = [_weights(w), *(_weights(t) if t.is_floating_point() else None for t in tensors)]
+            ratio = relative_residual(xp, system, w, tensors, residual, along)
+            worst = float(ratio.max())
+            limit = settings.tolerance or tolerance_of(eps)
+            if worst <= limit:
+                return
+            place = int(ratio.reshape(-1).argmax())
+            size = float(residual.reshape(-1)[place])
+        say(no_solution(settings.title, conditions.entry(place % w.shape[-1]), size, worst, limit), settings.check)
+
+    def _certified(self, certificate: Certificate) -> None:
+        self.certificate = certificate
+        if certificate.problem:
+            say(f"{self.settings.title}: {certificate.problem}.", self.settings.check, certificate.unusable)
+
+
+def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """The root of F as a differentiable function of what F depends on.
+
+    F(x(θ), θ) = 0, so dx = −(∂F/∂x)⁻¹ ∂F/∂θ dθ. The rule needs F's derivatives and the solver's answer; the solver is
+    any code, runs once a call, and is not differentiated. Tensors that F closes over, such as a module's parameters,
+    get their gradients like θ.
+
+    Args:
+        F: (x, *theta) ↦ residual of x's structure.
+        solver: (*theta) ↦ x; without it, a decorator for one is returned.
+        **options: ``linear_solver`` ("auto", a name or an option of `cvxift.implicit.options`, or a callable
+            (matvec, b) ↦ y), ``damping`` (added to the Jacobian's diagonal; 0), ``has_aux`` (the solver returns
+            (x, aux); False), ``check`` ("off", "warn" or "raise": what to do where F ≠ 0; "warn"), ``tolerance``
+            (relative residual up to which F counts as 0; 1e-6 in double, 3e-3 in single precision).
+
+    Returns:
+        solve: (*theta) ↦ x.
+
+    Example:
+        >>> import torch
+        >>> solve = implicit_root(lambda x, t: t**2 + x**2 - 1.0, lambda t: torch.sqrt(1.0 - t**2))
+        >>> t = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+        >>> x = solve(t)
+        >>> x.backward()
+        >>> round(float(t.grad), 12)  # −t/x
+        -0.75
+    """
+    return _made("root", F, solver, options)
+
+
+def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """The fixed point x = T(x, θ) as a differentiable function: `implicit_root` of x − T(x, θ).
+
+    Args:
+        T: (x, *theta) ↦ value of x's structure.
+        solver: (*theta) ↦ x; without it, a decorator for one is returned.
+        **options: as for `implicit_root`.
+
+    Returns:
+        solve: (*theta) ↦ x.
+    """
+    return _made("fixed_point", T, solver, options)
+
+
+def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """A minimizer of E, possibly constrained, as a differentiable function: a root of ∇E, or of the KKT conditions.
+
+    Args:
+        E: (x, *theta) ↦ energy, one number.
+        solver: (*theta) ↦ x; without it, a decorator for one is returned.
+        **options: as for `implicit_root`, and ``equality`` (G(x, *theta) = 0), ``inequality`` (H(x, *theta) <= 0),
+            ``has_multipliers`` (the solver returns (x, (nu, lambda)) for x; otherwise they are recovered by least
+            squares).
+
+    Returns:
+        solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
+        formed.
+    """
+    return _made("argmin", E, solver, options)
+
+
+def _made(kind: Any, function: Any, solver: Any, options: dict[str, Any]) -> Any:
+    if solver is None:
+        return lambda solver: _made(kind, function, solver, options)
+    return ImplicitFunction(Settings.of(kind, function, solver, **options))
+
+
+def _weights(t: Tensor) -> Tensor:
+    """`weights` of an instance's entries, broadcastable to the tensor."""
+    return torch.as_tensor(weights(t.numel()), dtype=t.dtype, device=t.device).reshape(t.shape)

@@ -1,0 +1,98 @@
+"""Multipliers and active set of constrained minimizers, found from the point on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_compat.torch as xp
+import numpy as np
+import torch
+
+from cvxift.implicit.multipliers import NEAR, recover
+from cvxift.implicit.residual import relative_residual, tolerance_of, weights
+from cvxift.implicit.voice import say, weakly_active
+from cvxift.torch.implicit_function import Conditions
+from cvxift.torch.implicit_rule import first
+
+Tensor = torch.Tensor
+
+
+class _Recover(torch.autograd.Function):
+    """(x, [ν, λ,] θ) ↦ (ν, λ, active, weak) without derivatives; its inputs are detached."""
+
+    @staticmethod
+    def forward(conditions: Conditions, given: int, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Find them."""
+        return plain(conditions, x, tensors[given:], tensors[:given])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept."""
+        ctx.mark_non_differentiable(*output)
+        ctx.number = len(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> Any:
+        """None."""
+        return (None,) * ctx.number
+
+    @staticmethod
+    # Named arguments for the base's *args.
+    def vmap(info: Any, in_dims: Any, conditions: Any, given: int, *tensors: Tensor) -> Any:  # type: ignore[override]
+        """One instance after another."""
+        rows = [first(info.batch_size, dim, t) for t, dim in zip(tensors, in_dims[2:])]
+        found = [_Recover.apply(conditions, given, *(row[i] for row in rows)) for i in range(info.batch_size)]
+        return tuple(torch.stack(parts) for parts in zip(*found)), (0, 0, 0, 0)  # type: ignore[arg-type]
+
+
+def multipliers(
+    conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """ν, λ, and masks of active and weakly active rows, in x's dtype, for tensors at any level of transforms."""
+    operands = [t.detach() for t in (x, *given, *tensors)]
+    return _Recover.apply(conditions, len(given), *operands)  # type: ignore[return-value]  # apply is untyped
+
+
+def plain(conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same for plain tensors of one instance."""
+    settings, (p, m) = conditions.settings, conditions.sizes
+    tolerance = settings.tolerance or tolerance_of(torch.finfo(x.dtype).eps)
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(conditions.energy(point, *tensors), point, allow_unused=True)
+        values = conditions.constraints(point, *tensors)
+        along = [_weights(point), *(_weights(t) if t.is_floating_point() else None for t in tensors)]
+        with torch.no_grad():
+            ratio = relative_residual(xp, conditions.constraints, x, tensors, values.detach(), along)
+        slack = (_host(ratio) * np.sign(_host(values)))[p:] if m else np.zeros(0)
+        candidates = np.arange(m) if given else np.flatnonzero(slack >= -NEAR)
+        rows = _rows(values, point, [*range(p), *(p + candidates)])
+    pair = (_host(given[0]), _host(given[1])) if given else None
+    g = np.zeros(len(x)) if gradient is None else _host(gradient)
+    found = recover(g, rows[:p], candidates, rows[p:], slack, tolerance, pair)
+    if found.weak.any() and settings.check != "off":
+        names = [conditions.entry(len(x) + p + int(i)) for i in np.flatnonzero(found.weak)]
+        say(weakly_active(settings.title, names), settings.check)
+    parts = (found.equality, found.inequality, found.active, found.weak)
+    return tuple(torch.as_tensor(part, dtype=x.dtype, device=x.device) for part in parts)  # type: ignore[return-value]
+
+
+def _rows(values: Tensor, point: Tensor, which: Sequence[int] | Any) -> np.ndarray:
+    """Rows of the constraints' Jacobian."""
+    out = np.zeros((len(which), len(point)))
+    if not values.requires_grad:
+        return out
+    for k, i in enumerate(which):
+        (row,) = torch.autograd.grad(values[i], point, retain_graph=True, allow_unused=True)
+        if row is not None:
+            out[k] = _host(row)
+    return out
+
+
+def _weights(t: Tensor) -> Tensor:
+    return torch.as_tensor(weights(t.numel()), dtype=t.dtype, device=t.device).reshape(t.shape)
+
+
+def _host(t: Tensor) -> np.ndarray:
+    return t.detach().cpu().numpy().astype(float)

@@ -1,0 +1,114 @@
+"""Bad input is refused by name, or told, before a wrong number is returned."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from tests.implicit.faces import FACES, Face
+
+
+@pytest.fixture(params=sorted(FACES))
+def face(request: Any) -> Face:
+    return FACES[request.param]()
+
+
+def test_a_solver_that_stops_early_is_told_whatever_the_units(face: Face) -> None:
+    for unit in (1.0, 1e-9, 1e9):
+
+        def solve(check: str, off: float, unit: float = unit) -> Any:
+            return face.implicit.implicit_root(
+                lambda x, p: unit * (x - p), lambda p: p * face.array([1.0, 1.0 + off]), check=check
+            )
+
+        t = face.array([2.0, 3.0])
+        with pytest.warns(ApplicabilityWarning, match=r"no solution: the equation of x\[1\]"):
+            solve("warn", 1e-4)(t)
+        with pytest.raises(ApplicabilityError, match=r"x\[1\]"):
+            solve("raise", 1e-4)(t)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ApplicabilityWarning)
+            solve("warn", 1e-9)(t)
+            solve("off", 1e-1)(t)
+
+
+def test_small_solutions_are_no_false_alarm(face: Face) -> None:
+    solve = face.implicit.implicit_fixed_point(lambda x, t: 0.5 * face.xp.tanh(x) + t, lambda t: t * 0.0 + 1e-14)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ApplicabilityWarning)
+        solve(face.array([0.0, 0.0]))
+
+
+def test_nan_is_refused_by_entry(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: x["w"] - t, lambda t: {"w": t * face.array([1.0, np.nan])})
+    with pytest.raises((SolveError, ProgramError), match=r"x\['w'\]\[1\]|another structure"):
+        solve(face.array([1.0, 1.0]))
+    good = face.implicit.implicit_root(lambda x, t: {"w": x["w"] - t}, lambda t: {"w": t * face.array([1.0, np.nan])})
+    with pytest.raises(SolveError, match=r"x\['w'\]\[1\]"):
+        good(face.array([1.0, 1.0]))
+
+
+def test_structures_and_shapes(face: Face) -> None:
+    t = face.array([1.0, 2.0])
+    cases = [
+        (lambda x, t: (x, x), lambda t: t * 1.0, "another structure"),
+        (lambda x, t: x.sum(), lambda t: t * 1.0, r"shape \(\) where x has shape \(2,\)"),
+        (lambda x, t: x[None], lambda t: t * 1.0, r"shape \(1, 2\)"),
+    ]
+    for F, solver, message in cases:
+        with pytest.raises(ProgramError, match=message):
+            face.implicit.implicit_root(F, solver)(t)
+    with pytest.raises(ProgramError, match="one real number"):
+        face.implicit.implicit_argmin(lambda x, t: (x - t) ** 2, lambda t: t * 1.0)(t)
+    with pytest.raises(ProgramError, match=r"must return a pair \(x, aux\)"):
+        face.implicit.implicit_root(lambda x, t: x - t, lambda t: t * 1.0, has_aux=True)(t)
+    with pytest.raises(ProgramError, match="init"):
+        face.implicit.implicit_root(lambda x, t: x - t, lambda t: t * 1.0)(t, init=t)
+
+
+def test_complex_leaves_are_refused(face: Face) -> None:
+    z = np.array([1.0 + 2.0j])
+    z = face.xp.tensor(z) if face.name == "torch" else face.xp.asarray(z)
+    with pytest.raises(ProgramError, match=r"theta.*complex"):
+        face.implicit.implicit_root(lambda x, t: x - t, lambda t: t)(z)
+    with pytest.raises(ProgramError, match="x is complex"):
+        face.implicit.implicit_root(lambda x, t: x - t, lambda t: z)(face.array([1.0]))
+
+
+def test_integer_parameters_and_leaves_pass(face: Face) -> None:
+    k = face.xp.tensor([2, 3]) if face.name == "torch" else face.xp.asarray([2, 3])
+
+    def solver(t: Any, k: Any) -> Any:
+        return {"v": t * k, "k": k}
+
+    solve = face.implicit.implicit_root(
+        lambda x, t, k: {"v": x["v"] - t * k, "k": None if face.name == "torch" else k}, solver
+    )
+    J = face.jacrev(lambda t: solve(t, k)["v"])(face.array([1.0, 2.0]))
+    assert np.allclose(np.asarray(J), np.diag([2.0, 3.0]))
+    assert np.asarray(solve(face.array([1.0, 2.0]), k)["k"]).tolist() == [2, 3]
+
+
+def test_a_parameter_that_nothing_uses_has_derivative_zero(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t, s: x - t, lambda t, s: t * 1.0)
+    J = face.jacrev(solve, 1)(face.array([1.0]), face.array([5.0]))
+    assert np.allclose(np.asarray(J), 0.0)
+
+
+def test_arguments_are_checked_when_the_function_is_made(face: Face) -> None:
+    make = face.implicit.implicit_root
+    for options, message in (
+        ({"check": "loud"}, "check"),
+        ({"damping": -1.0}, "damping"),
+        ({"tolerance": 0.0}, "tolerance"),
+        ({"inequality": 3}, "inequality"),
+        ({"has_multipliers": True}, "has_multipliers"),
+    ):
+        with pytest.raises(ProgramError, match=message):
+            make(abs, abs, **options)
+    with pytest.raises(ProgramError, match="solver must be callable"):
+        make(abs, 3)

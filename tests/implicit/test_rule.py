@@ -1,0 +1,170 @@
+"""The rule against closed forms and against unrolled iterations that converged, in every mode and order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.implicit.faces import FACES, Face, fixed_point
+
+
+@pytest.fixture(params=sorted(FACES))
+def face(request: Any) -> Face:
+    return FACES[request.param]()
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-11) -> bool:
+    return bool(np.max(np.abs(np.asarray(a) - np.asarray(b))) <= tolerance * max(1.0, np.max(np.abs(np.asarray(b)))))
+
+
+def test_unit_circle_to_third_order(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: t**2 + x**2 - 1.0, lambda t: face.xp.sqrt(1.0 - t**2))
+    t, x = 0.6, 0.8
+    expected = (-t / x, -1.0 / x**3, -3.0 * t / x**5)
+    for derive in (face.grad, face.jacfwd):
+        function = solve
+        for value in expected:
+            function = derive(function)
+            assert abs(float(function(face.array(t))) - value) < 1e-12 * abs(value)
+
+
+def test_lower_branch_is_the_solvers_choice(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: t**2 + x**2 - 1.0, lambda t: -face.xp.sqrt(1.0 - t**2))
+    assert abs(float(face.grad(solve)(face.array(0.6))) - 0.75) < 1e-12
+
+
+MODES = ["rev", "fwd", "fwd of rev", "rev of fwd", "rev of rev", "fwd of fwd"]
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_and_orders(face: Face, mode: str, argument: int) -> None:
+    implicit, unrolled, W, b = fixed_point(face)
+    if face.name == "jax" and argument == 0 and " of " in mode:
+        pytest.skip("compiles long; the other argument shows the same")
+    table = {"rev": face.jacrev, "fwd": face.jacfwd}
+    found, expected = implicit, unrolled
+    for name in reversed(mode.split(" of ")):
+        found, expected = table[name](found, argument), table[name](expected, argument)
+    assert close(found(W, b), expected(W, b))
+
+
+def test_mixed_second_order(face: Face) -> None:
+    implicit, unrolled, W, b = fixed_point(face)
+    found = face.jacfwd(face.jacrev(implicit, 0), 1)(W, b)
+    assert close(found, face.jacfwd(face.jacrev(unrolled, 0), 1)(W, b))
+
+
+@pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
+def test_batches(face: Face, axes: tuple[Any, Any]) -> None:
+    implicit, unrolled, W, b = fixed_point(face)
+    scales = face.array([1.0, 0.5, -0.7])
+    W = W if axes[0] is None else face.xp.stack([s * W for s in scales])
+    b = b if axes[1] is None else face.xp.stack([s * b for s in scales])
+
+    def compared(transform: Any) -> bool:
+        return close(face.vmap(transform(implicit), axes)(W, b), face.vmap(transform(unrolled), axes)(W, b))
+
+    assert compared(lambda f: f)
+    assert compared(lambda f: face.grad(lambda W, b: (f(W, b) ** 2).sum(), 0))
+    assert compared(lambda f: face.hessian(f, 1))
+    assert close(
+        face.jacrev(lambda W: face.vmap(implicit, axes)(W, b))(W),
+        face.jacrev(lambda W: face.vmap(unrolled, axes)(W, b))(W),
+    )
+
+
+def test_vmap_of_jacfwd_with_a_differentiated_matrix(face: Face) -> None:
+    # The case in which torch.linalg.solve of 2.13 is wrong: A x = b, derivative in A.
+    rng = np.random.default_rng(1)
+    A = face.array(rng.standard_normal((3, 4, 4)) + 4.0 * np.eye(4))
+    b = face.array(rng.standard_normal(4))
+    solve = face.implicit.implicit_root(lambda x, A: A @ x - b, lambda A: face.xp.linalg.solve(A, b))
+    found = np.asarray(face.vmap(face.jacfwd(solve))(A))
+    inverse = np.linalg.inv(np.asarray(A))
+    x = inverse @ np.asarray(b)
+    assert close(found, -np.einsum("kij,kl->kijl", inverse, x))
+
+
+def test_second_order_against_differences(face: Face) -> None:
+    # E = Σ cosh(x − t) + t₀ Σ x⁴ has no closed form; its minimizer is found to rounding by Newton's method.
+    def newton(t: np.ndarray) -> np.ndarray:
+        x = np.zeros(3)
+        for _ in range(60):
+            x = x - (np.sinh(x - t) + 4 * t[0] * x**3) / (np.cosh(x - t) + 12 * t[0] * x**2)
+        return x
+
+    solve = face.implicit.implicit_argmin(
+        lambda x, t: face.xp.cosh(x - t).sum() + t[0] * (x**4).sum(), lambda t: newton(np.asarray(t))
+    )
+    t = np.array([0.7, -0.4, 1.1])
+    J, H = np.asarray(face.jacrev(solve)(face.array(t))), np.asarray(face.hessian(solve)(face.array(t)))
+    for k, e in enumerate(np.eye(3)):
+        h = 1e-4
+        first = (8 * (newton(t + h * e) - newton(t - h * e)) - (newton(t + 2 * h * e) - newton(t - 2 * h * e))) / (
+            12 * h
+        )
+        assert np.allclose(J[:, k], first, rtol=1e-9, atol=1e-10)
+        second = (newton(t + h * e) - 2 * newton(t) + newton(t - h * e)) / h**2
+        assert np.allclose(H[:, k, k], second, rtol=1e-6, atol=1e-6)
+
+
+def test_the_frameworks_agree() -> None:
+    found = []
+    for make in FACES.values():
+        face = make()
+        implicit, _, W, b = fixed_point(face)
+        found.append((np.asarray(face.jacrev(implicit)(W, b)), np.asarray(face.hessian(implicit, 1)(W, b))))
+    for one, other in zip(*found):
+        assert np.max(np.abs(one - other)) < 1e-10
+
+
+def test_trees_auxiliaries_and_constants(face: Face) -> None:
+    def E(x: Any, theta: Any) -> Any:
+        return ((x["a"] - theta["c"]) ** 2).sum() + (x["b"][0] - 2.0 * x["a"].sum()) ** 2
+
+    def solver(theta: Any) -> Any:
+        a = theta["c"] * 1.0
+        return {"a": a, "b": (2.0 * a.sum(), None, 3)}, {"steps": 7}
+
+    solve = face.implicit.implicit_argmin(E, has_aux=True)(solver)  # as a decorator
+    x, aux = solve({"c": face.array([1.0, 2.0]), "name": "kept"})
+    assert aux == {"steps": 7} and x["b"][1] is None and x["b"][2] == 3
+    J = face.jacrev(lambda c: solve({"c": c})[0]["b"][0])(face.array([1.0, 2.0]))
+    assert close(J, [2.0, 2.0])
+
+
+def test_warm_start_reaches_the_solver_once(face: Face) -> None:
+    calls = []
+
+    def solver(t: Any, init: Any = None) -> Any:
+        calls.append(init)
+        return t * 1.0
+
+    solve = face.implicit.implicit_root(lambda x, t: x - t, solver)
+    t = face.array([1.0])
+    solve(t, init=t)
+    assert len(calls) == 1 and calls[0] is not None
+    solve(t)
+    assert len(calls) == 2 and calls[1] is None
+
+
+def test_float32_stays(face: Face) -> None:
+    t = face.array([0.5, 0.25])
+    t = t.astype(np.float32) if face.name == "jax" else t.float()
+    solve = face.implicit.implicit_argmin(
+        lambda x, t: ((x - t) ** 2).sum() + (x**4).sum(), lambda t: cubic(np.asarray(t, dtype=float))
+    )
+    J = face.jacrev(solve)(t)
+    assert str(J.dtype).endswith("float32")
+    x = cubic(np.array([0.5, 0.25]))
+    assert close(np.asarray(J), np.diag(2.0 / (2.0 + 12.0 * x**2)), 1e-5)
+
+
+def cubic(t: np.ndarray) -> np.ndarray:
+    x = np.array(t)
+    for _ in range(60):
+        x = x - (2 * (x - t) + 4 * x**3) / (2 + 12 * x**2)
+    return x
