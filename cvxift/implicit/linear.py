@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -183,13 +184,16 @@ def certify(outcome: Outcome, option: LinearSolver, eps: float) -> Certificate:
         worst = int(np.argmax(np.where(known, condition, 0.0)))
     else:
         worst = int(np.argmax(rank))
-    code = int(status[worst])
     iterations = int(np.max(np.asarray(outcome.iterations)))
-    problem, unusable = _judge(option, float(residual[worst]), code, float(condition[worst]), eps)
-    reason = WORDS[code]
-    return Certificate(
-        option.name, float(residual[worst]), iterations, reason, float(condition[worst]), problem, unusable
-    )
+    return certify_one(float(residual[worst]), iterations, int(status[worst]), float(condition[worst]), option, eps)
+
+
+def certify_one(
+    residual: float, iterations: int, code: int, condition: float, option: LinearSolver, eps: float
+) -> Certificate:
+    """The certificate of one system; see `certify`."""
+    problem, unusable = _judge(option, residual, code, condition, eps)
+    return Certificate(option.name, residual, iterations, WORDS[code], condition, problem, unusable)
 
 
 def _judge(option: LinearSolver, residual: float, code: int, condition: float, eps: float) -> tuple[str, bool]:
@@ -201,7 +205,7 @@ def _judge(option: LinearSolver, residual: float, code: int, condition: float, e
         if bound > eps**0.2:
             return f"{name}: the Jacobian is ill-conditioned; the derivative's relative error may be {bound:.0e}", False
         return "", False
-    if not np.isfinite(residual):
+    if not math.isfinite(residual):
         return f"{name}: what it returned is not finite ({WORDS[code]})", True
     if code in (DIVERGED, ASYMMETRIC) or (code == INDEFINITE and not option.exact):
         return f"{name}: {WORDS[code]}; the relative residual is {residual:.1e}", False

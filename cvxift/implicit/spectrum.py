@@ -15,6 +15,7 @@ EXACT = 500  # unknowns up to which the matrix is formed
 LANCZOS = 300  # iterations beyond
 
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
+_eigsh: Any = sla.eigsh  # whose stubs want an integer tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +69,9 @@ def _lanczos(oracle: Oracle) -> Spectrum:
 
     operator = _linear_operator((n, n), matvec=square, dtype=float)
     start = np.random.default_rng(0).standard_normal(n)
-    largest = float(sla.eigsh(operator, k=1, which="LA", v0=start, tol=1e-2, return_eigenvectors=False)[0])
+    largest = float(_eigsh(operator, k=1, which="LA", v0=start, tol=1e-2, return_eigenvectors=False)[0])
     try:
-        values, vectors = sla.eigsh(operator, k=1, which="SA", v0=start, tol=1e-2, ncv=40, maxiter=LANCZOS)
+        values, vectors = _eigsh(operator, k=1, which="SA", v0=start, tol=1e-2, ncv=40, maxiter=LANCZOS)
         smallest, null = float(values[0]), vectors[:, 0]
     except sla.ArpackNoConvergence as error:
         found = error.eigenvalues
@@ -100,8 +101,8 @@ def curvature(oracle: Oracle, J: np.ndarray | None) -> float:
     operator = _linear_operator((n, n), matvec=lambda v: oracle.matvec(v.ravel()), dtype=float)
     start = np.random.default_rng(0).standard_normal(n)
     try:
-        low = sla.eigsh(operator, k=1, which="SA", v0=start, tol=1e-2, maxiter=LANCZOS, return_eigenvectors=False)
-        high = sla.eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
+        low = _eigsh(operator, k=1, which="SA", v0=start, tol=1e-2, maxiter=LANCZOS, return_eigenvectors=False)
+        high = _eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     except sla.ArpackNoConvergence:
         return float("nan")
     return float(low[0]) / abs(float(high[0])) if high[0] else 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import numpy as np
 from jax.dtypes import float0
 
 from cvxift.implicit import linear
-from cvxift.implicit.backend import Backend, Factor
+from cvxift.implicit.backend import Backend, Factor, Operator
 from cvxift.implicit.linear import Certificate, Outcome
 from cvxift.implicit.minimum import NO_MINIMUM, is_minimum
 from cvxift.implicit.options import LU, Cholesky, LinearSolver
@@ -114,41 +114,61 @@ class Rule:
     def solve(self, matvec: Callable[[Array], Array], b: Array) -> Array:
         """J⁻¹b, certified; NaN where it is no derivative of anything."""
         operator = Product(matvec, b, self.symmetric, self.structured)
-        y, outcome = linear.solve(BACKEND, operator, b, self.option, self.damping)
-        least = jnp.array(True)
-        if self.minimum and isinstance(self.option, LU | Cholesky):
-            least = is_minimum(BACKEND, operator.dense(), self.minimum)
-        eps = float(jnp.finfo(b.dtype).eps)
-        values = jnp.stack(
-            [part.ravel()[0].astype(b.dtype) for part in (outcome.residual, outcome.iterations, outcome.status)]
-            + [outcome.condition.ravel()[0].astype(b.dtype), least.astype(b.dtype)]
-        )
-        bad, unusable = linear.suspect(jnp, outcome, self.option, eps)
-        y = jnp.where(unusable, jnp.nan, y)
-        if self.report is None:
-            return y
-        return tell(partial(self._told, eps=eps), bad.ravel()[0] | ~least, values, y)
+        if isinstance(self.option, LU | Cholesky):
+            y, values, bad = _dense(operator.dense(), b, self.option, self.minimum)
+        else:
+            y, values, bad = _judged(*linear.solve(BACKEND, operator, b, self.option), self.option, jnp.array(True))
+        return y if self.report is None else tell(_Listener(self.report, self.option), bad, values, y)
 
-    def _told(self, values: np.ndarray, eps: float) -> None:
+
+@dataclass(frozen=True)
+class _Listener:
+    """Takes what `_judged` found from a compiled program; equal for equal functions, so that nothing compiles twice."""
+
+    report: Callable[[Certificate], None]
+    option: LinearSolver
+
+    def __call__(self, values: np.ndarray) -> None:
+        """Report."""
         residual, iterations, status, condition, least = (float(value) for value in values)
-        parts = (np.array([v]) for v in (residual, int(iterations), int(status), condition))
-        certificate = linear.certify(Outcome(*parts), self.option, eps)
+        eps = float(np.finfo(values.dtype).eps)
+        certificate = linear.certify_one(residual, int(iterations), int(status), condition, self.option, eps)
         if not certificate.problem and not least:
             certificate = linear.with_problem(certificate, NO_MINIMUM)
-        if self.report is not None:
-            self.report(certificate)
+        self.report(certificate)
 
 
-@dataclass(frozen=True, eq=False)
-class _Listener:
-    """A function that the host calls with values."""
+class _Matrix:
+    """A Jacobian that is formed."""
 
-    function: Callable[[np.ndarray], None]
+    symmetric = False
+
+    def __init__(self, J: Array) -> None:
+        self.J = J
+
+    def dense(self) -> Array:
+        """J."""
+        return self.J
 
 
-def _hear(bad: np.ndarray, values: np.ndarray, y: np.ndarray, listener: _Listener) -> np.ndarray:
+@partial(jax.jit, static_argnums=(2, 3))
+def _dense(J: Array, b: Array, option: LinearSolver, minimum: int) -> tuple[Array, Array, Array]:
+    """J⁻¹b with a formed Jacobian; compiled once for each size."""
+    least = is_minimum(BACKEND, J, minimum) if minimum else jnp.array(True)
+    return _judged(*linear.solve(BACKEND, cast(Operator, _Matrix(J)), b, option), option, least)
+
+
+def _judged(y: Array, outcome: Outcome, option: LinearSolver, least: Array) -> tuple[Array, Array, Array]:
+    """y, NaN where it is unusable; what a certificate says, as numbers; whether something is wrong."""
+    parts = (outcome.residual, outcome.iterations, outcome.status, outcome.condition, least)
+    values = jnp.stack([jnp.ravel(part)[0].astype(y.dtype) for part in parts])
+    bad, unusable = linear.suspect(jnp, outcome, option, float(jnp.finfo(y.dtype).eps))
+    return jnp.where(unusable, jnp.nan, y), values, bad.ravel()[0] | ~least
+
+
+def _hear(bad: np.ndarray, values: np.ndarray, y: np.ndarray, listener: Callable[[np.ndarray], None]) -> np.ndarray:
     for index in np.argwhere(bad):  # under vmap all branches run, for all instances
-        listener.function(values[tuple(index)])
+        listener(values[tuple(index)])
     return np.ascontiguousarray(y)
 
 
@@ -160,8 +180,7 @@ def tell(function: Callable[[np.ndarray], None], bad: Array, values: Array, y: A
 
     No derivative passes.
     """
-    listener = _Listener(function)
-    return jax.lax.cond(bad, lambda *operands: _listen(*operands, listener=listener), lambda b, v, y: y, bad, values, y)
+    return jax.lax.cond(bad, partial(_listen, listener=function), lambda b, v, y: y, bad, values, y)
 
 
 def attached(function: Function, rule: Rule, x: Array, operands: Sequence[Array]) -> Array:
@@ -200,8 +219,7 @@ def attached(function: Function, rule: Rule, x: Array, operands: Sequence[Array]
             def product(v: Array) -> Array:
                 return undamped(v) + rule.damping * v
 
-        plain = Rule(rule.option, 0.0, rule.symmetric, rule.minimum, rule.structured, rule.report)
-        y = jax.lax.custom_linear_solve(product, -b, plain.solve, plain.solve, symmetric=rule.symmetric)
+        y = jax.lax.custom_linear_solve(product, -b, rule.solve, rule.solve, symmetric=rule.symmetric)
         return x, y
 
     return value(x, *operands)

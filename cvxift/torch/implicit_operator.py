@@ -13,7 +13,7 @@ from cvxift.implicit.backend import Backend, Factor
 
 Tensor = torch.Tensor
 
-LOOPED = 16  # rows up to which a Jacobian is taken row by row: mapping the backward pass costs as much as so many
+LOOPED = 2  # rows up to which a Jacobian is taken row by row: mapping the backward pass costs as much as so many
 
 
 def _factor(kind: str, J: Tensor) -> Factor:

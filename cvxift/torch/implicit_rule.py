@@ -90,11 +90,14 @@ class System:
         with torch.no_grad():
             y, outcome = linear.solve(BACKEND, operator.T if transposed else operator, b, self.option, self.damping)
             parts = (outcome.residual, outcome.iterations, outcome.status, outcome.condition)
-            host = Outcome(*(part.cpu().numpy() for part in parts))
-            certificate = linear.certify(host, self.option, torch.finfo(b.dtype).eps)
-            tested = self.minimum and not certificate.problem and isinstance(self.option, LU | Cholesky)
-            if tested and not bool(is_minimum(BACKEND, operator.dense(), self.minimum).all()):
-                certificate = replace(certificate, problem=NO_MINIMUM)
+            eps = torch.finfo(b.dtype).eps
+            if outcome.residual.numel() == 1:
+                certificate = linear.certify_one(*(part.item() for part in parts), self.option, eps)
+            else:
+                certificate = linear.certify(Outcome(*(part.cpu().numpy() for part in parts)), self.option, eps)
+            if self.minimum is not None and not certificate.problem and isinstance(self.option, LU | Cholesky):
+                least = bool(is_minimum(BACKEND, operator.dense(), self.minimum).all())
+                certificate = certificate if least else replace(certificate, problem=NO_MINIMUM)
             self.report(certificate)
         return y
 
@@ -203,7 +206,7 @@ class _Attached(torch.autograd.Function):
         system, x, *tensors = inputs
         ctx.system = system
         ctx.save_for_backward(output, *tensors)
-        ctx.save_foralong(x, *tensors)
+        ctx.save_for_forward(x, *tensors)
         ctx.constants = ()
 
     @staticmethod
