@@ -60,7 +60,7 @@ class Conditions:
         if settings.constrained:
             return self._kkt(w, tensors[0], tensors[1:])
         if settings.kind == "argmin":
-            return torch.func.grad(self._energy)(w, *tensors)
+            return gradient(lambda x: (self._energy(x, *tensors), ()), w)[0]
         name = f"What {getattr(settings.function, '__name__', 'the function')} returned"
         residual = layout.matching(name, settings.function(layout.unravel(w), *self.rebuild(tensors)))
         return w - residual if settings.kind == "fixed_point" else residual
@@ -102,7 +102,7 @@ class Conditions:
             G, H = values.split([p, m])
             return self._energy(x, *theta) + nu @ G + (active * lam) @ H, values
 
-        stationarity, values = torch.func.grad(lagrangian, has_aux=True)(x)
+        stationarity, values = gradient(lagrangian, x)
         G, H = values.split([p, m])
         return torch.cat([stationarity, G, active * H + (1.0 - active) * lam])
 
@@ -114,3 +114,21 @@ class Conditions:
         if index < n + p:
             return f"equality[{index - n}]"
         return f"inequality[{index - n - p}]"
+
+
+def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> tuple[Tensor, Any]:
+    """The gradient of a function's first result, differentiable, and its second result.
+
+    Outside of ``torch.func`` by the engine itself: it is faster, and allows hooks on saved tensors (checkpointing).
+    """
+    if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
+        return torch.func.grad(function, has_aux=True)(x)
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = x if x.requires_grad else x.detach().requires_grad_()
+        value, rest = function(point)
+        if not value.requires_grad:
+            return torch.zeros_like(x), rest
+        (slope,) = torch.autograd.grad(value, point, create_graph=further, allow_unused=True, retain_graph=True)
+    slope = torch.zeros_like(x) if slope is None else slope
+    return slope, rest.detach() if isinstance(rest, Tensor) and not further else rest

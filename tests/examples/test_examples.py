@@ -84,3 +84,45 @@ def test_soft_ranking(tmp_path: Path) -> None:
     assert numbers(out, "gradient of rank_loss")[-1] < 1e-12
     squares, ranked = (numbers(out, name)[-1] for name in ("least squares", "rank_loss"))
     assert ranked > squares and (tmp_path / "soft_ranking.png").exists()
+
+
+def test_unit_circle(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("unit_circle.py", cwd=tmp_path)
+    assert numbers(out, "slopes against")[-1] < 1e-12 and "singular along x" in out
+    assert (tmp_path / "unit_circle.png").exists()
+
+
+def test_unrolled_or_implicit(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("unrolled_or_implicit.py", "--steps", "300", "--n", "20", cwd=tmp_path)
+    kept = {
+        name: [numbers(out, f"{name} {count} steps")[2] for count in (30, 300)] for name in ("unrolled", "implicit")
+    }
+    assert kept["unrolled"][1] > 9.0 * kept["unrolled"][0] and kept["implicit"][1] <= 1.05 * kept["implicit"][0]
+    assert numbers(out, "implicit 300 steps")[1] < 1e-6 and "report: applies" in out
+    assert (tmp_path / "unrolled_or_implicit.png").exists()
+
+
+def test_influence(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("influence.py", "--examples", "80", cwd=tmp_path)
+    assert numbers(out, "correlation")[-1] > 0.95 and "report: applies" in out
+    assert (tmp_path / "influence.png").exists()
+
+
+def test_hyperparameters(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("hyperparameters.py", "--steps", "40", "--features", "60", cwd=tmp_path)
+    first, last = numbers(out, "validation loss")
+    useful, others = numbers(out, "median penalty")
+    assert last < first and useful < others and "report: applies" in out
+    assert (tmp_path / "hyperparameters.png").exists()
+
+
+def test_softmax_four_ways(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("softmax_four_ways.py", cwd=tmp_path)
+    for name in ("closed form", "full KKT system", "reduced KKT system", "layer"):
+        assert numbers(out, name)[-1] < 1e-9
+    assert "report: applies, active bounds: 0" in out and (tmp_path / "softmax_four_ways.png").exists()

@@ -210,6 +210,18 @@ def _system_of(out: Any) -> Any:
     raise AssertionError("no implicit function in the graph")
 
 
+def test_checkpointing_and_hooks_on_saved_tensors() -> None:
+    solve = implicit.implicit_argmin(
+        lambda x, t: (x * x * x * x).sum() / 4.0 - (x * t).sum(), lambda t: t ** (1.0 / 3.0)
+    )
+    t = torch.tensor([1.0, 8.0], dtype=torch.float64, requires_grad=True)
+    plain, checkpointed = (
+        torch.autograd.grad(out.square().sum(), t)[0]
+        for out in (solve(2.0 * t), torch.utils.checkpoint.checkpoint(lambda t: solve(2.0 * t), t, use_reentrant=False))
+    )
+    assert torch.equal(plain, checkpointed)
+
+
 def test_a_tracked_answer_is_detached() -> None:
     w = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     solve = implicit.implicit_root(lambda x, t: x - t, lambda t: t * w / w)
