@@ -64,12 +64,19 @@ class Host:
 
     def __init__(self, core: LayerCore) -> None:
         self.core = core
+        self._numbers = self._kept_numbers(core)
+        self._start()
+
+    @staticmethod
+    def _kept_numbers(core: LayerCore) -> int:
+        """How many numbers a kept instance holds."""
+        if core.map.form is not None:
+            return 8 * (core.map.theta_size + core.map.output_size)  # its inputs, and some arrays of its entries
         structure = core.map.program.structure
         # A kept instance holds its data, its point, and its factors: dense where the layout is, else as sparse as K.
         size = structure.n + structure.m
         entries = structure.nnzP + 2 * structure.nnzA + size
-        self._numbers = 2 * entries + (2 * size * size if core.map.engine.layout.dense else 10 * entries)
-        self._start()
+        return 2 * entries + (2 * size * size if core.map.engine.layout.dense else 10 * entries)
 
     def _start(self) -> None:
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift import solvers
-from cvxift.argmax.recognition.closed_map import ClosedForm, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
@@ -108,16 +108,17 @@ class LayerCore:
             check=check,
             canon_backend=canon_backend,
         )
-        engine = self.map.engine
-        if solver is None and args:
-            engine.prefer(accepting(engine.candidates, args))
-        if verbose:
-            args = {**args, **solvers.get(engine.first).verbose_options}
-        engine.set_options(args)
+        if named:
+            engine = self.map.engine
+            if solver is None and args:
+                engine.prefer(accepting(engine.candidates, args))
+            if verbose:
+                args = {**args, **solvers.get(engine.first).verbose_options}
+            engine.set_options(args)
         self.parameters = self.map.parameters
         self.shapes = tuple(p.shape for p in self.parameters)
         self.sizes = tuple(p.size for p in self.parameters)
-        self.output_shapes = tuple(output.shape for output in self.map.outputs)
+        self.output_shapes = tuple(tuple(variable.shape) for variable in variables)
         self.output_slices = self.map.slices
         log, exp = self.map.log_mask, self.map.exp_mask
         ends = np.cumsum((0, *self.sizes))

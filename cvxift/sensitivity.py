@@ -11,7 +11,7 @@ import cvxpy as cp
 import numpy as np
 from cvxpy.problems.objective import Objective
 
-from cvxift.argmax.recognition.closed_map import GENERIC, ClosedForm, ClosedMap
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
@@ -44,14 +44,14 @@ class Sensitivity:
         solution: Solution,
         theta: Floats,
         policy: Policy,
-        closed_form: ClosedForm = "never",
+        mapping: ClosedMap,
         check: Check = "warn",
     ) -> None:
         self.check: Check = check
         self.problem, self.program, self.solution, self.policy = problem, program, solution, policy
         self._theta = theta
         self._engine = solution.engine
-        self._closed_form: ClosedForm = closed_form
+        self._mapping = mapping
         self._maps: dict[tuple[int, ...], ClosedMap] = {}
 
     @cached_property
@@ -210,7 +210,7 @@ class Sensitivity:
                 self.problem,
                 None,
                 keys,
-                closed_form=self._closed_form,
+                like=self._mapping,
                 program=self.program,
                 engine=self._engine,
                 policy=self.policy,
@@ -346,14 +346,14 @@ def differentiate(
         solution = mapping.canonical(canonical)
         if not solution.ok:
             mapping.raise_unsolved(solution)
-        fresh = Sensitivity(problem, program, solution, theta, policy, chosen, check)
+        fresh = Sensitivity(problem, program, solution, theta, policy, mapping, check)
         for variable in problem.variables():
             variable.save_value(fresh.value(variable))
         for constraint in problem.constraints:
             for dual in constraint.dual_variables:
                 dual.save_value(fresh.value(dual))
         return fresh
-    return Sensitivity(problem, program, solution, theta, policy, chosen, check)
+    return Sensitivity(problem, program, solution, theta, policy, mapping, check)
 
 
 def _name(key: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import cvxpy as cp
 import numpy as np
 
+from cvxift.argmax.closed_form.carried import CarriedChain, CarriedPermutahedron, carry
 from cvxift.argmax.problems import Temperature, entropy, over, pair, positive, size
 from cvxift.atoms import gini, neg_entropy
 from cvxift.errors import ProgramError
@@ -118,7 +119,8 @@ def permutahedron(
     heads = [cp.sum(w[:k]) for k in range(1, n + 1)]
     tops = [cp.sum_largest(z, k) <= heads[k - 1] for k in range(1, n)]
     omega = neg_entropy if regularizer == "entropic" else _half_squares
-    return over([cp.sum(z) == heads[-1], *tops], theta, omega, z, temperature)
+    problem = over([cp.sum(z) == heads[-1], *tops], theta, omega, z, temperature)
+    return carry(problem, CarriedPermutahedron(z, theta, w, temperature, regularizer == "entropic"))
 
 
 def linear_chain(length: int, states: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -156,14 +158,17 @@ def linear_chain(length: int, states: int, temperature: Temperature = 1.0) -> cp
     temperature = positive(temperature)
     objective: Any = cp.sum(cp.multiply(theta, z)) + temperature * cp.sum(cp.entr(z[0]))
     constraints: list[Any] = [cp.sum(z[0]) == 1]
-    ones = np.ones((1, states))
+    ones, pairs, pairwise = np.ones((1, states)), [], []
     for t in range(length - 1):
         joint = cp.Variable((states, states), name=f"pair_{t}")
         scores = cp.Parameter((states, states), name=f"pairwise_{t}")
+        pairs.append(joint)
+        pairwise.append(scores)
         constraints += [cp.sum(joint, axis=1) == z[t], cp.sum(joint, axis=0) == z[t + 1]]
         origin = cp.reshape(z[t], (states, 1), order="F") @ ones
         objective += cp.sum(cp.multiply(scores, joint)) - temperature * cp.sum(cp.rel_entr(joint, origin))
-    return cp.Problem(cp.Maximize(objective), constraints)
+    problem = cp.Problem(cp.Maximize(objective), constraints)
+    return carry(problem, CarriedChain(z, tuple(pairs), theta, tuple(pairwise), temperature))
 
 
 def flow(edges: Sequence[tuple[int, int]], source: int, sink: int, temperature: Temperature = 1.0) -> cp.Problem:

@@ -14,6 +14,7 @@ is the user's, not another one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import cvxpy as cp
@@ -42,13 +43,43 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
     """
     if any(variable.value is None for variable in program.problem.variables()):
         return None
-    x = _known(program, program.problem.variables(), program.structure.n)
     duals = [dual for constraint in program.problem.constraints for dual in constraint.dual_variables]
-    y = _known(program, [dual for dual in duals if dual.value is not None], program.structure.m)
+    return completed(
+        program,
+        engine,
+        data,
+        {variable: variable.value for variable in program.problem.variables()},
+        {dual: dual.value for dual in duals if dual.value is not None},
+        "cvxpy",
+    )
+
+
+def completed(
+    program: Program,
+    engine: Engine,
+    data: Data,
+    variables: Mapping[cp.Variable, Any],
+    duals: Mapping[cp.Variable, Any],
+    name: str,
+) -> Solution | None:
+    """The canonical point around values of variables and dual variables, polished.
+
+    Args:
+        program: the problem's program.
+        engine: its engine.
+        data: its data, unbatched.
+        variables: values of the problem's variables, those that are known.
+        duals: values of its dual variables, likewise.
+        name: whose point it is; the solution's `solver`.
+
+    Returns:
+        The solution; None if there is none near these values.
+    """
+    x = _known(program, variables, program.structure.n)
+    y = _known(program, duals, program.structure.m)
     condensation = engine.condensation
     small, _ = condensation.condense(data)
     x, y = condensation.restrict(x, y)
-    name = "cvxpy"
     solution = None
     if np.isfinite(x).all() and np.isfinite(y).all():
         s = cone.project(engine.cones, small.b - condensation.structure.A_matrix(small.A) @ x)
@@ -65,15 +96,14 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
     return solution if distance <= SAME_POINT * (1.0 + np.abs(x[held]).max(initial=0.0)) else None
 
 
-def _known(program: Program, objects: list[cp.Variable], size: int) -> Floats:
+def _known(program: Program, values: Mapping[cp.Variable, Any], size: int) -> Floats:
     """Columns (or rows) that the objects' values determine, NaN elsewhere.
 
     The columns of an output map are orthogonal to each other, so each is read off by its own product.
     """
     out = np.full(size, np.nan)
-    for obj in objects:
+    for obj, value in values.items():  # a sparse matrix for a diagonal variable
         output = program.output(obj)
-        value: Any = obj.value  # a sparse matrix for a diagonal variable
         flat = np.ravel(value.toarray() if hasattr(value, "toarray") else np.asarray(value, dtype=float))
         flat = np.log(flat) if output.exp else flat
         flat = flat if output.offset is None else flat - output.offset

@@ -77,7 +77,7 @@ class SolutionMap(Derivatives):
         self._P_varies = bool(
             self.program.jvp(np.random.default_rng(0).standard_normal(self.program.theta_size)).P.any()
         )
-        self.parameters = self._ordered(parameters)
+        self.parameters = self._ordered(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()
         self.outputs = [self.program.output(obj) for obj in outputs]
         sizes = [math.prod(output.shape) for output in self.outputs]
@@ -92,10 +92,12 @@ class SolutionMap(Derivatives):
             self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args
         )
 
-    def _ordered(self, parameters: Sequence[cp.Parameter] | None) -> tuple[cp.Parameter, ...]:
-        known = {p.id: p for p in self.program.parameters}
+    @staticmethod
+    def _ordered(parameters: Sequence[cp.Parameter] | None, own: Sequence[cp.Parameter]) -> tuple[cp.Parameter, ...]:
+        """The parameters in the caller's order; `own` are the problem's."""
+        known = {p.id: p for p in own}
         if parameters is None:
-            return tuple(self.program.parameters)
+            return tuple(own)
         given = [p.id for p in parameters]
         foreign = [p.name() for p in parameters if p.id not in known]
         missing = [p.name() for key, p in known.items() if key not in given]

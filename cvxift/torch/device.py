@@ -203,12 +203,12 @@ class Residence:
         choice("on_device", on_device, get_args(OnDevice))
         self._core, self._mode = core, on_device
         self._hosts: dict[torch.device, DeviceHost] = {}
-        why = None if on_device == "never" else DeviceHost.supports(core)
+        closed = core.map.form is not None and on_device == "auto"  # it costs less than any solver
+        why = None if on_device == "never" or closed else DeviceHost.supports(core)
         if why is None and core.map.policy != Policy():
             why = "its derivatives are not taken by the default policy"
         if on_device == "always" and why is not None:
             raise ProgramError(f"on_device='always' cannot be had for this problem: {why}. Leave it at 'auto'.")
-        closed = core.map.form is not None and on_device == "auto"  # its closed form costs less than any solver
         self._open = on_device != "never" and why is None and not closed
 
     def at(self, device: torch.device) -> DeviceHost | None:

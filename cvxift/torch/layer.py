@@ -9,7 +9,7 @@ import cvxpy as cp
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from cvxift.argmax.recognition.closed_map import ClosedForm
+from cvxift.argmax.closed_form.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError

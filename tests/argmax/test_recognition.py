@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift import cones as cone
-from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.recognition.multipliers import violation
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
@@ -327,6 +326,13 @@ def test_canonical_point_is_optimal(name: str) -> None:
         optimal(closed, flat(draw(problem, rng)))
 
 
+@pytest.mark.parametrize("name", ["entr", "kl_to_a_prior", "projection_onto_a_budget", "capped_entropy", "powers"])
+def test_canonical_points_are_found_around_the_closed_forms(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables()[:1])
+    assert closed.canonical(flat(draw(problem, np.random.default_rng(12)))).solver == closed.path
+
+
 @pytest.mark.parametrize("alpha", [1.1, 1.2, 1.25, 1.5, 1.75, 2.5, 3.0, 4.0, 5.0])
 @pytest.mark.parametrize("bounded", [True, False])
 def test_powers_whose_entries_vanish(alpha: float, bounded: bool) -> None:
@@ -336,26 +342,23 @@ def test_powers_whose_entries_vanish(alpha: float, bounded: bool) -> None:
     if alpha == 4.0 and not bounded:
         assert closed.form is None
         return
-    structure = closed.program.structure
     for values in (np.array([9.0, 8.5, -40.0, -90.0, 8.7]), np.array([500.0, -300.0, -10.0, -20.0, -1.0]), np.zeros(N)):
-        point = closed.point(values)
-        assert point is not None
-        _, s, y = point
-        assert violation(structure, closed.data(values), *point) <= 1e-12
-        assert cone.distance(structure.cones, s).max() <= 1e-12
-        assert cone.distance_dual(structure.cones, y).max() <= 1e-12 * (1.0 + np.abs(y).max())
+        assert closed.violation(values) <= 1e-12
         scale = 2.0**alpha * alpha * (alpha - 1.0)
         np.testing.assert_allclose(closed.solve(values).outputs, entmax(values / scale, alpha), atol=1e-15)
 
 
-def test_a_wrong_point_is_seen() -> None:
-    problem = argmax.softmax(N)
-    closed = ClosedMap(problem, None, problem.variables())
-    theta = np.arange(float(N))
-    data, form = closed.data(theta), closed.form
-    assert form is not None
-    beside = form.solve(theta + np.array([0.0, 0.0, 0.0, 0.0, 1e-6]))
-    assert violation(closed.program.structure, data, *form.canonical(data, beside)) > 1e-8
+@pytest.mark.parametrize("name", ["builder softmax", "builder budget_2", "builder box", "rows_of_a_matrix"])
+def test_a_wrong_point_is_seen(name: str) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables()[:1])
+    theta = flat(draw(problem, np.random.default_rng(1)))
+    assert closed.recognized is not None and closed.violation(theta) <= 1e-13
+    terms, form = closed.recognized
+    beside = theta.copy()
+    beside[-1] += 1e-6
+    state = form.solve(beside)
+    assert state is not None and violation(terms, form, state, theta) > 1e-9
 
 
 def test_a_prior_without_mass_somewhere_is_left_to_the_solvers() -> None:

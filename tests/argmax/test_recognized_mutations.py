@@ -1,13 +1,12 @@
-"""What a reader takes is what the program says: one number changed, it refuses, or its optimal point is still optimal.
+"""What a reader takes is what the terms say: one number changed, it refuses, or its optimal point is still optimal.
 
-Every entry of A, b, P and q of recognized programs is changed in turn, behind the reader's back as it were: no CVXPY
-expression need exist that canonicalizes to the result.
+Every number of recognized problems' terms is changed in turn: no CVXPY expression need exist that has the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 import cvxpy as cp
@@ -16,10 +15,10 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift import argmax
-from cvxift.argmax.recognition.multipliers import violation
-from cvxift.argmax.recognition.recognize import recognize
-from cvxift.program.program import Program
-from cvxift.program.structure import Data, Floats
+from cvxift.argmax.closed_form.affine import Rows
+from cvxift.argmax.closed_form.optimality import violation
+from cvxift.argmax.closed_form.recognize import form_of, recognize
+from cvxift.argmax.closed_form.terms import Problem
 
 
 def hand_written() -> cp.Problem:
@@ -61,65 +60,59 @@ PROBLEMS: dict[str, Callable[[], cp.Problem]] = {
 }
 
 
-@dataclass
-class Changed:
-    """A program one of whose numbers differs from what its problem says."""
+CHANGES: tuple[Callable[[float], float], ...] = (
+    lambda v: 0.0,
+    lambda v: 1.5 * v,
+    lambda v: -v,
+    lambda v: v + 0.25,
+    lambda v: v - 0.25,
+)
 
-    original: Program
-    pieces: dict[str, tuple[Any, Floats]]
-    gp: bool = False
 
-    @property
-    def structure(self) -> Any:
-        return self.original.structure
-
-    @property
-    def A_varies(self) -> np.ndarray:
-        return self.original.A_varies
-
-    @property
-    def problem(self) -> cp.Problem:
-        return self.original.problem
-
-    def affine(self) -> dict[str, tuple[Any, Floats]]:
-        return self.pieces
-
-    def evaluate(self, theta: Floats) -> Data:
-        P, q, A, b = (np.asarray(M @ theta + c) for M, c in (self.pieces[name] for name in "PqAb"))
-        return Data(P, q, A, b, np.zeros(()))
+def changed(part: Any) -> Iterator[Any]:
+    """A part of a problem's terms with one of its floating-point numbers changed, for every number and change."""
+    if isinstance(part, Rows):
+        yield from (Rows(part.M, c) for c in changed(part.c))
+    elif isinstance(part, sp.csr_array):
+        for data in changed(part.data):
+            matrix = sp.csr_array((data, part.indices, part.indptr), shape=part.shape, copy=True)
+            matrix.eliminate_zeros()
+            yield matrix
+    elif isinstance(part, np.ndarray):
+        if part.dtype.kind == "f":
+            for k, value in enumerate(part):
+                for change in CHANGES:
+                    if change(value) != value:
+                        moved = part.copy()
+                        moved[k] = change(value)
+                        yield moved
+    elif hasattr(part, "__dataclass_fields__"):
+        for field in fields(part):
+            yield from (replace(part, **{field.name: value}) for value in changed(getattr(part, field.name)))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_one_number_changed(name: str) -> None:
-    program = Program(PROBLEMS[name]())
-    outputs = [program.output(v) for v in program.problem.variables()]
-    columns = np.arange(program.theta_size)
-    assert recognize(program, outputs, columns) is not None
+    problem = PROBLEMS[name]()
+    parameters = problem.parameters()
+    found = recognize(problem, parameters)
+    assert found is not None
     rng = np.random.default_rng(0)
-    thetas = rng.standard_normal((3, program.theta_size))
-    for p, part in program.offsets.items():
+    values = [rng.standard_normal((3, p.size)) for p in parameters]
+    for p, value in zip(parameters, values, strict=True):
         if p.name() != "theta" and p.ndim == 1:
-            thetas[:, part] = -np.sort(-thetas[:, part], axis=-1)  # values decrease
+            value[:] = -np.sort(-value, axis=-1)  # values decrease
+    thetas = np.concatenate(values, axis=-1)
     refused = taken = 0
-    for piece in "AbPq":
-        M, c = program.affine()[piece]
-        for k in range(len(c)):
-            for change in (lambda v: 0.0, lambda v: 1.5 * v, lambda v: -v, lambda v: v + 0.25, lambda v: v - 0.25):
-                moved = c.copy()
-                moved[k] = change(c[k])
-                if moved[k] == c[k]:
-                    continue
-                changed = Changed(program, {**program.affine(), piece: (sp.csr_array(M), moved)})
-                form = recognize(changed, outputs, columns)  # type: ignore[arg-type]  # what readers look at
-                if form is None:
-                    refused += 1
-                    continue
-                for theta in thetas:
-                    state = form.solve(theta)
-                    if state is None:
-                        continue
-                    taken += 1
-                    data = changed.evaluate(theta)
-                    point = form.canonical(data, state)
-                    assert violation(program.structure, data, *point) <= 1e-11, (piece, k, c[k], moved[k])
+    for terms in changed(found.problem):
+        assert isinstance(terms, Problem)
+        form = form_of(terms)
+        if form is None:
+            refused += 1
+            continue
+        for theta in thetas:
+            state = form.solve(theta)
+            if state is not None:
+                taken += 1
+                assert violation(terms, form, state, theta) <= 1e-11
     assert refused > 30 and taken > 5

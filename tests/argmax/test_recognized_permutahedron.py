@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -20,14 +19,10 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.recognition.read_permutahedron import PermutahedronReader
-from cvxift.argmax.recognition.reading import Unknown
-from cvxift.argmax.recognition.recognize import recognize
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ApplicabilityWarning
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
-from cvxift.program.program import Program
 from tests.argmax.agreement import agree, optimal
 
 Array = NDArray[np.float64]
@@ -604,7 +599,7 @@ def test_ties_among_values_have_no_rounding() -> None:
     np.testing.assert_allclose(solved.outputs, [0.3, 0.1, 0.1, 0.1], atol=1e-15)
     np.testing.assert_array_equal(closed.jvp(solved, np.array([0.0, 1.0, -1.0, 0.5])), np.zeros(4))
     assert isinstance(solved, ClosedSolved) and solved.solutions[0].ok
-    assert solved.form.margins(solved.state) > 0.5
+    assert closed.form.margins(solved.state) > 0.5
 
 
 def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
@@ -649,7 +644,7 @@ def test_margins_shrink_with_the_distance_to_a_kink() -> None:
         for theta, distance in (([1 + h, 0.0, -9.0], h), ([1 - h, 0.0, -9.0], h / 2)):
             solved = closed.solve(np.array(theta))
             assert isinstance(solved, ClosedSolved)
-            np.testing.assert_allclose(solved.form.margins(solved.state), distance / 8.0, rtol=0.2)
+            np.testing.assert_allclose(closed.form.margins(solved.state), distance / 8.0, rtol=0.2)
 
 
 def test_reports_copies_and_other_paths() -> None:
@@ -693,25 +688,6 @@ def test_soft_ranks_become_ranks() -> None:
     assert isinstance(solved, ClosedSolved)
     np.testing.assert_allclose(solved.outputs.sum(-1), n * (n + 1) / 2, rtol=1e-14)
     assert solved.solutions[6].ok and solved.solutions[6].solver == QUADRATIC
-
-
-def test_other_problems_are_refused_at_once() -> None:
-    n = 300
-    rng = np.random.default_rng(0)
-    z, theta = cp.Variable(n), cp.Parameter(n)
-    constraints: list[Any] = [rng.standard_normal((n, n)) @ z <= 1, cp.sum(z) == 1]
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(rng.standard_normal((n, n)) @ z - theta)), constraints)
-    program = Program(problem)
-    outputs = [program.output(z)]
-
-    def attempt() -> float:
-        start = time.process_time()
-        with pytest.raises(Unknown):
-            PermutahedronReader(program, outputs)
-        return time.process_time() - start
-
-    assert min(attempt() for _ in range(20)) < 2e-3
-    assert recognize(program, outputs, np.arange(n)) is None
 
 
 @pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move"])

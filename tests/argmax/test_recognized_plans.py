@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cvxift import argmax
-from cvxift.argmax.recognition.closed_map import GENERIC, ClosedMap, ClosedSolved
-from cvxift.argmax.recognition.multipliers import violation
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
 from tests.argmax.agreement import agree, optimal
@@ -296,8 +295,7 @@ def test_a_large_plan() -> None:
     z = solved.outputs.reshape(n, n)
     np.testing.assert_allclose(z.sum(0), 1.0, atol=1e-12)
     np.testing.assert_allclose(z.sum(1), 1.0, atol=1e-12)
-    point = closed.point(theta)
-    assert point is not None and violation(closed.program.structure, closed.data(theta), *point) <= 1e-12
+    assert closed.violation(theta) <= 1e-12
 
 
 def widest(x: Array, z: Array) -> float:

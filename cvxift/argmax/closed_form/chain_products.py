@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvxift.argmax.closed_form.derivative import Moved
 from cvxift.program.structure import Floats
 
 
@@ -40,10 +41,13 @@ class ChainProducts:
         e: finite scores of transitions, shape (*batch, T − 1, S, S).
 
     Attributes:
-        flat: the marginals, positions first, shape (*batch, T S + (T − 1) S²).
+        z: the marginals, positions first, shape (*batch, 1, T S + (T − 1) S²).
+
+    All marginals are the gradient of log Z: products with the Jacobian and with its transpose are the same, and so are
+    the two of second order.
 
     Example:
-        >>> ChainProducts(np.log([[1.0, 1.0], [1.0, 3.0]]), np.zeros((1, 2, 2))).flat[:4].round(6).tolist()
+        >>> ChainProducts(np.log([[1.0, 1.0], [1.0, 3.0]]), np.zeros((1, 2, 2))).z[0, :4].round(6).tolist()
         [0.5, 0.5, 0.25, 0.75]
     """
 
@@ -63,16 +67,24 @@ class ChainProducts:
         last = weights / weights.sum(axis=-1, keepdims=True)
         self._mu, pairs = self._backward(last, np.zeros_like(e))
         self._below = self._mu[..., 1:, None, :]
-        self.flat = self._joined(self._mu, pairs)
+        self.z = self._joined(self._mu, pairs)
 
-    def tangent(self, direction: Floats) -> Floats:
-        """The derivative of all marginals, symmetric in what it is paired with; shapes as `flat`, more in front."""
-        first = self._first(direction)
+    def push(self, x: Floats, moved: Moved) -> Floats:
+        """See `Products`."""
+        first = self._first(x)
         return self._joined(first.nodes, first.pairs)
 
-    def twist(self, one: Floats, other: Floats) -> Floats:
-        """The second derivative of all marginals in two directions, symmetric in all three."""
-        a, b = self._first(one), self._first(other)
+    def pull(self, bar: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """See `Products`."""
+        return self.push(bar, {}), {}
+
+    def pull_tangent(self, bar: Floats, x: Floats, moved: Moved) -> tuple[Floats, dict[str, Floats]]:
+        """See `Products`."""
+        return self.second(bar, {}, x, moved), {}
+
+    def second(self, x: Floats, moved: Moved, y: Floats, along: Moved) -> Floats:
+        """See `Products`."""
+        a, b = self._first(x), self._first(y)
         bend = a.R * b.R
         gains = (self._B * bend).sum(axis=-2)
         alpha = self._forward(np.concatenate([np.zeros_like(gains[..., :1, :]), gains], axis=-2))
@@ -117,11 +129,15 @@ class ChainProducts:
         return out, known + self._B * out[..., 1:, None, :]
 
     def _parted(self, flat: Floats) -> tuple[Floats, Floats]:
-        T, S, lead = self.T, self.S, flat.shape[:-1]
-        lead = np.broadcast_shapes(lead, self.flat.shape[:-1])
-        flat = np.broadcast_to(flat, (*lead, flat.shape[-1]))
-        return flat[..., : T * S].reshape(*lead, T, S), flat[..., T * S :].reshape(*lead, T - 1, S, S)
+        flat = np.broadcast_to(flat, np.broadcast_shapes(flat.shape, self.z.shape))
+        return parted(flat, self.T, self.S)
 
     def _joined(self, nodes: Floats, pairs: Floats) -> Floats:
         lead = nodes.shape[:-2]
-        return np.concatenate([nodes.reshape(*lead, -1), pairs.reshape(*lead, -1)], axis=-1)
+        return np.concatenate([nodes.reshape(*lead, -1), pairs.reshape(*lead, -1)], axis=-1)[..., None, :]
+
+
+def parted(flat: Floats, T: int, S: int) -> tuple[Floats, Floats]:
+    """What belongs to states, (…, T, S), and to transitions, (…, T − 1, S, S), of (…, 1, T S + (T − 1) S²)."""
+    lead = flat.shape[:-2]
+    return flat[..., 0, : T * S].reshape(*lead, T, S), flat[..., 0, T * S :].reshape(*lead, T - 1, S, S)

@@ -2,7 +2,8 @@
 
 θ enters the closed form through affine maps alone, so values and derivatives are a few array operations on the whole
 batch. A call with an instance outside the closed form's range (an empty set, no curvature, an overflow) is solved as
-any other problem is, so that errors and policies are the same.
+any other problem is, so that errors and policies are the same. The canonical program, and with it everything that
+`SolutionMap` stands on, is made when something asks for it: such a call, a report, another policy.
 """
 
 from __future__ import annotations
@@ -10,19 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.recognition.multipliers import violation
-from cvxift.argmax.recognition.recognize import recognize
-from cvxift.argmax.recognition.recognized import Point, Recognized
+from cvxift.argmax.closed_form.carried import carries
+from cvxift.argmax.closed_form.form import Form, Outputs
+from cvxift.argmax.closed_form.form import Solved as State
+from cvxift.argmax.closed_form.inputs import Entries
+from cvxift.argmax.closed_form.optimality import violation
+from cvxift.argmax.closed_form.recognize import Recognized, recognize
+from cvxift.kkt.complete import completed
 from cvxift.kkt.engine import Solution
-from cvxift.kkt.policy import Policy
+from cvxift.kkt.failures import OnFailure
+from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.program import parameters as _parameters
+from cvxift.program.checks import check_problem
 from cvxift.program.made import Made
+from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
 
@@ -41,12 +50,10 @@ class ClosedSolved(Solved):
     """A batch solved in closed form.
 
     Attributes:
-        form: the form.
-        state: what it keeps of the batch.
+        state: what the form keeps of the batch.
     """
 
-    form: Recognized[Any]
-    state: Any
+    state: State
 
     @property
     def ok(self) -> bool:
@@ -70,14 +77,12 @@ class ClosedSolutions(Made[Solution]):
 
     Args:
         mapping: the map.
-        form: its form.
         theta: shape (*batch, N).
         state: what the form keeps of the batch.
     """
 
-    def __init__(self, mapping: ClosedMap, form: Recognized[Any], theta: Floats, state: Any) -> None:
-        self._map, self._theta = mapping, theta.reshape(-1, theta.shape[-1])
-        self._form, self._state = form, state
+    def __init__(self, mapping: ClosedMap, theta: Floats, state: State) -> None:
+        self._map, self._theta, self._state = mapping, theta.reshape(-1, theta.shape[-1]), state
         self._made: dict[int, Solution] = {}
 
     def __len__(self) -> int:
@@ -92,17 +97,13 @@ class ClosedSolutions(Made[Solution]):
     @cached_property
     def residual(self) -> float:
         """Worst violation of the optimality conditions in the first instances."""
-        program = self._map.program
-        worst = 0.0
-        for theta in self._theta[:SHOWN]:
-            point = self._map.point(theta)
-            worst = max(worst, np.inf if point is None else violation(program.structure, self._map.data(theta), *point))
-        return worst
+        return max((self._map.violation(theta) for theta in self._theta[:SHOWN]), default=0.0)
 
     @cached_property
     def margins(self) -> Floats:
         """Smallest relative distance to a kink of each instance, shape (instances,)."""
-        return np.reshape(self._form.margins(self._state), -1)
+        assert self._map.form is not None
+        return np.reshape(self._map.form.margins(self._state), -1)
 
 
 class ClosedMap(SolutionMap):
@@ -116,10 +117,12 @@ class ClosedMap(SolutionMap):
         parameters: likewise.
         outputs: likewise.
         closed_form: ``"auto"``, or ``"never"`` to solve as any other problem.
+        like: a map of the same problem and parameters, whose closed form is taken without another look.
         **options: the other arguments of `SolutionMap`.
 
     Attributes:
-        form: the form; None where it is not known.
+        recognized: the problem by its terms, and its closed form; None where none is known.
+        form: that form; None where calls do not take it, as the outputs are not among its entries.
 
     Example:
         >>> import cvxpy as cp
@@ -135,16 +138,78 @@ class ClosedMap(SolutionMap):
         outputs: Sequence[Any],
         *,
         closed_form: ClosedForm = "auto",
+        like: ClosedMap | None = None,
+        on_failure: OnFailure = "raise",
+        check: Check = "warn",
+        policy: Policy | None = None,
+        program: Program | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(problem, parameters, outputs, **options)
-        self.form: Recognized[Any] | None = None
-        plain = options.get("solver") is None and not options.get("solver_args") and self.policy == Policy()
-        if closed_form == "auto" and plain:
-            self.form = recognize(self.program, self.outputs, self._columns())
-        self._proven = False
-        if self.form is not None:
-            self._try()
+        choice("on_failure", on_failure, get_args(OnFailure))
+        choice("check", check, get_args(Check))
+        self.on_failure: OnFailure = on_failure
+        self.applicability: Check = check
+        self.policy = Policy() if policy is None else policy
+        options = {**options, "on_failure": on_failure, "check": check, "policy": policy, "program": program}
+        self._arguments = problem, parameters, outputs, options
+        self.recognized: Recognized | None = None
+        self.form: Form | None = None
+        self._proven = like is not None and like._proven
+        named = options.get("solver") is not None or options.get("solver_args") or options.get("gp")
+        named = named or (program is not None and program.gp)
+        if closed_form == "auto" and not named and self.policy == Policy():
+            if program is None and not carries(problem):
+                check_problem(problem, gp=False)
+            self.parameters = self._ordered(parameters, problem.parameters())
+            self.recognized = recognize(problem, self.parameters) if like is None else like.recognized
+            if self.recognized is not None:
+                self._take(self.recognized, outputs)
+        if self.form is None or program is not None or options.get("canon_backend") is not None:
+            self._set_up()
+
+    def _take(self, recognized: Recognized, outputs: Sequence[Any]) -> None:
+        """Find the outputs among the form's entries, and try the form."""
+        problem, form = recognized
+        if not self._proven:
+            self._try(form)
+        starts = np.cumsum([0, *(v.size for v in problem.variables)])
+        start = {v.id: int(first) for v, first in zip(problem.variables, starts, strict=False)}
+        known = all(isinstance(v, cp.Variable) and v.id in start for v in outputs)
+        if self.recognized is None or not known or not outputs or len({v.id for v in outputs}) < len(outputs):
+            return
+        place = np.argsort(form.entry)
+        chosen = np.concatenate([place[start[v.id] : start[v.id] + v.size] for v in outputs])
+        self.form, self._outputs = form, Outputs(form, Entries(chosen, form.shape))
+        ends = np.cumsum([v.size for v in outputs], dtype=int)
+        self.slices = [slice(int(end) - v.size, int(end)) for v, end in zip(outputs, ends, strict=True)]
+        self.output_size = int(ends[-1])
+
+    def __getattr__(self, name: str) -> Any:
+        """What `SolutionMap` sets up; asked for the first time, it is set up, the canonical program with it."""
+        if name.startswith("__") or "_arguments" not in self.__dict__ or "program" in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        self._set_up()
+        return getattr(self, name)
+
+    def _set_up(self) -> None:
+        problem, parameters, outputs, options = self._arguments
+        general = SolutionMap(problem, parameters, outputs, **options)
+        self.__dict__.update(general.__dict__)  # at once, so that threads see all of it or nothing
+
+    @property
+    def theta_size(self) -> int:
+        """N, length of θ."""
+        return sum(p.size for p in self.parameters)
+
+    @cached_property
+    def log_mask(self) -> np.ndarray | None:
+        """See `SolutionMap`."""
+        return None if self.form is not None else super().log_mask
+
+    @cached_property
+    def exp_mask(self) -> np.ndarray | None:
+        """See `SolutionMap`."""
+        return None if self.form is not None else super().exp_mask
 
     @property
     def path(self) -> str:
@@ -155,30 +220,35 @@ class ClosedMap(SolutionMap):
         """Which way a solved call went, in words."""
         return self.path if isinstance(solved, ClosedSolved) else GENERIC
 
-    def _columns(self) -> np.ndarray:
-        """For each entry of this map's θ, its place in the program's."""
-        parts = [np.arange(self.program.theta_size)[self.program.offsets[p]] for p in self.parameters]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=int)
+    def check(self, theta: Floats) -> None:
+        """See `SolutionMap`."""
+        if self.form is None or np.isinf(theta).any():
+            super().check(theta)  # which infinities are bounds that bind nothing, the canonical program says
+        else:
+            none = np.zeros(self.theta_size, dtype=bool)
+            _parameters.check(self.parameters, self._places, theta, (none, none), None)
 
-    def _try(self) -> None:
+    @cached_property
+    def _places(self) -> dict[cp.Parameter, slice]:
+        ends = np.cumsum([p.size for p in self.parameters], dtype=int)
+        return {p: slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, ends, strict=True)}
+
+    def _try(self, form: Form) -> None:
         """Compare the form with the optimality conditions at random parameters; the first call does if none serves."""
         rng = np.random.default_rng(0)
         for trial in range(TRIALS):
             theta = np.concatenate([_sample(p, rng, 4.0**-trial) for p in self.parameters] or [np.zeros(0)])
-            assert self.form is not None
-            state = self.form.solve(theta)
+            state = form.solve(theta)
             if state is not None:
                 self._prove(theta, state)
                 return
 
-    def _prove(self, theta: Floats, state: Any) -> None:
+    def _prove(self, theta: Floats, state: State) -> None:
         """Keep the form only if the point it gives is optimal."""
-        assert self.form is not None
+        assert self.recognized is not None
         self._proven = True
-        data = self.data(theta)
-        worst = violation(self.program.structure, data, *self.form.canonical(data, state))
-        if not worst <= OPTIMAL:
-            self.form = None
+        if not violation(*self.recognized, state, theta) <= OPTIMAL:
+            self.recognized = self.form = None
 
     def solve(
         self,
@@ -197,38 +267,39 @@ class ClosedMap(SolutionMap):
 
     def closed(self, theta: Floats) -> ClosedSolved | None:
         """The batch in closed form, θ of shape (*batch, N); None where the form does not serve."""
-        if self.form is None or not theta.size:
+        form = self.form
+        if form is None or not theta.size:
             return None
         theta = theta.copy()  # derivatives read it later, and the caller may overwrite it
-        state = self.form.solve(theta)
+        state = form.solve(theta)
         if state is None:
             return None
         if not self._proven:
             first = theta.reshape(-1, theta.shape[-1])[0]
-            alone = self.form.solve(first)
+            alone = form.solve(first)
             if alone is not None:
                 self._prove(first, alone)
         if self.form is None:
             return None
-        solutions = ClosedSolutions(self, self.form, theta, state)
-        return ClosedSolved(theta.shape[:-1], solutions, self.form.outputs(state), self.form, state)
+        return ClosedSolved(theta.shape[:-1], ClosedSolutions(self, theta, state), self._outputs.value(state), state)
 
-    def point(self, theta: Floats) -> Point | None:
-        """The canonical point (x, s, y) that the closed form gives at θ, shape (N,); None where it does not serve."""
-        state = None if self.form is None else self.form.solve(theta)
-        return None if state is None or self.form is None else self.form.canonical(self.data(theta), state)
+    def violation(self, theta: Floats) -> float:
+        """How far the closed form's point at θ, shape (N,), is from optimal; infinite where the form does not serve."""
+        state = None if self.recognized is None else self.recognized.form.solve(theta)
+        return np.inf if state is None or self.recognized is None else violation(*self.recognized, state, theta)
 
     def canonical(self, theta: Floats) -> Solution:
-        """The canonical solution of one instance, θ of shape (N,): the closed form's, or a solver's if it fails."""
-        data = self.data(theta)
-        point = self.point(theta)
-        if point is not None:
-            x, s, y = point
-            restricted, v = self.engine.condensation.restrict(x, s - y)
-            if np.isfinite(restricted).all() and np.isfinite(v).all():
-                solution = self.engine.accept_condensed(data, restricted, v, self.path)
-                if solution.ok:
-                    return solution
+        """The canonical solution of one instance, θ of shape (N,): around the closed form's, or a solver's."""
+        data, state = self.data(theta), None if self.recognized is None else self.recognized.form.solve(theta)
+        if state is not None and self.recognized is not None:
+            problem, form = self.recognized
+            x = np.empty(problem.n)
+            x[form.entry] = np.ravel(state.inner.z)
+            parts = np.split(x, np.cumsum([v.size for v in problem.variables])[:-1])
+            values = dict(zip(problem.variables, parts, strict=True))
+            solution = completed(self.program, self.engine, data, values, {}, f"closed form ({form.name})")
+            if solution is not None and solution.ok:
+                return solution
         return self.engine.solve(data)
 
     def prepare(self, solved: Solved) -> None:
@@ -241,14 +312,14 @@ class ClosedMap(SolutionMap):
         if not isinstance(solved, ClosedSolved):
             return super().vjp(solved, bar)
         self._judge(solved, self._vjp_one, bar)
-        return solved.form.vjp(solved.state, bar)
+        return self._outputs.vjp(solved.state, bar)
 
     def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
         """As `SolutionMap.jvp`."""
         if not isinstance(solved, ClosedSolved):
             return super().jvp(solved, theta_dot)
         self._judge(solved, self._jvp_one, theta_dot)
-        return solved.form.jvp(solved.state, theta_dot)
+        return self._outputs.jvp(solved.state, theta_dot)
 
     def _judge(self, solved: ClosedSolved, product: Callable[[Solution, Floats], Floats], vectors: Floats) -> None:
         """Have the product taken at instances that may lie on a kink, so that it is said where it does not exist."""
@@ -266,12 +337,12 @@ class ClosedMap(SolutionMap):
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
         """As `SolutionMap.second`."""
         closed = isinstance(solved, ClosedSolved)
-        return solved.form.second(solved.state, bar, theta_dot) if closed else super().second(solved, bar, theta_dot)
+        return self._outputs.second(solved.state, bar, theta_dot) if closed else super().second(solved, bar, theta_dot)
 
     def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
         """As `SolutionMap.second_tangent`."""
         if isinstance(solved, ClosedSolved):
-            return solved.form.second_tangent(solved.state, theta_dot, other)
+            return self._outputs.second_tangent(solved.state, theta_dot, other)
         return super().second_tangent(solved, theta_dot, other)
 
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:

@@ -1,0 +1,272 @@
+"""Whether a problem is the projection onto a permutahedron, and its closed form.
+
+    minimize  ½c‖z‖² − aᵀz   or   c Σ z log z − aᵀz    subject to  Σ z = W_n,  the k largest of z sum to ≤ W_k, k < n
+
+Bounds on single entries are bounds for k = 1 or n − 1 where all entries have the same. Further ones may stand beside
+(z ≥ 0); the form is taken where they never hold, their gap to the W being ≥ 0.
+
+With x = a/c sorted decreasingly and w_k = W_k − W_{k−1} as well, blocks B of consecutive entries from the isotonic
+regression of x on w (of x on log w for the entropic regularizer, see `isotonic`) share a multiplier τ_B, and
+
+    z_i = x_i − τ_B  or  exp(x_i − τ_B),     Σ_B z = Σ_B w.
+
+The multiplier of the bound on the k largest is λ_k = c (τ_k − τ_{k+1}): positive between blocks, zero inside of one,
+where the bound has a slack instead. Blocks are about to merge where λ_k = 0, and about to split where that slack is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift.argmax.closed_form.derivative import Argmax, Moved, Sums
+from cvxift.argmax.closed_form.form import Form, Pieces, Solved
+from cvxift.argmax.closed_form.kinds import Budget, Softmax
+from cvxift.argmax.closed_form.separable import one_stiffness, regularizer
+from cvxift.argmax.closed_form.terms import Problem
+from cvxift.argmax.isotonic import blocks, project, segment_sum
+from cvxift.program.structure import Floats
+
+ROUNDING = 64 * np.finfo(float).eps  # relative to sums of values, differences up to which they are the same
+
+
+class BlockSums(Sums):
+    """Each block of entries has a sum, that of its values; sums stand at the places at which blocks begin.
+
+    Args:
+        s: shape (…, 1, n); None for 1.
+        label: for each entry the place at which its block begins.
+        first: the same for each place in decreasing order.
+    """
+
+    def __init__(self, s: Floats | None, label: Indices, first: Indices) -> None:
+        self._s, self._label, self._first = s, label, first
+        total = segment_sum(np.ones(label.shape) if s is None else s, label)
+        self._sizes = np.where(total > 0, total, 1.0)
+
+    def total(self, r: Floats) -> Floats:
+        """See `Sums`."""
+        shape = np.broadcast_shapes(r.shape, self._label.shape)
+        return segment_sum(np.broadcast_to(r, shape), np.broadcast_to(self._label, shape))
+
+    def spread(self, tau: Floats) -> Floats:
+        """See `Sums`."""
+        return np.take_along_axis(tau, np.broadcast_to(self._label, tau.shape), axis=-1)
+
+    def solve(self, k: Floats) -> Floats:
+        """See `Sums`."""
+        return k / self._sizes
+
+    def fit(self, w: Floats) -> Floats:
+        """See `Sums`."""
+        return self.total(w if self._s is None else self._s * w) / self._sizes
+
+    def inputs(self, moved: Moved) -> Floats | None:
+        """See `Sums`; from the values'."""
+        if "values" not in moved:
+            return None
+        shape = np.broadcast_shapes(moved["values"].shape, self._first.shape)
+        return segment_sum(np.broadcast_to(moved["values"], shape), np.broadcast_to(self._first, shape))
+
+    def cotangents(self, m: Floats) -> dict[str, Floats]:
+        """See `Sums`; of the values."""
+        return {"values": np.take_along_axis(m, np.broadcast_to(self._first, m.shape), axis=-1)}
+
+
+class Blocks(Argmax):
+    """Projections, shapes (…, 1, n).
+
+    Args:
+        z: the projections.
+        entropic: whether φ is exp.
+        order: z's entries from the largest on.
+        w: the values, from the largest on.
+        first: for each place in that order, the place at which its block begins.
+        label: the same for each entry.
+        shift: τ for each place.
+    """
+
+    def __init__(
+        self, z: Floats, entropic: bool, order: Indices, w: Floats, first: Indices, label: Indices, shift: Floats
+    ) -> None:
+        self.z, self._entropic, self.order, self.w, self.first, self.shift = z, entropic, order, w, first, shift
+        self._label, self.held = label, {}
+
+    @property
+    def slope(self) -> Floats:
+        """See `Argmax`."""
+        return self.z if self._entropic else np.ones(())
+
+    @property
+    def bend(self) -> Floats | None:
+        """See `Argmax`."""
+        return self.z if self._entropic else None
+
+    @cached_property
+    def sums(self) -> Sums:
+        """See `Argmax`."""
+        return BlockSums(self.z if self._entropic else None, self._label, self.first)
+
+    @property
+    def between(self) -> np.ndarray:
+        """Which neighbours in the order are in different blocks, (…, 1, n − 1)."""
+        return self.first[..., 1:] == np.arange(1, self.first.shape[-1])
+
+
+class PermutahedronForm(Form[Blocks]):
+    """θ ↦ a projection.
+
+    Args:
+        entropic: whether the regularizer is Shannon's entropy, or the half square.
+        pieces: see `Form`; with them "values" w (1, n), and perhaps "gap", (1, ·), of the bounds that must never hold.
+        entry: see `Form`.
+    """
+
+    def __init__(self, entropic: bool, pieces: Pieces, entry: Indices) -> None:
+        super().__init__("entropic permutahedron" if entropic else "permutahedron", pieces, entry)
+        self._entropic = entropic
+        self._values = None if {"values", "gap"} & self.inputs.moving else self._decreasing(self.inputs.constant)
+
+    def at(self, x: Floats, values: Mapping[str, Floats]) -> Blocks | None:
+        """See `Form`."""
+        w = self._decreasing(values) if self._values is None else self._values
+        if w is None:
+            return None
+        order = np.argsort(-x, axis=-1, kind="stable")
+        s, w = np.take_along_axis(x, order, axis=-1), np.broadcast_to(w, x.shape)
+        regularizer = "entropic" if self._entropic else "quadratic"
+        target = np.log(w) if self._entropic else w
+        first = blocks(s, target, regularizer)
+        level = project(s, target, first, regularizer, segment_sum)
+        # Multipliers from the same entry of each block: equal to the last bit inside of it.
+        shift = np.take_along_axis(s - level, first, axis=-1)
+        back = np.argsort(order, axis=-1)
+        z = np.take_along_axis(np.exp(level) if self._entropic else level, back, axis=-1)
+        if not np.isfinite(z).all():
+            return None
+        found = Blocks(z, self._entropic, order, w, first, np.take_along_axis(first, back, axis=-1), shift)
+        # Values at which single entries are held cannot all move as they please.
+        return None if "values" in self.inputs.moving and self._held(found).any() else found
+
+    def _decreasing(self, values: Mapping[str, Floats]) -> Floats | None:
+        """The values w, equal where they are so up to rounding; None if the form is not what the problem asks."""
+        w, gap = values["values"], values.get("gap")
+        if not np.isfinite(w).all() or (self._entropic and not (w > 0).all()):
+            return None
+        size = np.abs(np.cumsum(w, axis=-1)).max(axis=-1, keepdims=True)
+        steps = w[..., :-1] - w[..., 1:]
+        if (steps < -ROUNDING * size).any() or (gap is not None and (gap < -ROUNDING * size).any()):
+            return None
+        tied = steps <= ROUNDING * size
+        if not tied.any() or "values" in self.inputs.moving:
+            return w
+        # The sums of the k largest come with rounding: without ties made exact, they would pass for steps.
+        begins = np.concatenate([np.ones_like(tied[..., :1]), ~tied], axis=-1)
+        first = np.maximum.accumulate(np.where(begins, np.arange(w.shape[-1]), 0), axis=-1)
+        sums, count = segment_sum(w, first), segment_sum(np.ones_like(w), first)
+        return np.take_along_axis(sums / np.maximum(count, 1.0), first, axis=-1)
+
+    @staticmethod
+    def _held(found: Blocks) -> np.ndarray:
+        """Whether two single entries stand at one value, at which they stay whatever their scores; (…, 1, n − 1)."""
+        edge = np.ones_like(found.first[..., :1], dtype=bool)
+        between, w = found.between, found.w
+        alone = np.concatenate([edge, between], axis=-1) & np.concatenate([between, edge], axis=-1)
+        size = np.abs(np.cumsum(w, axis=-1)).max(axis=-1, keepdims=True)
+        return alone[..., :-1] & alone[..., 1:] & (w[..., :-1] - w[..., 1:] <= ROUNDING * size)
+
+    def margins(self, state: Solved[Blocks]) -> Floats:
+        """See `Form`."""
+        found, between = state.inner, state.inner.between
+        level = np.take_along_axis(found.z, found.order, axis=-1)
+        weight = np.where(between, (found.shift[..., :-1] - found.shift[..., 1:]) * state.scores.stiffness, np.inf)
+        slack = np.where(between, np.inf, np.cumsum(found.w - level, axis=-1)[..., :-1])
+        distance = np.where(self._held(found), np.inf, np.minimum(weight, slack))[..., 0, :]
+        most = np.where(np.isfinite(distance), distance, 0.0).max(axis=-1, initial=0.0)
+        return np.maximum(distance, 0.0).min(axis=-1, initial=np.inf) / (1.0 + most)
+
+    def shifts(self, state: Solved[Blocks]) -> Floats | None:
+        """See `Form`."""
+        return None
+
+
+def read_permutahedron(problem: Problem) -> Form:
+    """The closed form.
+
+    Raises:
+        Unknown: the problem has none.
+    """
+    n, N = problem.n, problem.N
+    need(len(problem.variables) == 1, "several variables")
+    need(len(problem.tops.size) + problem.G.shape[0] >= n - 1, "too few bounds")
+    kind, inputs = regularizer(problem, True)
+    need(isinstance(kind, Budget | Softmax), "an entropy of another kind")
+    E = problem.E
+    need(E.shape[0] == 1 and E.nnz == n and np.all(E.data == E.data[0]), "no sum of all entries, or several equalities")
+    total = problem.b.times(1.0 / E.data[0])
+    size, whole, bound = _sums_largest(problem, total)
+    # For each k one bound, by preference not one on entries, one that moves, the tightest; others must never hold.
+    best = np.full(n + 1, -1)
+    for i in np.lexsort((bound.c, ~bound.varies, np.arange(len(size)) >= len(problem.tops.size))):
+        if whole[i] and 1 <= size[i] < n and best[size[i]] < 0:
+            best[size[i]] = i
+    need((best[1:n] >= 0).all(), "the k largest entries are not bounded for every k")
+    k = np.arange(1, n)
+    heads = gathered(n + 1, N, [(k, bound[best[1:n]]), (np.array([n]), total)])  # W_0 = 0, …, W_n
+    values = gathered(n, N, [(np.arange(n), heads[1:]), (np.arange(n), heads[:-1].times(-1.0))])
+    idle = np.setdiff1d(np.arange(len(size)), best)
+    place = np.arange(len(idle))
+    gap = gathered(len(idle), N, [(place, bound[idle]), (place, heads[size[idle]].times(-1.0))])
+    entropic = isinstance(kind, Softmax)
+    _check(values, gap, entropic)
+    pieces = {name: (rows, (1, n)) for name, rows in inputs.items()}
+    pieces["stiffness"] = one_stiffness(inputs["stiffness"], np.arange(n)[None]), (1, 1)
+    pieces["values"] = values, (1, n)
+    if len(idle):
+        pieces["gap"] = gap, (1, len(idle))
+    return PermutahedronForm(entropic, pieces, np.arange(n))
+
+
+def _sums_largest(problem: Problem, total: Rows) -> tuple[Indices, np.ndarray, Rows]:
+    """Bounds on the sums of the largest entries: k, whether they are of all entries, and the bounds.
+
+    Bounds of one row a piece, alike for all entries, are one; others stand for themselves.
+    """
+    n, G, tops = problem.n, problem.G, problem.tops
+    need((np.diff(G.indptr) == 1).all(), "an inequality of several entries")
+    rest = G.data < 0
+    h = problem.h.times(1.0 / np.abs(G.data))
+    alike: dict[tuple[object, ...], list[int]] = {}
+    seen: set[tuple[object, ...]] = set()
+    for row in range(len(h.c)):
+        part = slice(*h.M.indptr[[row, row + 1]]) if h.moving else slice(0)
+        key = bool(rest[row]), float(h.c[row]), *h.M.indices[part], *h.M.data[part]
+        twice = (*key, int(G.indices[row])) in seen
+        seen.add((*key, int(G.indices[row])))
+        alike.setdefault((*key, row) if twice else key, []).append(row)
+    single = [row for rows in alike.values() for row in (rows[:1] if len(rows) == n else rows)]
+    complete = [len(rows) == n for rows in alike.values() for _ in (rows[:1] if len(rows) == n else rows)]
+    at = np.array(single, dtype=int)
+    size = np.concatenate([tops.size, np.where(rest[at], n - 1, 1)])
+    turned = np.concatenate([tops.rest, rest[at]])
+    every = np.arange(len(size))
+    count = len(tops.size)
+    parts = [(every[:count], tops.bound), (every[count:], h[at])]
+    shifted = np.flatnonzero(turned)  # Σ of the k largest = W_n − Σ of the others
+    parts.append((shifted, total[np.zeros(len(shifted), dtype=int)]))
+    return (
+        size,
+        np.concatenate([np.ones(count, dtype=bool), np.array(complete, dtype=bool)]),
+        gathered(len(size), problem.N, parts),
+    )
+
+
+def _check(values: Rows, gap: Rows, entropic: bool) -> None:
+    """Refuse what is out of the form's range whatever the parameters are."""
+    steps, size = values.c[:-1] - values.c[1:], np.abs(np.cumsum(values.c)).max()
+    need(values.moving or (steps >= -ROUNDING * size).all(), "sums of the largest that are not concave")
+    need(values.moving or not entropic or (values.c > 0).all(), "entropies at values of zero")
+    need((gap.c[~gap.varies] >= -ROUNDING * size).all(), "a further bound that holds")

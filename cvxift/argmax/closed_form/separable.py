@@ -1,0 +1,248 @@
+"""Whether a problem is separable but for sums over groups of entries (see `kinds`), and its closed form.
+
+    minimize  ½ Σ c_i z_i² + qᵀz,  c Σ z_i^α + qᵀz,  or  c Σ z_i log(z_i/p_i) (+ c Σ (1 − z_i) log(1 − z_i)) + qᵀz
+    subject to  g Σ_{i∈group} z_i = k      disjoint groups of one size that cover z, or none
+                g z_i ≤ h                  bounds
+
+Each part is read, and a problem with one that fits nowhere is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift.argmax.closed_form.form import Form, Pieces, Solved
+from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Entmax, Kind, Limits, Sigmoid, Softmax
+from cvxift.argmax.closed_form.terms import Problem
+from cvxift.program.structure import Floats
+
+
+class SeparableForm(Form[Allocation]):
+    """θ ↦ z of a kind.
+
+    Args:
+        kind: which φ.
+        name: see `Form`.
+        pieces: see `Form`; with them perhaps "total" (G, 1), "lower" and "upper" (G, n).
+        entry: see `Form`.
+        gains: sizes of the coefficients in the lower and upper bounds' rows, each (G, n).
+    """
+
+    def __init__(self, kind: Kind, name: str, pieces: Pieces, entry: Indices, gains: tuple[Floats, Floats]) -> None:
+        super().__init__(name, pieces, entry)
+        self.kind, self._gains = kind, gains
+        self._moves = not {"total", "lower", "upper"}.isdisjoint(self.inputs.moving)
+        self._limits = None if self._moves else self._limits_of(self.inputs.constant)
+
+    def _limits_of(self, values: Mapping[str, Floats]) -> Limits | None:
+        return self.kind.limits(values.get("total"), values.get("lower"), values.get("upper"), self.shape[1])
+
+    def at(self, x: Floats, values: Mapping[str, Floats]) -> Allocation | None:
+        """See `Form`."""
+        limits = self._limits_of(values) if self._moves else self._limits
+        found = None if limits is None else self.kind.solve(x, limits)
+        # Where sums or bounds move, but bounds hold every entry of a group, they cannot all move as they please.
+        return None if found is None or (self._moves and found.pinned) else found
+
+    def margins(self, state: Solved[Allocation]) -> Floats:
+        """See `Form`."""
+        return state.inner.margins(state.scores.stiffness, *self._gains)
+
+    def shifts(self, state: Solved[Allocation]) -> Floats | None:
+        """See `Form`."""
+        sums = state.inner.limits.k is not None
+        return np.broadcast_to(state.inner.tau - self.kind.unit * sums, state.inner.z.shape)
+
+
+@dataclass
+class Bound:
+    """One side: the size of each entry's coefficient, and the bounds; None where there are none."""
+
+    gain: Floats
+    value: Rows | None = None
+
+    @property
+    def fixed(self) -> Floats | None:
+        """The bounds, if there are some and they do not move."""
+        return None if self.value is None or self.value.moving else self.value.c
+
+
+def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
+    """The kind that the terms make, and its score, stiffness and perhaps prior, for each entry.
+
+    Args:
+        problem: the problem; entropies relative to other entries are refused.
+        summed: whether the entries have sums.
+
+    Raises:
+        Unknown: they make none.
+    """
+    n, N = problem.n, problem.N
+    all_entries: Indices = np.arange(problem.n)
+    squares, powers, entropies = problem.squares, problem.powers, problem.entropies
+    need(sum(map(bool, map(len, (squares, powers, entropies)))) == 1, "no regularizer, or several kinds")
+    scores, stiffness = [(all_entries, problem.linear.times(-1.0))], list[tuple[Indices, Rows]]()
+    extra: dict[str, Rows] = {}
+    kind: Kind
+    if len(squares):
+        # w (S z + t)² = ½ (2 w S²) z² + 2 w S t z + …
+        weight = squares.weight.times(2.0 * squares.gain)
+        stiffness.append((squares.entry, weight.times(squares.gain)))
+        shifted = np.flatnonzero(squares.shift.varies | (squares.shift.c != 0.0))
+        scores.append((squares.entry[shifted], weight[shifted].times(squares.shift[shifted]).times(-1.0)))
+        kind = Budget() if summed else Box()
+    elif len(powers):
+        alpha, g = float(powers.exponent[0]), np.abs(powers.gain)
+        need(summed and np.all(powers.exponent == alpha) and np.unique(powers.entry).size == len(powers) == n, "powers")
+        need(not powers.shift.c.any() and not powers.shift.moving, "powers of shifted entries")
+        # w α g^α z^{α−1} + q + τ = 0, and φ(d) = [(α−1)d]^{1/(α−1)} has z^{α−1} = (α−1) d
+        stiffness.append((powers.entry, powers.weight.times(g**alpha * alpha * (alpha - 1.0))))
+        kind = Entmax(alpha, f"{alpha:.6g}-entmax")
+    else:
+        need((entropies.base_entry < 0).all() and not entropies.shift.moving, "an entropy relative to entries")
+        main = np.flatnonzero((entropies.shift.c == 0.0) & (entropies.gain > 0))
+        rest = np.setdiff1d(np.arange(len(entropies)), main)
+        entry, gamma, beta = entropies.entry[main], entropies.gain[main], entropies.base[main]
+        need(np.unique(entry).size == len(main) == n, "an entry has no entropy, or several")
+        # w y log(y/β), y = γ z, is c z log z − c log(β/γ) z with c = w γ
+        c = entropies.weight[main].times(gamma)
+        stiffness.append((entry, c))
+        if beta.moving:
+            need(not len(rest), "a parameter in an entropy beside another")
+            extra["prior"] = gathered(n, N, [(entry, beta.times(1.0 / gamma))])
+        else:
+            need((beta.c > 0).all(), "an entropy relative to no mass")
+            scores.append((entry, c.times(np.log(beta.c / gamma))))
+        kind = Softmax()
+        if len(rest):
+            # y = g (1 − z): as above in 1 − z, so + c log(β/g) z
+            entry, g, beta = entropies.entry[rest], -entropies.gain[rest], entropies.base[rest]
+            need(not summed and np.unique(entry).size == len(rest) == n and (g > 0).all(), "entropies of other parts")
+            need(np.all(entropies.shift.c[rest] == g) and not beta.moving and (beta.c > 0).all(), "no entropy of 1 − z")
+            c = entropies.weight[rest].times(g)
+            both = gathered(2 * n, N, [*stiffness, (n + entry, c)])
+            need(both.alike(all_entries, n + all_entries), "the two entropies differ")
+            scores.append((entry, c.times(-np.log(beta.c / g))))
+            kind = Sigmoid()
+        else:
+            need(summed, "the entries have no sum")
+    found = {"score": gathered(n, N, scores), "stiffness": gathered(n, N, stiffness), **extra}
+    return kind, found
+
+
+def one_stiffness(stiffness: Rows, groups: Indices) -> Rows:
+    """The curvature of each group, refused unless its entries share it and it is positive where it is a number."""
+    firsts = np.repeat(groups[:, 0], groups.shape[1] - 1)
+    need(stiffness.alike(firsts, groups[:, 1:].ravel()), "the entries' curvatures differ")
+    need((stiffness.varies | (stiffness.c > 0)).all(), "an entry has no curvature")
+    return stiffness[groups[:, 0]]
+
+
+def bounds(problem: Problem) -> tuple[Bound, Bound]:
+    """Lower and upper bounds on the entries; other inequalities are refused."""
+    G, h = problem.G, problem.h
+    need((np.diff(G.indptr) == 1).all(), "an inequality of several entries")
+    entry, gain = G.indices, G.data
+    value = h.times(1.0 / gain)
+    return tuple(_bound(problem, side, entry, gain, value) for side in (-1.0, 1.0))  # type: ignore[return-value]
+
+
+def _bound(problem: Problem, side: float, entry: Indices, gain: Floats, value: Rows) -> Bound:
+    """One side; `side` is −1 for lower bounds."""
+    at = np.flatnonzero(gain * side > 0)
+    entry, gain, value, out = entry[at], np.abs(gain[at]), value[at], Bound(np.ones(problem.n))
+    if not len(at):
+        return out
+    if value.moving:
+        need(len(at) == problem.n == np.unique(entry).size, "parameters bound some entries only, or twice")
+        out.value = gathered(problem.n, problem.N, [(entry, value)])
+        out.gain[entry] = gain
+        return out
+    order = np.lexsort((-side * value.c, entry))  # the tightest of an entry's bounds comes last, and stays
+    values = np.full(problem.n, side * np.inf)
+    values[entry[order]], out.gain[entry[order]] = value.c[order], gain[order]
+    out.value = Rows.fixed(values, problem.N)
+    return out
+
+
+def read_separable(problem: Problem) -> Form:
+    """The closed form.
+
+    Raises:
+        Unknown: the problem has none.
+    """
+    need(len(problem.variables) == 1 and not len(problem.tops.size), "several variables, or sums of largest entries")
+    groups, total = _groups(problem)
+    kind, inputs = regularizer(problem, total is not None)
+    low, high = bounds(problem)
+    _settle(kind, problem, total, low, high, groups)
+    flat, shape, n = groups.ravel(), groups.shape, problem.n
+    assert shape == (len(groups), n // len(groups))
+    c = one_stiffness(inputs.pop("stiffness"), groups)
+    pieces = {name: (rows[flat], shape) for name, rows in inputs.items()}
+    pieces["stiffness"] = c, (len(groups), 1)
+    if total is not None:
+        pieces["total"] = total, (len(groups), 1)
+    for name, bound in (("lower", low), ("upper", high)):
+        if bound.value is not None:
+            pieces[name] = bound.value[flat], shape
+    gains = low.gain[groups], high.gain[groups]
+    return SeparableForm(kind, _name(kind, total, low, high), pieces, flat, gains)
+
+
+def _groups(problem: Problem) -> tuple[Indices, Rows | None]:
+    """Groups of entries with a sum each, (G, n), and the sums; single entries where there are none."""
+    E = problem.E
+    if not E.shape[0]:
+        return np.arange(problem.n)[:, None], None
+    sizes = np.diff(E.indptr)
+    need(sizes[0] > 0 and np.all(sizes == sizes[0]) and E.nnz == problem.n, "the sums do not cover the entries once")
+    groups = E.indices.reshape(-1, sizes[0])
+    gain = E.data.reshape(groups.shape)
+    need(np.unique(groups).size == problem.n, "the sums overlap")
+    need(np.all(gain == gain[:, :1]), "a sum is weighted")
+    return np.sort(groups, axis=1).astype(np.intp), problem.b.times(1.0 / gain[:, 0])
+
+
+def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: Bound, groups: Indices) -> None:
+    """Drop bounds that never matter; refuse those that the kind cannot have."""
+    n = problem.n
+    k = np.full(n, np.nan)  # compares false
+    if total is not None:
+        k[groups] = np.where(total.varies, np.nan, total.c)[:, None]
+    if isinstance(kind, Softmax | Sigmoid) and low.value is not None:
+        need(low.fixed is not None and (low.fixed <= 0).all(), "an entropy with lower bounds")
+        low.value = None
+    if isinstance(kind, Entmax):
+        need(low.fixed is not None and not low.fixed.any(), "powers without z ≥ 0, or with other bounds")
+        low.value = None
+    if high.fixed is not None:
+        implied = np.ones(n) if isinstance(kind, Sigmoid) else k
+        if isinstance(kind, Budget):
+            implied = np.full(n, np.nan)
+            if low.fixed is not None and np.isfinite(low.fixed).all():
+                members = low.fixed[groups]
+                implied[groups] = k[groups] - members.sum(axis=1, keepdims=True) + members
+        if (high.fixed >= implied).all():
+            high.value = None
+    if isinstance(kind, Sigmoid | Entmax):
+        need(high.value is None, "upper bounds beside an entropy")
+    elif isinstance(kind, Box):
+        need(low.value is not None or high.value is not None, "nothing to recognize")
+    elif isinstance(kind, Budget):
+        sides = [bound.value is not None and np.isfinite(bound.value.c).all() for bound in (low, high)]
+        need(any(sides), "unbounded entries under a sum")
+
+
+def _name(kind: Kind, total: Rows | None, low: Bound, high: Bound) -> str:
+    if isinstance(kind, Softmax):
+        return "softmax" if high.value is None else "constrained softmax"
+    if isinstance(kind, Budget) and not isinstance(kind, Box):
+        unit = total is not None and not total.moving and bool((total.c == 1.0).all())
+        if unit and low.fixed is not None and not low.fixed.any():
+            return "sparsemax" if high.value is None else "constrained sparsemax"
+    return kind.name

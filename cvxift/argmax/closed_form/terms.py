@@ -1,0 +1,435 @@
+"""A convex problem by its terms, read from CVXPY's expression tree: what the closed forms look at.
+
+    minimize   qᵀx + Σ w (g x_i + t)² + Σ w (g x_i)^α + Σ w y log(y/β),     y = g x_i + t,  β = h x_j + r
+    subject to E x = b,   G x ≤ h,   bounds on the sum of the k largest entries of αx
+
+q, w, t, r, b and h are affine in the parameters θ; g, h, α and the rows of E and G are numbers. Every nonlinear atom is
+replaced by a variable of its own, so that one extraction of affine coefficients gives the weights of the atoms along
+with everything else. Nothing is canonicalized: a problem with another atom or cone is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+from cvxpy.atoms.affine.affine_atom import AffAtom
+from cvxpy.atoms.affine.binary_operators import MulExpression
+from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
+from cvxpy.constraints.zero import Equality, Zero
+from cvxpy.expressions.leaf import Leaf
+from numpy.typing import NDArray
+
+from cvxift.argmax.closed_form.affine import Coefficients, Indices, Rows, Sparse, gathered, need
+from cvxift.atoms.base import Regularizer
+from cvxift.program.leaves import fortran_order
+from cvxift.program.structure import Floats
+
+OTHER_ATTRIBUTES = ("symmetric", "PSD", "NSD", "diag", "sparsity", "hermitian", "imag", "complex", "boolean", "integer")
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Summands w f(y) of one kind, y = g x_i + t.
+
+    Attributes:
+        weight: w.
+        entry: i.
+        gain: g.
+        shift: t.
+        exponent: of powers.
+        base: β of entropies, but for x_j.
+        base_entry: j of entropies; −1 where there is none.
+        base_gain: h.
+    """
+
+    weight: Rows
+    entry: Indices
+    gain: Floats
+    shift: Rows
+    exponent: Floats
+    base: Rows
+    base_entry: Indices
+    base_gain: Floats
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+
+@dataclass(frozen=True, eq=False)
+class Tops:
+    """Bounds on the sums of the k largest entries.
+
+    Attributes:
+        size: k of each bound.
+        bound: the bounds.
+        rest: which bound minus the sum of the n − k smallest in its place.
+    """
+
+    size: Indices
+    bound: Rows
+    rest: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A problem by its terms.
+
+    Attributes:
+        n: number of entries.
+        N: length of θ.
+        variables: the user's variables, whose entries, each in C order, are x; without that of an epigraph.
+        linear: q, n rows.
+        squares: the squares.
+        powers: the powers.
+        entropies: the entropies.
+        E: rows of equalities.
+        b: their right-hand sides.
+        G: rows of inequalities.
+        h: their right-hand sides.
+        tops: the bounds on sums of largest entries.
+    """
+
+    n: int
+    N: int
+    variables: tuple[cp.Variable, ...]
+    linear: Rows
+    squares: Terms
+    powers: Terms
+    entropies: Terms
+    E: Sparse
+    b: Rows
+    G: Sparse
+    h: Rows
+    tops: Tops
+
+
+class _Atom(NamedTuple):
+    """A nonlinear atom: the variable in its place, and its arguments; all kinds but "largest" are entry by entry."""
+
+    kind: str
+    variable: cp.Variable
+    args: Sequence[Any]
+    number: float = 0.0
+
+
+class _Tree:
+    """Rewrites expressions with variables in place of their nonlinear atoms, which are collected."""
+
+    def __init__(self) -> None:
+        self.atoms: list[_Atom] = []
+        self.domain: list[Any] = []
+        self._done: dict[int, tuple[Any, Any]] = {}
+
+    def rewrite(self, expr: Any) -> Any:
+        """The expression, affine in the user's variables and in those of atoms.
+
+        Raises:
+            Unknown: an atom is of no known kind.
+        """
+        if isinstance(expr, Leaf):
+            return expr
+        known = self._done.get(id(expr))
+        if known is None:
+            known = self._done[id(expr)] = expr, self._rewritten(expr)  # keeps the expression, hence its id
+        return known[1]
+
+    def _rewritten(self, expr: Any) -> Any:
+        args = [self.rewrite(arg) for arg in expr.args]
+        if isinstance(expr, AffAtom):
+            if isinstance(expr, MulExpression):
+                need(not any(map(_mixes, args, reversed(args))), "a product with a full matrix")
+            return expr if all(a is b for a, b in zip(args, expr.args, strict=True)) else expr.copy(args)
+        if not expr.variables():
+            need(not expr.parameters(), "a function of parameters")
+            return cp.Constant(expr.value)
+        if isinstance(expr, Regularizer):
+            definition, domain = expr.definition(args)
+            self.domain += domain
+            return self.rewrite(definition)
+        read = getattr(self, f"_{type(expr).__name__.lower()}", None)
+        need(read is not None, f"the atom {type(expr).__name__}")
+        assert read is not None
+        return read(expr, args)
+
+    def _new(self, kind: str, shape: tuple[int, ...], args: Sequence[Any], number: float = 0.0) -> Any:
+        atom = _Atom(kind, cp.Variable(shape), args, number)
+        self.atoms.append(atom)
+        return atom.variable
+
+    def _entr(self, expr: Any, args: list[Any]) -> Any:
+        return -self._new("entropy", expr.shape, [args[0], cp.Constant(1.0)])
+
+    def _rel_entr(self, expr: Any, args: list[Any]) -> Any:
+        return self._new("entropy", expr.shape, args)
+
+    def _kl_div(self, expr: Any, args: list[Any]) -> Any:
+        return self._new("entropy", expr.shape, args) - args[0] + args[1]
+
+    def _power(self, expr: Any, args: list[Any]) -> Any:
+        need(not expr.parameters() or isinstance(expr.p, cp.Constant), "an exponent that is a parameter")
+        exponent = float(expr.p_used)
+        if exponent == 2.0:
+            return self._new("square", expr.shape, args)
+        need(exponent > 1.0, "a power that is not convex")
+        if exponent % 2.0 != 0.0:
+            self.domain.append(args[0] >= 0)
+        return self._new("power", expr.shape, args, exponent)
+
+    _powerapprox = _power
+
+    def _quad_over_lin(self, expr: Any, args: list[Any]) -> Any:
+        need(not args[1].variables() and not args[1].parameters(), "a quotient that moves")
+        squares = self._new("square", args[0].shape, args[:1])
+        total = cp.sum(squares, axis=expr.axis, keepdims=expr.keepdims) if hasattr(expr, "axis") else cp.sum(squares)
+        return total / float(np.ravel(args[1].value)[0])
+
+    def _quadform(self, expr: Any, args: list[Any]) -> Any:
+        need(not args[1].parameters(), "a quadratic form whose matrix moves")
+        P = sp.coo_array(args[1].value)
+        diagonal = P.diagonal()
+        off = P.data[P.row != P.col]
+        need(not off.any(), "a quadratic form that is not diagonal")
+        squares = self._new("square", args[0].shape, args[:1])
+        return cp.vec(squares, order="F") @ diagonal
+
+    def _sum_largest(self, expr: Any, args: list[Any]) -> Any:
+        need(expr.k == int(expr.k) and getattr(expr, "axis", None) is None, "no whole number of largest entries")
+        return self._new("largest", expr.shape, args, int(expr.k))
+
+    def _max(self, expr: Any, args: list[Any]) -> Any:
+        need(expr.axis is None, "several maxima")
+        return self._new("largest", expr.shape, args, 1)
+
+    def _min(self, expr: Any, args: list[Any]) -> Any:
+        need(expr.axis is None, "several minima")
+        return -self._new("largest", expr.shape, [-args[0]], 1)
+
+
+def _mixes(factor: Any, other: Any) -> bool:
+    """Whether a constant factor has more entries than sums of rows and columns do; tells other problems at once."""
+    if not isinstance(factor, cp.Constant) or not other.variables():
+        return False
+    value = factor.value
+    count = value.nnz if sp.issparse(value) else np.count_nonzero(value)
+    return bool(count > 2 * max(factor.shape, default=1))
+
+
+def _attribute_bounds(variable: cp.Variable) -> list[Any]:
+    """Bounds that a variable's attributes state, as constraints.
+
+    Raises:
+        Unknown: it has other attributes.
+    """
+    attributes = variable.attributes
+    need(not any(attributes.get(name) for name in OTHER_ATTRIBUTES), "a variable with other attributes than bounds")
+    out = []
+    if attributes["nonneg"] or attributes["pos"]:
+        out.append(variable >= 0)
+    if attributes["nonpos"] or attributes["neg"]:
+        out.append(variable <= 0)
+    for bound, sign in zip(attributes["bounds"] or (None, None), (1.0, -1.0), strict=True):
+        if bound is not None:
+            bound = bound if isinstance(bound, cp.Expression) else np.asarray(bound, dtype=float)
+            out.append(variable >= bound if sign > 0 else variable <= bound)
+    return out
+
+
+def read_terms(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Problem:
+    """A problem by its terms.
+
+    Args:
+        problem: convex and DPP.
+        parameters: its parameters in the order of θ.
+
+    Raises:
+        Unknown: it has others.
+
+    Example:
+        >>> z, theta = cp.Variable(3), cp.Parameter(3)
+        >>> problem = cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1])
+        >>> read_terms(problem, [theta]).E.toarray()
+        array([[1., 1., 1.]])
+    """
+    variables = problem.variables()
+    tree, equal, below = _Tree(), [], []
+    objective = tree.rewrite(problem.objective.args[0])
+    for constraint in [*problem.constraints, *(bound for v in variables for bound in _attribute_bounds(v))]:
+        need(isinstance(constraint, Equality | Zero | Inequality | NonPos | NonNeg), "a constraint of another kind")
+        expr = tree.rewrite(constraint.expr)
+        if isinstance(constraint, Equality | Zero):
+            equal.append(expr)
+        else:
+            below.append(-expr if isinstance(constraint, NonNeg) else expr)
+    below += [constraint.expr for constraint in tree.domain]
+    groups = [
+        [-objective if isinstance(problem.objective, cp.Maximize) else objective],
+        equal,
+        below,
+        list({id(arg): arg for atom in tree.atoms for arg in atom.args}.values()),
+    ]
+    columns = [*variables, *(atom.variable for atom in tree.atoms)]
+    known = {v.id for v in columns}
+    expressions = [e for group in groups for e in group]
+    need(all(v.id in known for e in expressions for v in e.variables()), "an atom with variables of its own")
+    ends = np.cumsum([p.size for p in parameters], dtype=int)
+    offsets = {p: slice(int(end) - p.size, int(end)) for p, end in zip(parameters, ends, strict=True)}
+    found = Coefficients(expressions, columns, offsets)
+    places = [slice(int(i), int(j)) for i, j in pairwise(np.cumsum([0, *(sum(e.size for e in g) for g in groups)]))]
+    return _Reader(found, tree.atoms, variables, places).read()
+
+
+class _Reader:
+    """Sorts the coefficients into terms and constraints.
+
+    Columns are the entries of the user's variables, n of them, and then those of the atoms.
+    """
+
+    def __init__(
+        self, found: Coefficients, atoms: Sequence[_Atom], variables: Sequence[cp.Variable], places: Sequence[slice]
+    ) -> None:
+        self.atoms, self.variables, self.N = atoms, variables, found.N
+        starts = np.cumsum([0, *(v.size for v in variables)])
+        self.n = int(starts[-1])
+        c_order = [start + fortran_order(v.shape) for start, v in zip(starts, variables, strict=False)]
+        self.order = np.concatenate([*c_order, np.arange(self.n, found.n)])
+        objective, equal, below, args = places
+        self.q = found.of_row(objective.start)[np.argsort(self.order)]
+        self.E, self.b = self._matrix(found, equal), found.offset(equal).times(-1.0)
+        self.G, self.h = self._matrix(found, below), found.offset(below).times(-1.0)
+        self.args, self.shift = self._matrix(found, args), found.offset(args)
+
+    def _matrix(self, found: Coefficients, rows: slice) -> Sparse:
+        """Coefficients with the variables' entries in C order; those that cancel are gone."""
+        matrix = sp.coo_array(found.matrix(rows))
+        out = sp.csr_array((matrix.data, (matrix.row, self.order[matrix.col])), shape=matrix.shape)
+        out.eliminate_zeros()
+        return out
+
+    def read(self) -> Problem:
+        """The problem.
+
+        Raises:
+            Unknown: it has no such terms.
+        """
+        n = self.n
+        need(not self.E[:, n:].nnz and not self.args[:, n:].nnz, "a nonlinear term in a term or an equality")
+        self._read_atoms()
+        free = np.isposinf(self.h.c) & ~self.h.varies  # bounds that bind nothing
+        self.G, self.h = self.G[~free], self.h[~free]
+        nonlinear = np.diff(self.G[:, n:].indptr) > 0
+        largest = np.concatenate([np.zeros(n, dtype=bool), self.kind == "largest"])
+        need(not self.q.c[largest].any() and not self.q.varies[largest].any(), "largest entries in the objective")
+        top = nonlinear & (np.diff(self.G[:, largest].indptr) > 0)
+        weights, omega = self.q, -1
+        need(np.count_nonzero(nonlinear & ~top) <= 1, "several epigraphs")
+        for row in np.flatnonzero(nonlinear & ~top):
+            omega, weights = self._epigraph(self.G[[row]], self.h[[row]])
+        G, h = self.G[~nonlinear][:, :n], self.h[~nonlinear]
+        numbers = np.diff(G.indptr) == 0
+        need(not h.varies[numbers].any() and (h.c[numbers] >= 0).all(), "an inequality of numbers")
+        need(not np.isnan(h.c).any() and np.isfinite(self.b.c).all() and np.isfinite(self.q.c).all(), "no numbers")
+        x = np.delete(np.arange(n), omega) if omega >= 0 else np.arange(n)
+        position = np.full(n, -1)
+        position[x] = np.arange(len(x))
+        squares, powers, entropies = (self._terms(kind, weights, position) for kind in ("square", "power", "entropy"))
+        return Problem(
+            len(x),
+            self.N,
+            tuple(v for v, start in self._starts() if start != omega),
+            self.q[x],
+            squares,
+            powers,
+            entropies,
+            self.E[:, x],
+            self.b,
+            G[~numbers][:, x],
+            h[~numbers],
+            self._tops(self.G[top], self.h[top], len(x)),
+        )
+
+    def _starts(self) -> list[tuple[cp.Variable, int]]:
+        return list(zip(self.variables, np.cumsum([0, *(v.size for v in self.variables)])[:-1].tolist(), strict=True))
+
+    def _read_atoms(self) -> None:
+        """Kind, arguments' rows and exponent of each atom's column; the entry of each argument's row."""
+        kinds, places, exponents, lengths, row, rows = [], [], [], [], 0, {}
+        for atom in self.atoms:
+            for arg in atom.args:
+                if id(arg) not in rows:
+                    rows[id(arg)] = row + np.arange(arg.size).reshape(arg.shape, order="F")
+                    row += arg.size
+            own = [rows[id(arg)] for arg in (atom.args[0], atom.args[-1])]
+            kinds += [atom.kind] * atom.variable.size
+            exponents += [atom.number] * atom.variable.size
+            lengths += [atom.args[0].size] * atom.variable.size
+            if atom.kind == "largest":
+                places.append(np.full((2, 1), own[0].min()))
+            else:
+                places.append(np.stack([np.broadcast_to(at, atom.variable.shape).ravel(order="F") for at in own]))
+        self.kind = np.array(kinds, dtype=object)
+        self.exponent, self.length = np.array(exponents), np.array(lengths)
+        self.arg_rows = np.concatenate([np.zeros((2, 0), dtype=int), *places], axis=1)
+        count = np.diff(self.args.indptr)
+        self.entry, self.gain = np.full(len(count), -1), np.zeros(len(count))
+        single = np.flatnonzero(count == 1)
+        first = self.args.indptr[single]
+        self.entry[single], self.gain[single] = self.args.indices[first], self.args.data[first]
+        need((count <= 1).all(), "a function of several entries")
+
+    def _tops(self, lines: Sparse, bound: Rows, n: int) -> Tops:
+        """The bounds on sums of largest entries."""
+        need(lines.nnz == lines.shape[0] and (lines.data > 0).all(), "a sum of largest entries with something beside")
+        columns = lines.indices
+        starts = self.arg_rows[0, columns - self.n]
+        for start in np.unique(starts):
+            rows = np.arange(start, start + n)
+            need(rows[-1] < len(self.gain) and np.all(self.gain[rows] == self.gain[start]), "weighted largest entries")
+            need(self.gain[start] != 0.0 and len(np.unique(self.entry[rows])) == n, "largest of some entries")
+            need(not self.shift.c[rows].any() and not self.shift.varies[rows].any(), "largest of shifted entries")
+        need((self.length[columns - self.n] == n).all(), "largest of some entries")
+        size, alpha = self.exponent[columns - self.n].astype(int), self.gain[starts]
+        need(((size >= 1) & (size < n)).all(), "no largest entries")
+        return Tops(np.where(alpha > 0, size, n - size), bound.times(1.0 / (lines.data * np.abs(alpha))), alpha < 0)
+
+    def _epigraph(self, line: Sparse, bound: Rows) -> tuple[int, Rows]:
+        """The entry w of an inequality Σ (terms) ≤ w, and the weights of terms with it in place of w.
+
+        Where w has no other use the inequality is tight, and the terms stand in the objective with the weight of w.
+        """
+        own = line.indices < self.n
+        need(np.count_nonzero(own) == 1 and bound.c[0] == 0.0 and not bound.varies[0], "an epigraph of something more")
+        w, gain, terms = int(line.indices[own][0]), float(line.data[own][0]), line.indices[~own]
+        uses = sum(matrix[:, [w]].nnz for matrix in (self.E, self.G, self.args))
+        need(
+            gain < 0 and uses == 1 and (w, 1) in [(start, v.size) for v, start in self._starts()],
+            "an entry above terms",
+        )
+        need(not self.q.c[terms].any() and not self.q.varies[terms].any(), "a term inside and outside of an epigraph")
+        need(np.isin(self.n + np.flatnonzero(self.kind != "largest"), terms).all(), "an epigraph of some terms")
+        spread = self.q[np.full(len(terms), w)].times(line.data[~own] / -gain)
+        return w, gathered(len(self.q.c), self.N, [(terms, spread)])
+
+    def _terms(self, kind: str, weights: Rows, position: Indices) -> Terms:
+        """The terms of one kind."""
+        at = np.flatnonzero(self.kind == kind)
+        weight = weights[self.n + at]
+        need((weight.varies | (weight.c > 0)).all(), "a term without weight")
+        a, b = self.arg_rows[:, at]
+        place = np.append(position, -1)  # −1 stays
+        need((self.entry[a] >= 0).all(), "a function of no entry")
+        return Terms(
+            weight,
+            place[self.entry[a]],
+            self.gain[a],
+            self.shift[a],
+            self.exponent[at],
+            self.shift[b],
+            place[self.entry[b]] if kind == "entropy" else np.full(len(at), -1),
+            self.gain[b],
+        )
