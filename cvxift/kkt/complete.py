@@ -19,6 +19,8 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
 
 from cvxift import cones as cone
 from cvxift import solvers
@@ -26,6 +28,8 @@ from cvxift.kkt.engine import Engine, Solution
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
 
+TIGHT = 1e-9  # relative slack up to which a row passes for tight; polishing decides
+ACCURATE = 1e-14  # relative residual to which multipliers are fitted
 SAME_POINT = 1e-3  # relative distance from the values held up to which the completed point is the same one
 
 
@@ -85,10 +89,13 @@ def completed(
         s = cone.project(engine.cones, small.b - condensation.structure.A_matrix(small.A) @ x)
         solution = engine.accept_condensed(data, x, s - y, name)
     if solution is None or not solution.ok:
+        point = _tight(condensation.structure, small, x)
+        solution = None if point is None else engine.accept_condensed(data, *point, name)
+    if solution is None or not solution.ok:
         point = _complete(condensation.structure, small, x)
         if point is None:
             return None
-        solution = engine.accept_condensed(data, point[0], point[1], name)
+        solution = engine.accept_condensed(data, *point, name)
     if not solution.ok or solution.point is None:
         return None
     held = np.isfinite(x)
@@ -111,6 +118,38 @@ def _known(program: Program, values: Mapping[cp.Variable, Any], size: int) -> Fl
         at = np.flatnonzero(weight)
         out[at] = (output.matrix.T @ flat)[at] / weight[at]
     return out
+
+
+def _tight(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats] | None:
+    """(x, v) where only the epigraphs t of exponential cones are unknown: there the cones are tight, p = r log(β/r).
+
+    The multiplier of a cone is y_p (1, −∂p/∂r, −∂p/∂β), and y_p balances the cost of t; those of linear rows are the
+    least-squares solution of what is left. No solver is asked, so that rows that depend on each other do no harm.
+    """
+    cones, A = structure.cones, sp.csc_array(structure.A_matrix(data.A))
+    unknown, linear = np.flatnonzero(np.isnan(x)), cones.zero + cones.nonneg
+    own = sp.coo_array(A[:, unknown])
+    first = linear + 3 * np.arange(cones.exp)
+    if linear + 3 * cones.exp < structure.m or not np.array_equal(np.sort(own.row), first) or own.nnz < len(unknown):
+        return None
+    t, gain, row = unknown[own.col], own.data, own.row
+    x, y = np.where(np.isnan(x), 0.0, x), np.zeros(structure.m)
+    s = data.b - A @ x
+    if len(np.unique(t)) < len(t) or not (s[row + 1] > 0).all() or not (s[row + 2] > 0).all():
+        return None
+    log = np.log(s[row + 2] / s[row + 1])
+    x[t] = (s[row] - s[row + 1] * log) / gain
+    y[row] = -data.q[t] / gain
+    y[row + 1], y[row + 2] = y[row] * (1.0 - log), -y[row] * np.exp(-log)
+    s = data.b - A @ x
+    s[: cones.zero] = 0.0
+    tight = np.flatnonzero(s[:linear] <= TIGHT * (1.0 + np.abs(s[:linear]).max(initial=0.0)))
+    gradient = data.q + A.T @ y
+    if structure.nnzP:
+        gradient = gradient + structure.P_matrix(data.P) @ x
+    if len(tight):
+        y[tight] = spla.lsmr(A[tight].T, -gradient, atol=ACCURATE, btol=ACCURATE, maxiter=8 * structure.m)[0]
+    return x, s - y
 
 
 def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats] | None:

@@ -160,7 +160,7 @@ class Coefficients:
             "COO",
         )
         places = np.concatenate(inner), np.concatenate(own)
-        self._to_theta = sp.csr_array((np.concatenate(weights), places), shape=(count, self.N))
+        self._to_theta: Sparse = sp.csr_array((np.concatenate(weights), places), shape=(count, self.N))
         tensor = sp.coo_array(tensor)
         row, column, moves = tensor.row % self.size, tensor.row // self.size, tensor.col < count
         self._moving = row[moves], column[moves], tensor.col[moves], tensor.data[moves]

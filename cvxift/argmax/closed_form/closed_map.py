@@ -194,7 +194,7 @@ class ClosedMap(SolutionMap):
     def _set_up(self) -> None:
         problem, parameters, outputs, options = self._arguments
         general = SolutionMap(problem, parameters, outputs, **options)
-        self.__dict__.update(general.__dict__)  # at once, so that threads see all of it or nothing
+        vars(self).update(vars(general))  # at once, so that threads see all of it or nothing
 
     @property
     def theta_size(self) -> int:

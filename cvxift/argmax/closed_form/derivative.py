@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -102,31 +102,22 @@ class GroupSums(Sums):
         return np.einsum("...i,...i->...", self._s, w)[..., None] * self.inverse
 
 
-class Argmax(abc.ABC):
+class Argmax:
     """z at a point, with its derivatives.
 
     Attributes:
         z: shape (…, G, n).
+        slope: s.
+        bend: e; None where φ is straight.
+        sums: B with these s; None without sums.
         held: by the name of the bounds' input, the entries that it holds; None where there is none.
     """
 
     z: Floats
+    slope: Any
+    bend: Any
+    sums: Any
     held: Mapping[str, Mask | None]
-
-    @property
-    @abc.abstractmethod
-    def slope(self) -> Floats:
-        """s."""
-
-    @property
-    @abc.abstractmethod
-    def bend(self) -> Floats | None:
-        """e; None where φ is straight."""
-
-    @property
-    @abc.abstractmethod
-    def sums(self) -> Sums | None:
-        """B with these s; None without sums."""
 
     def _pushed(self, x: Floats, moved: Moved) -> tuple[Floats, Floats | None]:
         """ẋ − Bᵀτ̇ and β̇."""

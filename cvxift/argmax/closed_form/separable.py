@@ -85,7 +85,8 @@ def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
     all_entries: Indices = np.arange(problem.n)
     squares, powers, entropies = problem.squares, problem.powers, problem.entropies
     need(sum(map(bool, map(len, (squares, powers, entropies)))) == 1, "no regularizer, or several kinds")
-    scores, stiffness = [(all_entries, problem.linear.times(-1.0))], list[tuple[Indices, Rows]]()
+    stiffness: list[tuple[Indices, Rows]] = []
+    scores: list[tuple[Indices, Rows]] = [(all_entries, problem.linear.times(-1.0))]
     extra: dict[str, Rows] = {}
     kind: Kind
     if len(squares):
