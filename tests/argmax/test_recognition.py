@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
+from cvxift.argmax.closed_form import terms as terms_module
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
@@ -54,6 +55,10 @@ def lower() -> cp.Parameter:
 
 def total() -> cp.Parameter:
     return cp.Parameter(name="total")
+
+
+def decreasing() -> cp.Parameter:
+    return cp.Parameter(N, name="values")
 
 
 def prior() -> cp.Parameter:
@@ -839,6 +844,68 @@ def test_reports_name_the_path() -> None:
     assert f"path: {GENERIC}" in str(never.last_report)
     assert "closed form (softmax)" in str(cvxift.diagnose(core, np.zeros(N)))
     assert pickle.loads(pickle.dumps(core.map)).path == "closed form (softmax)"
+
+
+def test_the_canonical_program_is_made_where_something_asks_for_it() -> None:
+    problem, _ = SPELLINGS["projection_onto_a_budget"]()
+    core, rng = core_of(problem, check="warn"), np.random.default_rng(1)
+    for batch in ((), (3,)):
+        call, (z,) = core.solve(draw(problem, rng, batch), None, False)
+        core.second(call, [np.ones(z.shape)], [rng.standard_normal(shape) for shape in call.shapes])
+        core.prepare(call)
+    assert core.last_report is not None and core.last_report.weak == 0 and core.last_report.residual <= 1e-12
+    assert "program" not in vars(core.map) and "engine" not in vars(core.map)
+    assert "program" not in vars(pickle.loads(pickle.dumps(core.map)))
+    assert core.map.data(np.concatenate([value.ravel() for value in draw(problem, rng)])).q.size >= N
+    assert "program" in vars(core.map) and core.map.form is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        core.map.nothing_of_the_kind  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: argmax.permutahedron(5),
+        lambda: argmax.permutahedron(5, 2.0 * decreasing() + 1.0, temperature()),
+        lambda: argmax.permutahedron(5, PRIOR, 0.7, "entropic"),
+        lambda: argmax.linear_chain(1, 3),
+        lambda: argmax.linear_chain(2, 1, 0.5),
+        lambda: argmax.linear_chain(4, 3, temperature()),
+    ],
+)
+def test_terms_that_a_problem_carries_are_those_that_are_read(build: Callable[[], cp.Problem]) -> None:
+    problem = build()
+    again = cp.Problem(problem.objective, problem.constraints)
+    parameters = problem.parameters()[::-1]
+    outputs = problem.variables()
+    one, other = ClosedMap(problem, parameters, outputs), ClosedMap(again, parameters, outputs)
+    assert one.path == other.path != GENERIC
+    rng = np.random.default_rng(3)
+    values = {"temperature": rng.uniform(0.5, 2.0, (2, 1)), "values": np.sort(rng.uniform(1, 2, (2, 5)))[:, ::-1]}
+    theta = [values.get(p.name(), rng.standard_normal((2, p.size))) for p in parameters]
+    a, b = (mapping.solve(np.concatenate(theta, axis=-1)) for mapping in (one, other))
+    assert isinstance(a, ClosedSolved) and isinstance(b, ClosedSolved)
+    np.testing.assert_allclose(a.outputs, b.outputs, atol=1e-14)
+    bar = rng.standard_normal(a.outputs.shape)
+    np.testing.assert_allclose(one.vjp(a, bar), other.vjp(b, bar), atol=1e-13)
+
+
+def test_other_problems_are_refused_without_reading_their_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: Any) -> None:
+        raise AssertionError("coefficients were read")
+
+    monkeypatch.setattr(terms_module, "Coefficients", read)
+    n, rng = 30, np.random.default_rng(0)
+    z, theta, dense = cp.Variable(n), cp.Parameter(n), rng.standard_normal((n, n))
+    squares = cp.sum_squares(z - theta)
+    for problem in (
+        cp.Problem(cp.Minimize(squares), [dense @ z <= 1, cp.sum(z) == 1]),
+        cp.Problem(cp.Minimize(cp.sum_squares(dense @ z - theta)), [z >= 0]),
+        cp.Problem(cp.Minimize(cp.quad_form(z, dense.T @ dense) + theta @ z), [z >= 0]),
+        cp.Problem(cp.Minimize(squares + cp.norm1(z))),
+        cp.Problem(cp.Minimize(squares), [cp.norm(z) <= 1]),
+    ):
+        assert ClosedMap(problem, None, [z]).form is None
 
 
 SETS = {

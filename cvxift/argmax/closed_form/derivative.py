@@ -12,7 +12,7 @@ plan, the blocks of an isotonic regression. Arrays are (…, G, n).
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,6 +111,7 @@ class Argmax:
         bend: e; None where φ is straight.
         sums: B with these s; None without sums.
         held: by the name of the bounds' input, the entries that it holds; None where there is none.
+        moving: names of the bounds that depend on θ, whose cotangents are asked for.
     """
 
     z: Floats
@@ -118,6 +119,7 @@ class Argmax:
     bend: Any
     sums: Any
     held: Mapping[str, Mask | None]
+    moving: Collection[str] = ()
 
     def _pushed(self, x: Floats, moved: Moved) -> tuple[Floats, Floats | None]:
         """ẋ − Bᵀτ̇ and β̇."""
@@ -142,8 +144,10 @@ class Argmax:
 
     def _bars(self, rest: Floats, m: Floats | None) -> dict[str, Floats]:
         """Cotangents of the bounds and of the sums."""
-        bars = {name: np.where(mask, rest, 0.0) for name, mask in self.held.items() if mask is not None}
-        return bars if m is None or self.sums is None else {**bars, **self.sums.cotangents(m)}
+        bars = {} if m is None or self.sums is None else self.sums.cotangents(m)
+        for name in self.moving:
+            bars[name] = np.where(self.held[name], rest, 0.0)  # type: ignore[arg-type]  # a bound that moves has its mask
+        return bars
 
     def _pulled(self, bar: Floats) -> tuple[Floats, Floats | None]:
         """z̄ − Bᵀm and m."""

@@ -35,6 +35,7 @@ class SeparableForm(Form[Allocation]):
     def __init__(self, kind: Kind, name: str, pieces: Pieces, entry: Indices, gains: tuple[Floats, Floats]) -> None:
         super().__init__(name, pieces, entry)
         self.kind, self._gains = kind, gains
+        self._bounds = tuple({"lower", "upper"} & self.inputs.moving)
         self._moves = not {"total", "lower", "upper"}.isdisjoint(self.inputs.moving)
         self._limits = None if self._moves else self._limits_of(self.inputs.constant)
 
@@ -46,7 +47,10 @@ class SeparableForm(Form[Allocation]):
         limits = self._limits_of(values) if self._moves else self._limits
         found = None if limits is None else self.kind.solve(x, limits)
         # Where sums or bounds move, but bounds hold every entry of a group, they cannot all move as they please.
-        return None if found is None or (self._moves and found.pinned) else found
+        if found is None or (self._moves and found.pinned):
+            return None
+        found.moving = self._bounds
+        return found
 
     def margins(self, state: Solved[Allocation]) -> Floats:
         """See `Form`."""
