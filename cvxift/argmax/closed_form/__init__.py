@@ -1,7 +1,9 @@
 """Problems whose solution has a closed form, recognized by their terms, and that form as a solution map.
 
-affine, terms        a CVXPY problem by its terms: coefficients of affine expressions, atoms by name
+affine, tree, terms  a CVXPY problem by its terms: coefficients of affine expressions, atoms by name
+carried              the terms of problems that `cvxift.argmax` makes
 inputs, derivative   from θ to the form's inputs, and z = φ(x − Bᵀτ), B z = k with its derivatives
+kinds, budget        the scalar functions φ, and how z is found
 separable, plan, permutahedron, chain
                      what a problem's terms must be, and its form
 optimality           that the form's point is the problem's

@@ -15,13 +15,12 @@ from typing import Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 
 from cvxift.argmax.closed_form.carried import carries
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
-from cvxift.argmax.closed_form.optimality import violation
+from cvxift.argmax.closed_form.optimality import sample, violation
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
 from cvxift.kkt.complete import completed
 from cvxift.kkt.engine import Solution
@@ -50,9 +49,11 @@ class ClosedSolved(Solved):
     """A batch solved in closed form.
 
     Attributes:
+        solutions: the instances.
         state: what the form keeps of the batch.
     """
 
+    solutions: ClosedSolutions
     state: State
 
     @property
@@ -63,9 +64,7 @@ class ClosedSolved(Solved):
     @property
     def weak(self) -> int:
         """Number of instances that seem to lie on a kink."""
-        solutions = self.solutions
-        assert isinstance(solutions, ClosedSolutions)
-        return int(np.count_nonzero(solutions.margins <= WEAK))
+        return int(np.count_nonzero(self.solutions.margins <= WEAK))
 
     def warm(self) -> list[Raw | None]:
         """Nothing that a solver could start from."""
@@ -237,7 +236,7 @@ class ClosedMap(SolutionMap):
         """Compare the form with the optimality conditions at random parameters; the first call does if none serves."""
         rng = np.random.default_rng(0)
         for trial in range(TRIALS):
-            theta = np.concatenate([_sample(p, rng, 4.0**-trial) for p in self.parameters] or [np.zeros(0)])
+            theta = np.concatenate([sample(p, rng, 4.0**-trial) for p in self.parameters] or [np.zeros(0)])
             state = form.solve(theta)
             if state is not None:
                 self._prove(theta, state)
@@ -326,7 +325,6 @@ class ClosedMap(SolutionMap):
         if self.applicability == "off" or not solved.weak:
             return
         solutions = solved.solutions
-        assert isinstance(solutions, ClosedSolutions)
         lead = vectors.shape[: vectors.ndim - 1 - len(solved.batch_shape)]
         flat = vectors.reshape(*lead, len(solutions), vectors.shape[-1])
         for index in np.flatnonzero(solutions.margins <= WEAK)[:JUDGED]:
@@ -353,18 +351,3 @@ class ClosedMap(SolutionMap):
         if self.output_size <= width:
             return self.vjp(solved, np.eye(self.output_size))[:, columns]
         return self.jvp(solved, np.eye(self.theta_size)[columns]).T
-
-
-def _sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) -> Floats:
-    """Random values that the parameter's attributes allow; those of free parameters around 0.7, closer if asked.
-
-    So bounds and sums, which are parameters at times, leave room for each other in one of the trials.
-    """
-    raw = 0.7 + spread * rng.standard_normal(parameter.shape)
-    value = parameter.project(raw)
-    if parameter.attributes["pos"]:
-        value = np.abs(raw) + 0.1
-    if parameter.attributes["neg"]:
-        value = -np.abs(raw) - 0.1
-    value = value.toarray() if sp.issparse(value) else value  # pyright: ignore[reportAttributeAccessIssue]
-    return np.ravel(np.asarray(value, dtype=float))

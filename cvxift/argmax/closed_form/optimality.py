@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
@@ -134,3 +135,18 @@ def _of_tops(problem: Problem, theta: Floats, x: Floats, gradient: Floats) -> li
         float(np.max(-steps, initial=0.0)) / scale,
         float(np.minimum(np.abs(steps) / scale, np.abs(room[1:n]) / size).max(initial=0.0)),
     ]
+
+
+def sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) -> Floats:
+    """Random values that the parameter's attributes allow; those of free parameters around 0.7, closer if asked.
+
+    So bounds and sums, which are parameters at times, leave room for each other in one of the trials.
+    """
+    raw = 0.7 + spread * rng.standard_normal(parameter.shape)
+    value = parameter.project(raw)
+    if parameter.attributes["pos"]:
+        value = np.abs(raw) + 0.1
+    if parameter.attributes["neg"]:
+        value = -np.abs(raw) - 0.1
+    value = value.toarray() if sp.issparse(value) else value  # pyright: ignore[reportAttributeAccessIssue]
+    return np.ravel(np.asarray(value, dtype=float))

@@ -24,7 +24,6 @@ import numpy as np
 from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.kinds import Budget, Softmax
 from cvxift.argmax.closed_form.separable import one_stiffness, regularizer
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.isotonic import blocks, project, segment_sum
@@ -203,7 +202,7 @@ def read_permutahedron(problem: Problem) -> Form:
     need(len(problem.variables) == 1, "several variables")
     need(len(problem.tops.size) + problem.G.shape[0] >= n - 1, "too few bounds")
     kind, inputs = regularizer(problem, True)
-    need(isinstance(kind, Budget | Softmax), "an entropy of another kind")
+    need(kind.name in ("softmax", "budget"), "an entropy of another kind")
     E = problem.E
     need(E.shape[0] == 1 and E.nnz == n and np.all(E.data == E.data[0]), "no sum of all entries, or several equalities")
     total = problem.b.times(1.0 / E.data[0])
@@ -220,7 +219,7 @@ def read_permutahedron(problem: Problem) -> Form:
     idle = np.setdiff1d(np.arange(len(size)), best)
     place = np.arange(len(idle))
     gap = gathered(len(idle), N, [(place, bound[idle]), (place, heads[size[idle]].times(-1.0))])
-    entropic = isinstance(kind, Softmax)
+    entropic = kind.name == "softmax"
     _check(values, gap, entropic)
     pieces = {name: (rows, (1, n)) for name, rows in inputs.items()}
     pieces["stiffness"] = one_stiffness(inputs["stiffness"], np.arange(n)[None]), (1, 1)

@@ -21,7 +21,6 @@ from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd
 from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.kinds import Box, Budget, Softmax
 from cvxift.argmax.closed_form.separable import Bound, bounds, one_stiffness, regularizer
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.polytope import fit, potentials
@@ -215,9 +214,9 @@ def read_plan(problem: Problem) -> Form:
     need(len(problem.variables) == 1 and not len(problem.tops.size), "several variables, or sums of largest entries")
     order, size, total = _grid(problem)
     kind, inputs = regularizer(problem, True)
-    need(isinstance(kind, Softmax | Budget) and not isinstance(kind, Box), "a plan with another entropy")
+    need(kind.name in ("softmax", "budget"), "a plan with another entropy")
     low, high = bounds(problem)
-    entropic = isinstance(kind, Softmax)
+    entropic = kind.name == "softmax"
     _settle_bounds(problem, entropic, size, total, low, high, order)
     groups, shape = order[None], (1, problem.n)
     pieces = {name: (rows[order], shape) for name, rows in inputs.items()}

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift.argmax.closed_form.budget import Box, Budget
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Entmax, Kind, Limits, Sigmoid, Softmax
+from cvxift.argmax.closed_form.kinds import Allocation, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.program.structure import Floats
 
@@ -106,7 +107,7 @@ def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
         need(not powers.shift.c.any() and not powers.shift.moving, "powers of shifted entries")
         # w α g^α z^{α−1} + q + τ = 0, and φ(d) = [(α−1)d]^{1/(α−1)} has z^{α−1} = (α−1) d
         stiffness.append((powers.entry, powers.weight.times(g**alpha * alpha * (alpha - 1.0))))
-        kind = Entmax(alpha, f"{alpha:.6g}-entmax")
+        kind = Tsallis(alpha)
     else:
         need((entropies.base_entry < 0).all() and not entropies.shift.moving, "an entropy relative to entries")
         main = np.flatnonzero((entropies.shift.c == 0.0) & (entropies.gain > 0))
@@ -122,7 +123,7 @@ def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
         else:
             need((beta.c > 0).all(), "an entropy relative to no mass")
             scores.append((entry, c.times(np.log(beta.c / gamma))))
-        kind = Softmax()
+        kind = Tsallis()
         if len(rest):
             # y = g (1 − z): as above in 1 − z, so + c log(β/g) z
             entry, g, beta = entropies.entry[rest], -entropies.gain[rest], entropies.base[rest]
@@ -219,10 +220,11 @@ def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: 
     k = np.full(n, np.nan)  # compares false
     if total is not None:
         k[groups] = np.where(total.varies, np.nan, total.c)[:, None]
-    if isinstance(kind, Softmax | Sigmoid) and low.value is not None:
+    powers = isinstance(kind, Tsallis) and kind.alpha != 1.0
+    if isinstance(kind, Tsallis | Sigmoid) and not powers and low.value is not None:
         need(low.fixed is not None and (low.fixed <= 0).all(), "an entropy with lower bounds")
         low.value = None
-    if isinstance(kind, Entmax):
+    if powers:
         need(low.fixed is not None and not low.fixed.any(), "powers without z ≥ 0, or with other bounds")
         low.value = None
     if high.fixed is not None:
@@ -234,7 +236,7 @@ def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: 
                 implied[groups] = k[groups] - members.sum(axis=1, keepdims=True) + members
         if (high.fixed >= implied).all():
             high.value = None
-    if isinstance(kind, Sigmoid | Entmax):
+    if powers or isinstance(kind, Sigmoid):
         need(high.value is None, "upper bounds beside an entropy")
     elif isinstance(kind, Box):
         need(low.value is not None or high.value is not None, "nothing to recognize")
@@ -244,9 +246,9 @@ def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: 
 
 
 def _name(kind: Kind, total: Rows | None, low: Bound, high: Bound) -> str:
-    if isinstance(kind, Softmax):
+    if kind.name == "softmax":
         return "softmax" if high.value is None else "constrained softmax"
-    if isinstance(kind, Budget) and not isinstance(kind, Box):
+    if type(kind) is Budget:
         unit = total is not None and not total.moving and bool((total.c == 1.0).all())
         if unit and low.fixed is not None and not low.fixed.any():
             return "sparsemax" if high.value is None else "constrained sparsemax"
