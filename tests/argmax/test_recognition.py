@@ -25,6 +25,7 @@ from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt import complete
 from cvxift.kkt.orders import derivative
 from cvxift.layer import LayerCore
 from tests.argmax.agreement import agree, optimal
@@ -331,11 +332,27 @@ def test_canonical_point_is_optimal(name: str) -> None:
         optimal(closed, flat(draw(problem, rng)))
 
 
-@pytest.mark.parametrize("name", ["entr", "kl_to_a_prior", "projection_onto_a_budget", "capped_entropy", "powers"])
+@pytest.mark.parametrize("name", ["projection_onto_a_budget", "powers", "squares_with_temperature"])
 def test_canonical_points_are_found_around_the_closed_forms(name: str) -> None:
     problem, _ = SPELLINGS[name]()
     closed = ClosedMap(problem, None, problem.variables()[:1])
     assert closed.canonical(flat(draw(problem, np.random.default_rng(12)))).solver == closed.path
+
+
+@pytest.mark.parametrize("name", ["entr", "kl_to_a_prior", "rows_of_a_matrix", "capped_entropy", "binary_entropies"])
+def test_canonical_points_of_entropies_need_no_solver(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, _ = SPELLINGS[name]()
+    closed = ClosedMap(problem, None, problem.variables()[:1])
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a solver was asked")
+
+    closed.program  # noqa: B018
+    monkeypatch.setattr(complete.solvers, "get", refuse)
+    rng = np.random.default_rng(13)
+    for _ in range(4):  # caps hold at some of these and not at others
+        solution = closed.canonical(flat(draw(problem, rng)))
+        assert solution.ok and solution.solver == closed.path and solution.residuals.worst <= 1e-12
 
 
 @pytest.mark.parametrize("alpha", [1.1, 1.2, 1.25, 1.5, 1.75, 2.5, 3.0, 4.0, 5.0])

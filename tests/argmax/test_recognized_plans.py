@@ -108,6 +108,13 @@ def spellings() -> dict[str, Callable[[], tuple[cp.Problem, str]]]:
         return cp.Problem(cp.Minimize(inner(cost, z) + 0.3 * neg_entropy(z)), lines(z)), ENTROPIC
 
     @spelling
+    def one_matrix_of_all_sums():
+        z, theta = cp.Variable(M * N), cp.Parameter(M * N, name="theta")
+        sums = np.vstack([np.kron(np.eye(M), np.ones(N)), np.kron(np.ones(M), np.eye(N))])
+        objective = cp.Maximize(theta @ z + cp.sum(cp.entr(z)))
+        return cp.Problem(objective, [sums @ z == np.concatenate([A, B])]), ENTROPIC
+
+    @spelling
     def builder():
         return argmax.transport(a, b, "entropic", temperature), ENTROPIC
 

@@ -20,7 +20,7 @@ from cvxift.argmax.closed_form.carried import carries
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
-from cvxift.argmax.closed_form.optimality import sample, violation
+from cvxift.argmax.closed_form.optimality import first_trial, violation
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
 from cvxift.kkt.complete import completed
 from cvxift.kkt.engine import Solution
@@ -41,7 +41,6 @@ OPTIMAL = 1e-9  # relative residual up to which the closed form's point passes f
 WEAK = 1e-7  # relative distance to a kink under which an instance is looked at
 SHOWN = 8  # instances of a batch whose optimality a report measures
 JUDGED = 8  # instances of a call on a kink whose products are compared between its sides
-TRIALS = 6  # random parameters at which a form is tried when it is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +148,8 @@ class ClosedMap(SolutionMap):
         self.on_failure: OnFailure = on_failure
         self.applicability: Check = check
         self.policy = Policy() if policy is None else policy
-        options = {**options, "on_failure": on_failure, "check": check, "policy": policy, "program": program}
-        self._arguments = problem, parameters, outputs, options
+        general = {**options, "on_failure": on_failure, "check": check, "policy": policy, "program": program}
+        self._arguments = problem, parameters, outputs, general
         self.recognized: Recognized | None = None
         self.form: Form | None = None
         self._proven = like is not None and like._proven
@@ -169,8 +168,9 @@ class ClosedMap(SolutionMap):
     def _take(self, recognized: Recognized, outputs: Sequence[Any]) -> None:
         """Find the outputs among the form's entries, and try the form."""
         problem, form = recognized
-        if not self._proven:
-            self._try(form)
+        trial = None if self._proven else first_trial(form, self.parameters)
+        if trial is not None:
+            self._prove(*trial)
         starts = np.cumsum([0, *(v.size for v in problem.variables)])
         start = {v.id: int(first) for v, first in zip(problem.variables, starts, strict=False)}
         known = all(isinstance(v, cp.Variable) and v.id in start for v in outputs)
@@ -198,7 +198,18 @@ class ClosedMap(SolutionMap):
     @property
     def theta_size(self) -> int:
         """N, length of θ."""
+        return self._theta_size
+
+    @cached_property
+    def _theta_size(self) -> int:
         return sum(p.size for p in self.parameters)
+
+    @cached_property
+    def _check_arguments(self) -> tuple[dict[cp.Parameter, slice], tuple[np.ndarray, np.ndarray]]:
+        """Where the parameters stand in θ, and that none of its entries is a bound at infinity."""
+        ends, none = np.cumsum([p.size for p in self.parameters], dtype=int), np.zeros(self.theta_size, dtype=bool)
+        places = {p: slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, ends, strict=True)}
+        return places, (none, none)
 
     @cached_property
     def log_mask(self) -> np.ndarray | None:
@@ -224,23 +235,8 @@ class ClosedMap(SolutionMap):
         if self.form is None or np.isinf(theta).any():
             super().check(theta)  # which infinities are bounds that bind nothing, the canonical program says
         else:
-            none = np.zeros(self.theta_size, dtype=bool)
-            _parameters.check(self.parameters, self._places, theta, (none, none), None)
-
-    @cached_property
-    def _places(self) -> dict[cp.Parameter, slice]:
-        ends = np.cumsum([p.size for p in self.parameters], dtype=int)
-        return {p: slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, ends, strict=True)}
-
-    def _try(self, form: Form) -> None:
-        """Compare the form with the optimality conditions at random parameters; the first call does if none serves."""
-        rng = np.random.default_rng(0)
-        for trial in range(TRIALS):
-            theta = np.concatenate([sample(p, rng, 4.0**-trial) for p in self.parameters] or [np.zeros(0)])
-            state = form.solve(theta)
-            if state is not None:
-                self._prove(theta, state)
-                return
+            places, none = self._check_arguments
+            _parameters.check(self.parameters, places, theta, none, None)
 
     def _prove(self, theta: Floats, state: State) -> None:
         """Keep the form only if the point it gives is optimal."""
@@ -291,12 +287,8 @@ class ClosedMap(SolutionMap):
         """The canonical solution of one instance, θ of shape (N,): around the closed form's, or a solver's."""
         data, state = self.data(theta), None if self.recognized is None else self.recognized.form.solve(theta)
         if state is not None and self.recognized is not None:
-            problem, form = self.recognized
-            x = np.empty(problem.n)
-            x[form.entry] = np.ravel(state.inner.z)
-            parts = np.split(x, np.cumsum([v.size for v in problem.variables])[:-1])
-            values = dict(zip(problem.variables, parts, strict=True))
-            solution = completed(self.program, self.engine, data, values, {}, f"closed form ({form.name})")
+            values, name = self.recognized.values(state), f"closed form ({self.recognized.form.name})"
+            solution = completed(self.program, self.engine, data, values, {}, name)
             if solution is not None and solution.ok:
                 return solution
         return self.engine.solve(data)
@@ -334,8 +326,9 @@ class ClosedMap(SolutionMap):
 
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
         """As `SolutionMap.second`."""
-        closed = isinstance(solved, ClosedSolved)
-        return self._outputs.second(solved.state, bar, theta_dot) if closed else super().second(solved, bar, theta_dot)
+        if isinstance(solved, ClosedSolved):
+            return self._outputs.second(solved.state, bar, theta_dot)
+        return super().second(solved, bar, theta_dot)
 
     def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
         """As `SolutionMap.second_tangent`."""

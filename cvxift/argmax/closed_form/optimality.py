@@ -9,6 +9,7 @@ A form says what Eᵀμ is, which entries at bounds do not; μ is its least-squa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cvxpy as cp
@@ -21,6 +22,7 @@ from cvxift.argmax.closed_form.form import Form
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.program.structure import Floats
 
+TRIALS = 6  # random parameters at which a form is tried when it is made
 TINY = 1e-290  # entropies have no gradient at entries that are rounded to zero
 
 
@@ -137,7 +139,18 @@ def _of_tops(problem: Problem, theta: Floats, x: Floats, gradient: Floats) -> li
     ]
 
 
-def sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) -> Floats:
+def first_trial(form: Form, parameters: Sequence[cp.Parameter]) -> tuple[Floats, Any] | None:
+    """The first of some random θ that the form serves, with what it solves there; None if it serves none of them."""
+    rng = np.random.default_rng(0)
+    for trial in range(TRIALS):
+        theta = np.concatenate([_sample(p, rng, 4.0**-trial) for p in parameters] or [np.zeros(0)])
+        state = form.solve(theta)
+        if state is not None:
+            return theta, state
+    return None
+
+
+def _sample(parameter: cp.Parameter, rng: np.random.Generator, spread: float) -> Floats:
     """Random values that the parameter's attributes allow; those of free parameters around 0.7, closer if asked.
 
     So bounds and sums, which are parameters at times, leave room for each other in one of the trials.

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import cvxpy as cp
+import numpy as np
 
 from cvxift.argmax.closed_form.affine import Unknown
 from cvxift.argmax.closed_form.carried import carried
 from cvxift.argmax.closed_form.chain import read_chain
-from cvxift.argmax.closed_form.form import Form
+from cvxift.argmax.closed_form.form import Form, Solved
 from cvxift.argmax.closed_form.permutahedron import read_permutahedron
 from cvxift.argmax.closed_form.plan import read_plan
 from cvxift.argmax.closed_form.separable import read_separable
 from cvxift.argmax.closed_form.terms import Problem, read_terms
+from cvxift.program.structure import Floats
 
 READERS = (read_separable, read_plan, read_permutahedron, read_chain)
 
@@ -24,6 +26,13 @@ class Recognized(NamedTuple):
 
     problem: Problem
     form: Form
+
+    def values(self, state: Solved) -> dict[cp.Variable, Floats]:
+        """The variables' values of one instance that the form solved, each in C order."""
+        x = np.empty(self.problem.n)
+        x[self.form.entry] = np.ravel(state.inner.z)
+        parts = np.split(x, np.cumsum([v.size for v in self.problem.variables])[:-1])
+        return dict(zip(self.problem.variables, parts, strict=True))
 
 
 def recognize(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Recognized | None:
