@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from cvxpy.cvxcore.python import canonInterface
 from cvxpy.lin_ops.lin_op import CONSTANT_ID
+from cvxpy.settings import COO_CANON_BACKEND
 from numpy.typing import NDArray
 
 from cvxift.program.leaves import read
@@ -117,6 +118,7 @@ class Coefficients:
         expressions: affine in the variables, with coefficients affine in the parameters.
         variables: in the order of x; entries of each in Fortran order.
         offsets: where each parameter stands in θ.
+        backend: CVXPY's canonicalization backend.
 
     Raises:
         Unknown: CVXPY has no affine form for one of them.
@@ -130,6 +132,7 @@ class Coefficients:
         expressions: Sequence[Any],
         variables: Sequence[cp.Variable],
         offsets: Mapping[cp.Parameter, slice],
+        backend: str = COO_CANON_BACKEND,
     ) -> None:
         starts = np.cumsum([0, *(v.size for v in variables)])
         self.n, self.N = int(starts[-1]), sum(p.size for p in offsets)
@@ -157,7 +160,7 @@ class Coefficients:
             sizes,
             columns,
             self.size,
-            "COO",
+            backend,
         )
         places = np.concatenate(inner), np.concatenate(own)
         self._to_theta: Sparse = sp.csr_array((np.concatenate(weights), places), shape=(count, self.N))
