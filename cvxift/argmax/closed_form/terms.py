@@ -197,7 +197,8 @@ class _Reader:
         G, h = self.G[~nonlinear][:, :n], self.h[~nonlinear]
         numbers = np.diff(G.indptr) == 0
         need(not h.varies[numbers].any() and (h.c[numbers] >= 0).all(), "an inequality of numbers")
-        need(not np.isnan(h.c).any() and np.isfinite(self.b.c).all() and np.isfinite(self.q.c).all(), "no numbers")
+        numbers_read = (self.q.c, self.E.data, self.b.c, G.data, h.c, self.h.c[top], self.args.data, self.shift.c)
+        need(all(np.isfinite(array).all() for array in numbers_read), "numbers that are not finite")
         x = np.delete(np.arange(n), omega) if omega >= 0 else np.arange(n)
         position = np.full(n, -1)
         position[x] = np.arange(len(x))
