@@ -10,16 +10,11 @@ here and nowhere else.
 from __future__ import annotations
 
 import warnings
-from copy import copy as duplicate
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import cvxpy as cp
-import numpy as np
-import scipy.sparse as sp
-from cvxpy.atoms.affine.add_expr import AddExpression
-from cvxpy.atoms.affine.unary_operators import NegExpression
 from cvxpy.atoms.quad_form import QuadForm
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.constraints.exponential import ExpCone
@@ -28,17 +23,16 @@ from cvxpy.constraints.power import PowCone3D, PowConeND
 from cvxpy.constraints.psd import PSD
 from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Equality, Zero
-from cvxpy.lin_ops.lin_op import CONSTANT_ID
 from cvxpy.reductions.complex2real import complex2real
 from cvxpy.reductions.cvx_attr2constr import CvxAttr2Constr
-from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ConeMatrixStuffing, ParamConeProg
+from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ParamConeProg
 from cvxpy.reductions.dcp2cone.dcp2cone import Dcp2Cone
 from cvxpy.reductions.dgp2dcp.dgp2dcp import Dgp2Dcp
 from cvxpy.reductions.flip_objective import FlipObjective
-from cvxpy.settings import COO_CANON_BACKEND, CPP_CANON_BACKEND
 from cvxpy.utilities.solver_context import SolverInfo
 
 from cvxift.errors import ProgramError
+from cvxift.program.stuffing import backends, stuff
 from cvxift.program.wording import short
 
 try:  # zero-sized expressions are removed by a reduction of their own since CVXPY 1.9
@@ -97,31 +91,16 @@ class Stuffed:
     origins: dict[int, Origin]
 
 
-OLD = tuple(map(int, version("cvxpy").split(".")[:2])) < (1, 9)
-
-
-def default_backend(problem: cp.Problem) -> str:
-    """The backend for a problem when none is named.
-
-    Before CVXPY 1.9, "COO" and "SCIPY" take vec(Θ, order="C") @ vec(X, order="C") for another sum, without a word.
-    """
-    stack: list[Any] = [problem.objective.expr, *(arg for c in problem.constraints for arg in c.args)] if OLD else []
-    while stack:
-        node = stack.pop()
-        if isinstance(node, cp.reshape) and node.order == "C" and node.parameters():
-            return CPP_CANON_BACKEND
-        stack.extend(node.args)
-    return COO_CANON_BACKEND
-
-
-def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> Stuffed:
+def canonicalize(
+    problem: cp.Problem, user_parameters: Sequence[cp.Parameter], gp: bool, canon_backend: str | None
+) -> Stuffed:
     """Apply CVXPY's canonicalization up to matrix stuffing.
 
     Args:
         problem: a DPP problem (DGP with `gp`).
+        user_parameters: its parameters.
         gp: whether to go through the log-log transform.
-        canon_backend: CVXPY's backend; None takes "COO", which was the fastest, or close to it, on every problem
-            measured, with few parameters or many; see `default_backend`.
+        canon_backend: CVXPY's backend to try first; None takes the usual order. See `stuffing`.
 
     Returns:
         The stuffed program with its origins.
@@ -188,15 +167,12 @@ def canonicalize(problem: cp.Problem, gp: bool, canon_backend: str | None) -> St
             ids, origins = _follow(ids, inverse["cons_id_map"]), _move(origins, inverse["cons_id_map"])
     _refuse_unknown_cones(current.constraints)
 
-    stuffing = _SparseStuffing(quad_obj=True, canon_backend=canon_backend or default_backend(problem))
-    program, _ = stuffing.apply(current)
-    if len(program.constraints) != len(current.constraints):  # stuffing leaves out, in silence, kinds it does not know
-        raise ProgramError("CVXPY's matrix stuffing lost a constraint; this version of CVXPY is not supported.")
+    program = stuff(current, backends(problem, canon_backend))
 
     for k, constraint in enumerate(user_constraints):
         origins[ids[constraint.id]] = Origin(constraint=k)
     parameters = {}
-    for k, parameter in enumerate(problem.parameters()):
+    for k, parameter in enumerate(user_parameters):
         for copy, log in ((parameter, False), (log_parameters.get(parameter), True)):
             if copy is not None:
                 reduced = reduced_parameters.get(copy)
@@ -249,56 +225,6 @@ class _RecordingDcp2Cone(Dcp2Cone):
             for constraint in constraints:
                 self.introduced.setdefault(constraint.id, (expr, self._root))
         return canonical, constraints
-
-
-class _SparseStuffing(ConeMatrixStuffing):
-    """Matrix stuffing that takes memory for the objective's non-zeros alone.
-
-    CVXPY writes the coefficients of a quadratic objective out as a dense array, its columns × all entries of all of the
-    problem's parameters (48 GB for 40 000 variables with parametric cost and bounds). Here the affine terms of a sum
-    are stuffed by themselves, sparse, and the others with the parameters that they hold.
-    """
-
-    def stuffed_objective(self, problem: cp.Problem, extractor: Any) -> tuple[Any, Any, cp.Variable]:
-        expr: Any = problem.objective.expr
-        if not problem.parameters():
-            return super().stuffed_objective(problem, extractor)
-        terms = _terms(expr)
-        affine = [term for term in terms if term.is_affine()]
-        curved = sum((term for term in terms if not term.is_affine()), cp.Constant(0.0))
-
-        few, held, places = duplicate(extractor), 0, []
-        few.param_to_size, few.param_id_map = {CONSTANT_ID: 1}, {}
-        for parameter in sorted(curved.parameters(), key=lambda p: extractor.param_id_map[p.id]):
-            few.param_to_size[parameter.id], few.param_id_map[parameter.id] = parameter.size, held
-            places.append(extractor.param_id_map[parameter.id] + np.arange(parameter.size))
-            held += parameter.size
-        few.param_id_map[CONSTANT_ID] = held
-        last = extractor.param_id_map[CONSTANT_ID]
-        columns = np.concatenate([*places, [last]])
-
-        P, q, x = super().stuffed_objective(cp.Problem(cp.Minimize(curved), problem.constraints), few)
-        P, q = _spread(P, columns, last + 1), _spread(q, columns, last + 1)
-        if affine:
-            q = q + extractor.affine(sum(affine[1:], affine[0]))
-        return P, sp.csr_array(q), x
-
-
-def _terms(expr: Any) -> list[Any]:
-    """The terms of a sum, those of a negated sum too: ``Maximize(a + b)`` is ``Minimize(−(a + b))``."""
-    if isinstance(expr, AddExpression):
-        return [term for arg in expr.args for term in _terms(arg)]
-    if isinstance(expr, NegExpression):
-        return [-term for term in _terms(expr.args[0])]
-    return [expr]
-
-
-def _spread(tensor: Any, columns: np.ndarray, width: int) -> sp.csc_array:
-    """The tensor's columns put at increasing places among `width`; never by rows, of which P's has columns squared."""
-    tensor = sp.csc_array(tensor)
-    counts = np.zeros(width + 1, dtype=np.int64)
-    counts[columns + 1] = np.diff(tensor.indptr)
-    return sp.csc_array((tensor.data, tensor.indices, np.cumsum(counts)), shape=(tensor.shape[0], width))
 
 
 def _follow(ids: dict[int, int], moved: dict[int, int]) -> dict[int, int]:

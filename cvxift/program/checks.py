@@ -14,18 +14,22 @@ from cvxpy.expressions.leaf import Leaf
 from cvxpy.utilities import scopes
 
 from cvxift.errors import ProgramError
+from cvxift.program import reach
 from cvxift.program.wording import short
 
 # Since CVXPY 1.9 a parameter may be the matrix of a quadratic form in the objective.
 PARAMETRIC_QUADRATIC = hasattr(scopes, "quad_form_dpp_scope")
 
 
-def check_problem(problem: Any, gp: bool) -> None:
+def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
     """Refuse what cannot be differentiated through a parametrized conic program.
 
     Args:
         problem: what the user passed.
         gp: whether it is to be read as a geometric program.
+
+    Returns:
+        The problem's parameters, with those that CVXPY does not list.
 
     Raises:
         ProgramError: naming the offending variable, constraint or subexpression, and what to do.
@@ -49,7 +53,8 @@ def check_problem(problem: Any, gp: bool) -> None:
                 f"Constraint {short(constraint)} restricts an expression to finitely many values, which makes it an "
                 "integer program."
             )
-    for leaf in (*problem.variables(), *problem.parameters()):
+    parameters = reach.parameters(problem)
+    for leaf in (*problem.variables(), *parameters):
         if leaf.is_complex():
             kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
             raise ProgramError(
@@ -57,6 +62,7 @@ def check_problem(problem: Any, gp: bool) -> None:
             )
     _check_curvature(problem, gp)
     _check_dpp(problem, gp)
+    return parameters
 
 
 def _check_curvature(problem: cp.Problem, gp: bool) -> None:

@@ -26,6 +26,7 @@ from cvxift.program.checks import check_problem
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
 from cvxift.program.leaves import read
 from cvxift.program.maps import Maps
+from cvxift.program.reach import values_aside
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.rows import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
@@ -69,10 +70,9 @@ class Program:
     """
 
     def __init__(self, problem: cp.Problem, gp: bool = False, canon_backend: str | None = None) -> None:
-        check_problem(problem, gp)
+        self.parameters: tuple[cp.Parameter, ...] = check_problem(problem, gp)
         self.problem = problem
         self.gp = gp
-        self.parameters: tuple[cp.Parameter, ...] = tuple(problem.parameters())
         self._variables: tuple[cp.Variable, ...] = tuple(problem.variables())
         ends = np.cumsum([0] + [parameter.size for parameter in self.parameters])
         self.theta_size = int(ends[-1])
@@ -83,7 +83,8 @@ class Program:
         self.objective_sign = -1.0 if isinstance(problem.objective, cp.Maximize) else 1.0
         self.objective_exp = gp
 
-        stuffed = canonicalize(problem, gp, canon_backend)
+        with values_aside(problem):
+            stuffed = canonicalize(problem, self.parameters, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
         self.log_mask = self._log_entries(stuffed) if gp else None
         structure, stacked = stack(stuffed.program, rows, self._to_inner(stuffed), self.theta_size)
