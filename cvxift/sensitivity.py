@@ -94,9 +94,7 @@ class Sensitivity:
             self._is_objective(output)
             return float(self.program.primal_value(self.solution.data, self.solution.x))
         out = self.program.output(output)
-        flat = out.matrix @ (self.solution.x if out.kind == "primal" else self.solution.y)
-        flat = flat if out.offset is None else flat + out.offset
-        return (np.exp(flat) if out.exp else flat).reshape(out.shape)
+        return out.value(self.solution.x if out.kind == "primal" else self.solution.y)
 
     def vjp(self, cotangents: Mapping[Output, Any]) -> dict[cp.Parameter, np.ndarray]:
         """Vector-Jacobian product: gradient of Σ ⟨cotangent, output⟩ with respect to every parameter.
@@ -223,8 +221,16 @@ class Sensitivity:
         return Solved((), (self.solution,), np.empty(0)) if closed is None else closed
 
     def _output_scale(self, keys: list[Any]) -> Floats:
-        """d value / d canonical output: the value itself where it is an exponential (geometric programs), else 1."""
-        scales = [np.ravel(self.value(key)) if self.program.output(key).exp else np.ones(key.size) for key in keys]
+        """d value / d canonical output: the value itself where it is an exponential (geometric programs), else 1.
+
+        The multipliers of two inequalities that act as one equality are the parts of the equality's: the part that is
+        zero stays zero.
+        """
+        scales = []
+        for key in keys:
+            out = self.program.output(key)
+            scale = np.ravel(self.value(key)) if out.exp else np.ones(key.size)
+            scales.append(scale if out.positive is None else scale * ~(out.positive & (np.ravel(self.value(key)) <= 0)))
         return np.concatenate(scales) if scales else np.zeros(0)
 
     def _theta_scale(self) -> Floats:

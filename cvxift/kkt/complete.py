@@ -116,7 +116,11 @@ def _known(program: Program, values: Mapping[cp.Variable, Any], size: int) -> Fl
         flat = flat if output.offset is None else flat - output.offset
         weight = output.matrix.power(2).sum(axis=0)
         at = np.flatnonzero(weight)
-        out[at] = (output.matrix.T @ flat)[at] / weight[at]
+        read = (output.matrix.T @ flat)[at] / weight[at]
+        if output.positive is not None:  # the two halves of an equality's multiplier, whose sum it is
+            paired = (output.matrix.T @ output.positive.astype(float))[at] != 0
+            read = np.where(paired & np.isfinite(out[at]), read + out[at], read)
+        out[at] = read
     return out
 
 

@@ -72,6 +72,7 @@ class Derivatives(abc.ABC):
         Raises:
             ApplicabilityError: under ``singular="raise"``, where a derivative does not exist.
         """
+        bar = self._recover.alive(solved.outputs, bar)
         if bar.ndim == 1:
             return self._vjp_one(solved.solutions[0], bar)
         if not (isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy()):
@@ -170,6 +171,9 @@ class Derivatives(abc.ABC):
         Raises:
             ApplicabilityError: as `vjp`.
         """
+        return self._recover.alive(solved.outputs, self._jvp(solved, theta_dot))
+
+    def _jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
         if theta_dot.ndim == 1:
             return self._jvp_one(solved.solutions[0], theta_dot)
         if not (isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy()):
@@ -204,6 +208,7 @@ class Derivatives(abc.ABC):
             bar: cotangents of the outputs, shape (*lead, *batch, K).
             theta_dot: tangents of θ, shape (*lead, *batch, N); the leading dimensions broadcast.
         """
+        bar = self._recover.alive(solved.outputs, bar)
         if isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy():
             return self._batched.second(solved, bar, theta_dot)
         return self._each_product(solved, self._second_one, self.theta_size, bar, theta_dot)
@@ -222,8 +227,10 @@ class Derivatives(abc.ABC):
             other: further tangents of θ, shape (*lead, *batch, N); the leading dimensions broadcast.
         """
         if isinstance(solved.solutions, batch_path.DenseBatch) and self.policy == Policy():
-            return self._batched.second_tangent(solved, theta_dot, other)
-        return self._each_product(solved, self._second_tangent_one, self.output_size, theta_dot, other)
+            out = self._batched.second_tangent(solved, theta_dot, other)
+        else:
+            out = self._each_product(solved, self._second_tangent_one, self.output_size, theta_dot, other)
+        return self._recover.alive(solved.outputs, out)
 
     def _second_tangent_one(self, solution: Solution, theta_dot: Floats, other: Floats) -> Floats:
         if not solution.ok:

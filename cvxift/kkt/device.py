@@ -147,19 +147,27 @@ class DeviceMap:
 
     def vjp(self, solved: Solved, bar: Array) -> Array:
         """Vector-Jacobian products: cotangents of θ, shape (*lead, *batch, N), for `bar` (*lead, *batch, K)."""
-        return self._products.vjp(solved, bar)
+        return self._products.vjp(solved, self._alive(solved, bar))
 
     def jvp(self, solved: Solved, theta_dot: Array) -> Array:
         """Jacobian-vector products: tangents of the outputs for `theta_dot` (*lead, *batch, N)."""
-        return self._products.jvp(solved, theta_dot)
+        return self._alive(solved, self._products.jvp(solved, theta_dot))
 
     def second(self, solved: Solved, bar: Array, theta_dot: Array) -> Array:
         """Gradients with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*lead, *batch, N)."""
-        return self._products.second(solved, bar, theta_dot)
+        return self._products.second(solved, self._alive(solved, bar), theta_dot)
 
     def second_tangent(self, solved: Solved, theta_dot: Array, other: Array) -> Array:
         """Second derivatives of the outputs along two tangents of θ, shape (*lead, *batch, K)."""
-        return self._products.second_tangent(solved, theta_dot, other)
+        return self._alive(solved, self._products.second_tangent(solved, theta_dot, other))
+
+    def _alive(self, solved: Solved, vectors: Array) -> Array:
+        """As `Recovery.alive`."""
+        positive = self._products.maps.positive
+        if positive is None:
+            return vectors
+        outputs = self.place.put(solved.outputs) if isinstance(solved.outputs, np.ndarray) else solved.outputs
+        return self.place.xp.where(positive & (outputs <= 0.0), self.place.xp.zeros_like(vectors), vectors)
 
 
 def reason(mapping: SolutionMap) -> str | None:

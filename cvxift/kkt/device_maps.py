@@ -249,11 +249,16 @@ class ProductMaps:
         self._m = structure.m
         self._kept = _KeptParts(mapping.engine.condensation, place)
         self._offset = place.put(recover.offset) if recover.offset.any() else None
+        self.positive = None if recover.positive is None else place.put(recover.positive)
 
     def outputs(self, x: Array, y: Array) -> Array:
         """The flat outputs at original points."""
         out = self.linear(x, y)
-        return out if self._offset is None else out + self._offset
+        out = out if self._offset is None else out + self._offset
+        if self.positive is None:
+            return out
+        xp = self._place.xp
+        return xp.where(self.positive & (out <= 0.0), xp.zeros_like(out), out)
 
     def restrict(self, x: Array, y: Array) -> tuple[Array, Array]:
         """The condensed programs' columns and rows of original ones."""

@@ -96,12 +96,15 @@ def _low(mapping: SolutionMap, solved: Solved, vectors: Sequence[Floats], adjoin
 def _higher(mapping: SolutionMap, solved: Solved, vectors: Sequence[Floats], adjoint: bool) -> Floats:
     """Orders from three on, instance by instance, with as many right-hand sides at once as memory allows."""
     count, k = len(solved.solutions), max(len(v) for v in vectors)
+    if adjoint:
+        vectors = [*vectors[:-1], mapping._recover.alive(solved.outputs, vectors[-1])]
     stacks = [np.broadcast_to(v, (k, *v.shape[1:])).reshape(k, count, v.shape[-1]) for v in vectors]
     out = np.zeros((k, count, mapping.theta_size if adjoint else mapping.output_size))
     for i, solution in enumerate(solved.solutions):
         for part in mapping._chunks(k) if solution.ok else ():
             out[part, i] = _instance(mapping, solution, [stack[part, i] for stack in stacks], adjoint)
-    return out.reshape(k, *solved.batch_shape, out.shape[-1])
+    out = out.reshape(k, *solved.batch_shape, out.shape[-1])
+    return out if adjoint else mapping._recover.alive(solved.outputs, out)
 
 
 def _instance(mapping: SolutionMap, solution: Solution, vectors: list[Floats], adjoint: bool) -> Floats:

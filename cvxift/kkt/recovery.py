@@ -19,6 +19,9 @@ _numbers = itertools.count()
 class Recovery:
     """Outputs from (x, y): one constant affine map; an index array where it only selects columns.
 
+    The multipliers of two inequalities that act as one equality are the positive parts of their entries of that map,
+    marked in `positive`; `linear` and `transpose` are those of the map, to which `alive` adds what the parts do.
+
     Args:
         outputs: the requested outputs, each with its own map.
         n: number of columns.
@@ -38,6 +41,8 @@ class Recovery:
         self.XT, self.YT = self.X.T.tocsr(), self.Y.T.tocsr()
         self.offset = np.concatenate(offsets) if offsets else np.zeros(0)
         self.has_dual = self.Y.nnz > 0
+        masks = [np.zeros(math.prod(o.shape), dtype=bool) if o.positive is None else o.positive for o in outputs]
+        self.positive = np.concatenate(masks) if any(mask.any() for mask in masks) else None
         self.n, self.m = n, m
         self.number = next(_numbers)  # names these outputs among all that were ever asked for
         plain = self.X.nnz == len(self.offset) and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
@@ -46,7 +51,21 @@ class Recovery:
 
     def __call__(self, x: Floats, y: Floats) -> Floats:
         """The outputs, shape (..., K), at x (..., n) and y (..., m)."""
-        return self.linear(x, y) if self.select is not None else self.linear(x, y) + self.offset
+        if self.select is not None:
+            return self.linear(x, y)
+        out = self.linear(x, y) + self.offset
+        return out if self.positive is None else np.where(self.positive, np.maximum(out, 0.0), out)
+
+    def alive(self, outputs: Floats, vectors: Floats) -> Floats:
+        """Tangents, or cotangents, of the outputs without those of positive parts that are zero.
+
+        Args:
+            outputs: the outputs, shape (*batch, K); none for a call that keeps none, which returns `vectors`.
+            vectors: shape (..., *batch, K).
+        """
+        if self.positive is None or outputs.shape[-1] != len(self.positive):
+            return vectors
+        return np.where(self.positive & (outputs <= 0.0), 0.0, vectors)
 
     def linear(self, x: Floats, y: Floats) -> Floats:
         """Tangent of the outputs for tangents x (..., n) and y (..., m)."""

@@ -7,8 +7,8 @@ atom. Labels are made when asked for: a program may have 10⁵ rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cvxpy as cp
 import numpy as np
@@ -17,7 +17,7 @@ from cvxpy.constraints.constraint import Constraint
 from cvxift.program.canonicalize import Origin
 from cvxift.program.leaves import free_entry
 from cvxift.program.made import Made
-from cvxift.program.rows import RowBlock, triangle
+from cvxift.program.rows import RowBlock, Rows, triangle
 from cvxift.program.wording import short, subscript
 
 
@@ -100,6 +100,7 @@ class RowLabels(Made[Label]):
         blocks: the stuffed constraints in row order, before free rows were dropped.
         origins: where each block comes from.
         kept: row in the blocks' numbering of each row of A.
+        partners: the second such row of each row of A that is two opposed inequalities.
         columns: for each row of A, one of its columns or −1 (tells which entry of a variable a bound is about), and
             whether its coefficient is positive.
         column_labels: labels of the columns.
@@ -112,12 +113,14 @@ class RowLabels(Made[Label]):
         blocks: Sequence[RowBlock],
         origins: Sequence[Origin],
         kept: np.ndarray,
+        partners: Mapping[int, int],
         columns: tuple[np.ndarray, np.ndarray],
         column_labels: ColumnLabels,
         constraints: Sequence[Constraint],
         variables: Sequence[cp.Variable],
     ) -> None:
         self._blocks, self._origins, self._kept = tuple(blocks), tuple(origins), kept
+        self._partners = partners
         self._columns, self._positive = columns
         self._column_labels = column_labels
         self._constraints, self._variables = tuple(constraints), tuple(variables)
@@ -128,7 +131,14 @@ class RowLabels(Made[Label]):
 
     def make(self, index: int) -> Label:
         """The label of a row."""
-        place = int(self._kept[index])
+        label = self._of(index, int(self._kept[index]), self._positive[index])
+        if index not in self._partners:
+            return label
+        other = self._of(index, self._partners[index], not self._positive[index])
+        return replace(label, text=f"{label.text} and {other.text}")
+
+    def _of(self, index: int, place: int, positive: bool) -> Label:
+        """The label of a row in the blocks' numbering, which stands in row `index` of A."""
         number = int(np.searchsorted(self._starts, place, side="right")) - 1
         while self._blocks[number].stop <= place:  # empty blocks share their start with the next one
             number += 1
@@ -143,10 +153,10 @@ class RowLabels(Made[Label]):
                 f"constraint {origin.constraint} ({short(constraint)}){words}", constraint=constraint, index=entry
             )
         if origin.variable is not None:
-            return self._attribute(index, block, place, self._variables[origin.variable])
+            return self._attribute(index, positive, block, place, self._variables[origin.variable])
         return Label(f"row {index} of CVXPY's canonical form")
 
-    def _attribute(self, row: int, block: RowBlock, place: int, variable: cp.Variable) -> Label:
+    def _attribute(self, row: int, positive: bool, block: RowBlock, place: int, variable: cp.Variable) -> Label:
         if block.kind == "psd":
             rows, columns = triangle(variable.shape[-1])
             order = len(rows)
@@ -155,11 +165,28 @@ class RowLabels(Made[Label]):
             return Label(
                 f"{name} attribute of variable {variable.name()}, entry {entry}", variable=variable, index=entry
             )
-        side = "upper bound" if self._positive[row] else "lower bound"
+        side = "upper bound" if positive else "lower bound"
         column = int(self._columns[row])
         entry = self._column_labels[column].index if column >= 0 else None
         at = subscript(entry) if entry is not None else ""
         return Label(f"{side} of variable {variable.name()}{at}", variable=variable, index=entry)
+
+
+def ranks(rows: Rows, origins: Mapping[int, Origin]) -> np.ndarray:
+    """Which of two rows that say the same stays: first the user's, then variables' attributes, then what atoms added.
+
+    Args:
+        rows: the rows of the full program.
+        origins: where each of their blocks comes from, by its id.
+
+    Returns:
+        0, 1 or 2 for each row.
+    """
+    out = np.zeros(rows.cones.m, dtype=np.int64)
+    for block in rows.blocks:
+        origin = origins.get(block.id, Origin(atom=""))
+        out[block.start : block.stop] = 2 if origin.atom is not None else int(origin.constraint is None)
+    return out
 
 
 def _constraint_entry(constraint: Constraint, block: RowBlock, place: int) -> tuple[tuple[int, ...] | None, str]:

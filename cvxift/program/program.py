@@ -23,14 +23,15 @@ from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
-from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
+from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, ranks
 from cvxift.program.leaves import read
 from cvxift.program.maps import Maps
+from cvxift.program.presolve import presolve
 from cvxift.program.reach import values_aside
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.rows import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
-from cvxift.program.tensors import Stack, drop_free_rows, stack
+from cvxift.program.tensors import Stack, stack
 
 
 class Program:
@@ -87,12 +88,13 @@ class Program:
             stuffed = canonicalize(problem, self.parameters, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
         self.log_mask = self._log_entries(stuffed) if gp else None
-        structure, stacked = stack(stuffed.program, rows, self._to_inner(stuffed), self.theta_size)
-        self.structure, stacked, kept = drop_free_rows(structure, stacked)
-        self._set_labels(stuffed, rows, kept, stacked)
+        full, stacked = stack(stuffed.program, rows, self._to_inner(stuffed), self.theta_size)
+        self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins))
+        self.structure, stacked = self._presolved.structure, self._presolved.stacked
+        self._set_labels(stuffed, rows, stacked)
         self._refuse_infinite(stacked)
         self._maps = Maps(self.structure, stacked)
-        self._set_outputs(stuffed, rows, kept)
+        self._set_outputs(stuffed, rows)
 
     @property
     def cones(self) -> Cones:
@@ -103,6 +105,11 @@ class Program:
     def A_varies(self) -> np.ndarray:
         """Entries of A that depend on θ, shape (nnzA,)."""
         return self._maps.A_varies
+
+    @property
+    def row_sources(self) -> np.ndarray:
+        """For each row of A, its place among the rows that CVXPY states, before redundant ones left, shape (m,)."""
+        return self._presolved.source
 
     def pack(self, values: Mapping[cp.Parameter, Any], check: bool = True) -> Floats:
         """Concatenate parameter values into θ.
@@ -216,7 +223,7 @@ class Program:
         if number not in self._dual:
             block = self._blocks.get(self._constraint_ids[number])
             constraint = self.problem.constraints[number]
-            self._dual[number] = dual_outputs(constraint, block, self._renumber, self.structure.m)
+            self._dual[number] = dual_outputs(constraint, block, self._presolved)
         return self._dual[number][part]
 
     def primal_value(self, data: Data, x: Floats) -> Floats:
@@ -270,7 +277,7 @@ class Program:
                     )
         return mask
 
-    def _set_labels(self, stuffed: Stuffed, rows: Rows, kept: np.ndarray, stacked: Stack) -> None:
+    def _set_labels(self, stuffed: Stuffed, rows: Rows, stacked: Stack) -> None:
         origin_of = stuffed.origins
         columns = []
         for variable in stuffed.program.variables:
@@ -288,14 +295,15 @@ class Program:
         self.row_labels = RowLabels(
             rows.blocks,
             [origin_of.get(block.id, Origin()) for block in rows.blocks],
-            kept,
+            self._presolved.source,
+            self._presolved.partners,
             (column_of_row, positive),
             self.column_labels,
             self.problem.constraints,
             self._variables,
         )
 
-    def _set_outputs(self, stuffed: Stuffed, rows: Rows, kept: np.ndarray) -> None:
+    def _set_outputs(self, stuffed: Stuffed, rows: Rows) -> None:
         columns, n = stuffed.program.var_id_to_col, self.structure.n
         self._primal = [
             primal_output(variable, inner, columns.get(inner.id), n)
@@ -304,9 +312,7 @@ class Program:
         self.user_columns = np.zeros(n, dtype=bool)
         for output in self._primal:
             self.user_columns[output.matrix.indices] = True
-        self._renumber = np.full(rows.cones.m, -1)
-        self._renumber[kept] = np.arange(len(kept))
-        self._blocks = {block.id: block for block in rows.blocks}
+        self._blocks = {block.id: block for block in reversed(rows.blocks)}  # the first of a constraint given twice
         self._constraint_ids = stuffed.constraints
         self._dual: dict[int, list[Output]] = {}
 

@@ -27,6 +27,7 @@ from cvxpy.constraints.zero import Equality, Zero
 from cvxift.errors import ProgramError
 from cvxift.program.canonicalize import InnerVariable
 from cvxift.program.leaves import expand
+from cvxift.program.presolve import Presolved
 from cvxift.program.rows import SQRT2, RowBlock, triangle
 from cvxift.program.structure import Floats
 from cvxift.program.wording import short
@@ -44,6 +45,8 @@ class Output:
         offset: added to S x, shape (size,), or None.
         shape: the object's shape.
         exp: whether the value is exp(S x).
+        positive: entries whose value is the positive part of S y, shape (size,); None where there are none. They are
+            the multipliers of two inequalities that act as one equality.
     """
 
     kind: Literal["primal", "dual"]
@@ -51,6 +54,7 @@ class Output:
     offset: Floats | None
     shape: tuple[int, ...]
     exp: bool
+    positive: np.ndarray | None = None
 
     def value(self, point: Floats) -> Floats:
         """The object's value at a canonical point.
@@ -67,6 +71,8 @@ class Output:
             flat = flat + self.offset
         if self.exp:
             flat = np.exp(flat)
+        if self.positive is not None:
+            flat = np.where(self.positive, np.maximum(flat, 0.0), flat)
         return flat.reshape((*batch, *self.shape))
 
 
@@ -89,14 +95,13 @@ def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | Non
     return Output("primal", matrix, None, variable.shape, inner.log)
 
 
-def dual_outputs(constraint: Constraint, block: RowBlock | None, renumber: np.ndarray, m: int) -> list[Output]:
+def dual_outputs(constraint: Constraint, block: RowBlock | None, rows: Presolved) -> list[Output]:
     """The dual variables of one constraint as functions of y.
 
     Args:
         constraint: the user's constraint.
-        block: its rows, before free rows were dropped; None if it has no entries.
-        renumber: row of A of each row of `block`'s numbering, −1 for dropped rows (their multiplier is zero).
-        m: number of rows of A.
+        block: its rows in the full program; None if it has no entries.
+        rows: where the full program's rows have their multipliers.
 
     Returns:
         One output for each of `constraint.dual_variables`.
@@ -106,17 +111,15 @@ def dual_outputs(constraint: Constraint, block: RowBlock | None, renumber: np.nd
     """
     shapes = [dual.shape for dual in constraint.dual_variables]
     if block is None:
-        return [Output("dual", sp.csr_array((int(np.prod(shape)), m)), None, shape, False) for shape in shapes]
+        return [_selection(np.zeros(0, dtype=np.int64), shape, rows) for shape in shapes]
     if not constraint.is_real():
         raise ProgramError(
             f"Constraint {short(constraint)} is complex; its dual variable is not available. Split real and imaginary "
             "parts."
         )
     if isinstance(constraint, PSD):
-        return [_matrix_dual(shapes[0], block, renumber, m)]
-    return [
-        _selection(rows, shape, renumber, m) for rows, shape in zip(_dual_rows(constraint, block), shapes, strict=True)
-    ]
+        return [_matrix_dual(shapes[0], block, rows)]
+    return [_selection(at, shape, rows) for at, shape in zip(_dual_rows(constraint, block), shapes, strict=True)]
 
 
 def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
@@ -139,14 +142,18 @@ def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
     raise ProgramError(f"CVXPY defines no dual variable for {short(constraint)} of type {type(constraint).__name__}.")
 
 
-def _selection(rows: np.ndarray, shape: tuple[int, ...], renumber: np.ndarray, m: int) -> Output:
-    columns = renumber[rows]
+def _selection(at: np.ndarray, shape: tuple[int, ...], rows: Presolved, scale: Floats | float = 1.0) -> Output:
+    """The multipliers of rows of the full program, times a scale."""
+    columns = rows.target[at]
     kept = np.flatnonzero(columns >= 0)
-    matrix = sp.csr_array((np.ones(len(kept)), (kept, columns[kept])), shape=(len(rows), m))
-    return Output("dual", matrix, None, shape, False)
+    values = (np.broadcast_to(scale, at.shape) * rows.weight[at])[kept]
+    size = max(len(at), int(np.prod(shape)))
+    matrix = sp.csr_array((values, (kept, columns[kept])), shape=(size, rows.structure.m))
+    paired = rows.paired[at]
+    return Output("dual", matrix, None, shape, False, paired if paired.any() else None)
 
 
-def _matrix_dual(shape: tuple[int, ...], block: RowBlock, renumber: np.ndarray, m: int) -> Output:
+def _matrix_dual(shape: tuple[int, ...], block: RowBlock, rows: Presolved) -> Output:
     """Symmetric matrices from scaled triangles; a batch of matrices is stored with its first index running fastest."""
     order, batch = shape[-1], shape[:-2]
     row, column = triangle(order)
@@ -156,7 +163,5 @@ def _matrix_dual(shape: tuple[int, ...], block: RowBlock, renumber: np.ndarray, 
     np.fill_diagonal(scale, 1.0)
     count = int(np.prod(batch))
     first = block.start + len(row) * np.arange(count).reshape(batch, order="F")
-    columns = renumber[(first[..., None, None] + place).ravel()]
-    values = np.broadcast_to(scale, (*batch, order, order)).ravel()
-    matrix = sp.csr_array((values, (np.arange(len(columns)), columns)), shape=(len(columns), m))
-    return Output("dual", matrix, None, shape, False)
+    at = (first[..., None, None] + place).ravel()
+    return _selection(at, shape, rows, np.broadcast_to(scale, (*batch, order, order)).ravel())

@@ -9,7 +9,7 @@ is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -110,20 +110,45 @@ def drop_free_rows(structure: Structure, stacked: Stack) -> tuple[Structure, Sta
     kept = np.flatnonzero(~free)
     if not free.any():
         return structure, stacked, kept
-    renumber = np.cumsum(~free) - 1
-    entries = ~free[structure.A_rows]
-    keep = np.ones(len(stacked.constant), dtype=bool)
-    keep[where["A"]] = entries
-    keep[where["b"]] = ~free
-    cones = Cones(cones.zero, cones.nonneg - int(free.sum()), cones.soc, cones.psd, cones.exp, cones.pow)
-    structure = Structure.from_patterns(
-        structure.n,
-        cones,
-        (structure.P_rows, structure.P_cols),
-        (renumber[structure.A_rows[entries]], structure.A_cols[entries]),
+    cones = replace(cones, nonneg=cones.nonneg - int(free.sum()))
+    return *take_rows(structure, stacked, kept, cones), kept
+
+
+def take_rows(structure: Structure, stacked: Stack, rows: np.ndarray, cones: Cones) -> tuple[Structure, Stack]:
+    """The program with some of its rows, in another order.
+
+    Args:
+        structure: the structure with all rows.
+        stacked: its affine map.
+        rows: the rows to take, each once, in the order wanted.
+        cones: their cones.
+
+    Returns:
+        Structure and map; entries of A that are zero for every θ are left out.
+    """
+    where, m = stacked.slices, structure.m
+    if len(rows) == m and cones == structure.cones and np.array_equal(rows, np.arange(m)):
+        return structure, stacked
+    place = np.full(m, -1)
+    place[rows] = np.arange(len(rows))
+    A = where["A"]
+    filled = (np.diff(stacked.matrix.indptr)[A] > 0) | (stacked.constant[A] != 0)
+    entries = np.flatnonzero((place[structure.A_rows] >= 0) & filled)
+    row, column = place[structure.A_rows[entries]], structure.A_cols[entries].astype(np.int64)
+    order = np.lexsort((row, column))
+    taken = np.concatenate(
+        [
+            np.r_[where["P"], where["q"]],
+            A.start + entries[order],
+            where["b"].start + np.asarray(rows, dtype=np.int64),
+            np.r_[where["d"]],
+        ]
     )
-    sizes = (structure.nnzP, structure.n, structure.nnzA, structure.m, 1)
-    return structure, Stack(stacked.matrix[keep], stacked.constant[keep], _slices(sizes), stacked.theta_size), kept
+    smaller = Structure.from_patterns(
+        structure.n, cones, (structure.P_rows, structure.P_cols), (row[order], column[order])
+    )
+    sizes = (smaller.nnzP, smaller.n, smaller.nnzA, smaller.m, 1)
+    return smaller, Stack(stacked.matrix[taken], stacked.constant[taken], _slices(sizes), stacked.theta_size)
 
 
 def _slices(sizes: Iterable[int]) -> dict[str, slice]:

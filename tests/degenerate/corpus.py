@@ -165,12 +165,12 @@ def weak_but_fixed():
     return cp.Problem(cp.Minimize(cp.sum_squares(x[1] - theta[1])), [x[0] == 0, x[1] <= 5, theta[0] * x[0] <= 4])
 
 
-@case(PRIMAL, "the same equality twice")
+@case(APPLIES, "the same equality twice acts as one")
 def duplicated_equality():
     return project([0.2, 0.9], lambda x: [cp.sum(x) == 1, cp.sum(x) == 1])
 
 
-@case(PRIMAL, "the same active inequality twice")
+@case(APPLIES, "the same active inequality twice acts as one")
 def duplicated_inequality():
     return project([2.0, 2.0], lambda x: [cp.sum(x) <= 1, 2 * cp.sum(x) <= 2])
 
@@ -180,7 +180,7 @@ def redundant_equality():
     return project([0.2, 0.9, 0.4], lambda x: [x[0] == 1, x[1] == 2, x[0] + x[1] == 3])
 
 
-@case(PRIMAL, "an upper bound and a lower bound that meet")
+@case(APPLIES, "an upper bound and a lower bound that meet act as an equality")
 def fixed_by_bounds():
     return project([0.2, 0.9], lambda x: [x[0] <= 1, x[0] >= 1])
 

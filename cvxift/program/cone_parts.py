@@ -1,0 +1,170 @@
+"""Cones in parts: matrix cones cut into the blocks that their pattern leaves, cones stated twice, and what cones imply.
+
+A matrix whose entries between two sets of indices are zero for every x and θ is semidefinite exactly if both diagonal
+blocks are; their connected components are cones of their own, with the multiplier of what lies between them zero. A
+block of order one is a nonnegative row. Of cones whose rows agree up to one positive factor the first stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
+
+from cvxift.program.affine_rows import SUMS, AffineRows, combined, joined, runs
+from cvxift.program.cones import Cones
+from cvxift.program.rows import triangle
+from cvxift.program.structure import Floats
+
+SMALL_SOC = 3  # rows; of larger second-order cones only t ± z₁ is looked at, where quadratics over lines have them
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Cones of one kind, one size and one exponent.
+
+    Args:
+        kind: "soc", "psd", "exp" or "pow".
+        param: rows, order, 0 or exponent.
+        rows: the rows of each, shape (cones, rows of one).
+    """
+
+    kind: str
+    param: float
+    rows: np.ndarray
+
+
+def parts(cones: Cones, rows: AffineRows) -> tuple[list[Stack], np.ndarray]:
+    """The cones that are no linear rows, matrix cones cut into their blocks.
+
+    Args:
+        cones: the product cone.
+        rows: its rows.
+
+    Returns:
+        The cones, stacked, in row order; and the rows that became nonnegative ones.
+    """
+    found: dict[tuple[str, float], list[np.ndarray]] = {}
+    single: list[int] = []
+    for block in cones.blocks():
+        if block.kind in ("zero", "nonneg"):
+            continue
+        at = np.arange(block.start, block.stop)
+        if block.kind == "psd":
+            assert block.param is not None
+            for order, part in _blocks(int(block.param), at, rows):
+                if order == 1:
+                    single.append(int(part[0]))
+                else:
+                    found.setdefault(("psd", order), []).append(part)
+        else:
+            param = {"soc": len(at), "exp": 0, "pow": block.param}[block.kind]
+            found.setdefault((block.kind, float(param or 0)), []).append(at)
+    stacks = [Stack(kind, param, np.array(each)) for (kind, param), each in found.items()]
+    return stacks, np.array(single, dtype=np.int64)
+
+
+def _blocks(order: int, at: np.ndarray, rows: AffineRows) -> list[tuple[int, np.ndarray]]:
+    """Order and rows of each block of a matrix cone; constant semidefinite ones are left out."""
+    filled = np.diff(rows.start)[at] > 0
+    i, j = triangle(order)
+    if filled.all() and order > 1:
+        return [(order, at)]
+    graph = sp.coo_array((np.ones(np.count_nonzero(filled)), (i[filled], j[filled])), shape=(order, order))
+    count, member = connected_components(graph, directed=False)
+    found = []
+    for part in range(count):
+        inside = (member[i] == part) & (member[j] == part)
+        size, own = int(np.count_nonzero(member == part)), at[inside]
+        if size == 1 or not _constant_and_semidefinite(size, rows.take(own)):
+            found.append((size, own))
+    return found
+
+
+def _constant_and_semidefinite(order: int, rows: AffineRows) -> bool:
+    if np.any((rows.column < rows.n) | (rows.parameter < rows.N)):
+        return False
+    i, j = triangle(order)
+    matrix = np.zeros((order, order))
+    matrix[i, j] = matrix[j, i] = np.where(i == j, 1.0, np.sqrt(0.5)) * rows.constant()
+    return bool(np.linalg.eigvalsh(matrix)[0] >= 0)
+
+
+def without_repeats(stacks: list[Stack], rows: AffineRows, rank: np.ndarray) -> list[Stack]:
+    """The cones without those that repeat an earlier one.
+
+    Args:
+        stacks: the cones.
+        rows: all rows.
+        rank: which of two same cones stays; for each row.
+
+    Returns:
+        The cones that stay.
+    """
+    normal, normal_size, moving, moving_size = rows.sums()
+    constant = rows.constant()
+    whole, size = normal + 3.1 * moving + 1.7 * constant, normal_size + 3.1 * moving_size + 1.7 * np.abs(constant)
+    first = np.zeros(len(rows))
+    filled = np.flatnonzero(np.diff(rows.start) > 0)
+    first[filled] = np.abs(rows.value[rows.start[:-1][filled]])
+    rng = np.random.default_rng(7)
+    kept = []
+    for stack in stacks:
+        count, dim = stack.rows.shape
+        if count == 1:
+            kept.append(stack)
+            continue
+        head = first[stack.rows]
+        scale = np.take_along_axis(head, np.argmax(head > 0, axis=1)[:, None], axis=1)[:, 0]
+        scale = np.where(scale > 0, scale, 1.0)
+        weight = rng.uniform(0.5, 2.0, dim)
+        order, run = runs(whole[stack.rows] @ weight / scale, SUMS * (size[stack.rows] @ weight) / scale)
+        # The earliest cone of each run stays: by rank, then by row.
+        by_rank = np.lexsort((stack.rows[order, 0], rank[stack.rows[order, 0]], run))
+        order, run = order[by_rank], run[by_rank]
+        start = np.searchsorted(run, run)  # first of each one's run
+        later = np.flatnonzero(start < np.arange(count))
+        one, two = order[later], order[start[later]]
+        ratio = np.repeat(scale[one] / scale[two], dim)
+        agree = rows.same(stack.rows[one].ravel(), stack.rows[two].ravel(), ratio).reshape(len(one), dim).all(axis=1)
+        stays = np.ones(count, dtype=bool)
+        stays[one[agree]] = False
+        kept.append(Stack(stack.kind, stack.param, stack.rows[stays]))
+    return kept
+
+
+def implied(stacks: list[Stack], rows: AffineRows) -> AffineRows:
+    """Rows that cones make nonnegative: diagonals of matrices, bounds of an atom's domain.
+
+        soc    t,  t ± z₁ (all z of small cones)           psd    the diagonal
+        exp    y, z                                        pow    x, y
+
+    Args:
+        stacks: the cones.
+        rows: all rows.
+
+    Returns:
+        The implied rows.
+    """
+    plain = [np.zeros(0, dtype=np.int64)]
+    one, two = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    sign: list[Floats] = [np.zeros(0)]
+    for stack in stacks:
+        if stack.kind == "psd":
+            i, j = triangle(int(stack.param))
+            plain.append(stack.rows[:, i == j].ravel())
+        elif stack.kind == "exp":
+            plain.append(stack.rows[:, 1:].ravel())
+        elif stack.kind == "pow":
+            plain.append(stack.rows[:, :2].ravel())
+        else:
+            dim = stack.rows.shape[1]
+            plain.append(stack.rows[:, 0])
+            for k in range(1, dim if dim <= SMALL_SOC else 2):
+                one += [stack.rows[:, 0]] * 2
+                two += [stack.rows[:, k]] * 2
+                sign += [np.ones(len(stack.rows)), -np.ones(len(stack.rows))]
+    sums = combined(rows, np.concatenate(one), np.concatenate(two), np.concatenate(sign))
+    return joined(rows.take(np.concatenate(plain)), sums)

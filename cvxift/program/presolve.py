@@ -1,0 +1,116 @@
+"""Redundancy that the structure shows, resolved before anything is solved.
+
+Multipliers of rows that say one thing twice are not unique, the KKT system is singular there, and its derivatives are a
+matter of luck; an entropy's argument held by a bound as well is found to the bound's accuracy instead of its own. The
+program is therefore built without such rows, in four steps, each decided from the affine maps θ ↦ (A, b) alone and so
+valid for every θ:
+
+    1. rows of A whose right-hand side is +∞ bind nothing
+    2. matrix cones are cut into the blocks of their pattern, cones stated twice are stated once     (`cone_parts`)
+    3. linear rows that repeat another, that another or a cone's own domain makes superfluous, leave (`parallel`)
+    4. two inequalities that are the negatives of each other become one equality                     (`parallel`)
+
+What is solved and differentiated is the reduced program; every row knows which of the user's it stands for, and the
+multipliers of the others are zero, or for a pair the parts of the equality's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cvxift.program.affine_rows import affine_rows, joined
+from cvxift.program.cone_parts import implied, parts, without_repeats
+from cvxift.program.cones import Cones
+from cvxift.program.parallel import IMPLIED, NONNEG, ZERO, redundant
+from cvxift.program.structure import Floats, Structure
+from cvxift.program.tensors import Stack, drop_free_rows, take_rows
+
+
+@dataclass(frozen=True)
+class Presolved:
+    """A program without structural redundancy.
+
+    Args:
+        structure: its structure.
+        stacked: its data as affine functions of θ.
+        source: for each of its rows, the row of the full program that it is.
+        target: for each row of the full program, the row that gives its multiplier; −1 where it is zero.
+        weight: factor of that row's multiplier; negative for the second row of a pair.
+        paired: rows of the full program whose multiplier is the positive part of the weighted one; a mask.
+    """
+
+    structure: Structure
+    stacked: Stack
+    source: np.ndarray
+    target: np.ndarray
+    weight: Floats
+    paired: np.ndarray
+
+    @cached_property
+    def partners(self) -> dict[int, int]:
+        """For each row that is a pair, the row of the full program that it is besides its source."""
+        second = np.flatnonzero(self.paired & (self.weight < 0))
+        return dict(zip(self.target[second].tolist(), second.tolist(), strict=True))
+
+
+def presolve(structure: Structure, stacked: Stack, rank: np.ndarray) -> Presolved:
+    """Reduce a program.
+
+    Args:
+        structure: the structure with all rows.
+        stacked: its data as affine functions of θ.
+        rank: which of two same rows stays, for each row: that of the lower rank.
+
+    Returns:
+        The reduced program.
+    """
+    full = structure.m
+    structure, stacked, kept = drop_free_rows(structure, stacked)
+    rank = rank[kept]
+    cones, rows = structure.cones, affine_rows(structure, stacked)
+    stacks, single = parts(cones, rows)
+    stacks = without_repeats(stacks, rows, rank)
+    linear = np.concatenate([np.arange(cones.zero + cones.nonneg), single])
+    kind = np.where(np.arange(len(linear)) < cones.zero, ZERO, NONNEG)
+    domain = implied(stacks, rows)
+    gone, pairs = redundant(
+        joined(rows.take(linear), domain),
+        np.concatenate([kind, np.full(len(domain), IMPLIED)]),
+        np.concatenate([rank[linear], np.zeros(len(domain), dtype=rank.dtype)]),
+    )
+    stays = ~gone[: len(linear)]
+    equal = (kind == ZERO) & stays
+    equal[pairs.first] = False
+    bounds = (kind == NONNEG) & stays
+    bounds[pairs.first] = False
+    order, reduced = _ordered(linear[equal], linear[pairs.first], linear[bounds], stacks)
+    smaller, data = take_rows(structure, stacked, order, reduced)
+
+    source = kept[order]
+    target, weight, paired = np.full(full, -1), np.ones(full), np.zeros(full, dtype=bool)
+    target[source] = np.arange(len(source))
+    first, second = kept[linear[pairs.first]], kept[linear[pairs.second]]
+    target[second], weight[second] = target[first], -pairs.ratio
+    paired[first] = paired[second] = True
+    return Presolved(smaller, data, source, target, weight, paired)
+
+
+def _ordered(equal: np.ndarray, became_equal: np.ndarray, bounds: np.ndarray, stacks: list) -> tuple[np.ndarray, Cones]:
+    """The rows that stay, in the order of their cones, and the cones."""
+    by_kind: dict[str, list[tuple[np.ndarray, float]]] = {"soc": [], "psd": [], "exp": [], "pow": []}
+    for stack in stacks:
+        by_kind[stack.kind] += [(rows, stack.param) for rows in stack.rows]
+    for cones in by_kind.values():
+        cones.sort(key=lambda cone: int(cone[0][0]))
+    order = [equal, became_equal, bounds, *(rows for cones in by_kind.values() for rows, _ in cones)]
+    return np.concatenate(order), Cones(
+        zero=len(equal) + len(became_equal),
+        nonneg=len(bounds),
+        soc=tuple(int(param) for _, param in by_kind["soc"]),
+        psd=tuple(int(param) for _, param in by_kind["psd"]),
+        exp=len(by_kind["exp"]),
+        pow=tuple(param for _, param in by_kind["pow"]),
+    )
