@@ -1,7 +1,7 @@
 """Rows  b(θ) − A(θ)x  of a canonical program as affine maps, compared with each other up to rounding and scale.
 
-A row is the list of its coefficients: of x_j and of x_j θ_k (the normal), of θ_k and of 1 (the right-hand side). Rows are
-compared through random sums of their coefficients, which are linear in the row, so that a multiple of a row has the
+A row is the list of its coefficients: of x_j and of x_j θ_k (the normal), of θ_k and of 1 (the right-hand side). Rows
+are compared through random sums of their coefficients, which are linear in the row, so that a multiple of a row has the
 multiple of its sum; rows whose sums agree are then compared coefficient by coefficient. All of it takes a time
 proportional to the number of coefficients, but for one sort of the rows.
 """

@@ -1,4 +1,4 @@
-"""Redundancy that the structure shows: opposed and repeated rows, bounds that a domain implies, matrix cones in blocks."""
+"""Redundancy that the structure shows: opposed and repeated rows, bounds that a domain implies, matrices in blocks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import scipy.sparse as sp
 
 import cvxift
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
+from cvxift.kkt.arrays import Arrays
+from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program import Program
 from cvxift.program.cones import Cones
 
@@ -134,15 +137,50 @@ def test_a_pair_in_jax():
     (problem, x, t, c), _ = problems("sum")
     dual = problem.constraints[1].dual_variables[0]
     layer = CvxpyLayer(problem, parameters=[t, c], variables=[x, dual], check="raise")
-    for value, slope in ((0.7, 2 / 3), (-2.3, 0.0), (5.0, 2 / 3)):
-        out, high = layer(jax.numpy.array(value), jax.numpy.array(C))
+    centre = jax.numpy.array(C)
+    for value in map(jax.numpy.array, (0.7, -2.3, 5.0)):
+        _, high = layer(value, centre)
         expected = max(-2 * (C.sum() - value) / 3, 0.0)
         assert np.allclose(high, expected, atol=1e-6)
         slope = 2 / 3 if expected > 0 else 0.0
-        assert np.allclose(
-            jax.grad(lambda v: layer(v, jax.numpy.array(C))[1])(jax.numpy.array(value)), slope, atol=1e-5
-        )
-        assert np.allclose(jax.jacobian(lambda v: layer(v, jax.numpy.array(C))[0])(jax.numpy.array(value)), 1 / 3)
+        assert np.allclose(jax.grad(lambda v: layer(v, centre)[1])(value), slope, atol=1e-5)
+        assert np.allclose(jax.jacobian(lambda v: layer(v, centre)[0])(value), 1 / 3)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_all_products_with_a_pairs_multipliers(there):
+    """Each against the equality's own multiplier, of which they are the parts; there: on arrays of a device."""
+    (problem, _, t, c), (equality, _, s, d) = problems("sum")
+    duals = [constraint.dual_variables[0] for constraint in problem.constraints]
+    own = SolutionMap(problem, [t, c], duals)
+    plain = SolutionMap(equality, [s, d], [equality.constraints[0].dual_variables[0]])
+    ours, theirs = (DeviceMap(each, Arrays(np)) if there else each for each in (own, plain))
+    theta = np.column_stack([[0.7, -2.3, 5.0], np.tile(C, (3, 1))])
+    one, two = ours.solve(theta), theirs.solve(theta)
+    y = two.outputs[:, 0]
+    assert np.allclose(one.outputs, np.column_stack([np.maximum(y, 0), np.maximum(-y, 0)]), atol=1e-8)
+    weight = np.column_stack([1.0 * (y > 0), -1.0 * (y < 0)])  # d part / d y
+    rng = np.random.default_rng(0)
+    bar, dot, other = rng.normal(size=(3, 2)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    pulled = np.sum(bar * weight, axis=1, keepdims=True)
+    assert np.allclose(ours.vjp(one, bar), theirs.vjp(two, pulled), atol=1e-8)
+    assert np.allclose(ours.jvp(one, dot), theirs.jvp(two, dot) * weight, atol=1e-8)
+    assert np.allclose(ours.second(one, bar, dot), theirs.second(two, pulled, dot), atol=1e-8)
+    second = theirs.second_tangent(two, dot, other) * weight
+    assert np.allclose(ours.second_tangent(one, dot, other), second, atol=1e-8)
+    for k in range(3):
+        if not there:
+            single = own.solve(theta[k])
+            assert np.allclose(own.vjp(single, bar[k]), ours.vjp(one, bar)[k], atol=1e-8)
+            assert np.allclose(own.jvp(single, dot[k]), ours.jvp(one, dot)[k], atol=1e-8)
+
+
+def test_a_held_point_of_a_pair_is_taken_as_it_is():
+    (problem, x, _, _), _ = problems("matrix")
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
+    s = cvxift.differentiate(problem)
+    assert s.solution.solver == "cvxpy"
+    assert np.allclose(s.value(x), x.value, atol=1e-7)
 
 
 def test_a_pair_is_named_by_both_constraints():
