@@ -19,6 +19,7 @@ from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSo
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
+from cvxift.program.agreement import first_agrees
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class LayerCore:
         self._check: Check = check
         self._watch: Watch | None = None
         self._looks = 0
+        self._agreed = False
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.
@@ -229,6 +231,10 @@ class LayerCore:
             if not any(self.logs):
                 self.map.check(theta)
             solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
+        if not self._agreed:
+            order = self.map._permutation
+            own = np.asarray(theta if order is None else theta[..., order])
+            self._agreed = first_agrees(self.map.program, solved.solutions, own)
         self.remember(solved)
         if self._check != "off":
             self._look(solved)

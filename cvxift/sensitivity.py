@@ -14,13 +14,16 @@ from cvxpy.problems.objective import Objective
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
-from cvxift.kkt.engine import Solution
+from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
+from cvxift.program.agreement import check_agreement
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
+from cvxift.program.write_back import write_back, write_back_none
+from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.report import Report
@@ -290,8 +293,8 @@ def differentiate(
 
     Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves
     it first if it holds none, or if its point does not satisfy the optimality conditions at the current parameters. The
-    problem's variables are not changed when it was solved before; otherwise they are set as ``problem.solve`` sets
-    them.
+    problem is not changed when it was solved before; otherwise its variables, dual variables, value and status are set
+    as ``problem.solve`` sets them.
 
     Args:
         problem: a DPP problem whose parameters have values.
@@ -348,18 +351,27 @@ def differentiate(
         policy=policy,
     )
     solution = None if solver is not None else held_point(program, mapping.engine, data)
+    held = solution is not None and solution.ok
     if solution is None or not solution.ok:
         solution = mapping.canonical(canonical)
         if not solution.ok:
+            if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
+                write_back_none(problem, solution.status.value)
             mapping.raise_unsolved(solution)
-        fresh = Sensitivity(problem, program, solution, theta, policy, mapping, check)
-        for variable in problem.variables():
-            variable.save_value(fresh.value(variable))
-        for constraint in problem.constraints:
-            for dual in constraint.dual_variables:
-                dual.save_value(fresh.value(dual))
-        return fresh
-    return Sensitivity(problem, program, solution, theta, policy, mapping, check)
+    check_agreement(program, data, theta, solution.x, solution.residuals.worst)
+    found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
+    if not held:
+        _save(found)
+    return found
+
+
+def _save(found: Sensitivity) -> None:
+    """Set what ``problem.solve`` sets."""
+    problem, solution = found.problem, found.solution
+    duals = (dual for constraint in problem.constraints for dual in constraint.dual_variables)
+    values = {variable: found.value(variable) for variable in (*problem.variables(), *duals)}
+    accurate = solution.residuals.worst <= TOLERANCE
+    write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solution.solver)
 
 
 def _name(key: Any) -> str:

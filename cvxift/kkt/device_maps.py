@@ -249,16 +249,17 @@ class ProductMaps:
         self._m = structure.m
         self._kept = _KeptParts(mapping.engine.condensation, place)
         self._offset = place.put(recover.offset) if recover.offset.any() else None
+        self._bounds = None if recover.bounds is None else tuple(map(place.put, recover.bounds))
         self.positive = None if recover.positive is None else place.put(recover.positive)
 
     def outputs(self, x: Array, y: Array) -> Array:
         """The flat outputs at original points."""
         out = self.linear(x, y)
         out = out if self._offset is None else out + self._offset
-        if self.positive is None:
-            return out
         xp = self._place.xp
-        return xp.where(self.positive & (out <= 0.0), xp.zeros_like(out), out)
+        if self.positive is not None:
+            out = xp.where(self.positive & (out <= 0.0), xp.zeros_like(out), out)
+        return out if self._bounds is None else xp.minimum(xp.maximum(out, self._bounds[0]), self._bounds[1])
 
     def restrict(self, x: Array, y: Array) -> tuple[Array, Array]:
         """The condensed programs' columns and rows of original ones."""

@@ -19,6 +19,7 @@ _numbers = itertools.count()
 class Recovery:
     """Outputs from (x, y): one constant affine map; an index array where it only selects columns.
 
+    Values are returned within the bounds that variables declare, which a point satisfies to its residual.
     The multipliers of two inequalities that act as one equality are the positive parts of their entries of that map,
     marked in `positive`; `linear` and `transpose` are those of the map, to which `alive` adds what the parts do.
 
@@ -45,16 +46,23 @@ class Recovery:
         self.positive = np.concatenate(masks) if any(mask.any() for mask in masks) else None
         self.n, self.m = n, m
         self.number = next(_numbers)  # names these outputs among all that were ever asked for
+        low, high = (
+            np.concatenate([np.full(math.prod(o.shape), end) if o.bounds is None else o.bounds[k] for o in outputs])
+            if outputs
+            else np.zeros(0)
+            for k, end in enumerate((-np.inf, np.inf))
+        )
+        self.bounds = None if np.isneginf(low).all() and np.isposinf(high).all() else (low, high)
         plain = self.X.nnz == len(self.offset) and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
         plain = plain and not self.has_dual and not self.offset.any() and len(np.unique(self.X.indices)) == self.X.nnz
         self.select = self.X.indices.astype(np.intp) if plain else None
 
     def __call__(self, x: Floats, y: Floats) -> Floats:
         """The outputs, shape (..., K), at x (..., n) and y (..., m)."""
-        if self.select is not None:
-            return self.linear(x, y)
-        out = self.linear(x, y) + self.offset
-        return out if self.positive is None else np.where(self.positive, np.maximum(out, 0.0), out)
+        out = self.linear(x, y) if self.select is not None else self.linear(x, y) + self.offset
+        if self.positive is not None:
+            out = np.where(self.positive, np.maximum(out, 0.0), out)
+        return out if self.bounds is None else np.clip(out, *self.bounds)
 
     def alive(self, outputs: Floats, vectors: Floats) -> Floats:
         """Tangents, or cotangents, of the outputs without those of positive parts that are zero.

@@ -191,6 +191,6 @@ def _coefficients(stacked: Stack, where: slice) -> tuple[np.ndarray, np.ndarray,
     held = np.flatnonzero(constant)
     entry = np.concatenate([matrix.coords[0].astype(np.int64), held])
     parameter = np.concatenate([matrix.coords[1].astype(np.int64), np.full(len(held), stacked.theta_size)])
-    value = np.concatenate([matrix.data, constant[held]])
+    value = np.concatenate([np.asarray(matrix.data, dtype=float), constant[held]])
     kept = value != 0
     return entry[kept], parameter[kept], value[kept]

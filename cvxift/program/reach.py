@@ -39,7 +39,7 @@ def parameters(problem: cp.Problem) -> tuple[cp.Parameter, ...]:
     listed = list(problem.parameters())
     known = {parameter.id for parameter in listed}
     hidden: list[cp.Parameter] = []
-    for node, owner in _nodes(problem):
+    for node, owner in nodes(problem):
         if isinstance(node, cp.Parameter) and node.id not in known:
             if owner is not None:
                 raise ProgramError(
@@ -58,7 +58,7 @@ def parameters(problem: cp.Problem) -> tuple[cp.Parameter, ...]:
 @contextlib.contextmanager
 def values_aside(problem: cp.Problem) -> Iterator[None]:
     """Within, none of the variables that a problem reaches holds a value; afterwards they hold what they held."""
-    held = {id(node): (node, node._value) for node, _ in _nodes(problem) if isinstance(node, cp.Variable)}
+    held = {id(node): (node, node._value) for node, _ in nodes(problem) if isinstance(node, cp.Variable)}
     try:
         for variable, _ in held.values():
             variable._value = None
@@ -68,10 +68,15 @@ def values_aside(problem: cp.Problem) -> Iterator[None]:
             variable._value = value
 
 
-def _nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
-    """Each expression and constraint that a problem reaches, once, with the atom whose data it is reached through.
+def nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
+    """Everything that a problem reaches.
 
-    What is reached through arguments alone comes first, with None.
+    Args:
+        problem: the user's problem.
+
+    Yields:
+        Each expression and constraint, once, and the atom whose data it is reached through; what is reached through
+        arguments alone comes first, with None.
     """
     seen: set[int] = set()
     stack: list[tuple[Any, Any]] = [(problem.objective.expr, None), *((c, None) for c in problem.constraints)]
@@ -102,7 +107,7 @@ def _nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
 
 def _refuse_nonaffine(problem: cp.Problem, hidden: set[int]) -> None:
     """CVXPY's check of the rules does not look inside an atom that hides parameters."""
-    for node, _ in _nodes(problem):
+    for node, _ in nodes(problem):
         inside = {p.id for arg in node.args for p in arg.parameters()} & hidden if node.args else set()
         if inside and not inside <= {p.id for p in node.parameters()}:
             for arg in node.args:

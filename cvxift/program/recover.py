@@ -26,7 +26,7 @@ from cvxpy.constraints.zero import Equality, Zero
 
 from cvxift.errors import ProgramError
 from cvxift.program.canonicalize import InnerVariable
-from cvxift.program.leaves import expand
+from cvxift.program.leaves import declared_bounds, expand
 from cvxift.program.presolve import Presolved
 from cvxift.program.rows import SQRT2, RowBlock, triangle
 from cvxift.program.structure import Floats
@@ -47,6 +47,8 @@ class Output:
         exp: whether the value is exp(S x).
         positive: entries whose value is the positive part of S y, shape (size,); None where there are none. They are
             the multipliers of two inequalities that act as one equality.
+        bounds: the constant lower and upper bounds that the variable declares, shapes (size,), within which values are
+            returned; None without. A point satisfies them to the residual that it was accepted with.
     """
 
     kind: Literal["primal", "dual"]
@@ -55,6 +57,7 @@ class Output:
     shape: tuple[int, ...]
     exp: bool
     positive: np.ndarray | None = None
+    bounds: tuple[Floats, Floats] | None = None
 
     def value(self, point: Floats) -> Floats:
         """The object's value at a canonical point.
@@ -73,6 +76,8 @@ class Output:
             flat = np.exp(flat)
         if self.positive is not None:
             flat = np.where(self.positive, np.maximum(flat, 0.0), flat)
+        if self.bounds is not None:
+            flat = np.clip(flat, *self.bounds)
         return flat.reshape((*batch, *self.shape))
 
 
@@ -92,7 +97,8 @@ def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | Non
         return Output("primal", sp.csr_array((variable.size, n)), None, variable.shape, False)
     fill = sp.coo_array(expand(inner.leaf))
     matrix = sp.csr_array((fill.data, (fill.row, fill.col + column)), shape=(variable.size, n))
-    return Output("primal", matrix, None, variable.shape, inner.log)
+    bounds = None if inner.log else declared_bounds(variable)
+    return Output("primal", matrix, None, variable.shape, inner.log, bounds=bounds)
 
 
 def dual_outputs(constraint: Constraint, block: RowBlock | None, rows: Presolved) -> list[Output]:

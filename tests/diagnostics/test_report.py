@@ -76,10 +76,10 @@ def test_flat_direction_names_the_entries() -> None:
 
 def test_duals_that_are_asked_for_must_be_unique() -> None:
     x, theta = cp.Variable(2), cp.Parameter(2, value=np.array([0.2, 0.9]))
-    twice = [cp.sum(x) == 1, 2 * cp.sum(x) == 2]
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), twice)
+    dependent = [cp.sum(x) == 1, x[0] == x[1], 2 * x[0] == 1]  # the third is the sum of the others
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - theta)), dependent)
     assert cvxift.diagnose(problem).ok
-    asked = cvxift.diagnose(problem, outputs=[x, twice[0].dual_variables[0]])
+    asked = cvxift.diagnose(problem, outputs=[x, dependent[0].dual_variables[0]])
     assert asked.verdict is cvxift.Verdict.PRIMAL_ONLY and not asked.ok
 
 

@@ -1,0 +1,50 @@
+"""What a solved problem holds afterwards, as ``problem.solve`` leaves it: values, status, dual variables, solver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+from cvxpy.problems.problem import SolverStats
+from cvxpy.reductions.solution import Solution
+
+from cvxift.program.structure import Floats
+
+
+def write_back(
+    problem: cp.Problem, value: float, values: Mapping[cp.Variable, Floats], *, accurate: bool, solver: str
+) -> None:
+    """Set a problem's solution.
+
+    Args:
+        problem: the problem.
+        value: its optimal value.
+        values: of its variables and of its constraints' dual variables.
+        accurate: False for ``"optimal_inaccurate"``.
+        solver: who found it.
+    """
+    status = cp.OPTIMAL if accurate else cp.OPTIMAL_INACCURATE
+    solution = Solution(status, value, {v.id: values[v] for v in problem.variables()}, {}, {})
+    problem.unpack(solution)
+    own: Any = problem.value
+    if own is None or not np.isfinite(own):  # 0/0 is NaN to CVXPY where the solution is at the edge of a domain
+        problem._value = value
+    for constraint in problem.constraints:
+        duals = [values[dual] for dual in constraint.dual_variables]
+        for dual, multiplier in zip(constraint.dual_variables, duals, strict=True):
+            dual.save_value(multiplier)
+        solution.dual_vars[constraint.id] = duals[0] if len(duals) == 1 else duals
+    problem._solver_stats = SolverStats(solver)
+
+
+def write_back_none(problem: cp.Problem, status: str) -> None:
+    """Set that a problem has no solution.
+
+    Args:
+        problem: the problem.
+        status: ``"infeasible"`` or ``"unbounded"``.
+    """
+    worst = np.inf if status == cp.INFEASIBLE else -np.inf
+    problem.unpack(Solution(status, -worst if isinstance(problem.objective, cp.Maximize) else worst, {}, {}, {}))
