@@ -30,7 +30,6 @@ from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Equality, Zero
 
 from cvxift.errors import ProgramError
-from cvxift.program.reach import nodes
 from cvxift.program.structure import Data, Floats
 from cvxift.program.wording import short
 
@@ -58,7 +57,7 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
     problem = program.problem
     held: dict[Any, Any] = {variable: program.output(variable).value(x) for variable in problem.variables()}
     held |= {p: theta[program.offsets[p]].reshape(p.shape) for p in program.parameters}
-    approximation = _approximation(problem)
+    approximation = program.approximation
     if approximation is None:
         return
     tolerance = AGREE + FACTOR * residual + 10.0 * approximation
@@ -177,17 +176,6 @@ def _evaluated(expr: Any) -> Floats | None:
     if value is None:
         return None
     return np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float)
-
-
-def _approximation(problem: cp.Problem) -> float | None:
-    """Relative error of the atoms that CVXPY approximates; None where it does not say."""
-    total = 0.0
-    for node, _ in nodes(problem):
-        if getattr(node, "quad_approx", None) is not None or type(node).__name__.startswith(("OpRelEntr", "RelEntr")):
-            return None
-        error = getattr(node, "approx_error", 0.0)
-        total += float(error) if isinstance(error, int | float | np.floating) else 0.0
-    return total
 
 
 def _violation(constraint: Constraint, held: Mapping[Any, Any]) -> tuple[float, float]:

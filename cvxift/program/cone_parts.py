@@ -7,6 +7,7 @@ block of order one is a nonnegative row. Of cones whose rows agree up to one pos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,24 +47,36 @@ def parts(cones: Cones, rows: AffineRows) -> tuple[list[Stack], np.ndarray]:
     Returns:
         The cones, stacked, in row order; and the rows that became nonnegative ones.
     """
-    found: dict[tuple[str, float], list[np.ndarray]] = {}
+    start = cones.zero + cones.nonneg
+    stacks, start = _stacked("soc", cones.soc, np.array(cones.soc, dtype=np.int64), start)
+    matrices: dict[int, list[np.ndarray]] = {}
     single: list[int] = []
-    for block in cones.blocks():
-        if block.kind in ("zero", "nonneg"):
-            continue
-        at = np.arange(block.start, block.stop)
-        if block.kind == "psd":
-            assert block.param is not None
-            for order, part in _blocks(int(block.param), at, rows):
-                if order == 1:
-                    single.append(int(part[0]))
-                else:
-                    found.setdefault(("psd", order), []).append(part)
-        else:
-            param = {"soc": len(at), "exp": 0, "pow": block.param}[block.kind]
-            found.setdefault((block.kind, float(param or 0)), []).append(at)
-    stacks = [Stack(kind, param, np.array(each)) for (kind, param), each in found.items()]
+    for order in cones.psd:
+        stop = start + order * (order + 1) // 2
+        for size, part in _blocks(order, np.arange(start, stop), rows):
+            if size == 1:
+                single.append(int(part[0]))
+            else:
+                matrices.setdefault(size, []).append(part)
+        start = stop
+    stacks += [Stack("psd", order, np.array(each)) for order, each in matrices.items()]
+    for kind, params in (("exp", (0.0,) * cones.exp), ("pow", cones.pow)):
+        more, start = _stacked(kind, params, np.full(len(params), 3), start)
+        stacks += more
     return stacks, np.array(single, dtype=np.int64)
+
+
+def _stacked(kind: str, params: Sequence[float], dims: np.ndarray, start: int) -> tuple[list[Stack], int]:
+    """Cones that follow each other from a row on, stacked by their parameter; and the row after the last."""
+    if not len(dims):
+        return [], start
+    first = start + np.cumsum(dims) - dims
+    values, which = np.unique(np.asarray(params, dtype=float), return_inverse=True)
+    stacks = []
+    for k, value in enumerate(values):
+        own = np.flatnonzero(which == k)
+        stacks.append(Stack(kind, float(value), first[own, None] + np.arange(int(dims[own[0]]))))
+    return stacks, start + int(dims.sum())
 
 
 def _blocks(order: int, at: np.ndarray, rows: AffineRows) -> list[tuple[int, np.ndarray]]:
@@ -126,6 +139,9 @@ def without_repeats(stacks: list[Stack], rows: AffineRows, rank: np.ndarray) -> 
         order, run = order[by_rank], run[by_rank]
         start = np.searchsorted(run, run)  # first of each one's run
         later = np.flatnonzero(start < np.arange(count))
+        if not len(later):
+            kept.append(stack)
+            continue
         one, two = order[later], order[start[later]]
         ratio = np.repeat(scale[one] / scale[two], dim)
         agree = rows.same(stack.rows[one].ravel(), stack.rows[two].ravel(), ratio).reshape(len(one), dim).all(axis=1)

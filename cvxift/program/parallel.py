@@ -64,9 +64,11 @@ def redundant(rows: AffineRows, kind: np.ndarray, rank: np.ndarray) -> tuple[np.
     order, run = runs(moving / scale, SUMS * moving_size / np.abs(scale), group)
     group[order] = run
     c = subset.constant() / scale
-    crowded = np.bincount(group)[group] > 1
+    crowded = np.flatnonzero(np.bincount(group)[group] > 1)
+    if not len(crowded):
+        return gone, _pairs([])
     parts = _Parts(subset.without_constants(), live, scale, c, group, kind[live], rank[live], gone)
-    return parts.judge(np.flatnonzero(crowded))
+    return parts.judge(crowded)
 
 
 def _pairs(found: list[tuple[np.ndarray, np.ndarray, Floats]]) -> Pairs:
@@ -131,6 +133,8 @@ class _Parts:
         rows, by = members[at], by[at]
         met = rule(self.c[rows], self.c[by])
         rows, by = rows[met], by[met]
+        if not len(rows):
+            return
         same = self.rows.same(rows, by, self.scale[rows] / self.scale[by])
         self.gone[self.index[rows[same]]] = True
 
@@ -139,6 +143,8 @@ class _Parts:
         one, two = upper[both], lower[both]
         met = np.abs(self.c[one] - self.c[two]) <= _near(self.c[one], self.c[two])
         one, two = one[met], two[met]
+        if not len(one):
+            return _pairs([])
         same = self.rows.same(one, two, self.scale[one] / self.scale[two])
         one, two = one[same], two[same]
         swap = (self.rank[two] < self.rank[one]) | ((self.rank[two] == self.rank[one]) & (two < one))

@@ -100,17 +100,22 @@ def presolve(structure: Structure, stacked: Stack, rank: np.ndarray) -> Presolve
 
 def _ordered(equal: np.ndarray, became_equal: np.ndarray, bounds: np.ndarray, stacks: list) -> tuple[np.ndarray, Cones]:
     """The rows that stay, in the order of their cones, and the cones."""
-    by_kind: dict[str, list[tuple[np.ndarray, float]]] = {"soc": [], "psd": [], "exp": [], "pow": []}
-    for stack in stacks:
-        by_kind[stack.kind] += [(rows, stack.param) for rows in stack.rows]
-    for cones in by_kind.values():
-        cones.sort(key=lambda cone: int(cone[0][0]))
-    order = [equal, became_equal, bounds, *(rows for cones in by_kind.values() for rows, _ in cones)]
+    order, params = [equal, became_equal, bounds], {}
+    for kind in ("soc", "psd", "exp", "pow"):
+        own = [stack for stack in stacks if stack.kind == kind]
+        params[kind] = np.concatenate([np.zeros(0)] + [np.full(len(stack.rows), stack.param) for stack in own])
+        if len(own) < 2:  # as they stand already
+            order += [stack.rows.ravel() for stack in own]
+            continue
+        by_row = np.argsort(np.concatenate([stack.rows[:, 0] for stack in own]))
+        params[kind] = params[kind][by_row]
+        rows = [rows for stack in own for rows in stack.rows]
+        order += [rows[k] for k in by_row]
     return np.concatenate(order), Cones(
         zero=len(equal) + len(became_equal),
         nonneg=len(bounds),
-        soc=tuple(int(param) for _, param in by_kind["soc"]),
-        psd=tuple(int(param) for _, param in by_kind["psd"]),
-        exp=len(by_kind["exp"]),
-        pow=tuple(param for _, param in by_kind["pow"]),
+        soc=tuple(params["soc"].astype(int).tolist()),
+        psd=tuple(params["psd"].astype(int).tolist()),
+        exp=len(params["exp"]),
+        pow=tuple(params["pow"].tolist()),
     )

@@ -27,7 +27,7 @@ from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, ranks
 from cvxift.program.leaves import read
 from cvxift.program.maps import Maps
 from cvxift.program.presolve import presolve
-from cvxift.program.reach import values_aside
+from cvxift.program.reach import approximation, values_aside
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.rows import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
@@ -45,6 +45,7 @@ class Program:
     Attributes:
         problem: the user's problem.
         gp: as given.
+        approximation: relative error of the atoms that CVXPY approximates; None where it is not known.
         structure: sizes, cones and patterns; the same for every θ.
         parameters: the user's parameters in θ's order.
         theta_size: N, the length of θ.
@@ -74,6 +75,7 @@ class Program:
         self.parameters: tuple[cp.Parameter, ...] = check_problem(problem, gp)
         self.problem = problem
         self.gp = gp
+        self.approximation = approximation(problem)
         self._variables: tuple[cp.Variable, ...] = tuple(problem.variables())
         ends = np.cumsum([0] + [parameter.size for parameter in self.parameters])
         self.theta_size = int(ends[-1])

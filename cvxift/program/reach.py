@@ -68,6 +68,24 @@ def values_aside(problem: cp.Problem) -> Iterator[None]:
             variable._value = value
 
 
+def approximation(problem: cp.Problem) -> float | None:
+    """How far the atoms that CVXPY approximates are from what it canonicalizes.
+
+    Args:
+        problem: the user's problem.
+
+    Returns:
+        The sum of their relative errors; None where one does not say.
+    """
+    total = 0.0
+    for node, _ in nodes(problem):
+        if getattr(node, "quad_approx", None) is not None or type(node).__name__.startswith(("OpRelEntr", "RelEntr")):
+            return None
+        error = getattr(node, "approx_error", 0.0)
+        total += float(error) if isinstance(error, int | float) else 0.0
+    return total
+
+
 def nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
     """Everything that a problem reaches.
 
