@@ -349,6 +349,7 @@ def differentiate(
         solver=solver,
         solver_args=solver_args,
         policy=policy,
+        check=check,
     )
     solution = None if solver is not None else held_point(program, mapping.engine, data)
     held = solution is not None and solution.ok
