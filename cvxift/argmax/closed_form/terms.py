@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from cvxift.argmax.closed_form.affine import Coefficients, Indices, Rows, Sparse, gathered, need
 from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds
-from cvxift.program.canonicalize import default_backend
 from cvxift.program.leaves import fortran_order
 from cvxift.program.structure import Floats
+from cvxift.program.stuffing import backends
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ def read_terms(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Probl
     need(all(v.id in known for e in expressions for v in e.variables()), "an atom with variables of its own")
     ends = np.cumsum([p.size for p in parameters], dtype=int)
     offsets = {p: slice(int(end) - p.size, int(end)) for p, end in zip(parameters, ends, strict=True)}
-    found = Coefficients(expressions, columns, offsets, default_backend(problem))
+    found = Coefficients(expressions, columns, offsets, backends(problem, None)[0])
     places = [slice(int(i), int(j)) for i, j in pairwise(np.cumsum([0, *(sum(e.size for e in g) for g in groups)]))]
     return _Reader(found, tree.atoms, variables, places).read()
 
