@@ -126,7 +126,7 @@ def rows(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray)
     bounds = np.broadcast_to(lower, some.shape), np.broadcast_to(upper, some.shape)
     most = total - (n - m) * lower
     found = sides(some, most, *bounds)
-    free = ~(found.at_lower | found.at_upper)
+    free: Any = ~(found.at_lower | found.at_upper)
     edge = np.where(free, some - value(some, most, *bounds, found), np.inf).min(axis=-1, keepdims=True)
     held = np.where(found.at_upper, some - np.minimum(upper, most), np.inf).min(axis=-1, keepdims=True)
     edge = np.where(np.isfinite(edge), edge, held)

@@ -26,7 +26,8 @@ def _budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
     found = bounded.sides(still(x), still(total), still(lower), still(upper), jax.lax.while_loop)
     lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
     bad = _bad(x, total, lower, upper)
-    return bounded.value(*(checks.spoiled(jnp, part, bad) for part in (x, total, lower, upper)), found)
+    x, total, lower, upper = (checks.spoiled(jnp, part, bad) for part in (x, total, lower, upper))
+    return bounded.value(x, total, lower, upper, found)
 
 
 @jax.jit

@@ -24,7 +24,11 @@ Tensor = torch.Tensor
 )
 def _kernel(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tensor]:
     """The loss and the prediction."""
-    if theta.device.type == "cpu" and short_rows.serves(theta.numel(), theta.shape[-1], alpha):
+    if (
+        isinstance(alpha, float)
+        and theta.device.type == "cpu"
+        and short_rows.serves(theta.numel(), theta.shape[-1], alpha)
+    ):
         scores = theta.numpy()
         z = short_rows.entmax(scores, alpha)
         if z is not None:

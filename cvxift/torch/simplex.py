@@ -27,7 +27,7 @@ def _kernel(x: Tensor, alpha: float | Tensor) -> tuple[Tensor]:
         checks.guarded(torch, "entmax", checks.ORDER, alpha, True)
     if isinstance(alpha, Tensor) and alpha.numel() == 1 and alpha.device.type == "cpu":
         alpha = float(alpha)  # one number has faster ways
-    if x.device.type == "cpu" and short_rows.serves(x.numel(), x.shape[-1], alpha):
+    if isinstance(alpha, float) and x.device.type == "cpu" and short_rows.serves(x.numel(), x.shape[-1], alpha):
         z = short_rows.entmax(x.numpy(), alpha)
         if z is not None:
             return (torch.from_numpy(z).to(x.dtype),)

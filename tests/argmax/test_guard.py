@@ -177,7 +177,7 @@ def test_jax_refuses_or_gives_nan(case: str) -> None:
         assert np.isfinite(np.asarray(z)[-1]).all()
 
 
-def _tensors(pairs: list[tuple[np.ndarray, float]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _tensors(pairs: list[tuple[np.ndarray, float]]) -> list[tuple[Any, Any]]:
     return [(torch.tensor(x), torch.tensor(v, dtype=torch.float64)) for x, v in pairs]
 
 
