@@ -37,7 +37,7 @@ def diagnose(
 
     Args:
         subject: a CVXPY problem (at its parameters' values, and at the point it holds if it was solved); a
-            `Sensitivity`; a cvxift layer; or a layer of the cvxpylayers package.
+            `Sensitivity`; a cvxift layer; an implicit function; or a layer of the cvxpylayers package.
         *tensors: a layer's inputs, arrays or tensors, of its parameters' shapes with any leading batch dimensions.
         gp: whether a problem is a geometric program.
         solver: solve a problem with this solver, whatever point it holds.
@@ -62,6 +62,8 @@ def diagnose(
         if tensors:
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
         return _problem(subject, gp, solver, solver_args, outputs)
+    if getattr(subject, "reports_itself", False):
+        return subject.diagnose(*tensors)
     report = getattr(subject, "report", None)
     if isinstance(report, Report):
         return report

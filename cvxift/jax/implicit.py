@@ -65,6 +65,8 @@ class ImplicitFunction:
         certificate: of the last linear solve of a derivative that had a problem; None if none had.
     """
 
+    reports_itself = True  # `cvxift.diagnose` asks it
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.certificate: Certificate | None = None

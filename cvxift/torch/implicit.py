@@ -64,6 +64,8 @@ class ImplicitFunction:
         certificate: of the last linear solve of a derivative; None before the first.
     """
 
+    reports_itself = True  # `cvxift.diagnose` asks it
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.certificate: Certificate | None = None

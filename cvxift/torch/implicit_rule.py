@@ -92,7 +92,8 @@ class System:
             parts = (outcome.residual, outcome.iterations, outcome.status, outcome.condition)
             eps = torch.finfo(b.dtype).eps
             if outcome.residual.numel() == 1:
-                certificate = linear.certify_one(*(part.item() for part in parts), self.option, eps)
+                residual, iterations, status, condition = (part.item() for part in parts)
+                certificate = linear.certify_one(residual, int(iterations), int(status), condition, self.option, eps)
             else:
                 certificate = linear.certify(Outcome(*(part.cpu().numpy() for part in parts)), self.option, eps)
             if self.minimum is not None and not certificate.problem and isinstance(self.option, LU | Cholesky):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from implicit_faces import FACES, Face
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
-from tests.implicit.faces import FACES, Face
 
 
 @pytest.fixture(params=sorted(FACES))

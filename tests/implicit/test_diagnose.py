@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from implicit_faces import FACES, Face
 
+import cvxift
 from cvxift.diagnostics import Report
-from tests.implicit.faces import FACES, Face
 
 
 @pytest.fixture(params=sorted(FACES))
@@ -22,6 +23,7 @@ def circle(face: Face) -> Any:
 
 def test_a_regular_point(face: Face) -> None:
     report = circle(face).diagnose(face.array(0.6))
+    assert cvxift.diagnose(circle(face), face.array(0.6)).to_dict() == report.to_dict()
     assert isinstance(report, Report) and report.ok and report.verdict.value == "applies"
     assert {check.name for check in report.checks} == {"residual", "smoothness", "condition", "error bound"}
     assert abs(report.spectrum.smallest) > 0.0 and report.condition == pytest.approx(1.0)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from implicit_faces import FACES, Face
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
 from cvxift.implicit.options import CG, GMRES, LSMR, TABLE, BiCGStab, Neumann, NormalCG, Nystrom
-from tests.implicit.faces import FACES, Face
 
 RNG = np.random.default_rng(0)
 G = RNG.standard_normal((12, 12)) / 12**0.5

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from tests.implicit.faces import FACES, Face, fixed_point
+from implicit_faces import FACES, Face, fixed_point
 
 
 @pytest.fixture(params=sorted(FACES))
