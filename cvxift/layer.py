@@ -231,7 +231,7 @@ class LayerCore:
             if not any(self.logs):
                 self.map.check(theta)
             solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
-        if not self._agreed:
+        if not self._agreed and not isinstance(solved, ClosedSolved):  # a closed form makes no canonical program
             order = self.map._permutation
             own = np.asarray(theta if order is None else theta[..., order])
             self._agreed = first_agrees(self.map.program, solved.solutions, own)
