@@ -16,6 +16,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
+from cvxift.kkt.failures import inaccurate
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
@@ -359,6 +360,8 @@ def differentiate(
             if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
                 write_back_none(problem, solution.status.value)
             mapping.raise_unsolved(solution)
+    if not held:
+        inaccurate(Solved((), (solution,), np.empty(0)), program, check)
     check_agreement(program, data, theta, solution.x, solution.residuals.worst)
     found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
     if not held:

@@ -16,6 +16,7 @@ from cvxift.diagnostics.report import Report
 from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
+from cvxift.kkt.failures import saddle
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
@@ -141,6 +142,8 @@ def _report(
 ) -> Report:
     if not solution.ok:
         text = f"No optimal point was found: {solution.status.value}. Tried {solution.describe()}."
+        if solution.descent is not None:
+            text += " " + saddle(solution.descent, mapping.program)
         return Report(
             title,
             Verdict.NOT_OPTIMAL,

@@ -27,7 +27,7 @@ from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
 from cvxift.kkt.regularity.thresholds import CLEAR
-from cvxift.program.condense import Substitution
+from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.made import Made
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
@@ -64,13 +64,26 @@ class HostSide(NamedTuple):
 
     Attributes:
         data: the original programs' data, shapes (B, …).
-        small: the condensed programs' data.
-        substitution: the way from the condensed programs to the original ones.
+        small: the condensed programs' data, in moderate units.
+        substitution: the way from there to the original ones.
     """
 
     data: Data
     small: Data
-    substitution: Substitution | None
+    substitution: Way | None
+
+    def solve(
+        self,
+        engine: Engine,
+        index: int,
+        solver: str | None,
+        solver_args: Mapping[str, Any] | None,
+        found: Raw | None,
+    ) -> Solution:
+        """One instance alone, from what the first solver found."""
+        way = None if self.substitution is None else self.substitution[index]
+        condensed = self.small[index], way
+        return engine.solve(self.data[index], solver=solver, solver_args=solver_args, found=found, condensed=condensed)
 
 
 @dataclass(eq=False)
@@ -148,7 +161,7 @@ class DenseBatch(Made[Solution]):
             self._made[index] = self.engine.solution(
                 data[index],
                 point,
-                self.engine.layout.instance(small[index]),
+                self.engine.layout.instance(small[index], moderate=True),
                 None if substitution is None else substitution[index],
                 self.name,
                 self.statuses[index],
@@ -233,14 +246,16 @@ def solve(
     Returns:
         The solutions.
     """
-    host = HostSide(data, *engine.condensation.condense(data))
-    order, raws, x, v = forward(engine, host.small, solver_args=solver_args, warm=warm, solver=solver)
+    host = HostSide(data, *engine.condense(data))
+    order, raws, x, v = forward(
+        engine, host.small, host.substitution, solver_args=solver_args, warm=warm, solver=solver
+    )
     P, A = engine.layout.stack(host.small)
     programs = DensePrograms(HOST, P, host.small.q, A, host.small.b, on_host(engine.cones))
     statuses = [raw.status for raw in raws]
     batch = checked(engine, lambda: host, programs, host.substitution, order, statuses, x, v)
     rest = unfinished(batch)
-    batch.replace({i: engine.solve(data[i], solver=solver, solver_args=solver_args, found=raws[i]) for i in rest})
+    batch.replace({i: host.solve(engine, i, solver, solver_args, raws[i]) for i in rest})
     return batch
 
 
@@ -253,6 +268,7 @@ def on_host(cones: cone.Cones) -> PlacedCones:
 def forward(
     engine: Engine,
     small: Data,
+    way: Way | None,
     *,
     solver_args: Mapping[str, Any] | None,
     warm: Sequence[Raw | None] | None,
@@ -264,6 +280,9 @@ def forward(
         The solver's name, what it returned, x (B, n) and v = s − y (B, m).
     """
     structure, count = engine.condensation.structure, len(small.q)
+    if warm is not None and isinstance(way, Rescaled):
+        points = zip(warm, (way.units[i] for i in range(count)), strict=True)
+        warm = [raw and Raw(*units.point(raw.x, raw.s, raw.y), raw.status, "") for raw, units in points]
     order, options, session = engine.open(solver, solver_args)
     if structure.nnzA + structure.nnzP < THREAD_COST:
         raws = session.solve_batch(small.P, small.q, small.A, small.b, warm)
@@ -310,7 +329,7 @@ def checked(
 
 
 def unfinished(batch: DenseBatch) -> list[int]:
-    """Instances that are to be taken one by one: the solver gave no point, or Newton ends above the goal.
+    """Instances that are to be taken one by one: no point from the solver, Newton ends above the goal, P indefinite.
 
     On curved cones Newton may end at what their projections' rounding leaves, as `Engine.solve` takes it as well.
     """
@@ -318,4 +337,13 @@ def unfinished(batch: DenseBatch) -> list[int]:
     good = points.worst <= GOAL
     if not batch.engine.cones.polyhedral:
         good |= points.settled & (points.worst <= TOLERANCE)
+    if batch.engine.vouched and good.any():
+        good &= _convex(batch)
     return [i for i, status in enumerate(batch.statuses) if not (status.has_point and good[i])]
+
+
+def _convex(batch: DenseBatch) -> np.ndarray:
+    """Which instances' P are positive semidefinite, shape (B,); the others are looked at one by one."""
+    engine, host = batch.engine, batch.host()
+    instances = (engine.layout.instance(host.small[i], moderate=True) for i in range(len(batch)))
+    return np.array([engine.convex(host.data.P[i], instance) for i, instance in enumerate(instances)])

@@ -18,6 +18,7 @@ from cvxift.kkt.dense import apply
 from cvxift.kkt.device_maps import ProductMaps
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solved import Solved
+from cvxift.kkt.units import Rescaled
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ class BatchProducts:
             return place.zeros(*shape, size)
         stack = (math.prod(lead), len(batch)) if lead else (len(batch),)
         rows = [xp.reshape(xp.broadcast_to(v, (*shape, v.shape[-1])), (*stack, v.shape[-1])) for v in vectors]
-        if self._map.policy == Policy():
+        bends = product in (self._second, self._second_tangent) and self._bends(batch)
+        # Curvature is known at v in the batch's own units: where those are others than the program's, one by one.
+        if self._map.policy == Policy() and not (bends and isinstance(batch.elimination, Rescaled)):
             out, certified = product(batch, *rows)
             rest = sorted({*map(int, np.flatnonzero(~place.host(certified) | batch.near_kinks)), *batch.singles})
         else:  # the batched systems are those of the default policy alone

@@ -14,7 +14,7 @@ is the user's, not another one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cvxpy as cp
@@ -24,7 +24,8 @@ import scipy.sparse.linalg as spla
 
 from cvxift import cones as cone
 from cvxift import solvers
-from cvxift.kkt.engine import Engine, Solution
+from cvxift.kkt.engine import TOLERANCE, Engine, Solution
+from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
 
@@ -81,26 +82,48 @@ def completed(
     """
     x = _known(program, variables, program.structure.n)
     y = _known(program, duals, program.structure.m)
-    condensation = engine.condensation
-    small, _ = condensation.condense(data)
-    x, y = condensation.restrict(x, y)
-    solution = None
-    if np.isfinite(x).all() and np.isfinite(y).all():
-        s = cone.project(engine.cones, small.b - condensation.structure.A_matrix(small.A) @ x)
-        solution = engine.accept_condensed(data, x, s - y, name)
-    if solution is None or not solution.ok:
-        point = _tight(condensation.structure, small, x)
-        solution = None if point is None else engine.accept_condensed(data, *point, name)
-    if solution is None or not solution.ok:
-        point = _complete(condensation.structure, small, x)
-        if point is None:
-            return None
-        solution = engine.accept_condensed(data, *point, name)
-    if not solution.ok or solution.point is None:
+    small, way = engine.condense(data)
+    x, y = engine.condensation.restrict(x, y)
+    units = way.units if isinstance(way, Rescaled) else None
+    if units is not None:
+        x, _, y = units.point(x, y, y)
+    structure = engine.condensation.structure
+    near = SAME_POINT * (1.0 + np.abs(x[np.isfinite(x)]).max(initial=0.0))
+    best: Solution | None = None
+    for point in _candidates(engine, structure, small, x, y):
+        found = engine.accept_condensed(data, *(point if units is None else units.point_back(*point)), name)
+        if found.ok and (best is None or found.residuals.worst < best.residuals.worst):
+            best = found
+        if best is not None and best.residuals.worst <= TOLERANCE:
+            break
+    if best is None or _distance(best, x, units) > near:
         return None
-    held = np.isfinite(x)
-    distance = np.abs(solution.point.x - x)[held].max(initial=0.0)
-    return solution if distance <= SAME_POINT * (1.0 + np.abs(x[held]).max(initial=0.0)) else None
+    if best.residuals.worst <= TOLERANCE:
+        return best
+    # It may be a nearby program's: a solver's point is better, if it is the same one.
+    fresh = engine.solve(data)
+    return fresh if fresh.ok and _distance(fresh, x, units) <= near else best
+
+
+def _candidates(
+    engine: Engine, structure: Structure, small: Data, x: Floats, y: Floats
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Points (x, s, y) around what is known, the cheapest first."""
+    if np.isfinite(x).all() and np.isfinite(y).all():
+        yield x, cone.project(engine.cones, small.b - structure.A_matrix(small.A) @ x), y
+    for make in (_tight, _complete):
+        point = make(structure, small, x)
+        if point is not None:
+            yield point
+
+
+def _distance(solution: Solution, x: Floats, units: Units | None) -> float:
+    """How far the condensed point is from the columns that are known, in these units."""
+    start = solution.start()
+    if start is None:
+        return np.inf
+    there = start.x if units is None else start.x / units.columns
+    return float(np.abs(there - x)[np.isfinite(x)].max(initial=0.0))
 
 
 def _known(program: Program, values: Mapping[cp.Variable, Any], size: int) -> Floats:
@@ -124,8 +147,8 @@ def _known(program: Program, values: Mapping[cp.Variable, Any], size: int) -> Fl
     return out
 
 
-def _tight(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats] | None:
-    """(x, v) where only the epigraphs t of exponential cones are unknown: there the cones are tight, p = r log(β/r).
+def _tight(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats, Floats] | None:
+    """(x, s, y) where only the epigraphs t of exponential cones are unknown: there the cones are tight, p = r log(β/r).
 
     The multiplier of a cone is y_p (1, −∂p/∂r, −∂p/∂β), and y_p balances the cost of t; those of linear rows are the
     least-squares solution of what is left. No solver is asked, so that rows that depend on each other do no harm.
@@ -153,11 +176,11 @@ def _tight(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats]
         gradient = gradient + structure.P_matrix(data.P) @ x
     if len(tight):
         y[tight] = spla.lsmr(A[tight].T, -gradient, atol=ACCURATE, btol=ACCURATE, maxiter=8 * structure.m)[0]
-    return x, s - y
+    return x, s, y
 
 
-def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats] | None:
-    """(x, v) of the proximal program around the known entries of x; None if it could not be solved."""
+def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats, Floats] | None:
+    """(x, s, y) of the proximal program around the known entries of x; None if it could not be solved."""
     known = np.flatnonzero(np.isfinite(x))
     rho = 1.0 + (np.abs(data.P).max(initial=0.0))
     keys = structure.P_cols.astype(np.int64) * structure.n + structure.P_rows
@@ -176,5 +199,5 @@ def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floa
     for name in solvers.choose(proximal):
         raw = solvers.get(name).session(proximal).solve(P, q, data.A, data.b)
         if raw.status.has_point and np.isfinite(raw.x).all():
-            return raw.x, raw.s - raw.y
+            return raw.x, raw.s, raw.y
     return None

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from cvxift.cones.placed import PlacedCones
 from cvxift.kkt.arrays import Array, Arrays
-from cvxift.kkt.residuals import EXACT, FLOOR, ROUNDING, TINY
+from cvxift.kkt.residuals import EXACT, FLOOR, ROUNDING
 
 
 @dataclass(frozen=True, eq=False)
 class DensePrograms:
-    """The matrices of a batch of programs.
+    """The matrices of a batch of programs, whose units are moderate (`cvxift.kkt.units`).
 
     Attributes:
         place: where the arrays live.
@@ -48,6 +50,15 @@ class DensePrograms:
         P, q, A, b = (self.place.xp.take(part, index, axis=0) for part in (self.P, self.q, self.A, self.b))
         return DensePrograms(self.place, P, q, A, b, self.cones)
 
+    def scaled(self, units: Any) -> DensePrograms:
+        """The programs in other units (`cvxift.kkt.units.Units` on arrays of this place)."""
+        r, c, cost = units.rows, units.columns, units.cost[:, None]
+        gradient = cost * c
+        P = self.P * gradient[:, :, None] * c[:, None, :]
+        return DensePrograms(
+            self.place, P, self.q * gradient, self.A * r[:, :, None] * c[:, None, :], self.b * r, self.cones
+        )
+
     def errors(self, x: Array, v: Array, near: Any = None) -> tuple[Array, Array, Array, Any]:
         """Dual error (B, n), primal error (B, m), their relative sizes (B, 2): primal, dual; and the spectrum at v.
 
@@ -61,66 +72,61 @@ class DensePrograms:
         y = spectrum.s - v
         Px, ATy, Ax = apply(self.P, x), apply(xp.matrix_transpose(self.A), y), apply(self.A, x)
         dual, primal = Px + self.q + ATy, Ax + spectrum.s - self.b
-        return dual, primal, self._relative(dual, primal, x, v, y, ATy), spectrum
+        return dual, primal, self._relative(dual, primal, x, v, y), spectrum
 
-    def _relative(self, dual: Array, primal: Array, x: Array, v: Array, y: Array, ATy: Array) -> Array:
-        """Primal and dual residual, relative to each row's and column's own size as in `Scales.measure`, (B, 2)."""
+    def sizes(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """What each row (B, m) and each column (B, n) balances at a point; see `Scales.sizes`."""
         xp = self.place.xp
-        found = xp.stack([worst(xp, primal), worst(xp, dual)], axis=-1)
-        if self.place.reads_freely and bool(xp.all(found <= EXACT * self._least)):
-            return found / xp.clip(self._least, min=TINY)
-        A, _, _, p, q = self._sizes
-        rows, sides = self._rows
-        size = 1.0 + worst(xp, x)[:, None]
-        columns = q + p * size
-        cost = worst(xp, columns)[:, None]
-        cost = xp.where(cost > 0.0, cost, xp.ones_like(cost))
-        if self.cones.cones.polyhedral:
-            force = xp.abs(y)
-            unit = FLOOR * xp.maximum(cost, worst(xp, rows * force)[:, None])
-            force = force + xp.where(y != 0.0, unit / rows, xp.zeros_like(rows))
-            columns = xp.clip(columns + apply(xp.matrix_transpose(A), force), min=TINY)
-        else:
-            columns = xp.maximum(cost, worst(xp, ATy)[:, None])
+        x, y = xp.abs(x), self._by_cone(xp.abs(y))
+        A, P = xp.abs(self.A), xp.abs(self.P)
+        least_x, least_y = self._anchors
+        rows = apply(A, x) + xp.abs(self.b) + FLOOR * xp.maximum(worst(xp, x), least_x)[..., None]
+        columns = apply(P, x) + xp.abs(self.q) + apply(xp.matrix_transpose(A), y)
+        columns = columns + FLOOR * xp.maximum(worst(xp, y), least_y)[..., None]
+        return self._by_cone(rows), columns
+
+    def _by_cone(self, values: Array) -> Array:
+        return values if self.cones.cones.polyhedral else self.cones.largest(values)
+
+    def _relative(self, dual: Array, primal: Array, x: Array, v: Array, y: Array) -> Array:
+        """Primal and dual residual, relative to what each row and column balances as in `Scales.measure`, (B, 2)."""
+        xp = self.place.xp
+        if self.place.reads_freely:
+            rows, columns = self._least
+            bound = np.stack([worst(xp, primal / rows), worst(xp, dual / columns)], axis=-1)
+            index = np.flatnonzero(~(bound <= EXACT).all(axis=-1))
+            if not len(index):
+                return bound
+            if 2 * len(index) <= len(bound):
+                parts = (part[index] for part in (dual, primal, x, v, y))
+                bound[index] = self.taken(index)._relative(*parts)
+                return bound
+        rows, columns = self.sizes(x, y)
+        if not self.cones.cones.polyhedral:
+            A = xp.abs(self.A)
             rounding = ROUNDING * apply(xp.matrix_transpose(A), self.cones.curved * self.cones.largest(xp.abs(v)))
             dual = xp.abs(dual)
             dual = xp.maximum(dual - rounding, xp.zeros_like(dual))
-        return xp.stack([worst(xp, primal / (rows * size + sides)), worst(xp, dual / columns)], axis=-1)
+        return xp.stack([worst(xp, primal / rows), worst(xp, dual / columns)], axis=-1)
 
     @cached_property
-    def _sizes(self) -> tuple[Array, Array, Array, Array, Array]:
-        """|A|, its row sums, |b|, row sums of |P|, |q|."""
+    def _least(self) -> tuple[Array, Array]:
+        """Lower bounds of the sizes, whatever the point, shapes (B, m) and (B, n)."""
         xp = self.place.xp
-        A = xp.abs(self.A)
-        return A, xp.sum(A, axis=-1), xp.abs(self.b), xp.sum(xp.abs(self.P), axis=-1), xp.abs(self.q)
+        least_x, least_y = self._anchors
+        return xp.abs(self.b) + FLOOR * least_x[..., None], xp.abs(self.q) + FLOOR * least_y[..., None]
 
     @cached_property
-    def _rows(self) -> tuple[Array, Array]:
-        """The rows' own sizes and |b|, of a curved cone's rows the largest."""
+    def _anchors(self) -> tuple[Array, Array]:
+        """β and γ of `cvxift.kkt.residuals`, shapes (B,)."""
         xp = self.place.xp
-        _, a, b, _, _ = self._sizes
-        a = xp.where(a > 0.0, a, xp.ones_like(a))
-        return (a, b) if self.cones.cones.polyhedral else (self.cones.largest(a), self.cones.largest(b))
-
-    @cached_property
-    def _least(self) -> Array:
-        """Lower bounds of the sizes of all rows and of all columns, whatever x and y, shape (B, 2)."""
-        xp = self.place.xp
-        _, a, b, p, q = self._sizes
-        columns = least(xp, q + p) if self.cones.cones.polyhedral or not q.shape[-1] else worst(xp, q + p)
-        return xp.stack([least(xp, a + b), columns], axis=-1)
+        sizes = [xp.clip(worst(xp, part), max=1.0) for part in (self.b, self.q)]
+        return tuple(xp.where(size > 0.0, size, xp.ones_like(size)) for size in sizes)  # type: ignore[return-value]
 
 
 def apply(M: Array, x: Array) -> Array:
     """M_b x_b for every b; x is (B, n) or (k, B, n)."""
     return (M @ x[..., None])[..., 0]
-
-
-def least(xp: Any, values: Array) -> Array:
-    """The smallest along the last axis, ∞ for an empty one."""
-    if not values.shape[-1]:
-        return xp.sum(values, axis=-1) + float("inf")
-    return xp.min(values, axis=-1)
 
 
 def worst(xp: Any, values: Array) -> Array:

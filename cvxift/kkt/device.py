@@ -23,8 +23,9 @@ from cvxift.kkt.arrays import Array, Arrays
 from cvxift.kkt.batch import HostSide
 from cvxift.kkt.batch_products import BatchProducts
 from cvxift.kkt.device_maps import DataMap
-from cvxift.kkt.failures import unsolved
+from cvxift.kkt.failures import inaccurate, unsolved
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.kkt.units import Rescaled
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
 
@@ -112,14 +113,18 @@ class DeviceMap:
         def host() -> HostSide:
             if not kept:
                 data = self.map.data(on_host)
-                kept.append(HostSide(data, *engine.condensation.condense(data)))
+                kept.append(HostSide(data, *engine.condense(data)))
             return kept[0]
 
         forward = place.solver(engine, solver, solver_args)
         x = v = np.zeros((0, 0))
         if forward is None:
+            side = host()
+            if isinstance(side.substitution, Rescaled):
+                units = side.substitution.units.put(place.put)
+                programs, elimination = programs.scaled(units), Rescaled(units, elimination)  # type: ignore[arg-type]
             name, raws, x, v = batch_path.forward(
-                engine, host().small, solver_args=solver_args, warm=points, solver=solver
+                engine, side.small, side.substitution, solver_args=solver_args, warm=points, solver=solver
             )
             statuses, found = [raw.status for raw in raws], raws
             both = place.put(np.concatenate([x, v], axis=1))
@@ -132,17 +137,13 @@ class DeviceMap:
             batch.know(x, v)
         rest = batch_path.unfinished(batch)
         batch.replace(
-            {
-                i: engine.solve(
-                    host().data[i], solver=solver, solver_args=solver_args, found=None if found is None else found[i]
-                )
-                for i in rest
-            }
+            {i: host().solve(engine, i, solver, solver_args, None if found is None else found[i]) for i in rest}
         )
         outputs = self._products.maps.outputs(batch.full_x, batch.full_y)
         solved = DeviceSolved(batch_shape, batch, xp.reshape(outputs, (*batch_shape, K)), on_host)
         if not solved.ok:
-            unsolved(batch, batch_shape, solved.outputs, self.map.on_failure)
+            unsolved(batch, batch_shape, solved.outputs, self.map.on_failure, self.map.program)
+        inaccurate(solved, self.map.program, self.map.applicability)
         return solved
 
     def vjp(self, solved: Solved, bar: Array) -> Array:

@@ -7,87 +7,29 @@ nothing about a single instance, so that one engine serves any number of threads
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cvxift import cones as cone
 from cvxift import solvers
-from cvxift.kkt.instance import Instance, Layout, Residuals
+from cvxift.kkt import convexity
+from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point, polish
 from cvxift.kkt.policy import Policy
+from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
+from cvxift.kkt.solution import Solution
 from cvxift.kkt.system import ReducedSystem, rotation
-from cvxift.program.condense import Condensation, Substitution
+from cvxift.kkt.units import Equilibration, Rescaled, Way
+from cvxift.program.condense import Condensation
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Session, Status
 
-TOLERANCE = 1e-9  # a point this good ends the search
-SCALES = (1.0, 1e3, 1e-3)  # of s over y, in each row's units, tried where reading the active set off s − y fails
-ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
-
-
-@dataclass(eq=False)
-class Solution:
-    """A solved instance: the point in the original program, how it was found, and its derivatives.
-
-    Attributes:
-        structure: the program's structure.
-        data: the program's data.
-        x: columns, shape (n,).
-        s: slacks, shape (m,).
-        y: multipliers, shape (m,).
-        point: the point of the condensed program.
-        instance: the condensed program's matrices.
-        substitution: the way from the condensed program to the original one.
-        solver: name of the solver whose point it is.
-        status: that solver's status, or of the last one when none was accepted.
-        attempts: (solver, status, message, residual after polishing) of each solver tried.
-    """
-
-    structure: Structure
-    data: Data
-    x: Floats
-    s: Floats
-    y: Floats
-    point: Point | None
-    instance: Instance
-    substitution: Substitution | None
-    solver: str
-    status: Status
-    engine: Engine
-    attempts: list[tuple[str, Status, str, float]] = field(default_factory=list)
-    _linearizations: dict[Policy, Linearization] = field(default_factory=dict)
-    accounts: dict[Any, Any] = field(default_factory=dict)  # what is known of the map here; see `kkt.regularity`
-
-    @property
-    def ok(self) -> bool:
-        """Whether a point was found that satisfies the optimality conditions."""
-        return self.point is not None
-
-    @property
-    def residuals(self) -> Residuals:
-        """Relative residuals of the point; NaN when there is none."""
-        return self.point.residuals if self.point is not None else Residuals(np.nan, np.nan, np.nan)
-
-    def linearization(self, policy: Policy) -> Linearization:
-        """The solution map's derivatives at the point, under a policy; kept."""
-        if policy not in self._linearizations:
-            self._linearizations[policy] = self.engine.linearize(self, policy)
-        return self._linearizations[policy]
-
-    def describe(self) -> str:
-        """One line a solver tried: its status, its words, the residual that was left."""
-        return "; ".join(
-            f"{name}: {status.value}"
-            + (f" ({message})" if message else "")
-            + (f", residual {residual:.1e}" if residual == residual else "")
-            for name, status, message, residual in self.attempts
-        )
+__all__ = ["ACCEPTABLE", "TOLERANCE", "Engine", "Solution"]
 
 
 class Engine:
@@ -118,13 +60,16 @@ class Engine:
         self.condensation = Condensation(structure, constant, A)
         self.layout = Layout(self.condensation.structure, dense)
         self.cones = self.condensation.structure.cones
+        self._equilibration = Equilibration(self.condensation.structure)
+        self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
+        self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
         self._dense_numbers = _dense_numbers(self.cones)
         self.candidates = solvers.choose(self.condensation.structure)
         # The table's quick solver comes before its robust ones, with options of its own.
-        self._quick_options: Mapping[str, Any] = {}
+        self.quick_options: Mapping[str, Any] = {}
         quick = solvers.quick(self.condensation.structure)
         if quick is not None:
-            name, self._quick_options = quick
+            name, self.quick_options = quick
             self.candidates = [name, *self.candidates]
         self.named: str | None = None
         self.solver_args: dict[str, Any] = {}
@@ -186,11 +131,17 @@ class Engine:
         """
         order = self._order if solver is None else self.order(solver)
         options = self.solver_args if order[0] == self.first else {}
-        if solver is None and self.named is None and self._quick_options and order[0] == self.candidates[0]:
-            options = {**self._quick_options, **options}
+        if solver is None and self.named is None and self.quick_options and order[0] == self.candidates[0]:
+            options = {**self.quick_options, **options}
         if solver_args:
             options = {**options, **solver_args}
         return order, options, self.session(order[0], options)
+
+    def condense(self, data: Data) -> tuple[Data, Way | None]:
+        """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""
+        small, way = self.condensation.condense(data)
+        units = self._equilibration(small)
+        return (small, way) if units is None else (units.data(self.condensation.structure, small), Rescaled(units, way))
 
     def solve(
         self,
@@ -200,6 +151,7 @@ class Engine:
         warm: Raw | None = None,
         solver: str | None = None,
         found: Raw | None = None,
+        condensed: tuple[Data, Way | None] | None = None,
     ) -> Solution:
         """Solve one instance.
 
@@ -209,107 +161,101 @@ class Engine:
             warm: a point of the condensed program to start from.
             solver: name of the solver to try first, instead of the engine's.
             found: what the first solver returned, if it was called already.
+            condensed: what `condense` gives, if it was called already.
 
         Returns:
             The solution; its `ok` says whether the optimality conditions hold.
         """
-        small, substitution = self.condensation.condense(data)
-        instance = self.layout.instance(small)
-        order, options, session = self.open(solver, solver_args)
-        best: Point | None = None
-        best_name, attempts, status = "", [], Status.FAILED
-        for index, name in enumerate(order):
-            if index:
-                session, options, found = self.session(name, {}), {}, None
-            raw = session.solve(small.P, small.q, small.A, small.b, warm) if found is None else found
-            if not raw.status.has_point:
-                attempts.append((name, raw.status, raw.message, float("nan")))
-                definite = (Status.INFEASIBLE, Status.UNBOUNDED)
-                certain = not self.cones.polyhedral and not (index == 0 and self._quick_options)
-                if raw.status in definite and (status in definite or certain or index + 1 == len(order)):
-                    status = raw.status
-                    break  # two solvers agree, or an interior-point certificate
-                status = raw.status
-                continue
-            for candidate in self._points(name, options, small, raw):
-                point = self._polished(instance, candidate)
-                worst = point.residuals.worst
-                attempts.append((name, candidate.status, candidate.message, worst))
-                if best is None or worst < best.residuals.worst:
-                    best, best_name, status = point, name, candidate.status
-                if worst <= TOLERANCE:
-                    break
-            if best is not None and best.residuals.worst <= TOLERANCE:
-                break
-        if best is None or not best.residuals.worst <= ACCEPTABLE:
-            return self.solution(data, None, instance, substitution, best_name, status, attempts)
-        return self.solution(data, best, instance, substitution, best_name, status, attempts)
+        small, way = self.condense(data) if condensed is None else condensed
+        order, options, _ = self.open(solver, solver_args)
+        instance = self.layout.instance(small, moderate=True)
+        search = Search(self, small, instance, _in_units(warm, way))
+        search.run(order, options, found)
+        if isinstance(way, Rescaled) and not search.reached:
+            # Solvers scale programs as well, sometimes better.
+            small, way_back = self.condensation.condense(data)
+            there = self.layout.instance(small)
+            other = Search(self, small, there, warm)
+            other.run(order, options)
+            if other.reached or (search.accepted is None and other.accepted is not None):
+                other.attempts[:0] = search.attempts
+                search, instance, way = other, there, way_back
+        return self._finish(data, search.accepted, instance, way, search.name, search.status, search.attempts)
 
-    def _points(self, name: str, options: Mapping[str, Any], small: Data, raw: Raw) -> Iterator[Raw]:
-        """A solver's point, then its point at tight tolerances, where the active set of a program may show."""
-        yield raw
-        tight = solvers.get(name).tight if self.cones.polyhedral else {}
-        if any(option not in options for option in tight):
-            raw = self.session(name, {**tight, **options}).solve(small.P, small.q, small.A, small.b)
-            if raw.status.has_point:
-                yield raw
+    def _finish(
+        self,
+        data: Data,
+        point: Point | None,
+        instance: Instance,
+        way: Way | None,
+        name: str,
+        status: Status,
+        attempts: list[tuple[str, Status, str, float]],
+    ) -> Solution:
+        """The solution at a point, unless that is a saddle of a cost that was said to be convex."""
+        descent = None
+        if point is not None and not self.convex(data.P, instance):
+            descent = convexity.descent(instance, rotation(self.cones, point.v, point.spectrum))
+        if descent is None:
+            return self.solution(data, point, instance, way, name, status, attempts)
+        attempts.append(("second-order condition", Status.NONCONVEX, "P is indefinite", float("nan")))
+        solution = self.solution(data, None, instance, way, name, Status.NONCONVEX, attempts)
+        solution.descent = self._columns(descent, way)
+        return solution
 
-    def _polished(self, instance: Instance, raw: Raw) -> Point:
-        """A solver's point after Newton.
+    def convex(self, P: Floats, instance: Instance) -> bool:
+        """Whether P ≽ 0; of a P without off-diagonal entries CVXPY has checked the signs, and the last one is known.
 
-        An interior-point solver leaves sᵢ yᵢ ≈ μ in every row, and v = s − y reads the active set off it right only
-        where both are of one scale. Where that fails, a row is counted as tight if sᵢ < τ τᵢ yᵢ, with τᵢ what y is
-        worth in units of s there.
+        Args:
+            P: the original program's P, values on its pattern, shape (nnzP,).
+            instance: the condensed program.
         """
-        best = polish(instance, raw.x, raw.s - raw.y)
-        if best.residuals.worst <= TOLERANCE or not self.cones.nonneg:
-            return best
-        rows = slice(self.cones.zero, self.cones.zero + self.cones.nonneg)
-        s, y = np.maximum(raw.s[rows], 0.0), np.maximum(raw.y[rows], 0.0)
-        worth = instance.scales.balance(raw.x, raw.y)[rows] * y
-        for tau in SCALES:
-            v = raw.s - raw.y
-            v[rows] = np.where(s < tau * worth, -y, s)
-            point = polish(instance, raw.x, v)
-            if point.residuals.worst < best.residuals.worst:
-                best = point
-            if best.residuals.worst <= TOLERANCE:
-                break
-        return best
+        if not self.vouched or (self._convex is not None and np.array_equal(self._convex, P)):
+            return True
+        if not convexity.semidefinite(instance.P):
+            return False
+        self._convex = P
+        return True
 
-    def accept_condensed(self, data: Data, x: Floats, v: Floats, name: str) -> Solution:
+    def _columns(self, direction: Floats, way: Way | None) -> Floats:
+        """A direction of the condensed program's columns as one of the original's."""
+        if way is None:
+            return direction
+        none = np.zeros(self.cones.m)
+        return way.expand(direction, none, none)[0] - way.expand(np.zeros_like(direction), none, none)[0]
+
+    def accept_condensed(
+        self, data: Data, x: Floats, s: Floats, y: Floats, name: str, limit: float = ACCEPTABLE
+    ) -> Solution:
         """The solution at a point of the condensed program that somebody else found, polished.
 
         Args:
             data: the original program's data.
             x: condensed columns.
-            v: condensed s − y.
+            s: condensed slacks.
+            y: condensed multipliers.
             name: who found it.
+            limit: relative residual up to which the polished point is one.
 
         Returns:
             The solution; its `ok` says whether it satisfies the optimality conditions.
         """
-        small, substitution = self.condensation.condense(data)
-        instance = self.layout.instance(small)
-        point = polish(instance, x, v)
-        good = point.residuals.worst <= ACCEPTABLE
+        small, way = self.condense(data)
+        instance = self.layout.instance(small, moderate=True)
+        if isinstance(way, Rescaled):
+            x, s, y = way.units.point(x, s, y)
+        point = polish(instance, x, s - y)
+        good = point.residuals.worst <= limit
+        status = Status.SOLVED if good else Status.INACCURATE
         attempts = [(name, Status.SOLVED, "", point.residuals.worst)]
-        return self.solution(
-            data,
-            point if good else None,
-            instance,
-            substitution,
-            name,
-            Status.SOLVED if good else Status.INACCURATE,
-            attempts,
-        )
+        return self._finish(data, point if good else None, instance, way, name, status, attempts)
 
     def solution(
         self,
         data: Data,
         point: Point | None,
         instance: Instance,
-        substitution: Substitution | None,
+        substitution: Way | None,
         name: str,
         status: Status,
         attempts: list[tuple[str, Status, str, float]],
@@ -341,11 +287,16 @@ class Engine:
         point, x, y = solution.point, solution.x, solution.y
         assert point is not None
         iterative = policy.iterative(self._dense_numbers)
+        units = solution.units
+        v = self.condensation.lift(point.v) if units is None else solution.s - solution.y
         if policy.singular == "smooth":
-            point = central_point(solution.instance, point.x, point.v, policy.mu)
-            x, y = point.x, point.y
+            # sᵢ yᵢ = μ in the program's own units is ŝᵢ ŷᵢ = κμ in others.
+            mu = policy.mu if units is None else policy.mu * float(units.cost)
+            point = central_point(solution.instance, point.x, point.v, mu)
+            x, s, y = point.x, point.s, point.y
             if solution.substitution is not None:
-                x, _, y = solution.substitution.expand(point.x, point.s, point.y)
+                x, s, y = solution.substitution.expand(x, s, y)
+            v = self.condensation.lift(point.v) if units is None else s - y
             system = point.system
         elif iterative is not None:
             system = IterativeSystem(solution.instance, point.v, iterative)
@@ -360,10 +311,17 @@ class Engine:
             x,
             y,
             system,
-            self.condensation.lift(point.v),
+            v,
             solution.substitution,
             policy.mu if policy.singular == "smooth" else None,
         )
+
+
+def _in_units(warm: Raw | None, way: Way | None) -> Raw | None:
+    """A point of the condensed program in the units that it is solved in."""
+    if warm is None or not isinstance(way, Rescaled):
+        return warm
+    return Raw(*way.units.point(warm.x, warm.s, warm.y), warm.status, warm.message)
 
 
 def _dense_numbers(cones: cone.Cones) -> float:

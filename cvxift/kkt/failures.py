@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
-from cvxift.kkt.engine import Solution
+from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.policy import Check, Singular
 from cvxift.program.program import Program
@@ -19,10 +19,12 @@ from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
     from cvxift.kkt.regularity.account import Regularity
+    from cvxift.kkt.solved import Solved
 
-__all__ = ["Check", "OnFailure", "certify", "tell_flat", "tell_kink", "unsolved"]
+__all__ = ["Check", "OnFailure", "certify", "inaccurate", "saddle", "tell_flat", "tell_kink", "unsolved"]
 
 OnFailure = Literal["raise", "nan"]
+_NAMED = 4  # entries of a direction that a message names
 
 _CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
 _ADVICE = {
@@ -32,12 +34,20 @@ _ADVICE = {
     Status.UNBOUNDED: (
         "The objective has no lower bound on the feasible set at these parameters: add a constraint or curvature."
     ),
+    Status.NONCONVEX: (
+        "CVXPY took P for positive semidefinite because it was told to (assume_PSD=True, psd_wrap): make it so, for "
+        "example as B.T @ B with a learned B, or project it."
+    ),
     Status.ITERATION_LIMIT: ("Raise the solver's limit through solver_args=, or check the scaling of the parameters."),
 }
 
 
 def unsolved(
-    solutions: Sequence[Solution], batch_shape: tuple[int, ...], outputs: Floats, on_failure: OnFailure
+    solutions: Sequence[Solution],
+    batch_shape: tuple[int, ...],
+    outputs: Floats,
+    on_failure: OnFailure,
+    program: Program | None = None,
 ) -> None:
     """Raise, or warn, of the instances that have no solution.
 
@@ -46,6 +56,7 @@ def unsolved(
         batch_shape: leading dimensions; () when unbatched.
         outputs: flat outputs of all instances, NaN in the failed ones.
         on_failure: ``"raise"``, or ``"nan"`` to warn.
+        program: the program, to name the user's variables.
 
     Raises:
         SolveError: under ``"raise"``; says which instances, why, what was tried, and carries the outputs.
@@ -56,6 +67,8 @@ def unsolved(
     where = f"Instance {indices[0]} of the batch" if batch_shape else "The problem"
     count = f" ({len(bad)} of {len(solutions)} instances failed)" if len(solutions) > 1 else ""
     advice = _ADVICE.get(first.status, _CHECK)
+    if first.descent is not None:
+        advice = saddle(first.descent, program) + " " + advice
     message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {advice}"
     if on_failure == "nan":
         warning = message + " Its outputs are NaN and its gradients zero."
@@ -66,6 +79,60 @@ def unsolved(
         for index, i in zip(indices, bad, strict=True)
     }
     raise SolveError(message, status=first.status.value, failures=failures, solutions=outputs)
+
+
+def inaccurate(solved: Solved, program: Program, check: Check) -> None:
+    """Warn of, or refuse, points that are accepted although they are not at the goal that a search ends at.
+
+    Args:
+        solved: a solved batch, or a single call.
+        program: the program, to name the user's constraints.
+        check: what is done about it.
+
+    Raises:
+        ApplicabilityError: under ``check="raise"``.
+    """
+    if check == "off":
+        return
+    # A batch's instances are at the goal, but those that were taken one by one.
+    batch: Any = solved.solutions
+    looked = getattr(batch, "singles", None)
+    found: dict[int, Solution] = dict(enumerate(batch)) if looked is None else looked
+    bad = {index: s for index, s in found.items() if s.ok and s.residuals.worst > TOLERANCE}
+    if not bad:
+        return
+    index = max(bad, key=lambda index: bad[index].residuals.worst)
+    kind, place, residual = bad[index].worst_place()
+    label = (program.row_labels if kind == "row" else program.column_labels)[place].text
+    batched = solved.batch_shape
+    at = f"Instance {tuple(map(int, np.unravel_index(index, batched)))}" if batched else "The point"
+    count = f" ({len(bad)} of {len(batch)} instances are)" if len(batch) > 1 else ""
+    message = (
+        f"{at} is accurate only to a relative residual of {bad[index].residuals.worst:.1e}{count}: no solver's point "
+        f"could be improved to {TOLERANCE:g}. The largest, {residual:.1e} of what is balanced there, is in {label}. "
+        "Values and derivatives are off by at least as much: constraints that are nearly inconsistent, or nearly "
+        "dependent, are the usual cause."
+    )
+    if check == "raise":
+        raise ApplicabilityError(message)
+    warnings.warn(message, ApplicabilityWarning, stacklevel=_user_level())
+
+
+def saddle(descent: Floats, program: Program | None) -> str:
+    """What a direction of negative curvature means, in the user's variables.
+
+    Args:
+        descent: the direction, shape (n,).
+        program: the program; None to number the columns.
+    """
+    largest = np.abs(descent).max()
+    columns = [j for j in np.argsort(-np.abs(descent))[:_NAMED] if abs(descent[j]) > 1e-3 * largest]
+    names = "column {}".format if program is None else lambda j: program.column_labels[j].text
+    direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(int(j))}" for j in columns)
+    return (
+        "The point found satisfies the first-order conditions, but it is a saddle: P is indefinite, and the objective "
+        f"falls from there along {direction}, and along the opposite direction."
+    )
 
 
 def certify(certificate: Certificate | None, singular: Singular, check: Check = "warn") -> None:

@@ -45,19 +45,20 @@ class Layout:
         self._P_flat = structure.P_rows.astype(np.intp) * n + structure.P_cols
         self._A_flat = structure.A_rows.astype(np.intp) * n + structure.A_cols
 
-    def instance(self, data: Data) -> Instance:
-        """The matrices of one unbatched program."""
+    def instance(self, data: Data, moderate: bool = False) -> Instance:
+        """The matrices of one unbatched program, `moderate` if its units are known to be (`cvxift.kkt.units`)."""
         s = self.structure
         values = None
         if self.single is not None:
             values = np.zeros(s.m)
             values[self._single_rows] = data.A[self._single_at]
         if not self.dense:
-            return Instance(s, s.P_matrix(data.P), data.q, s.A_matrix(data.A), data.b, self.single, values)
+            return Instance(
+                s, s.P_matrix(data.P), data.q, s.A_matrix(data.A), data.b, data, self.single, values, moderate
+            )
         P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
-        return Instance(
-            s, P, data.q, self._scatter(data.A, self._A_flat, self._A_full, s.m), data.b, self.single, values
-        )
+        A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
+        return Instance(s, P, data.q, A, data.b, data, self.single, values, moderate)
 
     def stack(self, data: Data) -> tuple[Floats, Floats]:
         """Dense P (B, n, n) and A (B, m, n) of a batch."""
@@ -79,8 +80,9 @@ class Layout:
 class Instance:
     """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices.
 
-    `single` holds the column of each row that has one entry, −1 for the others, and `single_values` that entry, both
-    shape (m,); None where no row has one.
+    `values` are the same numbers on the structure's patterns. `single` holds the column of each row that has one entry,
+    −1 for the others, and `single_values` that entry, both shape (m,); None where no row has one. `moderate` says that
+    the units of rows, columns and cost are known to be of one size.
     """
 
     structure: Structure
@@ -88,8 +90,10 @@ class Instance:
     q: Floats
     A: Floats | sp.csc_array
     b: Floats
+    values: Data
     single: np.ndarray | None = None
     single_values: Floats | None = None
+    moderate: bool = False
 
     @cached_property
     def AT(self):
@@ -103,7 +107,7 @@ class Instance:
 
     @cached_property
     def scales(self) -> Scales:
-        """The sizes of rows and columns that residuals are relative to."""
+        """What rows and columns balance, which residuals are relative to."""
         return Scales(self)
 
     def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:

@@ -29,7 +29,7 @@ from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.system import ReducedSystem, rotation
-from cvxift.program.condense import Substitution
+from cvxift.kkt.units import Way
 from cvxift.program.products import apply
 from cvxift.program.structure import Data, Floats, Structure
 
@@ -56,7 +56,7 @@ class Linearization:
         y: Floats,
         system: ReducedSystem | IterativeSystem,
         v: Floats,
-        substitution: Substitution | None = None,
+        substitution: Way | None = None,
         mu: float | None = None,
     ) -> None:
         self.structure, self.data, self.x, self.y = structure, data, x, y

@@ -20,7 +20,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.derivatives import Derivatives, Solved
 from cvxift.kkt.engine import Engine, Solution
-from cvxift.kkt.failures import OnFailure, unsolved
+from cvxift.kkt.failures import OnFailure, inaccurate, unsolved
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.recovery import Recovery
 from cvxift.program.program import Program
@@ -176,6 +176,7 @@ class SolutionMap(Derivatives):
         Raises:
             SolveError: an instance has no solution that passes the check and `on_failure` is ``"raise"``; carries the
                 others.
+            ApplicabilityError: under ``check="raise"``, a point is accepted that is not at the goal.
         """
         batch = theta.shape[:-1]
         if not batch:
@@ -202,7 +203,8 @@ class SolutionMap(Derivatives):
                     outputs[i] = self._recover(solution.x, solution.y)
             solved = Solved(batch, solutions, outputs.reshape(*batch, self.output_size))
         if not solved.ok:
-            unsolved(solved.solutions, batch, solved.outputs, self.on_failure)
+            unsolved(solved.solutions, batch, solved.outputs, self.on_failure, self.program)
+        inaccurate(solved, self.program, self.applicability)
         return solved
 
     def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
@@ -220,7 +222,7 @@ class SolutionMap(Derivatives):
         Raises:
             SolveError: always.
         """
-        unsolved((solution,), (), np.full(self.output_size, np.nan), "raise")
+        unsolved((solution,), (), np.full(self.output_size, np.nan), "raise", self.program)
 
     def prepare(self, solved: Solved) -> None:
         """Linearize and factorize an unbatched call ahead of its derivatives; batches do it all at once when asked."""

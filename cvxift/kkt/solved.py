@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cvxift.kkt.batch import DenseBatch
 from cvxift.kkt.engine import Solution
 from cvxift.program.structure import Floats
-from cvxift.solvers.base import Raw, Status
+from cvxift.solvers.base import Raw
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,4 @@ class Solved:
 
     def warm(self) -> list[Raw | None]:
         """Points of the condensed programs to start the next solve from."""
-        return [
-            Raw(s.point.x, s.point.s, s.point.y, Status.SOLVED, "") if s.point is not None else None
-            for s in self.solutions
-        ]
+        return [solution.start() for solution in self.solutions]

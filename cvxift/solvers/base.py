@@ -7,17 +7,19 @@ Every adapter solves the canonical program and returns a point in these signs, w
 
 A row of the nonneg cone with b = +∞ is no constraint: its y is 0 and its s is +∞. Any other value that is not finite
 is refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
+
+Nothing that a solver does is believed: an exception, another type than `Raw`, arrays of other shapes and values that
+are not finite become a `Raw` of status FAILED or NUMERICAL that says so; a solver that is not one of this package gets
+copies of the data, so that what it writes into them is lost.
 """
 
 from __future__ import annotations
 
 import abc
-import difflib
 import enum
-import importlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
+from cvxift.solvers.settings import check_options
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +46,7 @@ class Status(enum.Enum):
     UNBOUNDED = "unbounded", False
     ITERATION_LIMIT = "iteration or time limit", True
     NUMERICAL = "numerical trouble", True
+    NONCONVEX = "not a minimum", False
     FAILED = "failed", False
 
     def __new__(cls, word: str, has_point: bool) -> Status:
@@ -80,6 +84,10 @@ class Raw:
     iterations: int = 0
     seconds: float = 0.0
 
+    def copy(self) -> Raw:
+        """The same point in arrays of its own."""
+        return Raw(self.x.copy(), self.s.copy(), self.y.copy(), self.status, self.message, self.iterations)
+
 
 class Session(abc.ABC):
     """Solves instances of one structure one after the other; what depends on the structure alone is done once.
@@ -92,15 +100,18 @@ class Session(abc.ABC):
     """
 
     structure: Structure
-    raises: tuple[type[Exception], ...] = ()
-    """What the solver's library raises on data that it cannot take; becomes a `Raw` with status FAILED."""
-
     infinite_b: ClassVar[bool] = False
     """Whether `_solve` takes b = +∞ in rows of the nonneg cone by itself."""
     releases_gil: ClassVar[bool] = False
     """Whether the solver runs outside Python's lock, so that threads solve in parallel."""
     solves_batches: ClassVar[bool] = False
     """Whether a whole batch goes to the solver in one call; see `BatchSession`."""
+    _copies: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Sessions of this package are known not to write into the data."""
+        super().__init_subclass__(**kwargs)
+        cls._copies = not cls.__module__.startswith("cvxift.solvers.")
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
         self.structure = structure
@@ -121,7 +132,8 @@ class Session(abc.ABC):
             warm: a point to start from, where the solver can make use of one.
 
         Returns:
-            The solver's point and status. Trouble with the numbers is a status, never an exception.
+            The solver's point and status. Trouble with the numbers, or with the solver, is a status, never an
+            exception.
         """
         start = time.perf_counter()
         # A sum of squares is finite unless an entry is not (or overflows, which `_nonfinite` then tells apart).
@@ -129,8 +141,6 @@ class Session(abc.ABC):
             raw = self._solve_nonfinite(P, q, A, b, warm)
         else:
             raw = self._try(P, q, A, b, warm)
-            if raw.status.has_point and not math.isfinite(_total(raw.x) + _total(raw.y)):
-                raw = self.failure(f"{raw.message}; the point is not finite", Status.NUMERICAL)
         raw.seconds = time.perf_counter() - start
         return raw
 
@@ -153,10 +163,37 @@ class Session(abc.ABC):
         return [self.solve(*instance) for instance in zip(P, q, A, b, points)]
 
     def _try(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
+        if self._copies:
+            P, q, A, b = P.copy(), q.copy(), A.copy(), b.copy()
+            warm = warm and warm.copy()
         try:
-            return self._solve(P, q, A, b, warm)
-        except self.raises as error:
+            return self._sound(self._solve(P, q, A, b, warm))
+        except ProgramError:  # an option that the solver refuses at its first solve is the user's to know
+            raise
+        except Exception as error:  # noqa: BLE001  # the next solver is asked, and messages quote it
             return self.failure(f"{type(error).__name__}: {error}")
+
+    def _sound(self, raw: Any) -> Raw:
+        """What a solver returned if it is a finite point of this structure, or a status without one; else a failure."""
+        if not isinstance(raw, Raw):
+            return self.failure(f"the solver returned {type(raw).__name__}, not a Raw")
+        if not isinstance(raw.status, Status):
+            return self.failure(f"the solver returned the status {raw.status!r}, not a Status")
+        if not raw.status.has_point:
+            return raw
+        if self._copies and not self._shapely(raw):  # sessions of this package are tested to keep the shapes
+            shapes = ", ".join(str(part.shape) for part in (raw.x, raw.s, raw.y))
+            n, m = self.structure.n, self.structure.m
+            return self.failure(f"x, s, y of shapes {shapes}; expected ({n},), ({m},), ({m},)")
+        if not math.isfinite(_total(raw.x) + _total(raw.y)) or math.isnan(_total(raw.s)):
+            return self.failure(f"{raw.message}; the point is not finite", Status.NUMERICAL)
+        return raw
+
+    def _shapely(self, raw: Raw) -> bool:
+        """Whether x, s and y have their shapes, once they are arrays of float64."""
+        raw.x, raw.s, raw.y = (np.asarray(part, dtype=np.float64) for part in (raw.x, raw.s, raw.y))
+        n, m = self.structure.n, self.structure.m
+        return raw.x.shape == (n,) and raw.s.shape == raw.y.shape == (m,)
 
     def failure(self, message: str, status: Status = Status.FAILED) -> Raw:
         """A result without a point."""
@@ -210,10 +247,19 @@ class BatchSession(Session):
             return super().solve_batch(P, q, A, b, warm)
         start = time.perf_counter()
         starts = [point for point in warm or () if point is not None]
+        given = starts if len(starts) == len(q) else None
+        if self._copies:
+            P, q, A, b = P.copy(), q.copy(), A.copy(), b.copy()
+            given = given and [point.copy() for point in given]
         try:
-            raws = self._solve_batch(P, q, A, b, starts if len(starts) == len(q) else None)
-        except self.raises as error:
-            raws = [self.failure(f"{type(error).__name__}: {error}") for _ in q]
+            found: Any = self._solve_batch(P, q, A, b, given)
+            if not isinstance(found, Sequence) or len(found) != len(q):
+                raise ValueError(f"the solver returned no list of {len(q)} points")
+            raws = [self._sound(raw) for raw in found]
+        except ProgramError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as in `Session`
+            raws = [self.failure(f"{type(error).__name__}: {error}") for _ in range(len(q))]
         for raw in raws:
             raw.seconds = (time.perf_counter() - start) / len(raws)
         return raws
@@ -227,7 +273,11 @@ class Solver(abc.ABC):
     defaults: Mapping[str, Any] = MappingProxyType({})
     """The options that cvxift sets unless told otherwise, where they differ from the solver's own defaults."""
     tight: Mapping[str, Any] = MappingProxyType({})
-    """The options of a second call, made where the first one's point does not show the active set; empty for none."""
+    """The options of a second call, made where the first one's point is not good enough; empty for none."""
+    patient: bool = False
+    """Whether the second call may take long: it is made after all other solvers were asked."""
+    brief: Mapping[str, Any] = MappingProxyType({})
+    """The options of a call that gives up early, for a second opinion on infeasibility; empty where none is needed."""
     verbose_options: Mapping[str, Any] = MappingProxyType({})
     """The options that make the solver print its progress; empty where it has none."""
 
@@ -276,74 +326,17 @@ class Solver(abc.ABC):
         if reason is not None:
             raise ProgramError(f"Solver '{self.name}' cannot solve this problem: {reason}.")
         check_options(self.name, options, self.options)
-        return self._session(structure, {**self.defaults, **options})
+        try:
+            return self._session(structure, {**self.defaults, **options})
+        except ProgramError:
+            raise
+        except Exception as error:  # whatever a library raises: the message quotes it
+            raise ProgramError(f"Solver '{self.name}' cannot be set up: {type(error).__name__}: {error}.") from error
 
     def __repr__(self) -> str:
         return f"<cvxift solver '{self.name}'>"
 
 
-def optional(package: str) -> Any:
-    """A solver's package, or None where it is not installed."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        return None
-
-
-def writable(*arrays: Floats) -> tuple[Floats, ...]:
-    """The arrays, those that are read-only copied: some libraries map what they are given as mutable.
-
-    What does not depend on the parameters comes as a read-only view of the program's constants.
-    """
-    return tuple(values if values.flags.writeable else values.copy() for values in arrays)
-
-
 def _total(values: Floats) -> float:
     """A number that is finite only if all values are; a long dot product would start BLAS threads, a sum does not."""
     return float(values.dot(values)) if values.size < 8192 else float(values.sum())
-
-
-def check_options(solver: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse options that a solver does not know.
-
-    Args:
-        solver: the solver's name, for the message.
-        given: the names the user gave.
-        known: the names the solver accepts.
-
-    Raises:
-        ProgramError: names an unknown option, the closest known one, and lists all.
-
-    Example:
-        >>> check_options("scs", ["max_iters"], ["max_iters", "eps_abs"])
-    """
-    known = sorted(known)
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise ProgramError(f"Solver '{solver}' has no option '{name}'.{hint} It accepts: {', '.join(known)}.")
-
-
-def read_settings(settings: Any) -> dict[str, Any]:
-    """The options of a solver that keeps them as attributes of a settings object, with the values they have there."""
-    pairs = ((name, getattr(settings, name)) for name in dir(settings) if not name.startswith("_"))
-    return {name: value for name, value in pairs if not callable(value)}
-
-
-def write_settings(solver: str, settings: Any, options: Mapping[str, Any]) -> None:
-    """Set options on a settings object.
-
-    Args:
-        solver: the solver's name, for the message.
-        settings: the solver's settings object.
-        options: names that `read_settings` lists, and their values.
-
-    Raises:
-        ProgramError: the solver's library refuses a value; names the option.
-    """
-    for name, value in options.items():
-        try:
-            setattr(settings, name, value)
-        except (TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise ProgramError(f"Solver '{solver}' refuses option {name}={value!r}: {error}.") from error

@@ -17,7 +17,8 @@ import scipy.sparse as sp
 
 from cvxift.cones.spec import Cones
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.settings import optional, read_settings, write_settings
 
 clarabel = optional("clarabel")
 
@@ -59,6 +60,7 @@ class Clarabel(Solver):
             "direct_solve_method": "qdldl",
         }
     )
+    tight = MappingProxyType({"tol_gap_abs": 1e-13, "tol_gap_rel": 1e-13, "tol_feas": 1e-13})
 
     def missing(self) -> str | None:
         """None if `clarabel` is importable, else what to install."""

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, check_options, read_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.settings import check_options, read_settings
 
 _STATUS = {
     cp.OPTIMAL: Status.SOLVED,
@@ -182,8 +183,6 @@ def _smat(order: int) -> sp.csr_array:
 
 class CvxpySession(Session):
     """Builds and solves one CVXPY problem per instance."""
-
-    raises = (SolverError, ArithmeticError)
 
     def __init__(self, solver: Cvxpy, structure: Structure, options: Mapping[str, Any]) -> None:
         super().__init__(structure, options)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, writable
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones
+from cvxift.solvers.settings import optional, writable
 
 daqp = optional("daqp")
 
@@ -48,6 +49,7 @@ class Daqp(Solver):
     # degenerate point wrongly. eta_prox: with a singular P the proximal iterations stop at ‖Δx‖ ≤ eta_prox / eps_prox;
     # the solver's 1e-6 leaves residuals of 1e-4 (GOULDQP2 of the Maros–Mészáros set), 1e-10 costs no more time.
     defaults = MappingProxyType({"primal_tol": 1e-9, "eta_prox": 1e-10})
+    tight = MappingProxyType({"primal_tol": 1e-12, "eta_prox": 1e-13})
 
     def missing(self) -> str | None:
         """None if `daqp` is importable, else what to install."""
@@ -69,7 +71,6 @@ class Daqp(Solver):
 class DaqpSession(Session):
     """Dense matrices are filled in place; each solve is one stateless call of `daqp.solve`."""
 
-    raises = (ValueError, TypeError, OverflowError)
     infinite_b = True
     releases_gil = True
 

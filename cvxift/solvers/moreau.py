@@ -15,9 +15,10 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import BatchSession, Floats, Raw, Session, Solver, Status, optional
+from cvxift.solvers.base import BatchSession, Floats, Raw, Session, Solver, Status
 from cvxift.solvers.clarabel import STATUS
 from cvxift.solvers.rows import RowOrder
+from cvxift.solvers.settings import optional
 
 moreau = optional("moreau")
 
@@ -69,7 +70,6 @@ class MoreauSession(BatchSession):
     """Compiled solvers for one batch size each."""
 
     releases_gil = True
-    raises = (ValueError, RuntimeError)
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
         super().__init__(structure, options)

@@ -15,8 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, write_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
 from cvxift.solvers.layout import only_linear_cones
+from cvxift.solvers.settings import optional, read_settings, write_settings
 
 osqp = optional("osqp")
 
@@ -44,6 +45,9 @@ class Osqp(Solver):
     defaults = MappingProxyType(
         {"verbose": False, "eps_abs": 1e-9, "eps_rel": 1e-9, "max_iter": 20000, "polishing": False}
     )
+
+    tight = MappingProxyType({"eps_abs": 1e-12, "eps_rel": 1e-12, "max_iter": 100000})
+    patient = True
 
     def missing(self) -> str | None:
         """None if `osqp` is importable, else what to install."""
@@ -80,7 +84,6 @@ class OsqpSession(Session):
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
         super().__init__(structure, options)
-        self.raises = (osqp.OSQPException, ValueError)
         self._upper = np.flatnonzero(structure.P_rows <= structure.P_cols)
         self._lower = np.full(structure.m, -np.inf)
         self._ready = False

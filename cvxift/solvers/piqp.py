@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional, read_settings, writable, write_settings
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones, singletons, very_sparse
+from cvxift.solvers.settings import optional, read_settings, writable, write_settings
 
 piqp = optional("piqp")
 

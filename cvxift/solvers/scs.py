@@ -16,8 +16,9 @@ import scipy.sparse as sp
 
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status, optional
+from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
 from cvxift.solvers.rows import RowOrder, lower_columnwise
+from cvxift.solvers.settings import optional
 
 scs = optional("scs")
 
@@ -63,6 +64,10 @@ class Scs(Solver):
     verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"verbose": False, "eps_abs": 1e-9, "eps_rel": 1e-9})
 
+    tight = MappingProxyType({"eps_abs": 1e-12, "eps_rel": 1e-12})
+    patient = True
+    brief = MappingProxyType({"max_iters": 2000})
+
     def missing(self) -> str | None:
         """None if `scs` is importable, else what to install."""
         return None if scs is not None else "the package scs is not installed; pip install scs"
@@ -97,7 +102,6 @@ def _check_values(options: Mapping[str, Any]) -> None:
 class ScsSession(Session):
     """One SCS workspace for as long as P and A stay the same."""
 
-    raises = (ValueError, ArithmeticError)
     releases_gil = True
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:

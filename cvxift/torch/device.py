@@ -23,8 +23,9 @@ from cvxift.kkt.engine import Engine
 from cvxift.kkt.policy import Policy, choice
 from cvxift.layer import LayerCore
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Status, optional
+from cvxift.solvers.base import Status
 from cvxift.solvers.clarabel import STATUS
+from cvxift.solvers.settings import optional
 
 OnDevice = Literal["auto", "always", "never"]
 KEPT_SOLVERS = 4  # Moreau's compiled solvers that a place keeps, one for each structure and batch size

@@ -16,7 +16,9 @@ from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.kkt.device import DeviceMap, reason
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy
+from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.kkt.units import Equilibration
 from cvxift.program.structure import Data, Structure
 from tests.kkt.places import KINDS, PLACES, blind_run, counting, mapping, place_of, thetas
 
@@ -431,11 +433,18 @@ def test_residuals_are_those_of_the_instances_in_any_unit(place: str, rng: np.ra
         s = np.where(np.arange(m) < zero, 0.0, np.maximum(v[i], 0.0))
         found = Layout(structure, True).instance(data).errors(x[i], s, s - v[i])[2]
         expected.append([found.primal, found.dual])
+    s = np.where(np.arange(m) < zero, 0.0, np.maximum(v, 0.0))
+    batch = Data(P.reshape(B, -1), q, A.transpose(0, 2, 1).reshape(B, -1), b, np.zeros(B))
+    units = Equilibration(structure)(batch)
+    assert units is not None
+    small, (x, s, y) = units.data(structure, batch), units.point(x, s, s - v)
+    P, A = Layout(structure, True).stack(small)
     with place_of(place) as where:
         cones = placed(where, Cones(zero, m - zero))
-        programs = DensePrograms(where, *(where.put(part) for part in (P, q, A, b)), cones)
-        points = dense_newton.check(programs, where.put(x), where.put(v))
-    np.testing.assert_allclose(points.residuals, expected, rtol=1e-12)
+        programs = DensePrograms(where, *(where.put(part) for part in (P, small.q, A, small.b)), cones)
+        points = dense_newton.check(programs, where.put(x), where.put(s - y))
+    # Units are powers of two: at most a factor 4 apart, of a share φ of the sizes.
+    np.testing.assert_allclose(points.residuals, expected, rtol=4 * FLOOR)
 
 
 def dense_structure(n: int, m: int, zero: int) -> Structure:

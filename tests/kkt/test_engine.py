@@ -14,6 +14,7 @@ from plant import assemble, plant
 from cvxift import solvers
 from cvxift.cones import Cones
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt import search
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Engine
 from cvxift.kkt.failures import unsolved
 from cvxift.kkt.newton import polish
@@ -118,24 +119,21 @@ def test_when_all_fail_the_error_says_who_said_what(planted, script):
         unsolved((solution,), (), outputs, "nan")
 
 
-def test_the_best_point_is_taken_where_none_is_good(planted, script):
+def test_the_best_point_is_taken_where_none_is_good(planted, script, monkeypatch):
     def near(size):
         raw = truth(planted)
         raw.x = raw.x + size
         return raw
 
     # Steps of Newton are what would make these exact; without them the better one must win, in either order.
-    class Stubborn(Engine):
-        def _polished(self, instance, raw):
-            return polish(instance, raw.x, raw.s - raw.y, max_steps=0)
-
+    monkeypatch.setattr(search, "polished", lambda at, raw: polish(at, raw.x, raw.s - raw.y, max_steps=0))
     for sizes in ((1e-7, 1e-8), (1e-8, 1e-7)):
         script(*(Scripted(f"off by {size:g}", near(size)) for size in sizes))
-        solution = Stubborn(planted.structure).solve(planted.data)
+        solution = Engine(planted.structure).solve(planted.data)
         assert solution.ok and solution.solver == "off by 1e-08"
         assert TOLERANCE < solution.residuals.worst < ACCEPTABLE
     script(Scripted("too far", near(1e-4)))
-    assert not Stubborn(planted.structure).solve(planted.data).ok
+    assert not Engine(planted.structure).solve(planted.data).ok
 
 
 def test_options_reach_the_first_solver_and_no_other(planted, script):
@@ -158,7 +156,8 @@ def test_a_starting_point_and_a_point_already_found_reach_the_search(planted, sc
     (only,) = script(Scripted("only", truth(planted)))
     engine, warm = Engine(planted.structure), lie(planted)
     engine.solve(planted.data, warm=warm)
-    assert only.calls[0][1] is warm
+    start = only.calls[0][1]
+    assert start is not warm and all(np.array_equal(getattr(start, k), getattr(warm, k)) for k in "xsy")
     solution = engine.solve(planted.data, found=truth(planted))
     assert solution.ok and solution.solver == "only" and len(only.calls) == 1
 
@@ -191,11 +190,25 @@ def test_two_solvers_must_agree_that_a_linear_program_has_no_solution(planted, s
     assert Engine(planted.structure).solve(planted.data).ok
 
 
-def test_an_interior_point_certificate_is_enough_for_curved_cones(rng, script):
+def test_a_conic_program_without_a_point_gets_a_second_opinion_where_it_is_cheap(rng, script):
     planted = plant(Cones(soc=(3,), nonneg=2), 3, rng)
-    _, unasked = script(Scripted("one", Status.INFEASIBLE), Scripted("unasked", truth(planted)))
+    _, asked = script(Scripted("wrong", Status.INFEASIBLE), Scripted("right", truth(planted)))
     solution = Engine(planted.structure).solve(planted.data)
-    assert solution.status is Status.INFEASIBLE and not unasked.calls
+    assert solution.ok and solution.solver == "right" and len(asked.calls) == 1
+    # Where the opinion is none, or another that is no point at the goal, the first one's certificate stands.
+    for opinion in (Status.ITERATION_LIMIT, Status.FAILED, Status.INFEASIBLE):
+        *_, unasked = script(
+            Scripted("one", Status.INFEASIBLE), Scripted("two", opinion), Scripted("three", truth(planted))
+        )
+        solution = Engine(planted.structure).solve(planted.data)
+        assert solution.status is Status.INFEASIBLE and not solution.ok and not unasked.calls
+    # A solver that may take long gives it only where the program is small.
+    for cones, calls in ((Cones(psd=(3,)), 1), (Cones(psd=(search.OPINION_ORDER + 1,)), 0)):
+        large = plant(cones, 3, rng)
+        _, second = script(Scripted("one", Status.INFEASIBLE), Scripted("two", truth(large)))
+        second.brief = MappingProxyType({"depth": 3})
+        solution = Engine(large.structure).solve(large.data)
+        assert solution.ok is bool(calls) and [call[0] for call in second.calls] == [{"depth": 3}] * calls
 
 
 @pytest.mark.parametrize("spread", [0.0, 5.0])

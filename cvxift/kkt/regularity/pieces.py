@@ -27,7 +27,7 @@ from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.rotation import rotation
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
-from cvxift.solvers.base import Raw, Status
+from cvxift.solvers.base import Raw
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
@@ -60,7 +60,7 @@ def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[li
         if not local.cones.polyhedral:
             found[direction.tobytes()] = near.linearization(policy), near.point.v
         elif key.tobytes() not in found:
-            piece = on_active_set(local, near.point.v, near.point, policy)
+            piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy)
             if piece is not None:
                 found[key.tobytes()] = piece, near.point.v
     return list(found.values()), ended
@@ -106,14 +106,21 @@ def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
     near = Data(data.P + moved.P, data.q + moved.q, data.A + moved.A, data.b + moved.b, data.d + moved.d)
     point = solution.point
     assert point is not None
-    warm = Raw(point.x, point.s, point.y, Status.SOLVED, "")
-    found = solution.engine.solve(near, warm=warm)
+    found = solution.engine.solve(near, warm=solution.start())
     # A step out of the feasible set leaves a residual of the step's own size.
     limit = max(STEP * SOLVED, 10.0 * solution.residuals.worst)
     return found if found.ok and found.residuals.worst <= limit else None
 
 
-def on_active_set(local: LocalPoint, v: Floats, start: Point | None, policy: Policy) -> Linearization | None:
+def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
+    """A neighbour's condensed point in a solution's units, which may be others than its own."""
+    start, units = near.start(), solution.units
+    if start is None or units is None:
+        return start
+    return Raw(*units.point(start.x, start.s, start.y), start.status, start.message)
+
+
+def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, policy: Policy) -> Linearization | None:
     """The point's own linearization with the rows tight that are so at another point, for linear constraints.
 
     Args:
@@ -134,12 +141,15 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | None, policy: Pol
     y = np.where(tight, start.y, 0.0)
     dx, dy, _ = system.solve(-(instance.P @ start.x + instance.q + instance.AT @ y), instance.b - instance.A @ start.x)
     x, y = start.x + dx, y + dy
+    units = solution.units
     columns, _ = engine.condensation.restrict(*local.units)
+    columns = columns if units is None else columns / units.columns
     user = engine.condensation.restrict(local.program.user_columns.astype(float), local.y)[0] > 0.0
     size = float(np.abs(solution.point.x / columns).max(initial=0.0)) or 1.0
     if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
         return None
     _, weight = engine.condensation.restrict(local.x, local.scales[1])
+    weight = weight if units is None else weight * (units.cost / units.rows)
     if float((y / weight)[engine.cones.zero :].min(initial=0.0)) < -KINK:
         return None
     return _linearization(local, system, x, y)

@@ -1,0 +1,84 @@
+"""Whether a point is a minimum where P was vouched for: CVXPY checks a constant P, not one that depends on parameters.
+
+A convex cost has P ≽ 0, which a Cholesky factorization of P, equilibrated and shifted by rounding, shows at a fraction
+of what the KKT system costs. Where it breaks down, P is looked at along what rows leave free: with Z a basis of the
+null space of the rows that fix a direction, and H the curvature of the others,
+
+    Zᵀ (P + A_hᵀ H⁻¹ A_h) Z ≽ 0
+
+Along what the equalities leave free it says that the cost is convex on them, which is enough; along what the active
+rows leave free, that the point is a minimum and no saddle (the second-order condition; Nocedal & Wright 2006, Theorem
+12.5).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as sla
+from scipy.linalg import lapack, null_space
+
+from cvxift.kkt.instance import Instance
+from cvxift.kkt.rotation import Rotation
+from cvxift.kkt.system import ReducedSystem
+from cvxift.program.structure import Floats
+
+NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding
+DENSE = 2000  # columns up to which curvature is looked at along rows
+
+_lapack: Any = lapack  # its functions are made at import, unseen by type checkers
+
+
+def semidefinite(P: Floats | sp.csc_array) -> bool:
+    """Whether P ≽ 0, up to rounding; P symmetric, shape (n, n)."""
+    dense = isinstance(P, np.ndarray)
+    diagonal = P.diagonal()
+    if not len(diagonal) or np.minimum.reduce(diagonal) < 0.0:
+        return not len(diagonal)
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    if dense:
+        scaled = P * scale[:, None] * scale
+        scaled.reshape(-1)[:: len(scaled) + 1] += NEGATIVE
+        return _lapack.dpotrf(scaled, lower=1, overwrite_a=1)[1] == 0
+    scaled = sp.csc_array(sp.diags_array(scale) @ P @ sp.diags_array(scale) + NEGATIVE * sp.eye_array(len(scale)))
+    try:  # a symmetric elimination order keeps pivots on the diagonal, whose signs are the inertia
+        factor = sla.splu(scaled, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    except RuntimeError:  # exactly singular
+        return False
+    return bool(np.array_equal(factor.perm_r, factor.perm_c) and (factor.U.diagonal() > 0.0).all())
+
+
+def descent(instance: Instance, turn: Rotation) -> Floats | None:
+    """A direction of negative curvature that the point's active rows leave free, shape (n,); None if there is none.
+
+    Args:
+        instance: a program whose P is not positive semidefinite.
+        turn: the kept directions at the point.
+
+    Returns:
+        The direction; None where the point is a minimum, the cost is convex on the equalities, or the program has more
+        than `DENSE` columns.
+    """
+    if instance.structure.n > DENSE:
+        return None
+    P: Any = instance.P
+    P = P if isinstance(P, np.ndarray) else P.toarray()
+    A: Any = instance.A if isinstance(instance.A, np.ndarray) else instance.A.toarray()
+    if _negative(P, A[: instance.structure.cones.zero]) is None:
+        return None
+    A_r: Any = ReducedSystem(instance, turn).A_r
+    A_r = A_r if isinstance(A_r, np.ndarray) else A_r.toarray()
+    h = np.zeros(0) if turn.h is None else turn.h
+    fixed, curved = A_r[: len(A_r) - len(h)], A_r[len(A_r) - len(h) :]
+    return _negative(P + curved.T @ (curved / h[:, None]), fixed)
+
+
+def _negative(M: Floats, rows: Floats) -> Floats | None:
+    """The direction of least curvature of M along the rows' null space, shape (n,), if that is negative."""
+    diagonal = np.abs(M).max(axis=0, initial=0.0)
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    Z = null_space(rows * scale) if len(rows) else np.eye(len(M))
+    values, vectors = np.linalg.eigh(Z.T @ (scale[:, None] * M * scale) @ Z)
+    return scale * (Z @ vectors[:, 0]) if len(values) and values[0] < -NEGATIVE else None

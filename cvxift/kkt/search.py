@@ -1,0 +1,207 @@
+"""The search for a point of one instance: solvers in turn, each point polished and checked, until one is good.
+
+A solver's point is taken for what it is worth: Newton's steps start from it, and its residual decides. A point at the
+goal ends the search. One between the goal and what is acceptable is kept while the solver's tight second call and the
+other solvers are tried; so is the best of several. Two solvers that find no point to exist end it as well, unless a
+point was found that is at the goal: what solvers call infeasible is not solved by a point that is nearly feasible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvxift import cones as cone
+from cvxift import solvers
+from cvxift.errors import ProgramError
+from cvxift.kkt.instance import Instance
+from cvxift.kkt.newton import Point, polish
+from cvxift.program.structure import Data, Floats
+from cvxift.solvers.base import Raw, Status
+
+if TYPE_CHECKING:
+    from cvxift.kkt.engine import Engine
+
+TOLERANCE = 1e-9  # a point this good ends the search
+ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
+SCALES = (1.0, 1e3, 1e-3)  # of s over y, in each row's units, tried where reading the active set off s − y fails
+DEFINITE = (Status.INFEASIBLE, Status.UNBOUNDED)
+OPINION_SIZE = 500  # rows + columns up to which a first-order solver is asked whether a conic program is infeasible
+OPINION_ORDER = 20  # order of a matrix likewise
+
+
+class Search:
+    """One instance's search.
+
+    Args:
+        engine: opens the solvers' sessions.
+        small: the condensed instance's data, in moderate units.
+        instance: its matrices.
+        warm: a point to start from, in the same units.
+
+    Attributes:
+        best: the best point found so far, polished.
+        name: the solver whose point it is.
+        status: that solver's status, or of the last one when there is no point.
+        attempts: (solver, status, message, residual after polishing) of each call.
+    """
+
+    def __init__(self, engine: Engine, small: Data, instance: Instance, warm: Raw | None = None) -> None:
+        self._engine, self._small, self._instance, self._warm = engine, small, instance, warm
+        self._polyhedral = engine.cones.polyhedral
+        self.best: Point | None = None
+        self._worst = math.inf  # its residual
+        self.name, self.status = "", Status.FAILED
+        self.attempts: list[tuple[str, Status, str, float]] = []
+        self._verdicts: list[Status] = []
+
+    @property
+    def accepted(self) -> Point | None:
+        """The best point if it is good enough; None where solvers agree that there is none, and it is not exact."""
+        if not self._worst <= ACCEPTABLE:
+            return None
+        return None if self._refuted and not self.reached else self.best
+
+    @property
+    def reached(self) -> bool:
+        """Whether the best point is at the goal."""
+        return self._worst <= TOLERANCE
+
+    @property
+    def _refuted(self) -> bool:
+        """Whether two calls found that no point exists."""
+        return len(self._verdicts) > 1
+
+    def run(self, order: list[str], options: Mapping[str, Any], found: Raw | None = None) -> None:
+        """Ask the solvers in turn.
+
+        Args:
+            order: their names.
+            options: the first one's options.
+            found: what the first one returned, if it was called already.
+        """
+        opinion = False  # whether the solver asked is only to confirm that there is no point
+        for index, name in enumerate(order):
+            if index:
+                options, found = self._brief(name) if opinion else {}, None
+            raw = self._ask(name, options) if found is None else found
+            if _has_point(raw):
+                self._take(name, raw)
+                if self.reached:
+                    return
+                solver = solvers.get(name)
+                for tight in () if solver.patient else self._tight(name, solver.tight, options):
+                    self._take(name, tight)
+                    if self.reached:
+                        return
+            else:
+                self._fail(name, raw, certain=bool(index) or not self._engine.quick_options)
+            if opinion or self._refuted:
+                break
+            if not self._polyhedral and self._verdicts:
+                # An interior-point certificate; another solver may confirm it where that costs little.
+                opinion = index + 1 < len(order) and self._cheap(order[index + 1])
+                if not opinion:
+                    break
+        if self._verdicts and (self._refuted or not self._polyhedral):
+            self.status = self._verdicts[-1] if self._polyhedral else self._verdicts[0]
+        elif self.accepted is None and not (self._verdicts and self.attempts[-1][1] in DEFINITE):
+            self._be_patient(order)
+            if self.accepted is None and self.status is Status.SOLVED:
+                self.status = Status.INACCURATE
+
+    def _ask(self, name: str, options: Mapping[str, Any], warm: bool = True) -> Raw:
+        """One call of a solver; one that cannot be set up for an instance has failed, as any other may."""
+        try:
+            session = self._engine.session(name, options)
+        except ProgramError as error:
+            if not self.attempts:  # the user's own solver or options
+                raise
+            n, m = self._small.q.shape[-1], self._small.b.shape[-1]
+            return Raw(np.full(n, np.nan), np.full(m, np.nan), np.full(m, np.nan), Status.FAILED, str(error))
+        small = self._small
+        return session.solve(small.P, small.q, small.A, small.b, self._warm if warm else None)
+
+    def _fail(self, name: str, raw: Raw, certain: bool = True) -> None:
+        self.attempts.append((name, raw.status, raw.message, float("nan")))
+        if raw.status in DEFINITE and (certain or self._polyhedral):
+            self._verdicts.append(raw.status)
+        if self.best is None:
+            self.name, self.status = name, raw.status
+
+    def _take(self, name: str, raw: Raw) -> None:
+        point = polished(self._instance, raw)
+        worst = point.residuals.worst
+        self.attempts.append((name, raw.status, raw.message, worst))
+        if self.best is None or worst < self._worst:
+            self.best, self._worst, self.name, self.status = point, worst, name, raw.status
+
+    def _tight(self, name: str, tight: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Raw]:
+        """A solver's point at tight tolerances, where the active set of a program may show; nothing without one."""
+        if any(option not in options for option in tight):
+            raw = self._ask(name, {**tight, **options}, warm=False)
+            if _has_point(raw):
+                yield raw
+
+    def _be_patient(self, order: list[str]) -> None:
+        """Second calls of the solvers that need long for them, before giving up."""
+        for name in order:
+            solver = solvers.get(name)
+            if solver.patient:
+                for raw in self._tight(name, solver.tight, {}):
+                    self._take(name, raw)
+                    if self.reached:
+                        return
+
+    def _brief(self, name: str) -> Mapping[str, Any]:
+        return solvers.get(name).brief
+
+    def _cheap(self, name: str) -> bool:
+        """Whether the solver's opinion on a conic program costs little."""
+        structure = self._instance.structure
+        small = structure.n + structure.m <= OPINION_SIZE and max(structure.cones.psd, default=0) <= OPINION_ORDER
+        return small or not self._brief(name)
+
+
+def _has_point(raw: Raw) -> bool:
+    # A point that is not finite comes as NaN everywhere; see `Session`.
+    return raw.status.has_point and not (len(raw.x) and raw.x[0] != raw.x[0])
+
+
+def polished(instance: Instance, raw: Raw) -> Point:
+    """A solver's point after Newton.
+
+    An interior-point solver leaves sᵢ yᵢ ≈ μ in every row, and v = s − y reads the active set off it right only
+    where both are of one scale. Where that fails, s and y are compared in what y is worth in units of s there, τ
+    times: a linear row counts as tight if sᵢ < τ τᵢ yᵢ, a curved cone's s and y are read off s − τ τᵢ y.
+    """
+    best = polish(instance, raw.x, raw.s - raw.y)
+    cones = instance.structure.cones
+    if best.residuals.worst <= TOLERANCE or cones.m == cones.zero:
+        return best
+    balance = instance.scales.balance(raw.x, raw.y)
+    for tau in SCALES:
+        point = polish(instance, raw.x, _read(cones, raw, tau * balance))
+        if point.residuals.worst < best.residuals.worst:
+            best = point
+        if best.residuals.worst <= TOLERANCE:
+            break
+    return best
+
+
+def _read(cones: cone.Cones, raw: Raw, balance: Floats) -> Floats:
+    """v = s − y of the complementary pair that a solver's s and y stand for, y being worth `balance` units of s."""
+    v = raw.s - raw.y
+    rows = slice(cones.zero, cones.zero + cones.nonneg)
+    s, y = np.maximum(raw.s[rows], 0.0), np.maximum(raw.y[rows], 0.0)
+    if not cones.polyhedral:
+        worth = np.where(balance > 0.0, balance, 1.0)
+        scaled = raw.s - worth * raw.y
+        at = cone.project(cones, scaled)
+        v = at - (at - scaled) / worth
+    v[rows] = np.where(s < balance[rows] * y, -y, s)
+    v[: cones.zero] = -raw.y[: cones.zero]
+    return v

@@ -1,0 +1,103 @@
+"""A solved instance: the point, how it was found, and its derivatives under any policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cvxift.kkt.instance import Instance, Layout, Residuals
+from cvxift.kkt.newton import Point
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.units import Rescaled, Units, Way
+from cvxift.program.structure import Data, Floats, Structure
+from cvxift.solvers.base import Raw, Status
+
+if TYPE_CHECKING:
+    from cvxift.kkt.engine import Engine
+    from cvxift.kkt.linearization import Linearization
+
+
+@dataclass(eq=False)
+class Solution:
+    """A solved instance: the point in the original program, how it was found, and its derivatives.
+
+    Attributes:
+        structure: the program's structure.
+        data: the program's data.
+        x: columns, shape (n,).
+        s: slacks, shape (m,).
+        y: multipliers, shape (m,).
+        point: the point of the condensed program, in moderate units.
+        instance: the condensed program's matrices, in the same units.
+        substitution: the way from there to the original program.
+        solver: name of the solver whose point it is.
+        status: that solver's status, or of the last one when none was accepted.
+        attempts: (solver, status, message, residual after polishing) of each solver tried.
+        descent: where the point found is a saddle, a direction of the columns along which the cost falls, shape (n,).
+    """
+
+    structure: Structure
+    data: Data
+    x: Floats
+    s: Floats
+    y: Floats
+    point: Point | None
+    instance: Instance
+    substitution: Way | None
+    solver: str
+    status: Status
+    engine: Engine
+    attempts: list[tuple[str, Status, str, float]] = field(default_factory=list)
+    descent: Floats | None = None
+    _linearizations: dict[Policy, Linearization] = field(default_factory=dict)
+    accounts: dict[Any, Any] = field(default_factory=dict)  # what is known of the map here; see `kkt.regularity`
+
+    @property
+    def ok(self) -> bool:
+        """Whether a point was found that satisfies the optimality conditions."""
+        return self.point is not None
+
+    @property
+    def residuals(self) -> Residuals:
+        """Relative residuals of the point; NaN when there is none."""
+        return self.point.residuals if self.point is not None else Residuals(np.nan, np.nan, np.nan)
+
+    @property
+    def units(self) -> Units | None:
+        """The units of the condensed program's point; None if they are its own."""
+        return self.substitution.units if isinstance(self.substitution, Rescaled) else None
+
+    def start(self) -> Raw | None:
+        """The condensed program's point in its own units, to start another solve from; None if there is none."""
+        if self.point is None:
+            return None
+        point = self.point.x, self.point.s, self.point.y
+        return Raw(*(point if self.units is None else self.units.point_back(*point)), Status.SOLVED, "")
+
+    def worst_place(self) -> tuple[Literal["row", "column"], int, float]:
+        """Where in the original program the largest relative residual is: in a row or a column, which, and its size."""
+        instance = Layout(self.structure, dense=False).instance(self.data)
+        dual, primal, _ = instance.errors(self.x, self.s, self.y)
+        rows, columns = (np.abs(part) for part in (primal, dual))
+        row_sizes, column_sizes = instance.scales.sizes(self.x, self.y)
+        rows, columns = rows / row_sizes, columns / column_sizes
+        if rows.max(initial=0.0) >= columns.max(initial=0.0):
+            return "row", int(rows.argmax()), float(rows.max())
+        return "column", int(columns.argmax()), float(columns.max())
+
+    def linearization(self, policy: Policy) -> Linearization:
+        """The solution map's derivatives at the point, under a policy; kept."""
+        if policy not in self._linearizations:
+            self._linearizations[policy] = self.engine.linearize(self, policy)
+        return self._linearizations[policy]
+
+    def describe(self) -> str:
+        """One line a solver tried: its status, its words, the residual that was left."""
+        return "; ".join(
+            f"{name}: {status.value}"
+            + (f" ({message})" if message else "")
+            + (f", residual {residual:.1e}" if residual == residual else "")
+            for name, status, message, residual in self.attempts
+        )

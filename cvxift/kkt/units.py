@@ -1,0 +1,288 @@
+"""Units in which a program's rows, columns and cost are of one size: what solvers and residuals see of it.
+
+Write x = C x̂ and multiply the rows by R and the cost by κ, C and R diagonal and positive. Then
+
+    P̂ = κ C P C,   q̂ = κ C q,   Â = R A C,   b̂ = R b,   ŝ = R s,   ŷ = κ R⁻¹ y
+
+is the same program in other units. It is the symmetric scaling by diag(√κ C, R/√κ, √κ) of
+
+    M = [ P  Aᵀ  q ;  A  0  b ;  qᵀ  bᵀ  0 ]
+
+so that scaling M gives all units at once. First those in which the logarithms of M's entries have least squares, which
+are the same whatever units the program came in (Curtis & Reid 1972); then some passes of an equilibration, which brings
+the largest entries of P and A in each row near 1 (Ruiz 2001). They are rounded to powers of two: scaling changes no
+digit. The rows of one curved cone share one unit. A program whose rows of M, q and b are of moderate size stays as it
+is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvxift.program.structure import Data, Floats, Structure
+
+LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
+LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
+LEAST_SQUARES = 50  # steps of conjugate gradients for the units' logarithms
+CLOSE = 0.05  # accuracy of those, in powers of two
+NEGLIGIBLE = -26  # power of two under which an entry is counted as rounding that a cancellation left
+ROUNDS = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
+
+
+class Way(Protocol):
+    """The way from a program to one that it was made of; see `cvxift.program.condense.Substitution`."""
+
+    def expand(self, x: Any, s: Any, y: Any) -> tuple[Any, Any, Any]:
+        """The other program's point."""
+        ...
+
+    def solve(self, inner: Callable[[Any, Any], tuple[Any, Any]], g: Any, h: Any) -> tuple[Any, Any]:
+        """The other program's KKT system through this one's."""
+        ...
+
+    def __getitem__(self, index: int) -> Way:
+        """One instance of a batch, on the host."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Units of a program, or of each program of a batch.
+
+    Attributes:
+        rows: R, shape (..., m).
+        columns: C, shape (..., n).
+        cost: κ, shape (...).
+    """
+
+    rows: Floats
+    columns: Floats
+    cost: Floats
+
+    def data(self, structure: Structure, data: Data) -> Data:
+        """The program's data in these units."""
+        P_rows, P_cols, A_rows, A_cols = structure.places
+        r, c, cost = self.rows, self.columns, self.cost[..., None]
+        P = data.P * (cost * c.take(P_rows, axis=-1) * c.take(P_cols, axis=-1))
+        A = data.A * (r.take(A_rows, axis=-1) * c.take(A_cols, axis=-1))
+        return Data(P, data.q * (cost * c), A, data.b * r, data.d * self.cost)
+
+    def point(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+        """x̂, ŝ, ŷ of a point."""
+        return x / self.columns, s * self.rows, y * (self.cost[..., None] / self.rows)
+
+    def point_back(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+        """x, s, y of a point in these units."""
+        return x * self.columns, s / self.rows, y * (self.rows / self.cost[..., None])
+
+    def put(self, place: Callable[[Floats], Any]) -> Units:
+        """The same on another place's arrays."""
+        return Units(place(self.rows), place(self.columns), place(self.cost))
+
+    def __getitem__(self, index: int) -> Units:
+        """One instance of a batch."""
+        return Units(self.rows[index], self.columns[index], self.cost[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """The way from a program in other units to the one that it was made of, and on.
+
+    Attributes:
+        units: the units.
+        way: the way from there; None if it ends there.
+    """
+
+    units: Units
+    way: Way | None
+
+    def expand(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+        """The original program's point from the one in these units."""
+        point = self.units.point_back(x, s, y)
+        return point if self.way is None else self.way.expand(*point)
+
+    def solve(
+        self, inner: Callable[[Floats, Floats | None], tuple[Floats, Floats]], g: Floats, h: Floats | None
+    ) -> tuple[Floats, Floats]:
+        """Solve the original KKT system through the one in these units.
+
+        With u = C û and w = κ⁻¹ R ŵ, P u + Aᵀw = g reads P̂ û + Âᵀŵ = κ C g, and A u − h is R⁻¹(Â û − R h).
+
+        Args:
+            inner: (g, h) -> (u, w) in these units.
+            g: right-hand side on columns, shape (n,), (k, n) or, for a batch, (B, n).
+            h: right-hand side on rows, same leading dimensions; None for zero.
+        """
+        units = self.units
+        cost = units.cost[..., None]
+
+        def scaled(g: Floats, h: Floats | None) -> tuple[Floats, Floats]:
+            u, w = inner(g * (cost * units.columns), None if h is None else h * units.rows)
+            return u * units.columns, w * (units.rows / cost)
+
+        return scaled(g, h) if self.way is None else self.way.solve(scaled, g, h)
+
+    def __getitem__(self, index: int) -> Rescaled:
+        """One instance of a batch."""
+        return Rescaled(self.units[index], None if self.way is None else self.way[index])
+
+
+class Equilibration:
+    """Finds the units in which programs of one structure are of one size.
+
+    Args:
+        structure: the programs' structure.
+
+    Source: Curtis & Reid 1972, "On the automatic scaling of matrices for Gaussian elimination"; Ruiz 2001, "A scaling
+    algorithm to equilibrate both rows and columns norms in matrices".
+
+    Example:
+        >>> from cvxift.program.structure import Cones
+        >>> find = Equilibration(Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0])))
+        >>> one = np.ones(1)
+        >>> find(Data(one, one, one, one, np.float64(0.0))) is None
+        True
+        >>> found = find(Data(1e12 * one, 1e6 * one, 1e6 * one, one, np.float64(0.0)))  # x in a unit of 1e-6
+        >>> float(found.columns[0])
+        9.5367431640625e-07
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        # Where the entries of M stand among the values P, A, Aᵀ, q, qᵀ, b, bᵀ, sorted by M's row.
+        P_rows, P_cols, A_rows, A_cols = structure.places
+        n, m = structure.n, structure.m
+        columns, rows, last = np.arange(n), n + np.arange(m), n + m
+        of = [P_cols, A_cols, n + A_rows, columns, np.full(n, last), rows, np.full(m, last)]
+        other = [P_rows, n + A_rows, A_cols, np.full(n, last), columns, np.full(m, last), rows]
+        order = np.argsort(np.concatenate(of), kind="stable")
+        self._order, self._of, self._other = order, np.concatenate(of)[order], np.concatenate(other)[order]
+        self._n, self._size = n, n + m + 1
+        self._filled = np.flatnonzero(np.bincount(self._of, minlength=self._size))
+        self._starts = np.searchsorted(self._of, self._filled)
+        last_of_q = len(order) - m  # M's last row holds q, then b
+        self._blocks = np.append(self._starts, last_of_q) if n and m else self._starts
+        cones = structure.cones
+        weight = np.concatenate([np.ones(len(P_cols) + 2 * len(A_rows)), np.full(2 * (n + m), LIGHT)])
+        self._weight = weight[order]
+        self._heavy = np.flatnonzero(self._weight == 1.0)
+        self._heavy_filled, self._heavy_starts = np.unique(self._of[self._heavy], return_index=True)
+        self._cone_starts = None if cones.polyhedral else cones.unit_starts
+        self._cone_sizes = None if cones.polyhedral else np.diff(np.append(cones.unit_starts, cones.m))
+
+    def _values(self, data: Data) -> Floats:
+        """The entries' magnitudes, shape (..., entries)."""
+        parts = [data.P, data.A, data.A, data.q, data.q, data.b, data.b]
+        return np.abs(np.concatenate(parts, axis=-1).take(self._order, axis=-1))
+
+    def _sums(self, values: Floats) -> Floats:
+        """The sum of each row's entries, shape (..., n + m + 1)."""
+        if values.ndim == 1:
+            bincount: Any = np.bincount  # its stub leaves the weights' dtype out
+            return bincount(self._of, weights=values, minlength=self._size)
+        out = np.zeros((*values.shape[:-1], self._size))
+        out[..., self._filled] = np.add.reduceat(values, self._starts, axis=-1)
+        return out
+
+    def _largest(self, values: Floats) -> Floats:
+        """The largest entry of P and A in each row, of a curved cone's rows the largest of all, (..., n + m + 1)."""
+        out = np.zeros((*values.shape[:-1], self._size))
+        if len(self._heavy):
+            heavy = values.take(self._heavy, axis=-1)
+            out[..., self._heavy_filled] = np.maximum.reduceat(heavy, self._heavy_starts, axis=-1)
+        if self._cone_starts is not None and self._cone_sizes is not None:
+            largest = np.maximum.reduceat(out[..., self._n : -1], self._cone_starts, axis=-1)
+            out[..., self._n : -1] = np.repeat(largest, self._cone_sizes, axis=-1)
+        return out
+
+    def __call__(self, data: Data) -> Units | None:
+        """The units of a program, or of each program of a batch.
+
+        Args:
+            data: the data, with any leading dimensions.
+
+        Returns:
+            The units; None where the program is of moderate size in its own, or not finite.
+        """
+        if not self._size - 1:
+            return None
+        values = self._values(data)
+        largest = np.maximum.reduceat(values, self._blocks, axis=-1)
+        # Zeros are no unit; the second look at the least is for them.
+        if np.maximum.reduce(largest, axis=None) <= MOST and (
+            np.minimum.reduce(largest, axis=None) >= LEAST or _least(largest).min() >= LEAST
+        ):
+            return None
+        if np.isposinf(data.b).any():  # rows without a limit say nothing of a unit
+            values[np.isposinf(values)] = 0.0
+            largest = np.maximum.reduceat(values, self._blocks, axis=-1)
+        if not np.isfinite(largest).all():
+            return None
+        moderate = (largest.max(axis=-1) <= MOST) & (_least(largest) >= LEAST)
+        n, positive = self._n, values > 0.0
+        logarithms = np.log2(np.where(positive, values, 1.0))
+        centred = self._centred(logarithms, positive)
+        small = positive & (self._spread(centred) + logarithms < NEGLIGIBLE)
+        if small.any():  # rounding left of what cancelled says nothing of a unit
+            centred = self._centred(logarithms, positive & ~small)
+        scale = np.exp2(centred)
+        for _ in range(ROUNDS):
+            largest = self._largest(values * np.exp2(self._spread(np.log2(scale))))
+            scale /= np.sqrt(np.where(largest > 0.0, largest, 1.0))
+        last = scale[..., -1]
+        if values.ndim > 1:  # programs of a batch that are of moderate size stay in their own units
+            scale[moderate], last = 1.0, np.where(moderate, 1.0, last)
+        return Units(
+            _power(scale[..., n:-1] * last[..., None]), _power(scale[..., :n] / last[..., None]), _power(last * last)
+        )
+
+    def _spread(self, rows: Floats) -> Floats:
+        """The sum of the two rows' values at each entry, shape (..., entries)."""
+        return rows.take(self._of, axis=-1) + rows.take(self._other, axis=-1)
+
+    def _centred(self, logarithms: Floats, counts: NDArray[np.bool_]) -> Floats:
+        """Logarithms of a scale in which the entries' logarithms have least squares, shape (..., n + m + 1).
+
+        By conjugate gradients. Each row's equation, Σ_j (l_ij + d_i + d_j) = 0, moves with the units that the program
+        came in, and so does its solution; the largest entries alone, where an equilibration starts, do not tell them.
+        """
+        given = np.where(counts, self._weight, 0.0)
+        weight = self._share(self._sums(given))
+        weight[weight == 0.0] = 1.0
+        d = np.zeros_like(weight)
+        rest = -self._share(self._sums(given * logarithms))
+        z = rest / weight
+        direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
+        for _ in range(LEAST_SQUARES):
+            if np.max(np.abs(z), initial=0.0) <= CLOSE:
+                break
+            image = self._share(self._sums(given * self._spread(direction)))
+            curvature = np.sum(direction * image, axis=-1, keepdims=True)
+            step = size / np.where(curvature > 0.0, curvature, np.inf)
+            d, rest = d + step * direction, rest - step * image
+            z = rest / weight
+            new = np.sum(rest * z, axis=-1, keepdims=True)
+            direction, size = z + new / np.where(size > 0.0, size, np.inf) * direction, new
+        return d
+
+    def _share(self, rows: Floats) -> Floats:
+        """The mean of a curved cone's rows in all of them, shape (..., n + m + 1)."""
+        if self._cone_starts is not None and self._cone_sizes is not None:
+            mean = np.add.reduceat(rows[..., self._n : -1], self._cone_starts, axis=-1) / self._cone_sizes
+            rows = rows.copy()
+            rows[..., self._n : -1] = np.repeat(mean, self._cone_sizes, axis=-1)
+        return rows
+
+
+def _least(largest: Floats) -> Floats:
+    """The least positive entry of each program's, shape (...); at most 1."""
+    return np.where(largest > 0.0, largest, 1.0).min(axis=-1)
+
+
+def _power(values: Floats) -> Floats:
+    """The nearest powers of two."""
+    return np.exp2(np.round(np.log2(values)))
