@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cvxift.diagnostics.findings import listed
 
 if TYPE_CHECKING:
+    from cvxift.diagnostics.dependence import Dependence
     from cvxift.kkt.regularity.kernel import Kernel
     from cvxift.kkt.regularity.point import LocalPoint
 
@@ -44,34 +45,68 @@ def flat(point: LocalPoint) -> str:
     )
 
 
-def dependent_text(group: list[str]) -> str:
+def dependent_text(group: Dependence | None) -> str:
     """The text of dependent constraints."""
-    if not group:
+    if group is None:
         return "Active constraints are dependent, so their multipliers are not unique."
-    if len(group) == 1:
-        return f"{group[0]} restates what holds anyway, so its multiplier is not unique."
-    return f"{listed(group, 6)} are dependent where they are active, so their multipliers are not unique."
+    return _what(group) + ", so " + ("its" if len(group.names) == 1 else "their") + " multipliers are not unique."
 
 
-def dependent(group: list[str]) -> str:
-    """Advice on dependent constraints."""
-    return (
-        f"Remove one of them, for example {group[-1]}. " if group else "Remove a redundant constraint. "
-    ) + "The variables' derivative is right as it is under singular='least_squares', the default."
+def dependent(group: Dependence | None) -> str:
+    """Advice on dependent constraints: following it leaves the solution where it is."""
+    right = "The variables' derivative is right as it is under singular='least_squares', the default."
+    return f"{_remedy(group)} {right}".strip()
 
 
-def torn_text(group: list[str]) -> str:
+def torn_text(group: Dependence | None) -> str:
     """The text of constraints that the parameters move apart."""
-    return (
-        f"{listed(group, 6)} are dependent where they are active" if group else "Active constraints are dependent"
-    ) + ", and a change of the parameters moves them apart: the solution map has a kink here, or ends."
+    what = _what(group) if group is not None else "Active constraints are dependent"
+    return f"{what}, and a change of the parameters moves them apart: the solution map has a kink here, or ends."
 
 
-def torn(group: list[str]) -> str:
+def torn(group: Dependence | None) -> str:
     """Advice on constraints that the parameters move apart."""
+    others = "make them depend on the same parameters, or move the parameters off this point."
+    if group is None or group.kind == "crossing":
+        return others.capitalize()
+    return f"If they are to say the same at every parameter: {_uncapped(_remedy(group))} Otherwise {others}"
+
+
+def _what(group: Dependence) -> str:
+    """What makes the group dependent."""
+    alike = f" (and {group.alike} more such groups of entries)" if group.alike else ""
+    names = listed(group.names, 6)
+    if group.kind == "pinned":
+        if len(group.names) == 1:
+            return f"{names}{alike} has no interior and holds with equality only: it pins what it bounds"
+        return f"{names}{alike} oppose each other and hold with equality only"
+    if len(group.names) == 1:
+        return f"{names}{alike} restates what holds anyway"
+    return f"{names}{alike} are dependent where they are active"
+
+
+def _uncapped(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def _remedy(group: Dependence | None) -> str:
+    """What to change in a group so that it is dependent no longer, without moving the solution."""
+    if group is None:
+        return ""
+    if group.kind == "redundant":
+        if len(group.names) == 1:
+            return f"Remove {group.removable[-1]}."
+        return f"Remove one that follows from the others, for example {group.removable[-1]}."
+    if group.kind == "crossing":
+        return "Each of them bounds the feasible set for itself: keep them all."
+    if len(group.names) == 1:
+        return "Write it as an equality of what it bounds, such as x == 0 for cp.norm(x) <= 0."
+    if len(group.names) == 2 and len(group.inequalities) == 2:
+        return "Write them as one equality."
     return (
-        f"Remove one of them, for example {group[-1]}, " if group else "Remove a redundant constraint, "
-    ) + "make it depend on the same parameters, or move the parameters off this point."
+        f"Write {listed(group.inequalities, 6)} as equalities, and then remove one of the group that follows from the "
+        "others."
+    )
 
 
 def conditioned_text(kernel: Kernel, bound: float) -> str:

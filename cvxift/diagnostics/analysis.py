@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvxift.diagnostics import advice
-from cvxift.diagnostics.dependence import dependent_groups, null_multipliers
+from cvxift.diagnostics.dependence import dependent_groups, loose_multipliers
 from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
 from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
@@ -99,26 +99,23 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         )
 
     user = user_rows(point)
-    W = null_multipliers(kernel)
-    loose = W[:, np.linalg.norm(W[user], axis=0) > TOUCH] if W.size else W
+    loose = loose_multipliers(kernel, user)
     dual_unique = loose.shape[1] == 0
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
     _, _, lost = kernel.solve(*probes)
     torn = 0.0 if agree else float(lost.max(initial=0.0))
     if torn > LOST and verdict is Verdict.APPLIES:
         verdict = Verdict.ONE_SIDED
-        names = groups[0] if groups else []
-        findings.append(Finding("torn apart", advice.torn_text(names), advice.torn(names), True, tuple(names)))
+        first = groups[0] if groups else None
+        where = first.names if first else ()
+        findings.append(Finding("torn apart", advice.torn_text(first), advice.torn(first), True, where))
     if not dual_unique:
         wanted = _wanted(point, outputs, loose)
         if verdict is Verdict.APPLIES:
             verdict = Verdict.PRIMAL_ONLY
-        for group in groups or [[]]:
-            findings.append(
-                Finding(
-                    "dependent constraints", advice.dependent_text(group), advice.dependent(group), wanted, tuple(group)
-                )
-            )
+        for group in groups or [None]:
+            text, remedy, where = advice.dependent_text(group), advice.dependent(group), group.names if group else ()
+            findings.append(Finding("dependent constraints", text, remedy, wanted, where))
     findings += edges(point)
     row_error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / point.scales[0]
     off = np.flatnonzero(row_error > ROW_ERROR)
@@ -155,9 +152,9 @@ def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:
     return Regularity(program, solution, Policy(), recover)
 
 
-def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: np.ndarray) -> bool:
+def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:
     """Whether a dual variable among the outputs changes along the multipliers' freedom."""
-    return any(m.kind == "dual" and float(np.abs(m.matrix @ loose).max(initial=0.0)) > TOUCH for m in outputs)
+    return any(m.kind == "dual" and loose.shape[1] and float(abs(m.matrix @ loose).max()) > TOUCH for m in outputs)
 
 
 def _checks(
@@ -171,7 +168,7 @@ def _checks(
     primal_unique: bool,
 ) -> tuple[Check, ...]:
     residual = point.solution.residuals
-    how = "exact" if kernel.exact else "estimated by Lanczos and inverse iteration"
+    how = "exact" if kernel.exact else "estimated by inverse iteration"
     counted = np.ones(len(point.margins), dtype=bool)
     counted[np.concatenate([kinks.opened, kinks.closed, kinks.harmless])] = False
     margin = float(point.margins[counted].min(initial=np.inf))

@@ -1,76 +1,176 @@
-"""Dependent active constraints: minimal groups of rows whose gradients are linearly dependent.
+"""Dependent active constraints: minimal groups of rows whose gradients are linearly dependent, and what they mean.
 
 The null space of A_rᵀ (on directions without curvature) is spanned by vectors w with Aᵀw = 0. Brought to echelon form,
 each basis vector is supported on a circuit: a group that is dependent and none of whose proper subgroups is (Oxley,
 Matroid Theory, Proposition 1.2.6). Other pivots give other circuits; the smallest found is reported.
+
+The signs of w say what such a group means. Row j follows from the others, a_j = Σ λ_i a_i with λ_i = −w_i/w_j, if λ_i
+is in the dual cone of every inequality i: then it can be removed. If all of w is in the dual cones, the inequalities
+add up to 0 ≤ 0: none of them can have slack, and they act as equalities. Otherwise each bounds the feasible set for
+itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy.linalg import qr
 
-from cvxift.diagnostics.names import row_names
+from cvxift import cones as cone
+from cvxift.diagnostics.names import row_name
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.kinks import TOUCH
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.program.structure import Floats
 
-TRIES = 12  # pivot orders that are tried
+TRIES = 12  # pivot orders that are tried for a few dependences; one for more than `MANY`
+MANY = 16
+READ = 8  # groups of entries of the same constraints whose meaning is read; further ones are counted
 SUPPORT = 1e-7  # entries of an echelon vector above which a row belongs to the group
+DUAL = 1e-6  # relative distance from the dual cone within which a combination counts as in it
 
 
-def null_multipliers(kernel: Kernel) -> Floats:
-    """Orthonormal basis of the dependent combinations of active rows, restored to rows, shape (m, k)."""
-    part = kernel.null[kernel.n :]
-    if not part.shape[1]:
-        return np.zeros((kernel.m, 0))
-    u, values, _ = np.linalg.svd(part, full_matrices=False)
-    basis = u[:, values > 1e-6]
-    return kernel.rotation.restore(basis.T, kernel.m).T
+@dataclass(frozen=True)
+class Dependence:
+    """A minimal group of dependent active constraints.
+
+    Attributes:
+        names: of the constraints, bounds and entries in it.
+        kind: ``"redundant"``: one of them follows from the others; ``"pinned"``: the inequalities among them hold with
+            equality only; ``"crossing"``: each of them bounds the feasible set for itself.
+        removable: the names that follow from the others and that a user can remove.
+        inequalities: the names that are inequalities.
+        alike: further groups of entries of the same constraints.
+    """
+
+    names: tuple[str, ...]
+    kind: Literal["redundant", "pinned", "crossing"]
+    removable: tuple[str, ...] = ()
+    inequalities: tuple[str, ...] = ()
+    alike: int = 0
 
 
-def dependent_groups(point: LocalPoint, kernel: Kernel, user: np.ndarray) -> list[list[str]]:
-    """Minimal dependent groups that involve the user's own rows, each as names, the smallest first.
+def loose_multipliers(kernel: Kernel, user: np.ndarray) -> Any:
+    """Combinations of active rows that leave the user's multipliers undetermined, equilibrated, shape (m, k)."""
+    W = kernel.dependent_rows()
+    size = np.sqrt(np.asarray(W[user].multiply(W[user]).sum(axis=0)).ravel())
+    return W[:, np.flatnonzero(size > TOUCH)]
+
+
+def dependent_groups(point: LocalPoint, kernel: Kernel, user: np.ndarray) -> list[Dependence]:
+    """Minimal dependent groups that involve the user's own rows, the smallest first.
 
     Args:
         point: the point.
         kernel: K there.
         user: mask of the user's rows, shape (m,).
     """
-    W = null_multipliers(kernel)
-    W = W[:, np.linalg.norm(W[user], axis=0) > TOUCH] if W.size else W
-    groups: dict[frozenset[int], None] = {}
-    for vector in _circuits(W):
-        support = np.flatnonzero(np.abs(vector) > SUPPORT * np.abs(vector).max())
+    pairs, basis = kernel.dependences()
+    circuits = [*_columns(pairs), *_circuits(basis)]
+    found: dict[frozenset[int], tuple[np.ndarray, Floats]] = {}
+    for support, values in circuits:
         if user[support].any():
-            groups[frozenset(map(int, support))] = None
-    named = {tuple(row_names(point, sorted(group))): None for group in sorted(groups, key=len)}
+            found.setdefault(frozenset(map(int, support)), (support, values))
+    out: dict[tuple[Any, ...], Dependence] = {}
+    seen: dict[tuple[int, ...], list[Any]] = {}
     covered: set[str] = set()
-    out = []
-    for names in named:  # one group for each new dependence, not every circuit of the matroid
-        if not set(names) <= covered:
-            out.append(list(names))
-            covered |= set(names)
-    return out
+    for support, values in sorted(found.values(), key=lambda circuit: len(circuit[0])):
+        owners = tuple(np.unique(point.program.row_labels.owners(support)))
+        keys = seen.setdefault(owners, [])
+        if len(keys) >= READ:
+            out[keys[-1]] = replace(out[keys[-1]], alike=out[keys[-1]].alike + 1)
+            continue
+        group = _read(point, support, values)
+        if set(group.names) <= covered:  # one group for each new dependence, not every circuit of the matroid
+            continue
+        covered |= set(group.names)
+        key = (owners, group.kind)
+        keys.append(key)
+        out[key] = group if key not in out else replace(out[key], alike=out[key].alike + 1)
+    return list(out.values())
 
 
-def _circuits(W: Floats) -> list[Floats]:
-    """Vectors of minimal support in the column space of W, by echelon forms over several pivot orders."""
-    k = W.shape[1]
-    if not k:
-        return []
-    out, rng = [], np.random.default_rng(0)
+def _columns(W: Any) -> Iterator[tuple[np.ndarray, Floats]]:
+    for k in range(W.shape[1]):
+        part = slice(W.indptr[k], W.indptr[k + 1])
+        yield W.indices[part], W.data[part]
+
+
+def _circuits(W: Floats) -> Iterator[tuple[np.ndarray, Floats]]:
+    """Rows and values of vectors of minimal support in the column space of W, by echelon forms over pivot orders."""
+    k, rng = W.shape[1], np.random.default_rng(0)
     size = np.linalg.norm(W, axis=1)
-    for attempt in range(TRIES if k > 1 else 1):
-        weight = np.ones(len(W)) if attempt == 0 else rng.uniform(0.1, 1.0, len(W))
-        if attempt == 1:
-            weight = 1.0 / np.maximum(size, 1e-3)
+    rows = np.flatnonzero(size > 0.0)
+    W, size = W[rows], size[rows]
+    for attempt in range(0 if not k else TRIES if 1 < k <= MANY else 1):
+        weight = 1.0 / size if attempt == 0 else rng.uniform(0.1, 1.0, len(W)) / size
         factors: tuple[Any, ...] = qr((weight[:, None] * W).T, mode="r", pivoting=True)
-        pivots = factors[1][:k]
-        block = W[pivots]
+        block = W[factors[1][:k]]
         if np.linalg.cond(block) < 1e8:
-            out.extend(np.linalg.solve(block.T, W.T))
-    return out
+            for vector in np.linalg.solve(block.T, W.T):
+                kept = np.abs(vector) > SUPPORT * np.abs(vector).max()
+                yield rows[kept], vector[kept]
+
+
+def _read(point: LocalPoint, support: np.ndarray, values: Floats) -> Dependence:
+    """What the group means: members by name, and whether each one's part of w is in its dual cone."""
+    labels, w = point.program.row_labels, np.zeros(point.structure.m)
+    w[support] = values
+    made = {
+        label.constraint.id
+        for label in (labels[int(row)] for row in support)
+        if label.atom is not None and label.constraint is not None
+    }
+    members: dict[str, list[int]] = {}
+    for row in map(int, support):
+        label = labels[row]
+        whole = label.constraint is not None and label.constraint.id in made  # an atom's rows belong to it as a whole
+        name = row_name(point, row)
+        members.setdefault(name.split(", entry")[0] if whole else name, []).append(row)
+    signs = {name: _signs(point, w, rows) for name, rows in members.items()}
+    inequalities = [name for name, sign in signs.items() if sign != (True, True)]
+    removable = []
+    for name, rows in members.items():
+        others = [signs[other] for other in members if other != name]
+        up, down = signs[name]
+        # w_name in the dual cone: the others must be in minus theirs; an equality needs both.
+        follows = (not up or all(sign[1] for sign in others)) and (not down or all(sign[0] for sign in others))
+        if (up or down) and follows and _own(point, rows):
+            removable.append(name)
+    words = {name: name.partition(" (")[2] for name in members if name.startswith("constraint ")}
+    if not removable and len(words) == len(members) == 2 and len(set(words.values())) == 1:
+        removable = list(words)  # the same constraint, written twice
+    if removable:
+        kind = "redundant"
+    else:
+        pinned = all(up for up, _ in signs.values()) or all(down for _, down in signs.values())
+        kind = "pinned" if pinned and inequalities else "crossing"
+    return Dependence(tuple(members), kind, tuple(removable), tuple(inequalities))
+
+
+def _own(point: LocalPoint, rows: list[int]) -> bool:
+    """Whether the rows are those of one linear constraint that the user wrote, which can be removed."""
+    linear = point.cones.zero + point.cones.nonneg
+    labels = [point.program.row_labels[row] for row in rows]
+    return all(row < linear for row in rows) and all(
+        label.constraint is not None and label.atom is None for label in labels
+    )
+
+
+def _signs(point: LocalPoint, w: Floats, rows: list[int]) -> tuple[bool, bool]:
+    """Whether w, and −w, on the cones of these rows lies in their dual cones; both for equalities."""
+    unit = np.isin(point.unit_of_row, np.unique(point.unit_of_row[rows]))
+    unit[: point.cones.zero] = False
+    if not unit.any():
+        return True, True
+    part = np.where(unit, w, 0.0)
+    if max(rows) < point.cones.zero + point.cones.nonneg:
+        return bool((part >= 0.0).all()), bool((part <= 0.0).all())
+    size = float(np.abs(part).max())
+    # v is in the dual cone where −v projects to zero on the cone (Moreau).
+    up = np.abs(cone.project(point.cones, -part)[unit]).max() <= DUAL * size
+    down = np.abs(cone.project(point.cones, part)[unit]).max() <= DUAL * size
+    return bool(up), bool(down)

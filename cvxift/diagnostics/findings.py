@@ -94,6 +94,27 @@ def number(value: float) -> float | str:
 
 
 def listed(names: list[str] | tuple[str, ...], most: int = 4) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    """The first names, entries of one constraint together, and how many more there are.
+
+    Args:
+        names: such as ``constraint 0 (x >= 0), entry (2,)``.
+        most: names that are written out.
+
+    Example:
+        >>> listed(["constraint 0 (x >= 0), entry (0,)", "constraint 0 (x >= 0), entry (2,)", "b"])
+        'constraint 0 (x >= 0), entries (0,) and (2,), b'
+    """
+    parts: list[tuple[str, list[str]]] = []
+    for name in names[:most]:
+        stem, _, entry = name.partition(", entry ")
+        if parts and entry and parts[-1][0] == stem and parts[-1][1]:
+            parts[-1][1].append(entry)
+        else:
+            parts.append((stem, [entry] if entry else []))
+    words = []
+    for stem, entries in parts:
+        if len(entries) > 1:
+            words.append(f"{stem}, entries {', '.join(entries[:-1])} and {entries[-1]}")
+        else:
+            words.append(f"{stem}, entry {entries[0]}" if entries else stem)
+    return ", ".join(words) + (f" and {len(names) - most} more" if len(names) > most else "")

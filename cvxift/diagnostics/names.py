@@ -16,10 +16,15 @@ def row_names(point: LocalPoint, rows: Iterable[int]) -> list[str]:
 
 
 def row_name(point: LocalPoint, row: int) -> str:
-    """Name of the row of A."""
-    text = point.program.row_labels[row].text
+    """Name of the row of A: what an atom introduced has the name of the constraint that it serves, or of the atom.
+
+    A row of a cone has the cone's name, since no entry of it holds for itself.
+    """
+    label = point.program.row_labels[row]
+    if label.atom is not None and label.constraint is not None:
+        return label.text.removeprefix(f"{label.atom} in ")
     linear = point.cones.zero + point.cones.nonneg
-    return text if row < linear else text.split(", cone")[0]
+    return label.text if row < linear else label.text.split(", cone")[0].split(", entry")[0]
 
 
 def unit_names(point: LocalPoint, units: Iterable[int]) -> list[str]:

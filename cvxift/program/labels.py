@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -18,7 +19,7 @@ from cvxift.program.canonicalize import Origin
 from cvxift.program.leaves import free_entry
 from cvxift.program.made import Made
 from cvxift.program.rows import RowBlock, Rows, triangle
-from cvxift.program.wording import short, subscript
+from cvxift.program.wording import number, short, subscript
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Label:
     """Who a row or a column belongs to.
 
     Args:
-        text: one line for messages, such as ``constraint 0 (A @ x <= b), entry (3,)``.
+        text: one line for messages, such as ``constraint 0 (A @ x <= b), entry (3,)``, or ``x[2] >= 0 (nonneg=True)``.
         constraint: the user's constraint: the one this row is, or that needed the atom; None otherwise.
         variable: the user's variable: the one this column is an entry of, or whose attribute the row states.
         index: entry of the constraint or variable, None where a row has no single one.
@@ -38,6 +39,40 @@ class Label:
     variable: cp.Variable | None = None
     index: tuple[int, ...] | None = None
     atom: str | None = None
+
+
+class Texts:
+    """Texts of constraints and atoms, each made once: a row's label costs far less than the text of a constraint.
+
+    Args:
+        constraints: the user's constraints.
+    """
+
+    def __init__(self, constraints: Sequence[Constraint]) -> None:
+        self.constraints = tuple(constraints)
+        self._known: dict[int, str] = {}
+
+    def constraint(self, number: int) -> str:
+        """Such as ``constraint 0 (A @ x <= b)``."""
+        return f"constraint {number} ({self.of(self.constraints[number])})"
+
+    def of(self, thing: Any) -> str:
+        """The text of a constraint or an atom that lives as long as the problem."""
+        key = id(thing)
+        if key not in self._known:
+            self._known[key] = short(thing)
+        return self._known[key]
+
+    def auxiliary(self, origin: Origin, entry: tuple[int, ...]) -> Label:
+        """Label of what an atom introduced: by the atom, and the constraint that it serves."""
+        if origin.constraint is None:
+            owner, place = None, "the objective"
+        else:
+            owner, place = self.constraints[origin.constraint], self.constraint(origin.constraint)
+        if origin.atom is None:
+            return Label(place, constraint=owner, index=entry, atom="")
+        atom = self.of(origin.atom)
+        return Label(f"{atom} in {place}", constraint=owner, index=entry, atom=atom)
 
 
 @dataclass(frozen=True)
@@ -69,8 +104,10 @@ class ColumnLabels(Made[Label]):
     def __init__(
         self, blocks: Sequence[ColumnBlock], constraints: Sequence[Constraint], variables: Sequence[cp.Variable]
     ) -> None:
-        self._blocks, self._constraints, self._variables = tuple(blocks), tuple(constraints), tuple(variables)
+        self._blocks, self._variables = tuple(blocks), tuple(variables)
+        self.texts = Texts(constraints)
         self._starts = np.array([block.start for block in blocks])
+        self._first: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of a variable: free entries, where each is shown
 
     def __len__(self) -> int:
         return self._blocks[-1].stop if self._blocks else 0
@@ -86,11 +123,14 @@ class ColumnLabels(Made[Label]):
             ):  # no attribute reduces it, and there may be 10⁵ labels to make
                 entry = np.unravel_index(place, variable.shape, order="F")
             else:
-                entry = np.unravel_index(int(np.argmax(free_entry(variable).ravel() == place)), variable.shape)
+                if variable.id not in self._first:
+                    self._first[variable.id] = np.unique(free_entry(variable), return_index=True)
+                free, first = self._first[variable.id]
+                entry = np.unravel_index(int(first[np.searchsorted(free, place)]), variable.shape)
             entry = tuple(int(k) for k in entry)
             return Label(f"variable {variable.name()}{subscript(entry)}", variable=variable, index=entry)
         entry = tuple(int(k) for k in np.unravel_index(place, block.shape, order="F"))
-        return _auxiliary(origin, entry, self._constraints)
+        return self.texts.auxiliary(origin, entry)
 
 
 class RowLabels(Made[Label]):
@@ -104,7 +144,6 @@ class RowLabels(Made[Label]):
         columns: for each row of A, one of its columns or −1 (tells which entry of a variable a bound is about), and
             whether its coefficient is positive.
         column_labels: labels of the columns.
-        constraints: the user's constraints.
         variables: the user's variables.
     """
 
@@ -116,18 +155,25 @@ class RowLabels(Made[Label]):
         partners: Mapping[int, int],
         columns: tuple[np.ndarray, np.ndarray],
         column_labels: ColumnLabels,
-        constraints: Sequence[Constraint],
         variables: Sequence[cp.Variable],
     ) -> None:
         self._blocks, self._origins, self._kept = tuple(blocks), tuple(origins), kept
         self._partners = partners
         self._columns, self._positive = columns
-        self._column_labels = column_labels
-        self._constraints, self._variables = tuple(constraints), tuple(variables)
+        self._column_labels, self._variables = column_labels, tuple(variables)
+        self.texts = column_labels.texts
         self._starts = np.array([block.start for block in blocks])
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def owners(self, rows: np.ndarray) -> np.ndarray:
+        """The position of the stuffed constraint that each of these rows belongs to."""
+        return self._block(self._kept[rows])
+
+    def _block(self, places: np.ndarray) -> Any:
+        # Empty blocks share their start with the next one, which is the last of them.
+        return np.searchsorted(self._starts, places, side="right") - 1
 
     def make(self, index: int) -> Label:
         """The label of a row."""
@@ -139,19 +185,15 @@ class RowLabels(Made[Label]):
 
     def _of(self, index: int, place: int, positive: bool) -> Label:
         """The label of a row in the blocks' numbering, which stands in row `index` of A."""
-        number = int(np.searchsorted(self._starts, place, side="right")) - 1
-        while self._blocks[number].stop <= place:  # empty blocks share their start with the next one
-            number += 1
+        number = int(self._block(np.array(place)))
         block, origin = self._blocks[number], self._origins[number]
         place -= block.start
         if origin.atom is not None:
-            return _auxiliary(origin, (place,), self._constraints)
+            return self.texts.auxiliary(origin, (place,))
         if origin.constraint is not None:
-            constraint = self._constraints[origin.constraint]
+            constraint = self.texts.constraints[origin.constraint]
             entry, words = _constraint_entry(constraint, block, place)
-            return Label(
-                f"constraint {origin.constraint} ({short(constraint)}){words}", constraint=constraint, index=entry
-            )
+            return Label(self.texts.constraint(origin.constraint) + words, constraint=constraint, index=entry)
         if origin.variable is not None:
             return self._attribute(index, positive, block, place, self._variables[origin.variable])
         return Label(f"row {index} of CVXPY's canonical form")
@@ -161,15 +203,26 @@ class RowLabels(Made[Label]):
             rows, columns = triangle(variable.shape[-1])
             order = len(rows)
             entry = (int(rows[place % order]), int(columns[place % order]))
-            name = "NSD" if variable.attributes["NSD"] else "PSD"
-            return Label(
-                f"{name} attribute of variable {variable.name()}, entry {entry}", variable=variable, index=entry
-            )
-        side = "upper bound" if positive else "lower bound"
+            words = "<< 0 (NSD=True)" if variable.attributes["NSD"] else ">> 0 (PSD=True)"
+            return Label(f"{variable.name()} {words}, entry {entry}", variable=variable, index=entry)
         column = int(self._columns[row])
         entry = self._column_labels[column].index if column >= 0 else None
-        at = subscript(entry) if entry is not None else ""
-        return Label(f"{side} of variable {variable.name()}{at}", variable=variable, index=entry)
+        words = _bound(variable, bool(positive), entry)
+        return Label(f"{variable.name()}{subscript(entry) if entry else ''} {words}", variable=variable, index=entry)
+
+
+def _bound(variable: cp.Variable, upper: bool, entry: tuple[int, ...] | None) -> str:
+    """What a row that states a sign or a bound says, such as ``>= 0 (nonneg=True)`` or ``<= 2 (bounds)``."""
+    sign = "<=" if upper else ">="
+    for name in ("nonpos", "neg") if upper else ("nonneg", "pos"):
+        if variable.attributes[name]:
+            return f"{sign} 0 ({name}=True)"
+    value = (variable.attributes["bounds"] or (None, None))[int(upper)]
+    if isinstance(value, cp.Expression):
+        return f"{sign} {short(value)} (bounds)"
+    value = np.asarray(np.nan if value is None else value)
+    value = value[entry] if value.ndim and entry is not None else value
+    return f"{sign} {number(value) if value.ndim == 0 and np.isfinite(value) else 'its bound'} (bounds)"
 
 
 def ranks(rows: Rows, origins: Mapping[int, Origin]) -> np.ndarray:
@@ -204,22 +257,3 @@ def _constraint_entry(constraint: Constraint, block: RowBlock, place: int) -> tu
         block.kind, ""
     )
     return (cone, part), f", cone {cone}, {argument}"
-
-
-def _auxiliary(origin: Origin, entry: tuple[int, ...], constraints: Sequence[Constraint]) -> Label:
-    """Label of what an atom introduced."""
-    if origin.constraint is not None:
-        constraint = constraints[origin.constraint]
-        place = f"in constraint {origin.constraint}"
-    else:
-        constraint, place = None, "in the objective"
-    if origin.atom is None:
-        return Label(
-            f"auxiliary{subscript(entry)} of constraint {origin.constraint}",
-            constraint=constraint,
-            index=entry,
-            atom="",
-        )
-    atom = str(origin.atom)
-    text = f"auxiliary{subscript(entry)} of {short(atom)} {place}"
-    return Label(text, constraint=constraint, index=entry, atom=atom)

@@ -301,7 +301,6 @@ class Program:
             self._presolved.partners,
             (column_of_row, positive),
             self.column_labels,
-            self.problem.constraints,
             self._variables,
         )
 

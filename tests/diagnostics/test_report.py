@@ -27,7 +27,7 @@ def test_forms_agree() -> None:
     assert told["findings"][-1]["cause"] == "weakly active" and "(2,)" in told["findings"][-1]["text"]
     for form in (str(report), report._repr_html_()):
         assert "one-sided" in form and "weakly active" in form
-    assert "<script" not in report._repr_html_() and "&lt;=" in report._repr_html_()
+    assert "<script" not in report._repr_html_() and "&gt;=" in report._repr_html_()
     assert "\x1b" not in str(report)
 
 

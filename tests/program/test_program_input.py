@@ -45,7 +45,7 @@ class TestProblem:
         refuse("Parameter 'g' is complex", cp.Minimize(cp.abs(cp.Parameter(complex=True, name="g") * x[0])))
 
     def test_not_convex(self):
-        refuse(r"DCP rules.*PowerApprox\(x\[0\], 0.5\) <= 1.0", constraints=[cp.sqrt(x[0]) <= 1])
+        refuse(r"DCP rules.*sqrt\(x\[0\]\) <= 1", constraints=[cp.sqrt(x[0]) <= 1])
 
     def test_geometric_program_without_gp(self):
         a, b = cp.Variable(pos=True, name="a"), cp.Variable(pos=True, name="b")
@@ -79,15 +79,15 @@ class TestNotDpp:
         refuse(r"rule: p \* r\.", constraints=[x <= 1, cp.sum(p * r * x) == 1])
 
     def test_quadratic_form_in_a_constraint(self):
-        refuse(r"rule: QuadForm\(x, S\)\. .*sum_squares\(L\.T @ x\)", constraints=[cp.quad_form(x, S) <= 1])
+        refuse(r"rule: quad_form\(x, S\)\. .*sum_squares\(L\.T @ x\)", constraints=[cp.quad_form(x, S) <= 1])
 
     @pytest.mark.skipif(OLD, reason="parametric matrices of quadratic forms need CVXPY 1.9")
     def test_both_kinds_of_quadratic_form(self):
         """CVXPY's rule for parametric matrices refuses parametric arguments."""
-        refuse(r"rule: QuadForm.*new variable", cp.Minimize(cp.quad_form(p * x, np.eye(3)) + cp.quad_form(x, S)))
+        refuse(r"rule: quad_form.*new variable", cp.Minimize(cp.quad_form(p * x, np.eye(3)) + cp.quad_form(x, S)))
 
     def test_quadratic_form_below_a_nonlinear_atom(self):
-        refuse(r"QuadForm\(x, S\)", cp.Minimize(cp.maximum(cp.quad_form(x, S), 1)))
+        refuse(r"quad_form\(x, S\)", cp.Minimize(cp.maximum(cp.quad_form(x, S), 1)))
 
     @pytest.mark.skipif(OLD, reason="parametric bounds need CVXPY 1.9")
     def test_parametric_bounds(self):

@@ -7,28 +7,32 @@ directions u of the objective on the active constraints, and of the combinations
 dependent. Everything is measured on the equilibrated matrix diag(c) K diag(c) (Ruiz 2001), whose entries are of size 1
 whatever the units of the user's data.
 
-Small K: all eigenvalues, by a dense symmetric decomposition. Large K: those nearest to zero by shift-and-invert
-Lanczos on sparse LU factors (Ericsson & Ruhe 1980), and the largest by Lanczos; `exact` says which.
+Small K: all eigenvalues, by a dense symmetric decomposition. Large K: the null space and the eigenvalue next to it, by
+block inverse iteration on sparse LU factors, with parallel rows merged and large second-order cones lifted; `exact`
+says which.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
-from cvxift.kkt.assembly import equilibrate, kkt_matrix
+from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
 from cvxift.kkt.instance import Instance
+from cvxift.kkt.lifted import Lifted
+from cvxift.kkt.regularity.nearest import nearest
+from cvxift.kkt.regularity.repeats import Repeats
 from cvxift.kkt.system import ReducedSystem, Rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 DENSE = 400  # unknowns up to which all eigenvalues are computed
 SINGULAR = 1e-10  # eigenvalue, relative to the largest, up to which a direction counts as null
-SHIFT = 1e-11  # of the shift-and-invert iteration
-MOST = 96  # null directions that are looked for in a large K
+DEPENDENT = 1e-6  # singular value of the null space's part in the rows above which it is no flat direction's rounding
+SHIFT = 1e-11  # of the inverse iteration
 
 
 class Kernel:
@@ -42,7 +46,6 @@ class Kernel:
     Attributes:
         smallest: smallest singular value of the equilibrated K that is not null (1 for an empty K).
         largest: its largest singular value.
-        null: basis of the null space in the equilibrated scaling, orthonormal, shape (N, k).
         exact: whether all singular values were computed.
         scale: the equilibration c, shape (N,).
         values: all eigenvalues (exact) or those nearest to zero, by magnitude.
@@ -51,50 +54,55 @@ class Kernel:
     def __init__(self, instance: Instance, rotation: Rotation, tolerance: float = SINGULAR) -> None:
         self.rotation, self.tolerance = rotation, tolerance
         self.n, self.m = instance.structure.n, instance.structure.m
-        A_r = ReducedSystem(instance, rotation).A_r
-        self.size = self.n + A_r.shape[0]
-        t = A_r.shape[0] - (0 if rotation.h is None else len(rotation.h))
-        diagonal = np.zeros(self.size)
-        if rotation.h is not None:
-            diagonal[self.n + t :] = -rotation.h
-        self.K = kkt_matrix(sp.csc_array(instance.P), sp.csr_array(A_r), diagonal)
+        large = self.n + rotation.size > DENSE
+        self._lifted = Lifted.of(instance, rotation) if large else None
+        if self._lifted is not None:
+            self.K, self._first = sp.csc_array(self._lifted.K), self.n + 2 * self._lifted.count
+        else:
+            A_r = ReducedSystem(instance, rotation).A_r
+            diagonal = np.zeros(self.n + rotation.size)
+            if rotation.h is not None:
+                diagonal[len(diagonal) - len(rotation.h) :] = -rotation.h
+            self.K, self._first = (
+                sp.csc_array(kkt_matrix(sp.csc_array(instance.P), sp.csr_array(A_r), diagonal)),
+                self.n,
+            )
+        self.size = len(self.K.indptr) - 1
         self.scale = equilibrate(self.K, 8)
-        self.K = sp.csc_array(self.K)
-        scaled = sp.diags_array(self.scale) @ self.K @ sp.diags_array(self.scale)
-        self.exact = self.size <= DENSE
+        scaled = scale_symmetric(self.K, self.scale)
+        self.exact = not large
+        self._repeats = None if self.exact else Repeats.of(scaled, self._first)
         if self.exact:
             self._dense(scaled.toarray())
         else:
-            self._sparse(sp.csc_array(scaled))
+            self._sparse(scaled)
 
     def _dense(self, K: Floats) -> None:
         values, vectors = np.linalg.eigh(K) if self.size else (np.zeros(0), np.zeros((0, 0)))
         self.largest = float(np.abs(values).max(initial=0.0)) or 1.0
         kept = np.abs(values) > self.tolerance * self.largest
-        self.null = vectors[:, ~kept]
+        self._null = vectors[:, ~kept]
         self.smallest = float(np.abs(values[kept]).min(initial=self.largest))
         self.values = values[np.argsort(-np.abs(values))]
         self._range, self._values = vectors[:, kept], values[kept]
 
     def _sparse(self, K: sp.csc_array) -> None:
-        eye = sp.eye_array(self.size, format="csc")
-        self._matrix = K
-        self.largest = float(sla.norm(K, np.inf))  # within √N of the spectral norm; K is equilibrated
-        self._lu = sla.splu(sp.csc_array(K - SHIFT * eye))
-        # SciPy's class makes another by its arguments, which stubs do not say.
-        inverse = sla.LinearOperator((self.size, self.size), matvec=self._lu.solve, dtype=float)  # type: ignore[call-arg]
-        count = 4
-        start = np.random.default_rng(0).standard_normal(self.size)
-        while True:
-            options: dict[str, Any] = {"sigma": SHIFT, "OPinv": inverse, "v0": start, "tol": 1e-6}
-            values, vectors = sla.eigsh(K, k=count, **options)
-            null = np.abs(values) <= self.tolerance * self.largest
-            if not null.all() or count >= min(MOST, self.size - 2):
-                break
-            count = min(4 * count, MOST, self.size - 2)
-        self.null = np.linalg.qr(vectors[:, null])[0]
-        self.smallest = float(np.abs(values[~null]).min(initial=self.largest))
-        self.values = np.sort(np.abs(values))[::-1]
+        if self._repeats is not None:
+            K = sp.csc_array(self._repeats.Q.T @ K @ self._repeats.Q)
+        self._matrix, size = K, len(K.indptr) - 1
+        self.largest = float(sla.norm(K, np.inf)) or 1.0  # within √N of the spectral norm; K is equilibrated
+        self._lu = sla.splu(sp.csc_array(K - SHIFT * sp.eye_array(size, format="csc")))
+        found = nearest(self._lu.solve, size, SHIFT, self.tolerance * self.largest)
+        self._null = found.null
+        self.smallest = self.largest if found.smallest is None else found.smallest
+        self.values = np.concatenate([found.values[::-1], np.zeros(self.size - size)])
+
+    @cached_property
+    def null(self) -> Floats:
+        """Basis of the null space in the equilibrated scaling, orthonormal, shape (N, k)."""
+        if self._repeats is None:
+            return self._null
+        return np.concatenate([self._repeats.Q @ self._null, self._repeats.null.toarray()], axis=1)
 
     @property
     def condition(self) -> float:
@@ -103,13 +111,44 @@ class Kernel:
 
     @property
     def null_columns(self) -> Floats:
-        """The null space's part on the columns of x, equilibrated, shape (n, k)."""
-        return self.null[: self.n]
+        """The null space's part on the columns of x, equilibrated, shape (n, k); that of parallel rows has none."""
+        return self._null[: self.n] if self._repeats is None else self._repeats.Q[: self.n] @ self._null
 
-    def null_rows(self) -> Floats:
-        """The null space's part on the multipliers, in original units, shape (m, k)."""
-        part = self.scale[self.n :, None] * self.null[self.n :]
-        return self.rotation.restore(part.T, self.m).T
+    def dependent_rows(self) -> Any:
+        """Basis of the combinations under which active rows are dependent, equilibrated, sparse, shape (m, k)."""
+        whole = self._null if self._repeats is None else self._repeats.Q @ self._null
+        parts = [sp.csc_array(_span(whole[self._first :]))]
+        if self._repeats is not None:
+            parts.append(self._repeats.null[self._first :])
+        return sp.csc_array(self._directions @ sp.hstack(parts, format="csc"))
+
+    def dependences(self) -> tuple[Any, Floats]:
+        """Combinations w of active rows with Aᵀw = 0, in original units, that span all of them.
+
+        Returns:
+            Pairs of parallel rows, sparse, shape (m, p); and a basis of the others, in which of parallel rows only the
+            first takes part, shape (m, k).
+        """
+        scale = self.scale[self._first :]
+        if self._repeats is None:
+            part = _span(self._null[self._first :])
+            return sp.csc_array((self.m, 0)), self._directions @ (scale[:, None] * part)
+        alone, pairs = self._repeats.first_of_each, self._repeats.pairs
+        part = _span((alone @ self._null)[self._first :])
+        return (
+            sp.csc_array(self._directions @ (sp.diags_array(scale) @ pairs[self._first :])),
+            self._directions @ (scale[:, None] * part),
+        )
+
+    @cached_property
+    def _directions(self) -> sp.csc_array:
+        """The kept directions as columns, in the order of K's rows after the first block, shape (m, r)."""
+        turn = self.rotation if self._lifted is None else self._lifted.rest
+        columns = turn.directions
+        parts = [_units(turn.rows, self.m) if columns is None else sp.csc_array(columns)]
+        if self._lifted is not None:
+            parts.append(_units(self._lifted.rows, self.m))
+        return sp.csc_array(sp.hstack(parts, format="csc"))
 
     def flat_columns(self) -> Floats:
         """The null space's part on the columns of x, in original units, shape (n, k)."""
@@ -126,22 +165,37 @@ class Kernel:
             u of shape (k, n), w of shape (k, m), and for each right-hand side the part outside the range of K,
             relative to the whole, shape (k,).
         """
-        f = np.concatenate([g, self.rotation.reduce(h)], axis=-1).T * self.scale[:, None]
-        outside = self.null.T @ f
+        extra = np.zeros((len(g), self._first - self.n))  # unknowns that lift cones
+        f = np.concatenate([g, extra, apply(self._directions.T, h)], axis=-1).T * self.scale[:, None]
         norm = np.linalg.norm(f, axis=0)
-        lost = np.divide(np.linalg.norm(outside, axis=0), norm, out=np.zeros_like(norm), where=norm > 0)
-        f = f - self.null @ outside
+        outside, merged = np.zeros_like(norm), f
+        if self._repeats is not None:
+            merged = self._repeats.Q.T @ f
+            outside = np.linalg.norm(self._repeats.null.T @ f, axis=0)
+        null = self._null
+        part = null.T @ merged
+        outside = np.hypot(outside, np.linalg.norm(part, axis=0))
+        lost = np.divide(outside, norm, out=np.zeros_like(norm), where=norm > 0)
+        merged = merged - null @ part
         if self.exact:
-            z = self._range @ ((self._range.T @ f) / self._values[:, None])
+            z = self._range @ ((self._range.T @ merged) / self._values[:, None])
         else:
-            z = np.zeros_like(f)
+            z = np.zeros_like(merged)
             for _ in range(3):  # refinement takes the shift out
-                step = self._lu.solve(f - self._matrix @ z)
-                z = z + step - self.null @ (self.null.T @ step)
+                step = self._lu.solve(merged - self._matrix @ z)
+                z = z + step - null @ (null.T @ step)
+        if self._repeats is not None:
+            z = self._repeats.Q @ z
         z = z.T * self.scale
-        return z[:, : self.n], self.rotation.restore(z[:, self.n :], self.m), lost
+        return z[:, : self.n], apply(self._directions, z[:, self._first :]), lost
 
 
-def stacked(A, columns: Floats) -> Floats:
-    """A @ columns for the columns of a matrix, shape (m, k)."""
-    return apply(A, columns.T).T
+def _span(rows: Floats) -> Floats:
+    """Orthonormal basis of the columns' span, flat directions left out, which have nothing in the rows."""
+    u, values, _ = np.linalg.svd(rows, full_matrices=False)
+    return u[:, values > DEPENDENT]
+
+
+def _units(rows: np.ndarray, m: int) -> sp.csc_array:
+    """Unit vectors of these rows as columns, shape (m, len(rows))."""
+    return sp.csc_array((np.ones(len(rows)), rows, np.arange(len(rows) + 1)), shape=(m, len(rows)))
