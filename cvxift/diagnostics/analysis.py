@@ -83,7 +83,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         )
     elif flat > TOUCH:
         verdict = Verdict.DOES_NOT_APPLY
-        part = kernel.null_columns[point.program.user_columns]
+        part = kernel.null_columns[point.asked]
         mix = np.linalg.svd(part, full_matrices=False)[2][0]
         direction = kernel.flat_columns() @ mix
     if direction is not None:
@@ -98,7 +98,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             )
         )
 
-    user = user_rows(point)
+    user = user_rows(point) & point.connected[1]
     loose = loose_multipliers(kernel, user)
     dual_unique = loose.shape[1] == 0
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
@@ -169,7 +169,7 @@ def _checks(
 ) -> tuple[Check, ...]:
     residual = point.solution.residuals
     how = "exact" if kernel.exact else "estimated by inverse iteration"
-    counted = np.ones(len(point.margins), dtype=bool)
+    counted = point.tied_units.copy()
     counted[np.concatenate([kinks.opened, kinks.closed, kinks.harmless])] = False
     margin = float(point.margins[counted].min(initial=np.inf))
     harmless = len(kinks.weak) - len(kinks.real)

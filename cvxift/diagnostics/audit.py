@@ -38,7 +38,7 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
     1911).
     """
     program = point.program
-    variables = program.problem.variables()
+    variables = [v for v in program.problem.variables() if point.asked[program.output(v).matrix.indices].all()]
     own = SolutionMap(program.problem, None, variables, program=program, engine=mapping.engine)
     rng = np.random.default_rng(seed)
     worst, jumped = 0.0, False

@@ -43,8 +43,8 @@ def diagnose(
         gp: whether a problem is a geometric program.
         solver: solve a problem with this solver, whatever point it holds.
         solver_args: options for that solver.
-        outputs: variables and dual variables whose derivatives are wanted; for a problem, dual variables count only if
-            named here.
+        outputs: variables and dual variables whose derivatives are wanted, which alone are judged; without them, all
+            variables and no dual variables. A layer is judged by its own.
 
     Returns:
         The report; a `BatchReport` for a layer's batch. Nothing is raised for a problem that is not DPP, infeasible,
@@ -160,7 +160,7 @@ def _report(
                 False,
             )
         )
-    return Report.at(title, mapping, LocalPoint(mapping.program, solution, theta), outputs, notes)
+    return Report.at(title, mapping, LocalPoint(mapping.program, solution, theta, outputs), outputs, notes)
 
 
 def report_of(mapping: SolutionMap, solution: Solution, theta: np.ndarray) -> Report:
@@ -171,8 +171,7 @@ def report_of(mapping: SolutionMap, solution: Solution, theta: np.ndarray) -> Re
         solution: the solved instance.
         theta: what it was solved at, in the program's order, logarithms taken, shape (N,).
     """
-    outputs = [output for output in mapping.outputs if output.kind == "dual"]
-    return _report(f"layer of {_title(mapping.program.problem)}", mapping, solution, theta, outputs)
+    return _report(f"layer of {_title(mapping.program.problem)}", mapping, solution, theta, mapping.outputs)
 
 
 def in_program_order(mapping: SolutionMap, theta: np.ndarray) -> np.ndarray:
@@ -191,7 +190,6 @@ def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport
         theta = _packed(mapping, tensors)
     except ProgramError as error:
         return _refused(title, str(error))
-    outputs = [output for output in mapping.outputs if output.kind == "dual"]
     path = getattr(mapping, "path", "")
     notes = [Finding("path", f"path of the layer's calls: {path}", "", False)] if path else []
     reports = []
@@ -199,7 +197,7 @@ def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport
         solution = mapping.engine.solve(program.evaluate(row))
         where = tuple(map(int, np.unravel_index(index, theta.shape[:-1]))) if theta.ndim > 1 else ()
         name = f"{title}, instance {where}" if where else title
-        reports.append(_report(name, mapping, solution, row, outputs, notes))
+        reports.append(_report(name, mapping, solution, row, mapping.outputs, notes))
     return reports[0] if theta.ndim == 1 else BatchReport(title, theta.shape[:-1], tuple(reports))
 
 

@@ -40,7 +40,7 @@ def direction_text(point: LocalPoint, u: Floats, most: int = 4) -> tuple[str, li
         u: direction, shape (n,).
         most: entries that are written out.
     """
-    user = np.flatnonzero(point.program.user_columns)
+    user = np.flatnonzero(point.asked)
     values = u[user] / (np.abs(u[user]).max(initial=0.0) or 1.0)
     order = [k for k in np.argsort(-np.abs(values), kind="stable") if abs(values[k]) > 1e-6]
     names = [point.program.column_labels[int(user[k])].text.removeprefix("variable ") for k in order[: 4 * most]]

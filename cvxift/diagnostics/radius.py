@@ -143,6 +143,7 @@ def _cone_ratios(point: LocalPoint, s_dot: Floats, y_dot: Floats, ratio: Floats)
 def _first(point: LocalPoint, found: Analysis, ratio: Floats) -> Radius:
     for units in (found.kinks.opened, found.kinks.closed, found.kinks.harmless):
         ratio[units] = np.inf  # their kinks do not show in the user's variables
+    ratio[~point.tied_units] = np.inf  # nor do those of another problem
     if not len(ratio) or not np.isfinite(ratio.min()):
         return Radius(float("inf"))
     unit = int(np.argmin(ratio))

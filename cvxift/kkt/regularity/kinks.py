@@ -62,7 +62,7 @@ class Kinks:
 
 def touches_user(point: LocalPoint, kernel: Kernel) -> float:
     """Size of the null space's part in the user's columns: 0 where the user's variables have no flat direction."""
-    part = kernel.null_columns[point.program.user_columns]
+    part = kernel.null_columns[point.asked]
     return float(np.linalg.norm(part, 2)) if part.size else 0.0
 
 
@@ -96,7 +96,7 @@ def nonunique(point: LocalPoint, kinks: Kinks) -> Floats | None:
     """A direction, shape (n,), in which the user's variables can move without loss; None if none is found."""
     weak = np.setdiff1d(kinks.weak, kinks.closed)
     A_r, P = _tight(point, weak, kinks.closed), point.instance.P
-    n, user = point.structure.n, point.program.user_columns
+    n, user = point.structure.n, point.asked
     rng = np.random.default_rng(0)
     for _ in range(2):
         for sign in (1.0, -1.0):
@@ -156,7 +156,7 @@ def _inward(point: LocalPoint, units: np.ndarray) -> Any:
 
 def _opened(point: LocalPoint, weak: np.ndarray) -> np.ndarray:
     """Weak units whose slack opens when auxiliaries move along the set of solutions."""
-    auxiliary = np.flatnonzero(~point.program.user_columns)
+    auxiliary = np.flatnonzero(~point.asked)
     if not len(auxiliary):
         return weak[:0]
     # maximize Σε over u:  Pu = 0, A_r u = 0, −A_b u − ε_b e_b ∈ K_b, 0 ≤ ε ≤ 1
@@ -241,7 +241,7 @@ def _minimize(
 def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Floats, Floats]) -> tuple[float, float]:
     """Largest relative difference of the user's tangents between the pieces, and the share of them that is flat."""
     g, h = probes
-    user = np.flatnonzero(point.program.user_columns)
+    user = np.flatnonzero(point.asked)
     tangents, flats = [], []
     for side in _sides(point, rest):
         kernel = point.kernel(shift + side)

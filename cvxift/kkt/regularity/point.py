@@ -14,11 +14,13 @@ keeps a complementary pair complementary, and leaves it on a kink or off it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from cvxift import cones as cone
 from cvxift.kkt.engine import Solution
@@ -28,6 +30,7 @@ from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
 from cvxift.kkt.regularity.units import units
 from cvxift.kkt.system import rotation
 from cvxift.program.program import Program
+from cvxift.program.recover import Output
 from cvxift.program.structure import Data, Floats
 
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
@@ -45,19 +48,29 @@ class LocalPoint:
         program: the program.
         solution: a solution of it that has a point.
         theta: the parameters it was solved at, logarithms taken, shape (N,); needed where tangents are scaled by it.
+        outputs: the program's maps to the variables (and dual variables) that the point is judged by; without a
+            variable among them, all of the user's variables.
 
     Attributes:
         x, s, y: the point, shapes (n,), (m,), (m,).
+        asked: columns that determine the variables asked for, shape (n,).
         tolerance: relative margin under which a cone lies on a kink: `KINK`, or what the residuals allow.
     """
 
-    def __init__(self, program: Program, solution: Solution, theta: Floats | None = None) -> None:
+    def __init__(
+        self, program: Program, solution: Solution, theta: Floats | None = None, outputs: Sequence[Output] = ()
+    ) -> None:
         self.program, self.solution = program, solution
         self.theta = np.zeros(program.theta_size) if theta is None else theta
         self.structure, self.data = solution.structure, solution.data
         self.cones = self.structure.cones
         self.x, self.s, self.y = solution.x, solution.s, solution.y
         self.v = self.s - self.y
+        self.asked, primal = program.user_columns, [output for output in outputs if output.kind == "primal"]
+        if primal:
+            self.asked = np.zeros(self.structure.n, dtype=bool)
+            for output in primal:
+                self.asked[output.matrix.indices] = True
         self.tolerance = min(max(KINK, 10.0 * solution.residuals.worst), NEAR)
 
     @cached_property
@@ -75,6 +88,26 @@ class LocalPoint:
         """|A| and |P|, CSR."""
         make = lambda: (sp.csr_array(abs(self.instance.AT.T)), sp.csr_array(abs(self.instance.P)))  # noqa: E731
         return self.constants.once("magnitudes", make)
+
+    @cached_property
+    def connected(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and rows that constraints and cost tie to those asked for, masks (n,) and (m,).
+
+        The others are a problem of their own, whatever happens there.
+        """
+        n, m = self.structure.n, self.structure.m
+        if self.asked is self.program.user_columns:
+            return np.ones(n, dtype=bool), np.ones(m, dtype=bool)
+        s, unit = self.structure, self.unit_of_row
+        ends = (
+            np.concatenate([s.P_rows, n + s.A_rows, n + np.arange(m)]),
+            np.concatenate([s.P_cols, s.A_cols, n + m + unit]),  # the rows of a cone belong together
+        )
+        size = n + m + self.cones.units
+        graph = sp.csr_array((np.ones(len(ends[0])), ends), shape=(size, size))
+        part = connected_components(graph, directed=False)[1]
+        tied = np.isin(part, part[:n][self.asked])
+        return tied[:n], tied[n : n + m]
 
     @cached_property
     def unit_of_row(self) -> np.ndarray:
@@ -123,7 +156,7 @@ class LocalPoint:
         """Units that lie on no kink, but near one beside the size of the whole solution (φ = 1)."""
         sigma_s, sigma_y = self._scales(1.0)
         margins = cone.margin(self.cones, self.s / sigma_s - self.y / sigma_y)
-        return np.flatnonzero((self.margins > self.tolerance) & (margins <= NEAR))
+        return np.flatnonzero((self.margins > self.tolerance) & (margins <= NEAR) & self.tied_units)
 
     @cached_property
     def scaled_v(self) -> Floats:
@@ -138,8 +171,13 @@ class LocalPoint:
 
     @cached_property
     def weak(self) -> np.ndarray:
-        """Units on a kink."""
-        return np.flatnonzero(self.margins <= self.tolerance)
+        """Units on a kink, of those that the outputs are tied to."""
+        return np.flatnonzero((self.margins <= self.tolerance) & self.tied_units)
+
+    @cached_property
+    def tied_units(self) -> np.ndarray:
+        """Units that the outputs are tied to, mask of shape (units,)."""
+        return self.connected[1][self.cones.unit_starts] if self.cones.units else np.zeros(0, dtype=bool)
 
     def rows_of(self, unit: int) -> np.ndarray:
         """The rows of a unit."""
@@ -193,7 +231,7 @@ class LocalPoint:
         """
         program, rng = self.program, np.random.default_rng(0)
         if not program.theta_size:
-            g = rng.standard_normal((3, self.structure.n)) * program.user_columns
+            g = rng.standard_normal((3, self.structure.n)) * self.asked
             return g, np.zeros((3, self.structure.m))
         scaled = self.theta_size_of_entry * rng.standard_normal((2, program.theta_size))
         rows = [*scaled]
@@ -202,7 +240,9 @@ class LocalPoint:
             part = program.offsets[parameter]
             alone[part] = scaled[0][part]
             rows.append(alone)
-        return self.tangents(np.stack(rows))
+        g, h = self.tangents(np.stack(rows))
+        columns, tied = self.connected
+        return g * columns, h * tied
 
     @property
     def theta_size_of_entry(self) -> Floats:
