@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cvxift.diagnostics.findings import listed
+from cvxift.diagnostics.findings import Finding, listed
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.dependence import Dependence
@@ -42,6 +43,33 @@ def flat(point: LocalPoint) -> str:
     linear = not point.data.P.any()
     return "Add curvature, for example + 0.5 * eps * cp.sum_squares(x), to the objective" + (
         "; a linear program can also be smoothed with an entropy term or singular='smooth'." if linear else "."
+    )
+
+
+def vanishing(names: Sequence[str], along: str = "") -> Finding:
+    """The finding of a curvature that vanishes at the point alone."""
+    where = f"along {along}" if along else f"at {listed(list(names))}"
+    return Finding(
+        "vanishing curvature",
+        f"The second-order condition fails: the curvature vanishes {where}. The solution may be unique all the same, "
+        "but its derivative may be infinite or undefined, and the one computed need not be it.",
+        "Add curvature, for example + 0.5 * eps * cp.sum_squares(x), to the objective, or move the parameters off this "
+        "point.",
+        True,
+        tuple(names),
+    )
+
+
+def infinite(names: Sequence[str]) -> Finding:
+    """The finding of a solution that leaves with infinite speed."""
+    return Finding(
+        "infinite speed",
+        f"The solution changes infinitely fast here, as a root does at zero, because of {listed(list(names))}: it has "
+        "no derivative, not even from one side.",
+        "Add curvature, for example + 0.5 * eps * cp.sum_squares(x), to the objective, or move the parameters off this "
+        "point.",
+        True,
+        tuple(names),
     )
 
 

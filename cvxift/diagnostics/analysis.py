@@ -13,6 +13,8 @@ from cvxift.diagnostics.dependence import dependent_groups, loose_multipliers
 from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
 from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
+from cvxift.diagnostics.sides import compare_sides
+from cvxift.diagnostics.uniqueness import costs_nothing, flat_direction, moves_curved, steepest
 from cvxift.kkt.engine import ACCEPTABLE
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
@@ -74,18 +76,28 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     flat = touches_user(point, kernel)
     direction = None
     if len(kinks.real):
-        direction = nonunique(point, kinks) if kinks.flat_pieces > 0.0 else None
-        never = kinks.flat_pieces == 1.0 or direction is not None
-        verdict = Verdict.DOES_NOT_APPLY if never else Verdict.ONE_SIDED
         names = unit_names(point, kinks.real)
-        findings.append(
-            Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
-        )
+        kinked = Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
+        sides = ""
+        if kinks.flat_pieces > 0.0:
+            candidate = nonunique(point, kinks)
+            if candidate is not None and (not moves_curved(point, candidate) or costs_nothing(point, candidate)):
+                direction = candidate
+            else:
+                direction = flat_direction(point, kernel)
+                sides = compare_sides(point) if direction is None else ""
+        if sides == "infinite":
+            kinked = advice.infinite(names)
+        elif sides in ("equal", "unknown") or (sides and kinks.flat_pieces == 1.0):
+            kinked = advice.vanishing(names)
+        verdict = Verdict.ONE_SIDED if direction is None and kinked.cause == "weakly active" else Verdict.DOES_NOT_APPLY
+        findings.append(kinked)
     elif flat > TOUCH:
         verdict = Verdict.DOES_NOT_APPLY
-        part = kernel.null_columns[point.asked]
-        mix = np.linalg.svd(part, full_matrices=False)[2][0]
-        direction = kernel.flat_columns() @ mix
+        direction = flat_direction(point, kernel)
+        if direction is None:
+            text, names = direction_text(point, steepest(point, kernel))
+            findings.append(advice.vanishing(names, text))
     if direction is not None:
         text, names = direction_text(point, direction)
         findings.append(
@@ -98,6 +110,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             )
         )
 
+    curved = verdict is not Verdict.DOES_NOT_APPLY
     user = user_rows(point) & point.connected[1]
     loose = loose_multipliers(kernel, user)
     dual_unique = loose.shape[1] == 0
@@ -105,10 +118,15 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     _, _, lost = kernel.solve(*probes)
     torn = 0.0 if agree else float(lost.max(initial=0.0))
     if torn > LOST and verdict is Verdict.APPLIES:
-        verdict = Verdict.ONE_SIDED
         first = groups[0] if groups else None
         where = first.names if first else ()
-        findings.append(Finding("torn apart", advice.torn_text(first), advice.torn(first), True, where))
+        pinned = first is not None and first.kind == "pinned" and not point.cones.polyhedral
+        if pinned and compare_sides(point) == "infinite":
+            verdict = Verdict.DOES_NOT_APPLY
+            findings.append(advice.infinite(where))
+        else:
+            verdict = Verdict.ONE_SIDED
+            findings.append(Finding("torn apart", advice.torn_text(first), advice.torn(first), True, where))
     if not dual_unique:
         wanted = _wanted(point, outputs, loose)
         if verdict is Verdict.APPLIES:
@@ -139,8 +157,8 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     bound = min(1.0, kernel.condition * (EPS + residual.worst))
     if bound > ERROR and verdict.ok:
         findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
-    primal_unique = direction is None and not (flat > TOUCH and not len(kinks.real))
-    checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, primal_unique)
+    primal_unique = direction is None
+    checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, curved)
     return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique, bound)
 
 
@@ -165,7 +183,7 @@ def _checks(
     freedom: int,
     torn: float,
     bound: float,
-    primal_unique: bool,
+    curved: bool,
 ) -> tuple[Check, ...]:
     residual = point.solution.residuals
     how = "exact" if kernel.exact else "estimated by inverse iteration"
@@ -176,7 +194,6 @@ def _checks(
     kink_note = "smallest relative distance to a kink" + (
         f"; {harmless} kinks that the variables do not feel left out" if harmless else ""
     )
-    known = primal_unique or not len(kinks.real)
     return (
         Check("primal residual", residual.primal <= ACCEPTABLE, residual.primal, ACCEPTABLE, "relative"),
         Check("dual residual", residual.dual <= ACCEPTABLE, residual.dual, ACCEPTABLE, "relative"),
@@ -193,7 +210,7 @@ def _checks(
         ),
         Check(
             "second-order condition",
-            primal_unique if known else None,
+            curved,
             flat,
             TOUCH,
             f"size of the flat directions in the variables ({how})",

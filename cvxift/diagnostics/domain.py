@@ -27,7 +27,7 @@ def edges(point: LocalPoint) -> list[Finding]:
     program = point.program
     if program.log_mask is not None:
         return []
-    values = _values(point)
+    values = values_at(point, point.x)
     size = max(1.0, float(np.abs(point.x[program.user_columns]).max(initial=0.0)))
     findings = []
     for atom in _atoms(program.problem):
@@ -35,7 +35,7 @@ def edges(point: LocalPoint) -> list[Finding]:
         root = name in ROOTS and 0.0 < float(np.ravel(atom.p.value)[0]) < 1.0
         if not (name in STEEP or name in NORMS or root) or not argument.variables():
             continue
-        entries = np.abs(np.asarray(_evaluate(argument, values), dtype=float))
+        entries = np.abs(np.asarray(evaluate(argument, values), dtype=float))
         if name in NORMS:
             if float(entries.max(initial=0.0)) <= EDGE * size:
                 text = f"{short(atom)} is a norm at zero, where it has no gradient."
@@ -53,24 +53,24 @@ def edges(point: LocalPoint) -> list[Finding]:
     return findings
 
 
-def _values(point: LocalPoint) -> dict[int, Floats]:
-    """Value of each variable and parameter at the point, by its id; what the user's objects hold is left alone."""
+def values_at(point: LocalPoint, x: Floats) -> dict[int, Floats]:
+    """Value of each variable and parameter, by its id, at a canonical x; what the user's objects hold is left alone."""
     program = point.program
     values = {}
     for variable in program.problem.variables():
         out = program.output(variable)
-        flat = out.matrix @ point.x + (0.0 if out.offset is None else out.offset)
+        flat = out.matrix @ x + (0.0 if out.offset is None else out.offset)
         values[variable.id] = flat.reshape(out.shape)
     for parameter, part in program.offsets.items():
         values[parameter.id] = point.theta[part].reshape(parameter.shape)
     return values
 
 
-def _evaluate(expression: Any, values: dict[int, Floats]) -> Any:
+def evaluate(expression: Any, values: dict[int, Floats]) -> Any:
     """Numeric value of an expression."""
     if not expression.args:
         return values.get(expression.id, expression.value) if hasattr(expression, "id") else expression.value
-    return expression.numeric([_evaluate(argument, values) for argument in expression.args])
+    return expression.numeric([evaluate(argument, values) for argument in expression.args])
 
 
 def _atoms(problem: cp.Problem) -> Iterator[Any]:

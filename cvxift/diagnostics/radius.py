@@ -4,9 +4,6 @@ Along θ + tθ̇ the slacks and multipliers move, to first order, by tṡ and t�
 (Gal 1979; Guddat et al. 1990) gives the first change: t = min over active rows of −y_i/ẏ_i and over inactive ones of
 −s_i/ṡ_i, exact where θ enters q and b alone. For other cones the distance to the nearest kink, which changes no faster
 than ‖v̇‖, gives a bound: t ≥ margin / ‖v̇‖.
-
-At a kink the derivative from one side is the limit of the derivatives on that side, so it is taken there, a small step
-away.
 """
 
 from __future__ import annotations
@@ -20,12 +17,12 @@ import numpy as np
 
 from cvxift.diagnostics.analysis import Analysis
 from cvxift.diagnostics.names import unit_names
+from cvxift.diagnostics.sides import side
 from cvxift.errors import ProgramError
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 
-SIDE = 1e-6  # relative step at which a one-sided derivative is taken
 MOST = 2000  # entries of θ up to which radii of all parameters are computed
 
 
@@ -112,16 +109,10 @@ def radii(point: LocalPoint, found: Analysis) -> dict[str, Radius]:
 def one_sided(mapping: SolutionMap, point: LocalPoint, direction: Mapping[cp.Parameter, Any]) -> dict[cp.Variable, Any]:
     """The derivative along a direction from its side; see `Report.one_sided`."""
     theta_dot = theta_direction(point, direction)
-    size = float(np.abs(theta_dot / point.theta_size_of_entry).max(initial=0.0)) if len(theta_dot) else 0.0
-    step = SIDE / size if size > 0.0 else 0.0
     variables = point.program.problem.variables()
-    side = SolutionMap(point.program.problem, None, variables, program=point.program, engine=mapping.engine)
-    solved = side.solve(point.theta + step * theta_dot)
-    flat = side.jvp(solved, theta_dot)
-    mask = side.exp_mask
-    if mask is not None:
-        flat = np.where(mask, flat * np.exp(solved.outputs), flat)
-    return {v: flat[part].reshape(v.shape) for v, part in zip(variables, side.slices, strict=True)}
+    outputs = SolutionMap(point.program.problem, None, variables, program=point.program, engine=mapping.engine)
+    flat = side(outputs, point, theta_dot).derivative
+    return {v: flat[part].reshape(v.shape) for v, part in zip(variables, outputs.slices, strict=True)}
 
 
 def _movement(point: LocalPoint, found: Analysis, theta_dot: Floats) -> tuple[Floats, Floats]:

@@ -1,0 +1,90 @@
+"""A solution is called not unique only where another one exists, and infinite speed is not called one-sided."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+import cvxift
+from cvxift import Verdict
+
+x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.array([0.3, 0.4]))
+y, t = cp.Variable(name="y"), cp.Parameter(name="t", value=0.0)
+X, C = cp.Variable((2, 2), name="X", symmetric=True), cp.Parameter((2, 2), name="C", value=np.eye(2))
+
+
+def causes(report) -> set[str]:
+    return {finding.cause for finding in report.faults}
+
+
+def fresh(objective, constraints=()) -> cp.Problem:
+    for variable in (x, y, X):
+        variable.value = None
+    return cp.Problem(cp.Minimize(objective), list(constraints))
+
+
+@pytest.mark.parametrize("q", [1.5, 1.7, 2, 2.5, 3, 4, 6])
+def test_a_sum_of_powers_has_one_solution(q) -> None:
+    report = cvxift.diagnose(fresh(cp.sum(cp.power(cp.abs(x - c), q))))
+    assert "flat direction" not in causes(report)
+    assert report.to_dict()["unique"]["primal"]
+    if q > 2:  # the second-order condition fails: dx/dc = I, which no linear system at the point tells
+        assert report.verdict is Verdict.DOES_NOT_APPLY
+        assert "vanishing curvature" in causes(report) and "curvature vanishes" in str(report)
+
+
+FLAT = {
+    "a line of solutions": lambda: fresh(cp.square(cp.sum(x) - t)),
+    "a face of a linear program": lambda: fresh(cp.sum(x), [x >= 0, cp.sum(x) >= 1]),
+    "free inside a ball": lambda: fresh(cp.square(x[0] - c[0]), [cp.norm(x) <= 2]),
+    "a power of one entry alone": lambda: fresh(cp.power(x[0] - c[0], 4)),
+    "a power beside a flat entry": lambda: fresh(cp.power(x[0] - x[1], 4) + cp.square(y - t)),
+    "a face of a semidefinite cone": lambda: fresh(cp.trace(X), [X >> 0, cp.trace(X) >= 1, cp.trace(C) * y == 1]),
+    "the flat part of a hinge": lambda: fresh(cp.sum(cp.pos(x - c)), [x >= -5]),
+    "the flat part of a squared hinge": lambda: fresh(cp.sum_squares(cp.pos(x - c)), [x >= -5]),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_another_solution_is_seen(name) -> None:
+    problem = FLAT[name]()
+    report = cvxift.diagnose(problem)
+    assert report.verdict is Verdict.DOES_NOT_APPLY and "flat direction" in causes(report), str(report)
+    assert not report.to_dict()["unique"]["primal"]
+
+
+INFINITE = {  # problem, and dy/dt on the side where t grows
+    "a fourth power": (lambda: fresh(cp.power(y, 4) - t * y), np.inf),
+    "a cube": (lambda: fresh(cp.power(cp.abs(y), 3) - t * y), np.inf),
+    "a power of 2.5": (lambda: fresh(cp.power(cp.abs(y), 2.5) + t * y), -np.inf),
+    "the edge of feasibility": (lambda: fresh(y, [cp.square(y) <= t]), -np.inf),
+}
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_infinite_speed_is_not_one_sided(name) -> None:
+    make, truth = INFINITE[name]
+    report = cvxift.diagnose(make())
+    assert report.verdict is Verdict.DOES_NOT_APPLY and "flat direction" not in causes(report)
+    assert report.one_sided({t: 1.0})[y] == truth
+
+
+FINITE = {
+    "a hinge": (lambda: fresh(cp.square(y - t), [y >= 0]), 1.0),
+    "a ball that opens": (lambda: fresh(cp.sum(x), [cp.norm(x) <= t]), None),
+    "a power of 1.5": (lambda: fresh(cp.power(cp.abs(y), 1.5) - t * y), 0.0),
+    "a smooth point": (lambda: fresh(cp.exp(y) - (1 + t) * y), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_finite_speed_is_not_called_infinite(name) -> None:
+    make, truth = FINITE[name]
+    report = cvxift.diagnose(make())
+    found = report.one_sided({t: 1.0})
+    if truth is None:
+        np.testing.assert_allclose(found[x], -np.sqrt([0.5, 0.5]), atol=1e-5)
+    else:
+        assert found[y] == pytest.approx(truth, abs=1e-5)
+    assert "infinite speed" not in causes(report)
