@@ -9,7 +9,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from cvxift.diagnostics import advice, peers
+from cvxift.diagnostics import advice, boundary, peers, sides
 from cvxift.diagnostics.batch import BatchReport
 from cvxift.diagnostics.findings import Finding, Verdict
 from cvxift.diagnostics.report import Report
@@ -160,27 +160,28 @@ def _report(
                 False,
             )
         )
-    return Report.at(title, mapping, LocalPoint(mapping.program, solution, theta, outputs), outputs, notes)
+    report = Report.at(title, mapping, LocalPoint(mapping.program, solution, theta, outputs), outputs, notes)
+    return _one_way(report, mapping, theta, outputs)
 
 
-def report_of(mapping: SolutionMap, solution: Solution, theta: np.ndarray) -> Report:
-    """The report of a layer's instance.
-
-    Args:
-        mapping: the layer's solution map.
-        solution: the solved instance.
-        theta: what it was solved at, in the program's order, logarithms taken, shape (N,).
-    """
-    return _report(f"layer of {_title(mapping.program.problem)}", mapping, solution, theta, mapping.outputs)
-
-
-def in_program_order(mapping: SolutionMap, theta: np.ndarray) -> np.ndarray:
-    """A map's θ, shape (N,), in the order of its program's parameters."""
-    out, start = np.empty_like(theta), 0
-    for parameter in mapping.parameters:
-        out[mapping.program.offsets[parameter]] = theta[start : start + parameter.size]
-        start += parameter.size
-    return out
+def _one_way(report: Report, mapping: SolutionMap, theta: np.ndarray, outputs: Sequence[Any]) -> Report:
+    """The report, with the bounds of parameters in place of the faults that they alone cause."""
+    program, point = mapping.program, report.point
+    direction = boundary.inward(program, theta)
+    faults = {finding.cause for finding in report.faults}
+    if point is None or report.verdict.ok or not direction.any() or not faults <= set(boundary.KINKS):
+        return report
+    beside = boundary.inside(point, direction)
+    solution = mapping.engine.solve(program.evaluate(beside))
+    if not solution.ok:
+        return report
+    if not Report.at("", mapping, LocalPoint(program, solution, beside, outputs), outputs).verdict.ok:
+        return report
+    if sides.leaves(point, beside - theta):
+        return report
+    kept = [finding for finding in report.findings if not finding.fault]
+    findings = (*kept, boundary.told(program, direction))
+    return replace(report, verdict=Verdict.ONE_SIDED, findings=findings)
 
 
 def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport:

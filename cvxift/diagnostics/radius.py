@@ -16,6 +16,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.diagnostics.analysis import Analysis
+from cvxift.diagnostics.boundary import inward, told
 from cvxift.diagnostics.names import unit_names
 from cvxift.diagnostics.sides import side
 from cvxift.errors import ProgramError
@@ -109,6 +110,10 @@ def radii(point: LocalPoint, found: Analysis) -> dict[str, Radius]:
 def one_sided(mapping: SolutionMap, point: LocalPoint, direction: Mapping[cp.Parameter, Any]) -> dict[cp.Variable, Any]:
     """The derivative along a direction from its side; see `Report.one_sided`."""
     theta_dot = theta_direction(point, direction)
+    inside = inward(point.program, point.theta)
+    if bool((inside * theta_dot < 0.0).any()):
+        where = ", ".join(told(point.program, np.where(inside * theta_dot < 0.0, inside, 0.0)).where)
+        raise ProgramError(f"The direction leaves the parameters' own domain, at whose end they are: {where}.")
     variables = point.program.problem.variables()
     outputs = SolutionMap(point.program.problem, None, variables, program=point.program, engine=mapping.engine)
     flat = side(outputs, point, theta_dot).derivative

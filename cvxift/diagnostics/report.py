@@ -146,6 +146,9 @@ class Report:
     def one_sided(self, direction: Mapping[cp.Parameter, Any]) -> dict[cp.Variable, np.ndarray]:
         """Derivative of every variable along a direction, from that side; exists at kinks too.
 
+        Infinite, with its sign, where a variable leaves with infinite speed; NaN where the derivatives beside the point
+        are not the slope of the solutions, so that none can be told.
+
         Args:
             direction: parameter -> direction of its shape.
 
@@ -153,7 +156,8 @@ class Report:
             variable -> derivative of its shape.
 
         Raises:
-            ProgramError: as for `radius`.
+            ProgramError: as for `radius`; or the direction leaves the domain of a parameter that is at its end, such as
+                a weight of zero with nonneg=True.
             SolveError: the problem has no solution on that side.
         """
         return one_sided(self._mapped(), self._known()[0], direction)

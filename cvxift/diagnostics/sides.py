@@ -79,7 +79,8 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
     largest = max(float(np.abs(at[1].value).max(initial=0.0)), float(np.abs(point.x).max(initial=0.0)) or 1.0)
     level = MATCH * size + ACCURATE * largest / (steps[k + 1] or 1.0)
     alike = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
-    out = np.where(alike, near, np.nan)
+    limit = near + (near - far) / (STEPS[1] / STEPS[0] - 1.0)  # of what changes with the step
+    out = np.where(alike, limit, np.nan)
     return Side(np.where(suspected, np.copysign(np.inf, near), out))
 
 
@@ -118,11 +119,10 @@ def compare_sides(point: LocalPoint) -> str:
         solutions' slope; ``"equal"``: both sides have one derivative; ``"different"``; or ``"one"``: there is a
         solution on one side only.
     """
-    program, solution = point.program, point.solution
+    program = point.program
     if not program.theta_size:
         return "unknown"
-    outputs = [v for v in program.problem.variables() if point.asked[program.output(v).matrix.indices].all()]
-    own = SolutionMap(program.problem, None, outputs, program=program, engine=solution.engine)
+    own = _asked(point)
     theta_dot = np.random.default_rng(0).standard_normal(program.theta_size) * point.theta_size_of_entry
     found = []
     for sign in (1.0, -1.0):
@@ -139,3 +139,15 @@ def compare_sides(point: LocalPoint) -> str:
     up, down = found[0].derivative, -found[1].derivative
     size = max(float(np.abs(up).max(initial=0.0)), float(np.abs(down).max(initial=0.0)))
     return "equal" if float(np.abs(up - down).max(initial=0.0)) <= AGREE * size else "different"
+
+
+def leaves(point: LocalPoint, theta_dot: Floats) -> bool:
+    """Whether the asked outputs have no finite derivative along a direction, from its side."""
+    return not np.isfinite(side(_asked(point), point, theta_dot).derivative).all()
+
+
+def _asked(point: LocalPoint) -> SolutionMap:
+    """The map to the variables asked for."""
+    program = point.program
+    outputs = [v for v in program.problem.variables() if point.asked[program.output(v).matrix.indices].all()]
+    return SolutionMap(program.problem, None, outputs, program=program, engine=point.solution.engine)
