@@ -242,7 +242,8 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
     """Largest relative difference of the user's tangents between the pieces, and the share of them that is flat."""
     g, h = probes
     user = np.flatnonzero(point.asked)
-    tangents, flats = [], []
+    level = 1e-9 * max(1.0, float(np.abs(point.x[user]).max(initial=0.0)))
+    tangents, flats, difference = [], [], 0.0
     for side in _sides(point, rest):
         kernel = point.kernel(shift + side)
         flat = touches_user(point, kernel) > TOUCH
@@ -251,13 +252,14 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
         if lost.max(initial=0.0) > LOST and not flat:
             return np.inf, float(np.mean(flats))
         tangents.append(u[:, user])
-    stack = np.stack(tangents)
-    if not stack.size:
-        return 0.0, float(np.mean(flats))
-    spread = np.abs(stack - stack[0]).max(axis=(0, 2))
-    size = np.abs(stack).max(axis=(0, 2))
-    level = 1e-9 * max(1.0, float(np.abs(point.x[user]).max(initial=0.0)))
-    return float(np.max(spread / np.maximum(size, level), initial=0.0)), float(np.mean(flats))
+        stack = np.stack(tangents)
+        if stack.size:
+            spread, size = np.abs(stack - stack[0]).max(axis=(0, 2)), np.abs(stack).max(axis=(0, 2))
+            difference = float(np.max(spread / np.maximum(size, level), initial=0.0))
+        # The first piece has all cones open, so where it has no flat direction none has: the difference decides.
+        if difference > SAME and not flats[0]:
+            break
+    return difference, float(np.mean(flats))
 
 
 def _sides(point: LocalPoint, rest: np.ndarray) -> list[Floats]:
