@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import cvxpy as cp
 import numpy as np
+from cvxpy.constraints.constraint import Constraint
 from scipy.linalg import qr
 
 from cvxift import cones as cone
@@ -140,15 +142,30 @@ def _read(point: LocalPoint, support: np.ndarray, values: Floats) -> Dependence:
         follows = (not up or all(sign[1] for sign in others)) and (not down or all(sign[0] for sign in others))
         if (up or down) and follows and _own(point, rows):
             removable.append(name)
-    words = {name: name.partition(" (")[2] for name in members if name.startswith("constraint ")}
-    if not removable and len(words) == len(members) == 2 and len(set(words.values())) == 1:
-        removable = list(words)  # the same constraint, written twice
+    if not removable and len(members) == 2:
+        first, second = (labels[rows[0]].constraint for rows in members.values())
+        if first is not None and second is not None and first is not second and _same(first, second):
+            removable = list(members)  # the same constraint, written twice
     if removable:
         kind = "redundant"
     else:
         pinned = all(up for up, _ in signs.values()) or all(down for _, down in signs.values())
         kind = "pinned" if pinned and inequalities else "crossing"
     return Dependence(tuple(members), kind, tuple(removable), tuple(inequalities))
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two constraints or expressions are the same, part by part."""
+    if first is second:
+        return True
+    if type(first) is not type(second) or len(first.args) != len(second.args):
+        return False
+    if isinstance(first, cp.Constant):
+        return first.shape == second.shape and (not first.size or float(abs(first.value - second.value).max()) == 0.0)
+    if not first.args:
+        return False  # another variable or parameter
+    own = () if isinstance(first, Constraint) else (str(first.get_data()), str(second.get_data()))
+    return len(set(own)) <= 1 and all(_same(*pair) for pair in zip(first.args, second.args, strict=True))
 
 
 def _own(point: LocalPoint, rows: list[int]) -> bool:

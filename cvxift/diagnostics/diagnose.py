@@ -19,6 +19,7 @@ from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import saddle
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.program import Program
 from cvxift.solvers.base import Status
@@ -194,7 +195,8 @@ def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport
     path = getattr(mapping, "path", "")
     notes = [Finding("path", f"path of the layer's calls: {path}", "", False)] if path else []
     reports = []
-    for index, row in enumerate(theta.reshape(-1, program.theta_size)):
+    rows = list(theta.reshape(-1, program.theta_size))
+    for index, row in enumerate(progress(rows, "cvxift: instances")):
         solution = mapping.engine.solve(program.evaluate(row))
         where = tuple(map(int, np.unravel_index(index, theta.shape[:-1]))) if theta.ndim > 1 else ()
         name = f"{title}, instance {where}" if where else title

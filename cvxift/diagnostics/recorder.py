@@ -86,6 +86,7 @@ class Recorder:
         """
         try:
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
         except ImportError:
             raise ProgramError("recorder.plot() needs matplotlib: pip install 'cvxift[plot]'.") from None
         values = self.arrays()
@@ -99,5 +100,9 @@ class Recorder:
         kinks = np.flatnonzero(values["weak"] > 0)
         left.semilogy(kinks, np.maximum(values["margin"][kinks], 1e-16), "o", ms=3, color="#dc2626", label="on a kink")
         if len(kinks):
-            left.legend(fontsize=7, frameon=False)
+            fig.legend(loc="outside lower left", fontsize=8, frameon=False)
+        for axes in (left, right):
+            low, high = axes.get_ylim()
+            axes.set_ylim(10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high)))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return fig

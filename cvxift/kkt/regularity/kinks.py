@@ -24,6 +24,7 @@ import scipy.sparse as sp
 from cvxift import solvers
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import STEP, LocalPoint
+from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 
@@ -244,7 +245,7 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
     user = np.flatnonzero(point.asked)
     level = 1e-9 * max(1.0, float(np.abs(point.x[user]).max(initial=0.0)))
     tangents, flats, difference = [], [], 0.0
-    for side in _sides(point, rest):
+    for side in progress(_sides(point, rest), "cvxift: pieces at the kink"):
         kernel = point.kernel(shift + side)
         flat = touches_user(point, kernel) > TOUCH
         flats.append(flat)
