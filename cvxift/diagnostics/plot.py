@@ -73,7 +73,9 @@ def _active_set(axes: Axes, rows: Sequence[ActiveRow], labels: list[str]) -> Non
     at, colors = np.arange(len(rows)), np.array([_COLORS[row.state] for row in rows])
     axes.barh(at[counted], size[counted] - start, left=start, color=colors[counted], height=0.7)
     zero = np.full(int((~counted).sum()), start)
-    axes.scatter(zero, at[~counted], edgecolors=list(colors[~counted]), facecolors="white", s=14, clip_on=False, zorder=4)
+    axes.scatter(
+        zero, at[~counted], edgecolors=list(colors[~counted]), facecolors="white", s=14, clip_on=False, zorder=4
+    )
     axes.set_xscale("log")
     axes.set(title="active set", xlabel="multiplier (○: zero)", xlim=(start, end))
     if not rows:
