@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
+import cvxift
 from cvxift.cli import main
 
 SCRIPT = """
@@ -57,3 +59,16 @@ def test_outputs(script: str, tmp_path: Path, capsys) -> None:
     pytest.importorskip("matplotlib")
     assert main(["check", script, "--plot", str(figure)]) == 1
     assert (tmp_path / "out-good.svg").exists() and (tmp_path / "out-flat.svg").exists()
+
+
+def test_it_prints_what_the_report_prints(script: str, capsys) -> None:
+    main(["check", script + ":flat"])
+    printed = capsys.readouterr().out
+    names = runpy.run_path(script)
+    capsys.readouterr()
+    report = cvxift.diagnose(names["flat"])
+    report.title = f"flat ({report.title})"
+    assert [line for line in printed.splitlines() if "solved" not in line] == [
+        line for line in [*str(report).splitlines(), ""] if "solved" not in line
+    ]
+    assert "not unique" in printed and "0.5 * eps * cp.sum_squares(x)" in printed
