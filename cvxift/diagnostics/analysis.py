@@ -25,6 +25,7 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
+DISAGREE = 1e-2  # relative difference from which the derivative computed is not that of the piece judged
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
 EPS = float(np.finfo(float).eps)
 
@@ -115,7 +116,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     loose = loose_multipliers(kernel, user)
     dual_unique = loose.shape[1] == 0
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
-    _, _, lost = kernel.solve(*probes)
+    tangents, _, lost = kernel.solve(*probes)
     torn = 0.0 if agree else float(lost.max(initial=0.0))
     if torn > LOST and verdict is Verdict.APPLIES:
         first = groups[0] if groups else None
@@ -127,6 +128,10 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         else:
             verdict = Verdict.ONE_SIDED
             findings.append(Finding("torn apart", advice.torn_text(first), advice.torn(first), True, where))
+    used: Any = next(iter(account.pieces)) if len(kinks.weak) and verdict is Verdict.APPLIES else None
+    if used is not None and not _agree(point, tangents, used.solve(*probes)[0]):
+        verdict = Verdict.DOES_NOT_APPLY
+        findings.append(advice.undecided(unit_names(point, kinks.weak)))
     if not dual_unique:
         wanted = _wanted(point, outputs, loose)
         if verdict is Verdict.APPLIES:
@@ -168,6 +173,14 @@ def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:
     chosen = list(outputs) or [program.output(variable) for variable in program.problem.variables()]
     recover = Recovery(chosen, program.structure.n, program.structure.m)
     return Regularity(program, solution, Policy(), recover)
+
+
+def _agree(point: LocalPoint, tangents: np.ndarray, computed: np.ndarray) -> bool:
+    """Whether the tangents of the variables on the piece judged here are those that derivatives are computed from."""
+    unit = point.units[0][point.asked]
+    judged, used = tangents[:, point.asked] / unit, computed[:, point.asked] / unit
+    size = np.maximum(np.abs(judged), np.abs(used)).max(axis=-1, keepdims=True, initial=0.0)
+    return bool((np.abs(judged - used) <= DISAGREE * size).all())
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:

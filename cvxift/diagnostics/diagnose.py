@@ -24,6 +24,7 @@ from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.program import Program
 from cvxift.solvers.base import Status
 
+SAME = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
 _REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
 
@@ -121,7 +122,11 @@ def _problem(
     solution = held_point(program, mapping.engine, data) if holds and solver is None else None
     if solution is None and holds and solver is None:
         fresh = mapping.engine.solve(data)
-        if fresh.ok:
+        if fresh.ok and _agree(program, fresh):  # the solver's own tolerance, in units that hide a violated row
+            notes.append(
+                Finding("solved again", f"The point held was made more accurate with {fresh.solver}.", "", False)
+            )
+        elif fresh.ok:
             text = "The values that the variables hold do not solve the problem at the parameters' current values."
             return Report(title, Verdict.NOT_OPTIMAL, (), (Finding("not optimal", text, advice.RESOLVE),))
         solution = fresh
@@ -131,6 +136,17 @@ def _problem(
             text = f"The problem held no solution; it was solved with {solution.solver}."
             notes.append(Finding("solved here", text, "", False))
     return _report(title, mapping, solution, canonical, wanted, notes)
+
+
+def _agree(program: Program, solution: Solution) -> bool:
+    """Whether the values that the variables hold are those of a solution, but for a solver's tolerance."""
+    pairs = [(program.output(v).value(solution.x), np.asarray(v.value)) for v in program.problem.variables()]
+    sizes = [float(np.abs(value).max(initial=0.0)) for value, _ in pairs]
+    floor = SAME * max(sizes, default=0.0)  # a variable that is zero is compared with the others
+    return all(
+        np.abs(value - held).max(initial=0.0) <= SAME * max(size, floor)
+        for (value, held), size in zip(pairs, sizes, strict=True)
+    )
 
 
 def _report(

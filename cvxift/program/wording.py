@@ -94,6 +94,8 @@ def _words(node: Any, depth: int) -> tuple[str, int]:
         return (node.name() if hasattr(node, "name") else str(node)), ATOM
     if kind in ("Promote", "broadcast_to", "Wrap", "psd_wrap", "nonneg_wrap", "symmetric_wrap"):
         return _words(node.args[0], depth)  # what CVXPY wraps around without being asked
+    if kind == "reshape" and node.size == 1:
+        return _words(node.args[0], depth)
     if depth == 0:
         return "…", ATOM
     if kind == "AddExpression":

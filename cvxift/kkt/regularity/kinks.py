@@ -32,6 +32,7 @@ FREED = 1e-3  # of the unit step that a slack or multiplier must move to count a
 TOUCH = 1e-6  # part of an equilibrated null vector in the user's columns that counts
 LOST = 1e-7  # relative part of a right-hand side outside the range that counts
 SAME = 1e-4  # relative difference of tangents under which two pieces have the same derivative
+FELT = 1e-6  # part of a tangent's largest column, in units, under which a column is compared with that part
 PIECES = 8  # random pieces that are looked at besides the systematic ones
 SINGLES = 24  # weak cones that are opened and closed one at a time
 
@@ -243,7 +244,7 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
     """Largest relative difference of the user's tangents between the pieces, and the share of them that is flat."""
     g, h = probes
     user = np.flatnonzero(point.asked)
-    level = 1e-9 * max(1.0, float(np.abs(point.x[user]).max(initial=0.0)))
+    unit = point.units[0][user]
     tangents, flats, difference = [], [], 0.0
     for side in progress(_sides(point, rest), "cvxift: pieces at the kink"):
         kernel = point.kernel(shift + side)
@@ -255,8 +256,10 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
         tangents.append(u[:, user])
         stack = np.stack(tangents)
         if stack.size:
-            spread, size = np.abs(stack - stack[0]).max(axis=(0, 2)), np.abs(stack).max(axis=(0, 2))
-            difference = float(np.max(spread / np.maximum(size, level), initial=0.0))
+            # Of each tangent's each column by itself, so that no unit hides a kink.
+            spread, size = np.abs(stack - stack[0]).max(axis=0) / unit, np.abs(stack).max(axis=0) / unit
+            size = np.maximum(size, FELT * size.max(axis=1, keepdims=True))
+            difference = float(np.max(np.divide(spread, size, out=np.zeros_like(size), where=size > 0.0), initial=0.0))
         # The first piece has all cones open, so where it has no flat direction none has: the difference decides.
         if difference > SAME and not flats[0]:
             break
