@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from cvxift.diagnostics import advice
 from cvxift.diagnostics.dependence import dependent_groups, loose_multipliers
@@ -22,9 +23,10 @@ from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.products import differs_somewhere
+from cvxift.kkt.regularity.products import differs_somewhere, tangent
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
+STILL = 1e-6  # change, in units of the outputs, for a change of θ of its own size, that counts as none
 DISAGREE = 1e-2  # relative difference from which the derivative computed is not that of the piece judged
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
 EPS = float(np.finfo(float).eps)
@@ -116,7 +118,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     loose = loose_multipliers(kernel, user)
     dual_unique = loose.shape[1] == 0
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
-    tangents, _, lost = kernel.solve(*probes)
+    _, _, lost = kernel.solve(*probes)
     torn = 0.0 if agree else float(lost.max(initial=0.0))
     if torn > LOST and verdict is Verdict.APPLIES:
         first = groups[0] if groups else None
@@ -128,8 +130,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         else:
             verdict = Verdict.ONE_SIDED
             findings.append(Finding("torn apart", advice.torn_text(first), advice.torn(first), True, where))
-    used: Any = next(iter(account.pieces)) if len(kinks.weak) and verdict is Verdict.APPLIES else None
-    if used is not None and not _agree(point, tangents, used.solve(*probes)[0]):
+    if len(kinks.weak) and verdict is Verdict.APPLIES and not _agree(point, kernel, account):
         verdict = Verdict.DOES_NOT_APPLY
         findings.append(advice.undecided(unit_names(point, kinks.weak)))
     if not dual_unique:
@@ -175,12 +176,19 @@ def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:
     return Regularity(program, solution, Policy(), recover)
 
 
-def _agree(point: LocalPoint, tangents: np.ndarray, computed: np.ndarray) -> bool:
-    """Whether the tangents of the variables on the piece judged here are those that derivatives are computed from."""
-    unit = point.units[0][point.asked]
-    judged, used = tangents[:, point.asked] / unit, computed[:, point.asked] / unit
-    size = np.maximum(np.abs(judged), np.abs(used)).max(axis=-1, keepdims=True, initial=0.0)
-    return bool((np.abs(judged - used) <= DISAGREE * size).all())
+def _agree(point: LocalPoint, kernel: Kernel, account: Regularity) -> bool:
+    """Whether the variables' derivative on the piece judged here is the one that a user is given."""
+    program = point.program
+    if not program.theta_size or point.cones.polyhedral:  # there a piece is an active set, and exact
+        return True
+    theta_dot = np.random.default_rng(1).standard_normal((2, program.theta_size)) * point.theta_size_of_entry
+    u, _, _ = kernel.solve(*point.tangents(theta_dot))
+    primal = np.diff(sp.csr_array(account.recover.X).indptr) > 0
+    unit = account.output_unit[primal]
+    judged = (account.recover.X @ u.T).T[:, primal] / unit
+    given = tangent(account, program.jvp(theta_dot), "off")[:, primal] / unit
+    size = np.maximum(np.abs(judged), np.abs(given)).max(axis=-1, keepdims=True, initial=0.0)
+    return bool((np.abs(judged - given) <= DISAGREE * size + STILL).all())
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:
