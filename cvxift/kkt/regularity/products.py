@@ -91,9 +91,15 @@ def _tangents(account: Regularity, direction: Data) -> tuple[list[Floats], Float
 
 
 def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
-    """The largest entry of solutions of the KKT system, each in its unit, shape (...): what rounding is relative to."""
+    """The largest entry of solutions of the KKT system, each in its unit, shape (...): what rounding is relative to.
+
+    A step away from a kink of a curved cone multipliers move as fast as the step is short, which says nothing of u.
+    """
     columns, rows = account.local.units
-    return np.maximum(np.abs(u / columns).max(axis=-1, initial=0.0), np.abs(w / rows).max(axis=-1, initial=0.0))
+    size = np.abs(u / columns).max(axis=-1, initial=0.0)
+    if not account.local.cones.polyhedral and not account.recover.has_dual:
+        return size
+    return np.maximum(size, np.abs(w / rows).max(axis=-1, initial=0.0))
 
 
 def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
@@ -125,8 +131,15 @@ def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np
 
 
 def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats]) -> Floats:
-    """The product's mean over the two sides of the point, where pieces are known by their sides alone."""
-    return np.mean([product(side) for side in account.sides], axis=0) if account.sides else value
+    """The product's mean over the two sides of the point, where pieces are known by their sides alone.
+
+    The sides are further away than the piece's neighbour; where they tell of another piece the value stands.
+    """
+    if not account.sides:
+        return value
+    mean = np.mean([product(side) for side in account.sides], axis=0)
+    size = np.abs(value).max(axis=-1, initial=0.0, keepdims=True)
+    return np.where(np.abs(mean - value) <= DIFFERENT_CURVED * size, mean, value)
 
 
 def _judge(
