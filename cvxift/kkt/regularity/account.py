@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cvxift import cones as cone
 from cvxift.kkt.factor import DenseFactor, SparseFactor
 from cvxift.kkt.linearization import Linearization, act
 from cvxift.kkt.policy import Iterative, Policy
@@ -59,7 +60,7 @@ class Regularity:
         direct = self.policy.singular not in ("smooth", "regularize")
         iterative = self.policy.iterative(0.0) is not None
         linear = direct and not iterative and self.solution.engine.cones.polyhedral
-        if linear and not self._clear() and len(self.local.weak):
+        if linear and not self.clear and len(self.local.weak):
             return around.opened(self.local, self.local.weak, self.policy)
         return self.solution.linearization(self.policy)
 
@@ -93,7 +94,7 @@ class Regularity:
 
     @cached_property
     def _found(self) -> tuple[tuple[Linearization, ...], bool]:
-        if self.policy.singular in ("smooth", "regularize") or (self._clear() and _regular(self.plain)):
+        if self.policy.singular in ("smooth", "regularize") or (self.clear and _regular(self.plain)):
             return (self.plain,), False
         if not self._degenerate():
             return (self.plain,), False
@@ -137,7 +138,7 @@ class Regularity:
         """What names a piece's K and the weak rows, for linear constraints: what depends on them is asked once."""
         if not self.solution.engine.cones.polyhedral or isinstance(self.policy.linear_solver, Iterative):
             return None
-        weak = b"" if self._clear() else self.local.weak.tobytes()
+        weak = b"" if self.clear else self.local.weak.tobytes()
         return (
             f"{question} {self.policy.singular} {self.recover.number} ".encode()
             + np.packbits(piece.v > 0.0).tobytes()
@@ -146,7 +147,7 @@ class Regularity:
         )
 
     def _judge(self) -> bool:
-        if self._clear():
+        if self.clear:
             return len(self.pulled) > 0
         weak = self.local.weak
         if len(self.pulled) > 0:
@@ -155,19 +156,14 @@ class Regularity:
             weak = self._not_opened(weak)
         return len(weak) > 0 and self._felt(weak)
 
-    def _clear(self) -> bool:
-        """Whether no cone is anywhere near a kink."""
-        return self._is_clear
-
     @cached_property
-    def _is_clear(self) -> bool:
+    def clear(self) -> bool:
+        """Whether no cone is anywhere near a kink."""
         point, cones = self.solution.point, self.solution.engine.cones
         assert point is not None
         if cones.polyhedral:
             size = np.abs(point.v[cones.zero :])
             return not len(size) or bool(size.min() > CLEAR * (1.0 + size.max()))
-        from cvxift import cones as cone
-
         margins = cone.margin(cones, point.v, point.spectrum)
         return bool(margins.min(initial=np.inf) > CLEAR * (1.0 + np.abs(point.v).max(initial=0.0)))
 
