@@ -14,6 +14,7 @@ that CVXPY approximates says by how much.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -97,7 +98,8 @@ def first_agrees(program: Program, solutions: Iterable[Solution], theta: Floats)
     Raises:
         ProgramError: as `check_agreement`.
     """
-    for solution, own in zip(solutions, theta.reshape(-1, program.theta_size), strict=True):
+    rows = theta.reshape(math.prod(theta.shape[:-1]), program.theta_size)
+    for solution, own in zip(solutions, rows, strict=True):
         if solution.ok:
             units = own if program.log_mask is None else np.where(program.log_mask, np.exp(own), own)
             check_agreement(program, solution.data, units, solution.x, solution.residuals.worst)

@@ -40,7 +40,7 @@ def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> 
             noise = np.maximum(noise, _size(account, u, w)[..., None] * account.theta_unit)
     if account.flat is not None:
         along = account.recover.linear(account.flat.u, account.flat.w)
-        if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ np.abs(along))).any()):
+        if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any()):
             tell_flat(account, check)
     if _judge(account, values, noise, check, theta=True):
         return values[0]
