@@ -278,7 +278,7 @@ class TestVmap:
 class TestFailures:
     """One bad instance costs no other, mapped or not."""
 
-    c, lower = torch.zeros(3, 2, dtype=double), row(0.0, 2.0, 0.5)
+    c, lower = torch.zeros(3, 2, dtype=double), row(-0.5, 2.0, 0.5)
 
     def test_raises_with_the_row(self):
         with pytest.raises(SolveError, match=r"\(1,\).*infeasible") as caught:
