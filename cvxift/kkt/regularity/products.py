@@ -42,7 +42,8 @@ def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> 
         along = account.recover.linear(account.flat.u, account.flat.w)
         if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any()):
             tell_flat(account, check)
-    if _judge(account, values, noise, check, theta=True):
+    torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
+    if _judge(account, values, noise, check, theta=True, torn=torn):
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)))
 
@@ -52,7 +53,8 @@ def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, noise = _tangents(account, direction)
     if account.flat is not None:
         tell_flat(account, check)
-    if _judge(account, values, noise, check, theta=False, ended=account.ended and account.torn_by(direction)):
+    ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
+    if _judge(account, values, noise, check, theta=False, ended=ended, torn=torn):
         return values[0]
     return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)))
 
@@ -65,6 +67,7 @@ def determined(account: Regularity, direction: Data) -> Floats:
     if account.flat is not None:
         moves = np.abs(account.recover.linear(account.flat.u, account.flat.w)) > FELT * account.output_unit
         out[..., moves] = np.nan
+    out[..., _jumps(account)] = np.nan
     return out
 
 
@@ -121,6 +124,15 @@ def second_tangent(account: Regularity, direction: Data, other: Data, check: Che
     return value
 
 
+def _jumps(account: Regularity) -> np.ndarray:
+    """Outputs whose values differ between the pieces, shape (K,): multipliers of rows that some pieces do without."""
+    values = np.stack([account.recover.linear(piece.x, piece.y) for piece in account.pieces])
+    if len(values) == 1:
+        return np.zeros(values.shape[1], dtype=bool)
+    limit = DIFFERENT if account.local.cones.polyhedral else DIFFERENT_CURVED
+    return np.abs(values - values[0]).max(axis=0) > limit * (np.abs(values).max(axis=0) + account.output_unit)
+
+
 def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np.ndarray:
     """Where the pieces differ, of the values' shape."""
     stack = np.stack(values)
@@ -143,13 +155,29 @@ def _mean(account: Regularity, value: Floats, product: Callable[[Linearization],
 
 
 def _judge(
-    account: Regularity, values: Sequence[Floats], noise: Floats, check: Check, theta: bool, ended: bool | None = None
+    account: Regularity,
+    values: Sequence[Floats],
+    noise: Floats,
+    check: Check,
+    theta: bool,
+    ended: bool | None = None,
+    torn: bool = False,
 ) -> bool:
-    """Say what the pieces and their linear solves say of a product's values; whether it has no two-sided derivative."""
+    """Say what the pieces and their linear solves say of a product's values; whether it has no two-sided derivative.
+
+    Args:
+        account: of the point.
+        values: the product's, on each piece.
+        noise: under which a difference is rounding.
+        check: what is done about it.
+        theta: whether the product's entries are those of θ.
+        ended: whether some change leads to no solution; None for what the account says.
+        torn: whether outputs that are asked for have other values on other pieces.
+    """
     ended = account.ended if ended is None else ended
-    if ended or len(values) > 1:
+    if ended or torn or len(values) > 1:
         differs = _differs(account, values, noise)
-        if ended or bool(differs.any()):
+        if ended or torn or bool(differs.any()):
             entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
             tell_kink(account, check, (entries if len(entries) else account.pulled) if theta else None)
             return True
