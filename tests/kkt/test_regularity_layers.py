@@ -1,7 +1,9 @@
 """The judge of regular points: over a layer's life, in other units, on either side of its thresholds, and when reused.
 
-No case of these alone: NOISE and NOISE_CURVED (floors under rounding, which no exact problem reaches from above), STEP
-and MEAN_STEP (lengths of steps, with nothing on their other side).
+Without a case that isolates them: NOISE and NOISE_CURVED (floors under rounding, which an exact problem does not reach
+from above), STEP and MEAN_STEP (lengths of steps, with nothing on their other side), SAME_POINT (rows further away than
+it are no kink by their margin already), CLEAR, REGULAR and GROWN (they choose between a quick answer and a slow one,
+which must be the same: cases on either side have one verdict).
 """
 
 from __future__ import annotations
@@ -170,7 +172,7 @@ def nearly_flat(epsilon: float, copies: int) -> Case:
 @pytest.mark.parametrize("copies", [1, 150], ids=["dense", "sparse"])
 @pytest.mark.parametrize(("epsilon", "told"), [(1e-3, False), (1e-7, False), (1e-15, True), (0.0, True)])
 def test_null(epsilon, told, copies, way):
-    """REGULAR, GROWN and NULL: a direction is flat where its curvature is rounding, and not where it is only small."""
+    """NULL, REGULAR, GROWN: a direction is flat where its curvature is rounding, not where it is only small."""
     case = nearly_flat(epsilon, copies)
     value, said = heard(lambda: BOTH[way](case))
     assert bool(said) == told
@@ -193,7 +195,7 @@ def test_felt(part, told):
 @pytest.mark.parametrize("way", BOTH)
 @pytest.mark.parametrize(("gap", "told"), [(1e-12, True), (1e-6, False), (1e-5, False), (1e-3, False)])
 def test_gap(gap, told, way):
-    """CLEAR and SAME_POINT: a row is on a kink, only near one, or clear of it, and t1's slope is then 1."""
+    """CLEAR: a row is on a kink, only near one, or clear of it, and t1's slope is then 1."""
     case = two_bounds(values=(1.0, 1.0 + gap))
     value, said = heard(lambda: BOTH[way](case))
     assert bool(said) == told

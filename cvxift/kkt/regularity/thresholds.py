@@ -1,4 +1,4 @@
-"""The numbers that the judgement of a point compares with; tests/trust has a case on either side of each."""
+"""The numbers that the judgement of a point compares with; cases beside each: tests/kkt/test_regularity_layers.py."""
 
 PROMISE = 1e-6  # relative error that a derivative may have without a word: the promise of the library
 CLEAR = 1e-4  # part of the largest slack or multiplier that all others exceed where no kink is looked for
