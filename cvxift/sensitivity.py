@@ -16,9 +16,11 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
-from cvxift.kkt.failures import inaccurate
+from cvxift.kkt.failures import inaccurate, tell_kink
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
+from cvxift.kkt.regularity.account import Regularity
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
 from cvxift.program.agreement import check_agreement
 from cvxift.program.program import Program
@@ -142,7 +144,7 @@ class Sensitivity:
 
         Returns:
             variable -> tangent of its shape, dual variable likewise, and ``problem.objective`` -> float. Dual
-            variables that are not unique, or have a kink, have no derivative: NaN.
+            variables that are not unique, or have a kink, have no derivative: NaN; the objective likewise.
 
         Raises:
             ProgramError: a parameter is not of the problem, or a tangent has another shape.
@@ -172,7 +174,9 @@ class Sensitivity:
             flat = flat * self._output_scale(keys)
             for key, part in zip(keys, np.split(flat, np.cumsum([key.size for key in keys])[:-1]), strict=True):
                 result[key] = part.reshape(key.shape)
-        result[self.problem.objective] = float(self._value_gradient(self.problem.objective) @ theta_dot)
+        slopes = self._value_gradients @ theta_dot
+        settled = float(_spread(slopes)) <= self._tolerance * float(np.abs(slopes).max())
+        result[self.problem.objective] = float(slopes[0]) if settled else float("nan")
         return result
 
     def jacobian(self, output: Output, parameter: cp.Parameter) -> np.ndarray:
@@ -246,22 +250,43 @@ class Sensitivity:
         return scale
 
     def _value_gradient(self, objective: Objective) -> Floats:
-        """Gradient of the optimal value with respect to canonical θ.
+        """Gradient of the optimal value with respect to canonical θ; says where there is none."""
+        self._is_objective(objective)
+        gradients = self._value_gradients
+        account = self._account
+        differs = np.flatnonzero(_spread(gradients) > self._tolerance * np.abs(gradients).max(axis=0))
+        if account is not None and (len(differs) or account.ended):
+            tell_kink(account, self.check, differs if len(differs) else account.pulled)
+        return gradients[0]
+
+    @property
+    def _tolerance(self) -> float:
+        """Relative difference between pieces from which they are two."""
+        return DIFFERENT if self.program.cones.polyhedral else DIFFERENT_CURVED
+
+    @cached_property
+    def _account(self) -> Regularity | None:
+        """What is known of the solution map here; None where nothing varies."""
+        variables = self.problem.variables()
+        return self._map(variables).account(self.solution) if variables else None
+
+    @cached_property
+    def _value_gradients(self) -> Floats:
+        """The optimal value's gradient with each piece's point and multipliers, shape (pieces, N).
 
         At a saddle point of L = ½xᵀPx + qᵀx + d + yᵀ(Ax − b) the derivative of the value is the partial one of L
-        (envelope theorem; Fiacco 1983, Theorem 3.4.1), so no linear system is solved.
+        (envelope theorem; Fiacco 1983, Theorem 3.4.1), so no linear system is solved. Multipliers that are not unique
+        give one for each piece (Gauvin & Dubeau 1982).
         """
-        self._is_objective(objective)
-        structure, x, y = self.program.structure, self.solution.x, self.solution.y
-        bar = Data(
-            0.5 * x[structure.P_rows] * x[structure.P_cols],
-            x,
-            y[structure.A_rows] * x[structure.A_cols],
-            -y,
-            np.ones(()),
-        )
-        gradient = self.program.vjp(bar) * self.program.objective_sign
-        return gradient * self.value(objective) if self.program.objective_exp else gradient
+        structure, pieces = self.program.structure, () if self._account is None else self._account.pieces
+        points = [(piece.x, piece.y) for piece in pieces] if len(pieces) > 1 else [(self.solution.x, self.solution.y)]
+        gradients = []
+        for x, y in points:
+            P = 0.5 * x[structure.P_rows] * x[structure.P_cols]
+            bar = Data(P, x, y[structure.A_rows] * x[structure.A_cols], -y, np.ones(()))
+            gradients.append(self.program.vjp(bar) * self.program.objective_sign)
+        exponential = self.value(self.problem.objective) if self.program.objective_exp else 1.0
+        return np.stack(gradients) * exponential
 
     def _is_objective(self, objective: Objective) -> None:
         if objective is not self.problem.objective:
@@ -376,6 +401,11 @@ def _save(found: Sensitivity) -> None:
     values = {variable: found.value(variable) for variable in (*problem.variables(), *duals)}
     accurate = solution.residuals.worst <= TOLERANCE
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solution.solver)
+
+
+def _spread(values: Floats) -> Floats:
+    """How far the pieces' values lie from the first's."""
+    return np.abs(values - values[0]).max(axis=0)
 
 
 def _name(key: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -106,3 +108,22 @@ def test_an_outdated_point_is_solved_again():
     s = cvxift.differentiate(problem)
     np.testing.assert_allclose(s.value(z), theta.value + 0.1, atol=1e-12)
     np.testing.assert_allclose(s.jacobian(z, theta), np.eye(3) - 1 / 3, atol=1e-12)
+
+
+def test_the_optimal_value_has_a_kink_where_multipliers_are_not_unique() -> None:
+    # value(t1, t2) = (min(t1, t2) - 5)²: slopes in t1 are −8 on the left and 0 on the right of t1 = t2.
+    x, t1, t2 = cp.Variable(), cp.Parameter(name="t1", value=1.0), cp.Parameter(name="t2", value=1.0)
+    problem = cp.Problem(cp.Minimize(cp.square(x - 5)), [x <= t1, x <= t2])
+    s = cvxift.differentiate(problem)
+    with pytest.warns(cvxift.ApplicabilityWarning, match="t1, t2"):
+        gradient = s.vjp({problem.objective: 1.0})
+    assert sorted(np.round([float(gradient[t1]), float(gradient[t2])], 8)) == [-8.0, 0.0]
+    with pytest.raises(cvxift.ApplicabilityError):
+        cvxift.differentiate(problem, check="raise").jacobian(problem.objective, t1)
+    silent = cvxift.differentiate(problem, check="off")
+    assert np.isnan(silent.jvp({t1: 1.0})[problem.objective])
+    assert silent.jvp({t1: 1.0, t2: 1.0})[problem.objective] == pytest.approx(-8.0)
+    t1.value = 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(cvxift.differentiate(problem).vjp({problem.objective: 1.0})[t1]) == pytest.approx(-9.0)
