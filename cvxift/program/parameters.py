@@ -1,7 +1,7 @@
 """The parameter vector θ: packing the user's arrays and checking that they are what their parameters declare.
 
 θ holds every parameter in the order of `problem.parameters()`, each raveled in C order. Batch dimensions lead and
-broadcast against each other: a parameter of shape (p, q) takes values of shape (..., p, q).
+must agree (`batch_of`): a parameter of shape (p, q) takes values of shape (..., p, q).
 """
 
 from __future__ import annotations
@@ -59,15 +59,53 @@ def pack(
         for parameter, array in zip(parameters, arrays, strict=True):
             theta[offsets[parameter]] = array.ravel()
         return theta
-    try:
-        batch = np.broadcast_shapes(*batches)
-    except ValueError:
-        found = ", ".join(f"'{p.name()}' has {b}" for p, b in zip(parameters, batches, strict=True) if b)
-        raise ProgramError(f"Batch dimensions do not broadcast against each other: {found}.") from None
+    batch = batch_of(parameters, batches)
     theta = np.empty((*batch, size))
     for parameter, array, own in zip(parameters, arrays, batches, strict=True):
         theta[..., offsets[parameter]] = array.reshape((*own, parameter.size))
     return theta
+
+
+def batch_of(parameters: Sequence[cp.Parameter], leads: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The batch shape of values whose leading dimensions are given.
+
+    A parameter without leading dimensions is shared by the batch. All others have the same leading dimensions; where
+    there are two or more, a length of 1 stands for values that are shared along that dimension. Leading dimensions of
+    different number are refused: NumPy would broadcast (4, 3) for a vector and (4, 1) for a scalar to 16 instances,
+    where 4 are meant.
+
+    Args:
+        parameters: the parameters.
+        leads: leading dimensions of each one's value.
+
+    Returns:
+        The batch shape.
+
+    Raises:
+        ProgramError: names the parameters and their leading dimensions, and the likely remedy.
+
+    Example:
+        >>> t, w = cp.Parameter(3, name="t"), cp.Parameter(name="w")
+        >>> batch_of([t, w], [(4,), ()]), batch_of([t, w], [(4, 5), (4, 1)])
+        ((4,), (4, 5))
+    """
+    own = [tuple(lead) for lead in leads if lead]
+    first = own[0] if own else ()
+    if all(lead == first for lead in own):
+        return first
+    if len(first) > 1 and all(len(lead) == len(first) for lead in own):
+        longest = tuple(map(max, zip(*own, strict=True)))
+        if all(n in (1, m) for lead in own for n, m in zip(lead, longest, strict=True)):
+            return longest
+    found = ", ".join(f"'{p.name()}' {tuple(lead)}" for p, lead in zip(parameters, leads, strict=True))
+    remedy = "Give all of them the same leading dimensions, or none to those that the batch shares."
+    for parameter, lead in zip(parameters, leads, strict=True):
+        if lead and lead[-1] == 1 and tuple(lead[:-1]) in own:
+            shape = (*lead[:-1], *parameter.shape)
+            axis = len(lead) - 1
+            remedy = f"For one value of '{parameter.name()}' an instance, give it the shape {shape}: .squeeze({axis})."
+            break
+    raise ProgramError(f"The parameters' batch dimensions do not broadcast together: {found}. {remedy}")
 
 
 def as_array(parameter: cp.Parameter, value: Any) -> Floats:

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 
 from cvxift.host import Options
 from cvxift.layer import Call, LayerCore
+from cvxift.program.parameters import batch_of
 from cvxift.torch.form import Source, applied, is_legacy_batched, summed, to_numpy, to_torch
 
 
@@ -95,21 +96,21 @@ def packed(core: LayerCore, params: Sequence[torch.Tensor]) -> torch.Tensor:
     """θ of shape (*batch, N): the parameters side by side, each raveled in C order.
 
     Raises:
-        ProgramError: wrong number of tensors, a wrong shape, or leading dimensions that do not broadcast.
+        ProgramError: wrong number of tensors, a wrong shape, or leading dimensions that do not agree.
     """
     leads = []
     for p, shape in zip(params, core.shapes, strict=False):
         rank = p.dim() - len(shape)
         if rank < 0 or tuple(p.shape[rank:]) != shape:
             break
-        leads.append(p.shape[:rank])
+        leads.append(tuple(p.shape[:rank]))
     if len(leads) != len(params) or len(params) != len(core.shapes):
         core.batch_shape(tuple(tuple(p.shape) for p in params))  # raises, by name
     if not params:
         return torch.empty(0)
     if not any(leads):
         return torch.cat([p.reshape(-1) for p in params])
-    batch = torch.broadcast_shapes(*leads)
+    batch = batch_of(core.parameters, leads)
     return torch.cat(
         [
             p.reshape((*lead, size)).expand((*batch, size))
