@@ -8,13 +8,21 @@ say and decide is here. Gradients do not cross: a converted array is a constant 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from cvxift.errors import ProgramError
 
 T = TypeVar("T")
+
+
+class Exchanged(Protocol):
+    """An array of any library that speaks DLPack."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        """The array's capsule."""
+        ...
 
 
 def is_foreign(value: Any) -> bool:
@@ -29,6 +37,21 @@ def is_foreign(value: Any) -> bool:
         (True, False)
     """
     return hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")
+
+
+def number(value: Any) -> float | None:
+    """A real Python number or 0-d NumPy array as a float; None for everything else, booleans too.
+
+    Args:
+        value: anything.
+
+    Example:
+        >>> number(np.array(2)), number(0.5), number(True), number(np.zeros(1))
+        (2.0, 0.5, None, None)
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        return float(value) if value.ndim == 0 and value.dtype.kind in "fiu" else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def refused(name: str, value: Any, expected: str, convert: str) -> ProgramError:

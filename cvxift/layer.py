@@ -1,7 +1,7 @@
 """What the framework layers share: the constructor's arguments, a call's shapes and values, the outputs' splitting.
 
-A call's tensors have the parameter's shape, or any leading batch dimensions before it; the leading dimensions of all
-tensors broadcast together, so that unbatched parameters are shared by the batch.
+A call's tensors have the parameter's shape, or any leading batch dimensions before it, the same for all tensors; those
+without leading dimensions are shared by the batch (`cvxift.program.parameters.batch_of`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
 from cvxift.program.agreement import first_agrees
+from cvxift.program.parameters import batch_of
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -138,10 +139,10 @@ class LayerCore:
             shapes: shape of each tensor, in the order of the parameters.
 
         Returns:
-            The broadcast leading dimensions.
+            The leading dimensions.
 
         Raises:
-            ProgramError: wrong number of tensors, a wrong shape, or leading dimensions that do not broadcast.
+            ProgramError: wrong number of tensors, a wrong shape, or leading dimensions that do not agree.
         """
         if len(shapes) != len(self.shapes):
             names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
@@ -157,11 +158,7 @@ class LayerCore:
             if len(shape) < rank or tuple(shape[len(shape) - rank :]) != expected:
                 self._wrong_shape(parameter, tuple(shape), expected)
             leading.append(tuple(shape[: len(shape) - rank]))
-        try:
-            return tuple(np.broadcast_shapes(*leading))
-        except ValueError:
-            given = ", ".join(f"'{p.name()}' {tuple(lead)}" for p, lead in zip(self.parameters, leading, strict=True))
-            raise ProgramError(f"The parameters' batch dimensions do not broadcast together: {given}.") from None
+        return batch_of(self.parameters, leading)
 
     @staticmethod
     def _wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 import cvxpy as cp
 import numpy as np
@@ -78,16 +78,26 @@ class Sensitivity:
         """Residual and condition estimate of the last linear solve; None before the first."""
         return self.solution.linearization(self.policy).certificate
 
-    @cached_property
+    @property
     def report(self) -> Report:
         """Whether the implicit function theorem applies at this very point; see `cvxift.diagnose`."""
-        from cvxift.diagnostics.diagnose import report_at
+        return self._report
+
+    @cached_property
+    def _report(self) -> Report:
+        from cvxift.diagnostics.diagnosis import report_at
         from cvxift.diagnostics.findings import Finding
 
         report = report_at(self.problem, self.program, self.solution, self._theta)
         return replace(report, findings=(*report.findings, Finding("path", f"path: {self.path}", "", False)))
 
-    def value(self, output: Output) -> Any:
+    @overload
+    def value(self, output: cp.Variable) -> Floats: ...
+
+    @overload
+    def value(self, output: Objective) -> float: ...
+
+    def value(self, output: Output) -> Floats | float:
         """The value of a variable, dual variable or the objective at the differentiated point (polished).
 
         Args:

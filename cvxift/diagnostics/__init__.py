@@ -1,7 +1,7 @@
 """Whether the implicit function theorem applies at a point, in the user's own words."""
 
 from cvxift.diagnostics.batch import BatchReport
-from cvxift.diagnostics.diagnose import diagnose
+from cvxift.diagnostics.diagnosis import diagnose
 from cvxift.diagnostics.findings import Check, Finding, Verdict
 from cvxift.diagnostics.recorder import Recorder
 from cvxift.diagnostics.report import Report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, overload
 
 import cvxpy as cp
 import numpy as np
@@ -26,6 +26,37 @@ from cvxift.solvers.base import Status
 
 SAME = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
 _REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
+
+
+class Reporting(Protocol):
+    """What carries its own report, as a `Sensitivity` does."""
+
+    @property
+    def report(self) -> Report:
+        """The report."""
+        ...
+
+
+@overload
+def diagnose(
+    subject: cp.Problem | Reporting,
+    *tensors: Any,
+    gp: bool = False,
+    solver: str | None = None,
+    solver_args: Mapping[str, Any] | None = None,
+    outputs: Sequence[Any] = (),
+) -> Report: ...
+
+
+@overload
+def diagnose(
+    subject: Any,
+    *tensors: Any,
+    gp: bool = False,
+    solver: str | None = None,
+    solver_args: Mapping[str, Any] | None = None,
+    outputs: Sequence[Any] = (),
+) -> Report | BatchReport: ...
 
 
 def diagnose(

@@ -18,7 +18,7 @@ from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
-from cvxift.interop import refused
+from cvxift.interop import number, refused
 from cvxift.jax.dlpack import taken_over
 from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
@@ -32,10 +32,10 @@ Shapes = tuple[tuple[int, ...], ...]
 class CvxpyLayer:
     """Solves a parametrized CVXPY problem; differentiates its solution by the implicit function theorem.
 
-    Constructor and call are those of cvxpylayers' layer. Inputs may have any leading batch dimensions, which broadcast;
-    the outputs have the inputs' floating dtype, and are computed in float64 on the host whether or not JAX has 64-bit
-    types enabled. Every transformation applies, to any order where the constraints are linear and to the second where
-    cones are curved. As a pytree, a layer has no leaves.
+    Constructor and call are those of cvxpylayers' layer. Inputs may have leading batch dimensions, the same for all, or
+    none where a parameter is shared by the batch; the outputs have the inputs' floating dtype, and are computed in
+    float64 on the host whether or not JAX has 64-bit types enabled. Every transformation applies, to any order where
+    the constraints are linear and to the second where cones are curved. As a pytree, a layer has no leaves.
 
     Args:
         problem: a DPP problem (for ``gp=True`` a DGP one).
@@ -121,7 +121,8 @@ class CvxpyLayer:
         """Solve at the given parameters.
 
         Args:
-            *params: an array for each parameter, of the parameter's shape with any leading batch dimensions.
+            *params: an array for each parameter, of the parameter's shape with any leading batch dimensions; a
+                Python number or 0-d NumPy array for a scalar parameter takes the others' dtype.
             solver_args: options for this call, over those of the constructor; Python values, not traced ones.
             warm_start: start from the previous call's solutions, where the solver can make use of them.
             from_dlpack: take arrays of other libraries (PyTorch, CuPy) as well, by DLPack, as constants.
@@ -186,7 +187,11 @@ class CvxpyLayer:
                     f"Parameter '{name}' has dtype {jnp.result_type(value)}; expected a real floating dtype. "
                     "Convert it with .astype(float)."
                 )
-        arrays = [value if isinstance(value, (jax.Array, int, float)) else jnp.asarray(value) for _, value in named]
+        plain = [None if isinstance(value, jax.Array) else number(value) for _, value in named]
+        arrays = [
+            n if n is not None else value if isinstance(value, jax.Array) else jnp.asarray(value)
+            for n, (_, value) in zip(plain, named, strict=True)
+        ]
         strong = [
             (name, array)
             for (name, _), array in zip(named, arrays, strict=True)
@@ -225,10 +230,10 @@ class CvxpyLayer:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a number of Python's, or was one before it was traced: it takes the dtype of the others."""
+    """Whether it is a plain number, or was one before it was traced: it takes the dtype of the others."""
     if isinstance(value, jax.Array):
         return value.weak_type and jnp.issubdtype(value.dtype, jnp.integer)
-    return isinstance(value, (int, float))
+    return number(value) is not None
 
 
 def _names(devices: frozenset[Any]) -> str:

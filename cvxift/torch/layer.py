@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import torch
@@ -14,6 +14,7 @@ from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.watch import CallReport
 from cvxift.errors import ProgramError
 from cvxift.host import Host, Options
+from cvxift.interop import Exchanged
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layer import Check, LayerCore
@@ -21,14 +22,23 @@ from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
 from cvxift.torch.function import Solve, packed, separated, source_of
 from cvxift.torch.operators import encoded, register
-from cvxift.torch.traced import PLAIN, checked, exponentials, logarithms, opaque, through_operator
+from cvxift.torch.traced import (
+    PLAIN,
+    checked,
+    exponentials,
+    logarithms,
+    numbers_taken,
+    opaque,
+    through_operator,
+)
 
 
 class CvxpyLayer(torch.nn.Module):
     """Solves a parametrized CVXPY problem; differentiates its solution by the implicit function theorem.
 
-    Constructor and call are those of cvxpylayers' layer. Inputs may have any leading batch dimensions, which broadcast;
-    the outputs have the inputs' floating dtype and device, and are computed in float64.
+    Constructor and call are those of cvxpylayers' layer. Inputs may have leading batch dimensions, the same for all, or
+    none where a parameter is shared by the batch; the outputs have the inputs' floating dtype and device, and are
+    computed in float64.
 
     Args:
         problem: a DPP problem (for ``gp=True`` a DGP one).
@@ -128,7 +138,7 @@ class CvxpyLayer(torch.nn.Module):
 
     def forward(
         self,
-        *params: torch.Tensor,
+        *params: Exchanged | float,
         solver_args: Mapping[str, Any] | None = None,
         warm_start: bool = False,
         from_dlpack: bool = False,
@@ -136,7 +146,8 @@ class CvxpyLayer(torch.nn.Module):
         """Solve at the given parameters.
 
         Args:
-            *params: a tensor for each parameter, of the parameter's shape with any leading batch dimensions.
+            *params: a tensor for each parameter, of the parameter's shape with any leading batch dimensions; a
+                Python number or 0-d array, as a constant, for a scalar parameter.
             solver_args: options for this call, over those of the constructor.
             warm_start: start from the previous call's solutions, where the solver can make use of them.
             from_dlpack: take arrays of other libraries (NumPy, JAX, CuPy) as well, by DLPack, as constants.
@@ -149,6 +160,8 @@ class CvxpyLayer(torch.nn.Module):
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
         core = self.core
+        if not all(isinstance(p, torch.Tensor) for p in params):
+            params = numbers_taken(params)
         if from_dlpack:
             params = taken_over(core, params)
         if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
@@ -175,7 +188,19 @@ class CvxpyLayer(torch.nn.Module):
             outputs = Solve.apply(source, differentiated, *params)  # type: ignore[assignment]  # torch leaves it untyped
         return exponentials(core, outputs)
 
-    def diagnose(self, *params: torch.Tensor) -> Report | BatchReport:
+    if TYPE_CHECKING:  # torch.nn.Module types the call as Any
+
+        def __call__(
+            self,
+            *params: Exchanged | float,
+            solver_args: Mapping[str, Any] | None = None,
+            warm_start: bool = False,
+            from_dlpack: bool = False,
+        ) -> tuple[torch.Tensor, ...]:
+            """As `forward`."""
+            ...
+
+    def diagnose(self, *params: Exchanged | float) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`."""
         return diagnose(self, *params)
 

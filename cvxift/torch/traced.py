@@ -12,12 +12,23 @@ import torch
 
 from cvxift.errors import ProgramError
 from cvxift.host import Options
-from cvxift.interop import refused
+from cvxift.interop import number, refused
 from cvxift.layer import LayerCore
 from cvxift.torch.function import packed, separated
 from cvxift.torch.operators import compute, encoded, host_of
 
 PLAIN = encoded(Options())  # a call without options of its own
+
+
+def numbers_taken(params: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parameters, with Python numbers and 0-d arrays as tensors of the others' dtype and device."""
+    first = next((p for p in params if isinstance(p, torch.Tensor)), None)
+    dtype, device = (torch.get_default_dtype(), None) if first is None else (first.dtype, first.device)
+    numbers = [None if isinstance(p, torch.Tensor) else number(p) for p in params]
+    return tuple(
+        p if value is None else torch.tensor(value, dtype=dtype, device=device)
+        for p, value in zip(params, numbers, strict=True)
+    )
 
 
 def checked(core: LayerCore, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:

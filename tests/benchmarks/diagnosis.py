@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import cvxift
-from cvxift.diagnostics.diagnose import report_at
+from cvxift.diagnostics.diagnosis import report_at
 from cvxift.diagnostics.watch import Watch
 
 
