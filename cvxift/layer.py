@@ -16,6 +16,7 @@ import numpy as np
 
 from cvxift import solvers
 from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSolved
+from cvxift.compat import named_solver, solver_and_options
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cvxift.kkt.device import DeviceMap
 
 LOOKS = 64  # instances on a kink that are analysed for warnings in the life of a layer with a closed form
-_DIFFCP_METHODS = {"SCS": "scs", "CLARABEL": "clarabel"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,24 +96,26 @@ class LayerCore:
         if not variables:
             raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
         args = dict(solver_args or {})
-        solver, args = as_cvxift_solver(solver, args)
-        named = solver is not None or bool(args) or verbose
+        named = named_solver(solver)
+        self._given = named, args
+        general = named is not None or bool(args) or verbose
         self.map = ClosedMap(
             problem,
             parameters,
             variables,
-            closed_form="never" if named else closed_form,
+            closed_form="never" if general else closed_form,
             gp=gp,
-            solver=solver,
+            solver=named,
             policy=policy,
             on_failure=on_failure,
             check=check,
             canon_backend=canon_backend,
         )
-        if named:
+        if general:
             engine = self.map.engine
-            if solver is None and args:
-                engine.prefer(accepting(engine.candidates, args))
+            first, args = self._solver_and_options({})
+            if first is not None:
+                engine.choose(first)
             if verbose:
                 args = {**args, **solvers.get(engine.first).verbose_options}
             engine.set_options(args)
@@ -217,10 +219,7 @@ class LayerCore:
         warm = self._warm.warm() if warm_start and self._warm is not None else None
         solver, args = None, None
         if solver_args:
-            named = self.map.engine.named
-            solver, args = as_cvxift_solver(named, dict(solver_args))
-            if solver is None:
-                solver = accepting(self.map.engine.candidates, args)
+            solver, args = self._solver_and_options(solver_args)
         if there is not None:
             solved = there.solve(theta, solver_args=args, warm=warm, solver=solver, check=not any(self.logs))
             theta = solved.theta
@@ -236,6 +235,11 @@ class LayerCore:
         if self._check != "off":
             self._look(solved)
         return solved
+
+    def _solver_and_options(self, args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """The solver to try first and its options, for a call's options over the constructor's."""
+        (name, given), engine = self._given, self.map.engine
+        return solver_and_options(name, {**given, **args}, engine.candidates, engine.condensation.structure)
 
     def remember(self, solved: Solved) -> None:
         """Make a solved call the last one, of which `last_report` and ``warm_start`` speak."""
@@ -339,52 +343,3 @@ class LayerCore:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_warm": None, "_watch": None}
-
-
-def accepting(candidates: Sequence[str], args: Mapping[str, Any]) -> str:
-    """The first solver that accepts all of these options.
-
-    Raises:
-        ProgramError: none does; names the option that the most fitting one does not know.
-    """
-    for name in candidates:
-        if all(key in solvers.get(name).options for key in args):
-            return name
-    known = {name: sorted(solvers.get(name).options) for name in candidates}
-    unknown = [key for key in args if not any(key in options for options in known.values())] or list(args)
-    listing = "; ".join(f"{name}: {', '.join(options)}" for name, options in known.items())
-    raise ProgramError(f"No solver for this problem accepts solver_args {unknown} together. Known options: {listing}.")
-
-
-def as_cvxift_solver(solver: Any, args: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Read the solver and options that code written for cvxpylayers gives.
-
-    Args:
-        solver: a name or None; ``"DIFFCP"`` is cvxpylayers' default.
-        args: its options; ``solve_method`` names a solver, ``eps`` is SCS' older name of both of its tolerances.
-
-    Returns:
-        The solver's name (None: choose) and its options.
-
-    Raises:
-        ProgramError: `solver` is no name, or ``solve_method`` is unknown.
-    """
-    if solver is not None and not isinstance(solver, str):
-        raise ProgramError(
-            f"solver must be a name or None; got {type(solver).__name__}. Add your own with cvxift.solvers.register."
-        )
-    name = None if solver is None or solver.upper() == "DIFFCP" else solver
-    if name is None and "solve_method" in args:
-        method = str(args.pop("solve_method"))
-        if method.upper() not in _DIFFCP_METHODS:
-            raise ProgramError(
-                f"solve_method={method!r} is not known; choose one of {', '.join(_DIFFCP_METHODS)}, "
-                "or name a solver with solver=."
-            )
-        name = _DIFFCP_METHODS[method.upper()]
-    if name in (None, "scs") and "eps" in args:
-        eps = args.pop("eps")
-        name = "scs"
-        args.setdefault("eps_abs", eps)
-        args.setdefault("eps_rel", eps)
-    return name, args

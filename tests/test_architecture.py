@@ -3,7 +3,7 @@
 A room may import the rooms below it and none beside or above it:
 
     cli → torch jax → devices → host → layer sensitivity interop implicit → argmax diagnostics
-        → kkt → solvers → cones → program
+        → compat → kkt → solvers → cones → program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
 but for the one file that enters the atoms' canonicalizers there.
@@ -29,6 +29,7 @@ LEVELS = (
     ("cones",),
     ("solvers",),
     ("kkt",),
+    ("compat",),
     ("argmax", "diagnostics"),
     ("layer", "sensitivity", "interop", "implicit"),
     ("host",),

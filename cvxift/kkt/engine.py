@@ -76,8 +76,7 @@ class Engine:
         self._order = self.candidates
         self._threads = threading.local()
         if solver is not None:
-            self.named = solvers.get(solver).name
-            self.prefer(self.named)
+            self.choose(solver)
         self.set_options(solver_args or {})
 
     @property
@@ -85,9 +84,10 @@ class Engine:
         """Name of the solver that is tried first."""
         return self._order[0]
 
-    def prefer(self, name: str) -> None:
-        """Try this solver first, the table's others after it."""
-        self._order = self.order(name)
+    def choose(self, name: str) -> None:
+        """Try this solver first, as the user names it or an option of its own, and the table's others after it."""
+        self.named = solvers.get(name).name
+        self._order = self.order(self.named)
 
     def set_options(self, solver_args: Mapping[str, Any]) -> None:
         """Set the first solver's options.
