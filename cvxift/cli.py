@@ -101,6 +101,7 @@ def find_problems(target: str) -> dict[str, cp.Problem]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cvxift", description="Does the implicit function theorem apply?")
+    parser.add_argument("--version", action="version", version=f"cvxift {sys.modules['cvxift'].__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="report on the CVXPY problems of a Python file")
     check.add_argument(

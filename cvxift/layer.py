@@ -116,13 +116,12 @@ class LayerCore:
             first, args = self._solver_and_options({})
             if first is not None:
                 engine.choose(first)
-            if verbose:
-                args = {**args, **solvers.get(engine.first).verbose_options}
-            engine.set_options(args)
+            engine.set_options({**args, **(solvers.get(engine.first).verbose_options if verbose else {})})
         self.parameters = self.map.parameters
         self.shapes = tuple(p.shape for p in self.parameters)
         self.sizes = tuple(p.size for p in self.parameters)
         self.output_shapes = tuple(tuple(variable.shape) for variable in variables)
+        self._variables = tuple(variables)
         self.output_slices = self.map.slices
         log, exp = self.map.log_mask, self.map.exp_mask
         ends = np.cumsum((0, *self.sizes))
@@ -131,8 +130,7 @@ class LayerCore:
         self._warm: Solved | None = None
         self._check: Check = check
         self._watch: Watch | None = None
-        self._looks = 0
-        self._agreed = False
+        self._looks, self._agreed = 0, False
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.
@@ -340,6 +338,13 @@ class LayerCore:
             bar.reshape(*batch, part.stop - part.start) for bar, part in zip(bars, self.output_slices, strict=True)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+    def describe(self) -> str:
+        """The layer in words: parameters and variables with their shapes, the way its calls go, its solver."""
+        parameters = ", ".join(f"{p.name()} {p.shape}" for p in self.parameters) or "none"
+        variables = ", ".join(f"{v.name()} {tuple(v.shape)}" for v in self._variables)
+        solver = self._given[0] or (self.map.engine.first if self._given[1] else "auto")
+        return f"parameters: {parameters}; variables: {variables}; solver: {solver}, path: {self.map.path}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_warm": None, "_watch": None}

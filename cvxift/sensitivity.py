@@ -60,6 +60,12 @@ class Sensitivity:
         self._mapping = mapping
         self._maps: dict[tuple[int, ...], ClosedMap] = {}
 
+    def __repr__(self) -> str:
+        parameters = ", ".join(f"{p.name()} {p.shape}" for p in self.program.parameters) or "none"
+        variables = ", ".join(f"{v.name()} {v.shape}" for v in self.problem.variables())
+        way = f"solver: {self.solution.solver}, path: {self.path}"
+        return f"Sensitivity(parameters: {parameters}; variables: {variables}; {way})"
+
     @cached_property
     def path(self) -> str:
         """Which way the derivatives of the problem's variables are taken, in words."""

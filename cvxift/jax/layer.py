@@ -157,6 +157,9 @@ class CvxpyLayer:
         flat = solve(theta, self._host, Options.of(solver_args, warm_start))
         return _split(flat, shapes=core.output_shapes, sizes=_sizes(core), exps=core.exps)
 
+    def __repr__(self) -> str:
+        return f"CvxpyLayer({self.core.describe()})"
+
     def diagnose(self, *params: jax.typing.ArrayLike) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`.
 

@@ -188,6 +188,10 @@ class CvxpyLayer(torch.nn.Module):
             outputs = Solve.apply(source, differentiated, *params)  # type: ignore[assignment]  # torch leaves it untyped
         return exponentials(core, outputs)
 
+    def extra_repr(self) -> str:
+        """What `repr` shows between the parentheses."""
+        return self.core.describe()
+
     if TYPE_CHECKING:  # torch.nn.Module types the call as Any
 
         def __call__(
