@@ -16,7 +16,7 @@ from .families import FAMILIES, build
 from .faulty import FAULTY
 from .judge import findings_of
 from .kit import Case
-from .known import FAULTY_KNOWN, KNOWN
+from .known import KNOWN
 from .modes import Answer, Asked, numpy_mode
 from .pool import FAULTS, judged
 from .reference import Reference
@@ -134,12 +134,7 @@ def test_closed_forms_are_what_cvxpy_finds(family: str) -> None:
             np.testing.assert_allclose(stated.variables[name][0].value, value, atol=1e-4)
 
 
-def _maybe_known(solver: str):
-    marks = [pytest.mark.xfail(raises=(KeyError, AttributeError, ValueError))] if solver in FAULTY_KNOWN else []
-    return pytest.param(solver, marks=marks)
-
-
-@pytest.mark.parametrize("solver", map(_maybe_known, FAULTY))
+@pytest.mark.parametrize("solver", FAULTY)
 def test_a_faulty_solver_is_found_out(solver: str) -> None:
     x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.array([1.0, -0.5]))
     problem = cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x), [cp.sum(x) <= 9, x >= -1])
