@@ -22,3 +22,16 @@ def test_smallest_l1_norm_without_data_gives_one_piece(solver: str) -> None:
     piece = np.zeros((4, 2))
     piece[carrying] = np.linalg.inv(A[:, carrying])
     np.testing.assert_allclose(found, piece, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", [None, "daqp", "clarabel"])
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e4])
+def test_threshold_of_a_lasso_at_zero_is_told(solver: str | None, size: float) -> None:
+    x, b = cp.Variable(3, name="x"), cp.Parameter(3, name="b", value=size * np.array([0.5, -1.0, -0.5]))
+    a = cp.Parameter(nonneg=True, name="a", value=size)
+    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(x - b) + a * cp.norm1(x)))
+    with pytest.warns(cvxift.ApplicabilityWarning, match="kink"):
+        found = cvxift.differentiate(problem, solver=solver, check="warn").jacobian(x, b)
+    # Soft thresholding: the entry at the threshold moves with b on one side, and on the other it does not.
+    assert np.abs(found - np.diag(np.diag(found))).max() < 1e-7
+    assert min(abs(found[1, 1]), abs(found[1, 1] - 1.0)) < 1e-7 and abs(found[0, 0]) + abs(found[2, 2]) < 1e-7

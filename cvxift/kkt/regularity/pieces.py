@@ -145,8 +145,8 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     columns, _ = engine.condensation.restrict(*local.units)
     columns = columns if units is None else columns / units.columns
     user = engine.condensation.restrict(local.program.user_columns.astype(float), local.y)[0] > 0.0
-    # At the origin the point itself has no size but rounding's: the neighbour's distance stands in for it.
-    size = float(np.abs(np.stack([solution.point.x, start.x]) / columns).max(initial=0.0)) or 1.0
+    # At the origin, the point's own size is rounding: one unit of the columns, far above the step, stands in for it.
+    size = max(1.0, float(np.abs(solution.point.x / columns).max(initial=0.0)))
     if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
         return None
     _, weight = engine.condensation.restrict(local.x, local.scales[1])
