@@ -138,20 +138,6 @@ def collect(
     return AffineRows(start, columns[kept], parameters[kept], value, n, N)
 
 
-def combined(rows: AffineRows, first: np.ndarray, second: np.ndarray, sign: Floats) -> AffineRows:
-    """The rows  first + sign · second."""
-    one, two = rows.take(first), rows.take(second)
-    return collect(
-        np.concatenate([one.row, two.row]),
-        np.concatenate([one.column, two.column]),
-        np.concatenate([one.parameter, two.parameter]),
-        np.concatenate([one.value, two.value * sign[two.row]]),
-        len(first),
-        rows.n,
-        rows.N,
-    )
-
-
 def joined(first: AffineRows, second: AffineRows) -> AffineRows:
     """The rows of both, one after the other."""
     return AffineRows(

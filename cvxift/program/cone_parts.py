@@ -14,12 +14,9 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from cvxift.program.affine_rows import SUMS, AffineRows, combined, joined, runs
+from cvxift.program.affine_rows import SUMS, AffineRows, runs
 from cvxift.program.cones import Cones
 from cvxift.program.rows import triangle
-from cvxift.program.structure import Floats
-
-SMALL_SOC = 3  # rows; of larger second-order cones only t ± z₁ is looked at, where quadratics over lines have them
 
 
 @dataclass(frozen=True)
@@ -154,8 +151,10 @@ def without_repeats(stacks: list[Stack], rows: AffineRows, rank: np.ndarray) -> 
 def implied(stacks: list[Stack], rows: AffineRows) -> AffineRows:
     """Rows that cones make nonnegative: diagonals of matrices, bounds of an atom's domain.
 
-        soc    t,  t ± z₁ (all z of small cones)           psd    the diagonal
-        exp    y, z                                        pow    x, y
+        soc    t            psd    the diagonal            exp    y, z            pow    x, y
+
+    The factors t ± z of a second-order cone of three rows are nonnegative, too, but a bound on one stays: in the towers
+    of integer powers it is tight where the cones are at their apex, and alone tells the active set there.
 
     Args:
         stacks: the cones.
@@ -165,8 +164,6 @@ def implied(stacks: list[Stack], rows: AffineRows) -> AffineRows:
         The implied rows.
     """
     plain = [np.zeros(0, dtype=np.int64)]
-    one, two = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    sign: list[Floats] = [np.zeros(0)]
     for stack in stacks:
         if stack.kind == "psd":
             i, j = triangle(int(stack.param))
@@ -176,11 +173,5 @@ def implied(stacks: list[Stack], rows: AffineRows) -> AffineRows:
         elif stack.kind == "pow":
             plain.append(stack.rows[:, :2].ravel())
         else:
-            dim = stack.rows.shape[1]
             plain.append(stack.rows[:, 0])
-            for k in range(1, dim if dim <= SMALL_SOC else 2):
-                one += [stack.rows[:, 0]] * 2
-                two += [stack.rows[:, k]] * 2
-                sign += [np.ones(len(stack.rows)), -np.ones(len(stack.rows))]
-    sums = combined(rows, np.concatenate(one), np.concatenate(two), np.concatenate(sign))
-    return joined(rows.take(np.concatenate(plain)), sums)
+    return rows.take(np.concatenate(plain))

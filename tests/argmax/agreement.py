@@ -26,7 +26,9 @@ def agree(
 
     def close(left: Array, right: Array, what: str) -> None:
         size = 1.0 + np.abs(right).max(initial=0.0)
-        assert np.abs(left - right).max(initial=0.0) <= tolerance * size, what
+        assert np.abs(left - right).max(initial=0.0) <= tolerance * size, (
+            f"{what} differs by {np.abs(left - right).max() / size:.1e}"
+        )
 
     close(a.outputs, b.outputs, "value")
     close(closed.vjp(a, bar), generic.vjp(b, bar), "vjp")

@@ -43,7 +43,6 @@ def torch_face() -> Face:
 
 def jax_face() -> Face:
     jax = pytest.importorskip("jax")
-    jax.config.update("jax_enable_x64", True)
     import jax.numpy as jnp
 
     from cvxift.jax import implicit

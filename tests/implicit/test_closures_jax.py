@@ -10,7 +10,6 @@ import pytest
 from cvxift.errors import ProgramError
 
 jax = pytest.importorskip("jax")
-jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402  # after the skip
 
 from cvxift.jax import implicit_fixed_point, implicit_root  # noqa: E402

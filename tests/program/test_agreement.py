@@ -51,7 +51,7 @@ def wrong_right_side(matrix, count, width):
 
 
 @pytest.mark.parametrize(
-    ("change", "where"), [(scaled_cost, "the objective"), (wrong_right_side, r"constraint 1 \(Sum\(x")]
+    ("change", "where"), [(scaled_cost, "the objective"), (wrong_right_side, r"constraint 1 \(sum\(x")]
 )
 def test_a_backend_that_returns_other_numbers_is_told(monkeypatch, change, where):
     faulty(monkeypatch, change)

@@ -197,9 +197,7 @@ def test_bounds_that_leave_no_room():
     problem = cp.Problem(cp.Minimize(near(x, c)))
     program = Program(problem)
     assert (program.cones.zero, program.cones.nonneg) == (1, 3)
-    assert program.row_labels[0].text == "lower bound of variable x[0] and upper bound of variable x[0]" or (
-        program.row_labels[0].text == "upper bound of variable x[0] and lower bound of variable x[0]"
-    )
+    assert {"x[0] >= 0.5 (bounds)", "x[0] <= 0.5 (bounds)"} == set(program.row_labels[0].text.split(" and "))
     s = cvxift.differentiate(problem)
     assert np.allclose(s.value(x), [0.5, -0.8, 0.0])
     assert np.allclose(s.jacobian(x, c), np.diag([0.0, 1.0, 0.0]), atol=1e-9)
@@ -290,9 +288,7 @@ DOMAINS = {
     "log": lambda z: -cp.sum(cp.log(z)),
     "kl_div": lambda z: cp.sum(cp.kl_div(z, np.full(3, 0.2))),
     "rel_entr": lambda z: cp.sum(cp.rel_entr(z, np.full(3, 0.2))),
-    "sqrt": lambda z: -cp.sum(cp.sqrt(z)),
     "power": lambda z: -cp.sum(cp.power(z, 0.3, approx=False)),
-    "inv_pos": lambda z: cp.sum(cp.inv_pos(z)),
     "power_neg": lambda z: cp.sum(cp.power(z, -0.5, approx=False)),
     "log_of": lambda z: -cp.sum(cp.log(2 * z)),
     "neg_entropy": lambda z: neg_entropy(z),

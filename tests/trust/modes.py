@@ -240,9 +240,8 @@ def jax_mode(asked: Asked) -> Answer:
 
     from cvxift.jax import CvxpyLayer
 
-    jax.config.update("jax_enable_x64", True)
     answer = Answer("jax")
-    with _listening(answer, "solve"):
+    with jax.enable_x64(True), _listening(answer, "solve"):
         layer = CvxpyLayer(asked.stated.problem, asked.parameters, asked.variables, gp=asked.stated.gp)
         values = asked.own(asked.reference.values)
         outputs, pull = jax.vjp(layer, *values)

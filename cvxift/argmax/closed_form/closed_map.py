@@ -195,6 +195,11 @@ class ClosedMap(SolutionMap):
         general = SolutionMap(problem, parameters, outputs, **options)
         vars(self).update(vars(general))  # at once, so that threads see all of it or nothing
 
+    def __getstate__(self) -> dict[str, Any]:
+        if "program" not in self.__dict__:
+            self._set_up()  # CVXPY's objects are no longer canonicalized once they are copied
+        return super().__getstate__()
+
     @property
     def theta_size(self) -> int:
         """N, length of θ."""
