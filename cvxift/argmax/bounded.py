@@ -96,8 +96,11 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     d = xp.where(masked, nothing, x - pivot)
     start = xp.where(sure, tau - at, xp.zeros_like(tau))
     tau = _search(xp, d, total, lower, cap, start, -reach, reach, loop)
-    at_lower = (room <= 0) | (d - tau <= lower)
-    # What takes all that there is, and less than it might, is free, though any smaller τ would serve as well.
+    # What takes all that there is, and less than it might, is free, though any smaller τ would serve as well; what is
+    # left for the others is nothing, which rounding of such a τ must not blur.
+    takes_all = (upper - lower > rest) & (d - tau >= cap)
+    others = xp.any(takes_all, axis=-1, keepdims=True) & ~takes_all
+    at_lower = (room <= 0) | (d - tau <= lower) | others
     at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= rest)
     free = xp.where(at_lower | at_upper, xp.full_like(x, xp.inf), x)
     least = xp.min(free, axis=-1, keepdims=True)
