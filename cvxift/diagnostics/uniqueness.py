@@ -44,7 +44,10 @@ def flat_direction(point: LocalPoint, kernel: Kernel) -> Floats | None:
         free = null @ V[values <= STILL * size].T
     part = free[point.asked]
     if part.size and np.linalg.norm(part, 2) > TOUCH:
-        return scale * (free @ np.linalg.svd(part, full_matrices=False)[2][0])
+        u = scale * (free @ np.linalg.svd(part, full_matrices=False)[2][0])
+        # Rows that an inaccurate point leaves slack say that it can move; the objective further on says whether it can.
+        if point.program.log_mask is not None or _stays(point, _unit(point, u)):
+            return u
     for z in _candidates(null[point.asked]):
         for sign in (1.0, -1.0):
             if costs_nothing(point, sign * scale * (null @ z)):
@@ -73,12 +76,22 @@ def costs_nothing(point: LocalPoint, u: Floats) -> bool:
     asked = np.abs(u[point.asked]).max(initial=0.0)
     if asked == 0.0:
         return False
-    unit = u / asked * (float(np.abs(point.x[point.asked]).max(initial=0.0)) or 1.0)
+    unit = _unit(point, u)
+    return _stays(point, unit) and _feasible(point, point.x + REACH[0] * unit)
+
+
+def _unit(point: LocalPoint, u: Floats) -> Floats:
+    """A direction as long as the variables asked for are."""
+    asked = float(np.abs(u[point.asked]).max(initial=0.0)) or 1.0
+    return u / asked * (float(np.abs(point.x[point.asked]).max(initial=0.0)) or 1.0)
+
+
+def _stays(point: LocalPoint, unit: Floats) -> bool:
+    """Whether the user's objective is the same a good way along a direction."""
     start = _objective(point, point.x)
     far = [abs(value - start) for value in (_objective(point, point.x + t * unit) for t in (*REACH, 1.0))]
     spread = max([value for value in far if np.isfinite(value)], default=0.0)
-    level = COSTS * spread + ROUNDING * abs(start)
-    return far[0] <= level and _feasible(point, point.x + REACH[0] * unit)
+    return far[0] <= COSTS * spread + ROUNDING * abs(start)
 
 
 def _objective(point: LocalPoint, x: Floats) -> float:
