@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
 
 SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
+SURE = 2 * (2 + 4)  # directions that are looked at in any case: two random ones and the parameters alone, both ways
+FURTHER = 12  # random directions besides, where all of those lead to one piece
 ALONE = 4  # parameters that are moved alone, at most
 
 
@@ -50,7 +52,9 @@ def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[li
     """
     found: dict[bytes, tuple[Linearization, Floats]] = {}
     ended = False
-    for direction in _directions(local, jacobian):
+    for number, direction in enumerate(_directions(local, jacobian)):
+        if number >= SURE and len(found) > 1:
+            break  # that the pieces differ is known; the further directions are for maps that look smooth so far
         near = _neighbour(local, direction)
         if near is None:
             ended = True
@@ -97,6 +101,8 @@ def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
         other = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
         yield other
         yield -other
+        for _ in range(FURTHER):  # an odd map, such as the least norm without data, tells nothing by its two sides
+            yield reach * rng.standard_normal(len(reach))
 
 
 def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
