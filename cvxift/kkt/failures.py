@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cvxift.kkt.regularity.account import Regularity
     from cvxift.kkt.solved import Solved
 
-__all__ = ["Check", "OnFailure", "certify", "inaccurate", "saddle", "tell_flat", "tell_kink", "unsolved"]
+__all__ = ["Check", "OnFailure", "certify", "inaccurate", "saddle", "tell_flat", "tell_kink", "tell_steep", "unsolved"]
 
 OnFailure = Literal["raise", "nan"]
 _NAMED = 4  # entries of a direction that a message names
@@ -188,6 +188,21 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
         f"{instance}The solution map has a kink at this point: {what}.{where} The value returned is the derivative of "
         "one piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a "
         "smoothed map, for example singular='smooth'."
+    )
+    _speak_once(account, message, check)
+
+
+def tell_steep(account: Regularity, check: Check) -> None:
+    """Say that derivatives beside a point do not tend to one at it.
+
+    Raises:
+        ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
+    """
+    message = (
+        "The solution map may have no derivative at this point: derivatives at nearby parameters depend on how near "
+        "they are, as where the solution moves infinitely fast, or where curvature vanishes at the point alone. The "
+        "value returned is that of a neighbour. Move the parameters off the point, or add curvature (for example "
+        "½ε‖x‖²)."
     )
     _speak_once(account, message, check)
 

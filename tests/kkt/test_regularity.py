@@ -269,3 +269,28 @@ def test_a_multiplier_that_is_not_unique_is_told(way, bound):
     dual = case.problem.constraints[bound].dual_variables[0]
     value, said = heard(lambda: WAYS[way](case._replace(output=dual)))
     assert said or np.isnan(value)
+
+
+@pytest.mark.parametrize("name", ["quartic", "square root"])
+def test_infinite_speed_is_told(name: str) -> None:
+    x, t = cp.Variable(), cp.Parameter(name="t", value=0.0)
+    problem = {
+        "quartic": lambda: cp.Problem(cp.Minimize(cp.power(x, 4) - t * x)),  # x = (t/4)^(1/3)
+        "square root": lambda: cp.Problem(cp.Maximize(x), [cp.square(x) <= t]),  # x = √t
+    }[name]()
+    with pytest.warns(ApplicabilityWarning):
+        differentiate(problem).jvp({t: 1.0})
+    with pytest.raises(ApplicabilityError):
+        differentiate(problem, check="raise").vjp({x: 1.0})
+
+
+def test_an_odd_map_has_a_kink_that_its_two_sides_do_not_show() -> None:
+    A = np.array([[1.0, 1, 0, -1], [3, 4, -3, 3]])
+    x, b = (
+        cp.Variable(4),
+        cp.Parameter(2, value=np.zeros(2)),
+    )  # the least norm that explains b: piecewise linear and odd
+    problem = cp.Problem(cp.Minimize(cp.norm1(x)), [A @ x == b])
+    with pytest.warns(ApplicabilityWarning):
+        J = differentiate(problem).jacobian(x, b)
+    np.testing.assert_allclose(A @ J, np.eye(2), atol=1e-9)

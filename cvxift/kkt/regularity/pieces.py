@@ -101,7 +101,8 @@ def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
         other = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
         yield other
         yield -other
-        for _ in range(FURTHER):  # an odd map, such as the least norm without data, tells nothing by its two sides
+        # An odd map, such as the least norm without data, tells nothing by its two sides.
+        for _ in range(FURTHER if local.cones.polyhedral else 0):
             yield reach * rng.standard_normal(len(reach))
 
 

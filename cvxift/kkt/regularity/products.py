@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cvxift.kkt.failures import Check, certify, tell_flat, tell_kink
+from cvxift.kkt.failures import Check, certify, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE, NOISE_CURVED
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE, NOISE_CURVED, STEEP
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
@@ -45,7 +45,7 @@ def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> 
     torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
     if _judge(account, values, noise, check, theta=True, torn=torn):
         return values[0]
-    return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)))
+    return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
 
 
 def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
@@ -56,7 +56,7 @@ def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
     if _judge(account, values, noise, check, theta=False, ended=ended, torn=torn):
         return values[0]
-    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)))
+    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check)
 
 
 def determined(account: Regularity, direction: Data) -> Floats:
@@ -113,7 +113,7 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
         tangent(account, direction, check)
     if _judge(account, values[:1], np.zeros(()), check, theta=True):
         return values[0]
-    return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)))
+    return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)), check)
 
 
 def second_tangent(account: Regularity, direction: Data, other: Data, check: Check) -> Floats:
@@ -123,7 +123,7 @@ def second_tangent(account: Regularity, direction: Data, other: Data, check: Che
         tangent(account, direction, check)
     if _judge(account, [value], np.zeros(()), check, theta=False):
         return value
-    return _mean(account, value, lambda side: account.recover.linear(*side.second_tangent(direction, other)))
+    return _mean(account, value, lambda side: account.recover.linear(*side.second_tangent(direction, other)), check)
 
 
 def _jumps(account: Regularity) -> np.ndarray:
@@ -144,15 +144,18 @@ def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np
     return spread > limit * np.abs(stack).max(axis=0) + rounding * noise
 
 
-def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats]) -> Floats:
+def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats], check: Check) -> Floats:
     """The product's mean over the two sides of the point, where pieces are known by their sides alone.
 
-    The sides are further away than the piece's neighbour; where they tell of another piece the value stands.
+    The sides are further away than the piece's neighbour; where they tell of another piece the value stands, and where
+    they tell of quite another speed, as beside an infinite one, it is told.
     """
     if not account.sides:
         return value
     mean = np.mean([product(side) for side in account.sides], axis=0)
     size = np.abs(value).max(axis=-1, initial=0.0, keepdims=True)
+    if bool((np.abs(mean - value) > STEEP * size).any()):
+        tell_steep(account, check)
     return np.where(np.abs(mean - value) <= DIFFERENT_CURVED * size, mean, value)
 
 
