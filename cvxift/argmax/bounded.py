@@ -100,7 +100,8 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     # left for the others is nothing, which rounding of such a τ must not blur.
     takes_all = (upper - lower > rest) & (d - tau >= cap)
     others = xp.any(takes_all, axis=-1, keepdims=True) & ~takes_all
-    at_lower = (room <= 0) | (d - tau <= lower) | others
+    blur = 8 * eps * (xp.abs(d) + xp.abs(tau) + xp.abs(lower))
+    at_lower = (room <= 0) | (d - tau <= lower) | (others & (d - tau <= lower + blur))
     at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= rest)
     free = xp.where(at_lower | at_upper, xp.full_like(x, xp.inf), x)
     least = xp.min(free, axis=-1, keepdims=True)

@@ -35,8 +35,8 @@ def short(thing: Any) -> str:
     Example:
         >>> import cvxpy as cp
         >>> x = cp.Variable(3, name="x")
-        >>> short(cp.norm(x) <= 1), short(x >= 0), short(cp.sum(x, axis=0) == cp.square(x[1]))
-        ('norm(x, 2) <= 1', 'x >= 0', 'sum(x, axis=0) == square(x[1])')
+        >>> short(cp.norm(x) <= 1), short(x >= 0), short(cp.sum(x) == cp.square(x[1]))
+        ('norm(x, 2) <= 1', 'x >= 0', 'sum(x) == square(x[1])')
     """
     text = ""
     for depth in DEPTHS if isinstance(thing, Expression | Constraint) else ():

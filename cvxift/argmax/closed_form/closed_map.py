@@ -8,6 +8,7 @@ any other problem is, so that errors and policies are the same. The canonical pr
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,10 +196,13 @@ class ClosedMap(SolutionMap):
         general = SolutionMap(problem, parameters, outputs, **options)
         vars(self).update(vars(general))  # at once, so that threads see all of it or nothing
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ClosedMap:
         if "program" not in self.__dict__:
-            self._set_up()  # CVXPY's objects are no longer canonicalized once they are copied
-        return super().__getstate__()
+            self._set_up()  # CVXPY's objects are not canonicalized any more once they are copied this way
+        out = type(self).__new__(type(self))
+        memo[id(self)] = out
+        vars(out).update(copy.deepcopy(self.__getstate__(), memo))
+        return out
 
     @property
     def theta_size(self) -> int:
