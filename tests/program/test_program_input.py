@@ -142,10 +142,10 @@ class TestParameters:
         self.refuse(r"'b' has shape \(\); expected", {self.b: 1.0})
 
     def test_batches_that_do_not_broadcast(self):
-        self.refuse(r"'A' has \(2,\), 'b' has \(3,\)", {self.A: np.ones((2, 2, 3)), self.b: np.ones((3, 2))})
+        self.refuse(r"'A' \(2,\), 'b' \(3,\)", {self.A: np.ones((2, 2, 3)), self.b: np.ones((3, 2))})
 
     def test_batches_broadcast(self):
-        theta = self.program.pack(self.good | {self.A: np.ones((4, 1, 2, 3)), self.c: np.arange(5.0)})
+        theta = self.program.pack(self.good | {self.A: np.ones((4, 1, 2, 3)), self.c: np.arange(5.0)[None]})
         assert theta.shape == (4, 5, 9)
         np.testing.assert_array_equal(theta[2, :, self.program.offsets[self.c]].ravel(), np.arange(5.0))
 
