@@ -23,7 +23,7 @@ from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, NULL, PULLED, REGULAR
+from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, MANY, NULL, PULLED, REGULAR
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -255,14 +255,12 @@ class Regularity:
         moved = (np.abs(self.recover.linear(u, w)) > FELT * np.outer(size, self.output_unit)).any(axis=1)
         # A row that K's other rows determine moves nothing when it closes, but becomes dependent on them.
         moved |= np.abs(np.sum(A * u, axis=1)) <= FELT * size * (np.abs(A) @ columns)
-        G, H = self.jacobian.G, self.jacobian.H
-        rate = -(G.T @ u.T + H.T @ w.T) + H[at].T.toarray()
-        whole = abs(G).T @ np.abs(u.T) + abs(H).T @ np.abs(w.T) + abs(H[at]).T.toarray()
+        (GT, HT), (G_size, H_size) = self.jacobian.transposed, self.jacobian.sizes_of_entries
+        own = self.jacobian.H[at].T.toarray()
+        rate = -(GT @ u.T + HT @ w.T) + own
+        whole = G_size @ np.abs(u.T) + H_size @ np.abs(w.T) + np.abs(own)
         driven = (np.abs(rate) > FELT * whole).any(axis=0)
         return bool(moved.any() and driven.any())
-
-
-MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
 
 
 def _regular(piece: Linearization) -> bool:

@@ -16,3 +16,4 @@ DIFFERENT = 1e-6  # relative difference between pieces from which they are two, 
 DIFFERENT_CURVED = 1e-4  # the same where a piece is known up to its curvature over STEP
 SAME_POINT = 1e-8  # relative distance up to which the rows tight at a neighbour meet in the point itself
 STEEP = 1e-2  # relative difference of derivatives at two distances from a point from which the map is told to be steep
+MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
