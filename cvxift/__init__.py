@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, CvxiftError, ProgramError, SolveError
 from cvxift.kkt.policy import Iterative, Policy
-from cvxift.sensitivity import Sensitivity, differentiate
+from cvxift.layers.sensitivity import Sensitivity, differentiate
 
 if TYPE_CHECKING:
     from cvxift.diagnostics import BatchReport, Report, Verdict, diagnose

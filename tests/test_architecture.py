@@ -2,8 +2,7 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    cli → torch jax → devices → host → layer sensitivity interop implicit → argmax diagnostics
-        → compat → kkt → solvers → cones → program
+    cli → torch jax → layers implicit → argmax diagnostics → compat → kkt → solvers → cones → program
 
 `atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
 but for the one file that enters the atoms' canonicalizers there.
@@ -31,9 +30,7 @@ LEVELS = (
     ("kkt",),
     ("compat",),
     ("argmax", "diagnostics"),
-    ("layer", "sensitivity", "interop", "implicit"),
-    ("host",),
-    ("devices",),
+    ("layers", "implicit"),
     ("torch", "jax"),
     ("cli",),
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cvxift.errors import ProgramError
-from cvxift.interop import converted, is_foreign, refused
+from cvxift.layers.interop import converted, is_foreign, refused
 
 FRAMEWORKS = {
     "torch": (torch.Tensor, torch.from_dlpack, torch.from_numpy),

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from cvxift.argmax.control import Loop, while_loop
-from cvxift.argmax.rows import gather, peaks, shorten
+from cvxift.argmax.compaction import gather, peaks, shorten
+from cvxift.argmax.loops import Loop, while_loop
 
 Array = Any
 LIMIT = 200

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
-from cvxift.argmax.rows import gather
+from cvxift.argmax.compaction import gather
 
 Array = Any
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import array_api_compat
 
-from cvxift.argmax.control import Scan, scan
+from cvxift.argmax.loops import Scan, scan
 
 Array = Any
 FORBIDDEN = -1e30

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvxift.argmax.control import Loop
+from cvxift.argmax.loops import Loop
 from cvxift.argmax.polytope import fit, potentials
 
 Array = Any

@@ -18,10 +18,10 @@ from typing import Any
 
 import array_api_compat
 
-from cvxift.argmax.control import Loop, while_loop
 from cvxift.argmax.interior_transport import approach
-from cvxift.argmax.lines import Lines
+from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
+from cvxift.argmax.simplex_rows import Lines
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, START, Plan, continued
 
 Array = Any

@@ -14,9 +14,9 @@ from typing import Any
 
 import array_api_compat
 
-from cvxift.argmax import doubled, tsallis
-from cvxift.argmax.control import Loop, while_loop
-from cvxift.argmax.rows import peaks, shorten
+from cvxift.argmax import double_single, tsallis
+from cvxift.argmax.compaction import peaks, shorten
+from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.tsallis import Order
 
 Array = Any
@@ -62,7 +62,7 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
         return restore(_wide(xp, scores, start, alpha, loop, large))
     c = threshold(xp, scores, alpha, start, loop)
     if x.dtype == xp.float32 and not (isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0)):
-        return doubled.entmax(xp, x, top, c, alpha, loop)
+        return double_single.entmax(xp, x, top, c, alpha, loop)
     return restore(tsallis.exponential(xp, scores, c, alpha))
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
-from cvxift.argmax.control import Loop, while_loop
+from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
 
 Array = Any

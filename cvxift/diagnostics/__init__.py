@@ -3,7 +3,7 @@
 from cvxift.diagnostics.batch import BatchReport
 from cvxift.diagnostics.diagnosis import diagnose
 from cvxift.diagnostics.findings import Check, Finding, Verdict
-from cvxift.diagnostics.recorder import Recorder
+from cvxift.diagnostics.history import Recorder
 from cvxift.diagnostics.report import Report
 
 __all__ = ["BatchReport", "Check", "Finding", "Recorder", "Report", "Verdict", "diagnose"]

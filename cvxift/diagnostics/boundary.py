@@ -11,9 +11,9 @@ import numpy as np
 from cvxift.diagnostics.findings import Finding, listed
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
+from cvxift.program.messages import subscript
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
-from cvxift.program.wording import subscript
 
 KINKS = ("weakly active", "torn apart", "vanishing curvature", "infinite speed")  # what the bound alone may cause
 INSIDE = 1e-4  # step inside, as part of the size of the row or column that it moves most

@@ -14,13 +14,13 @@ from cvxift.diagnostics.batch import BatchReport
 from cvxift.diagnostics.findings import Finding, Verdict
 from cvxift.diagnostics.report import Report
 from cvxift.errors import ProgramError
-from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import saddle
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
+from cvxift.kkt.warm_point import held_point
 from cvxift.program.program import Program
 from cvxift.solvers.base import Status
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from cvxift.diagnostics.findings import Finding, listed
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.program.messages import short, subscript
 from cvxift.program.structure import Floats
-from cvxift.program.wording import short, subscript
 
 EDGE = 1e-9  # relative distance from zero at which an argument counts as zero
 STEEP = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "GeoMeanApprox")  # infinite slope at zero

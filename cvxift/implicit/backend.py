@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cvxift.argmax.control import Loop
+from cvxift.argmax.loops import Loop
 
 Array = Any
 Factor = Callable[[Array, bool], Array]  # (right-hand sides as rows (*more, *batch, n), transposed?) ↦ solutions

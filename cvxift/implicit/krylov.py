@@ -1,6 +1,6 @@
 """Krylov methods on the array API standard, for any batch of systems at once.
 
-Vectors have shape (*batch, n); every instance stops for itself. Loops run through `cvxift.argmax.control.Loop`, so that
+Vectors have shape (*batch, n); every instance stops for itself. Loops run through `cvxift.argmax.loops.Loop`, so that
 the same recurrences run in plain Python and inside compiled programs.
 
 Each returns (y, iterations, status), the last two of shape (*batch, 1).
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cvxift.argmax.control import Loop
+from cvxift.argmax.loops import Loop
 from cvxift.implicit.status import BREAKDOWN, CONVERGED, INDEFINITE, LIMIT, RUNNING
 
 Array = Any

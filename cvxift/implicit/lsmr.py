@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvxift.argmax.control import Loop
+from cvxift.argmax.loops import Loop
 from cvxift.implicit.krylov import Array, Product, Result, cg, divided, norm
 from cvxift.implicit.status import CONVERGED, LEAST_SQUARES, LIMIT, RUNNING
 

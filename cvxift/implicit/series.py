@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.control import Loop
+from cvxift.argmax.loops import Loop
 from cvxift.implicit.krylov import Array, Product, Result, norm
 from cvxift.implicit.options import Neumann, Nystrom
 from cvxift.implicit.status import APPROXIMATE, ASYMMETRIC, DIVERGED, INDEFINITE

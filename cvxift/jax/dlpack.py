@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from cvxift import interop
-from cvxift.layer import LayerCore
+from cvxift.layers import interop
+from cvxift.layers.core import LayerCore
 
 OWN = (jax.Array, np.ndarray, np.generic, int, float)  # what JAX itself takes
 
 
 def taken_over(core: LayerCore, params: Sequence[Any]) -> tuple[Any, ...]:
-    """Arrays of other libraries as JAX arrays, by DLPack; see `cvxift.interop.converted`.
+    """Arrays of other libraries as JAX arrays, by DLPack; see `cvxift.layers.interop.converted`.
 
     In float32 where JAX has no double precision (``jax_enable_x64``), as it reads NumPy's arrays.
     """

@@ -15,15 +15,15 @@ from jax.core import Tracer
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
-from cvxift.diagnostics.watch import CallReport
+from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
-from cvxift.host import Host, Options
-from cvxift.interop import number, refused
 from cvxift.jax.dlpack import taken_over
 from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.layer import Check, LayerCore
+from cvxift.layers.core import Check, LayerCore
+from cvxift.layers.interop import number, refused
+from cvxift.layers.solve_cache import Host, Options
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -62,7 +62,7 @@ class CvxpyLayer:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
 
     Source: Amos & Kolter 2017; Agrawal et al. 2019 (the layer); the derivatives: docs/mathematics.md and
-        `cvxift.kkt.orders`.
+        `cvxift.kkt.higher_order`.
 
     Example:
         >>> import cvxpy as cp, jax, jax.numpy as jnp

@@ -22,8 +22,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from cvxift.host import Host, Options
 from cvxift.jax.host_call import call_host, lower_to_host, placed_as
+from cvxift.layers.solve_cache import Host, Options
 
 solution_map = Primitive("cvxift_solution_map")
 

@@ -2,7 +2,7 @@
 
 Any shape; float16, bfloat16 (computed in float32), float32 and float64; masks by −∞ (fully masked rows give zeros).
 With ``jax_enable_x64`` thresholds are found in float64 whatever the dtype, without in sums of two float32
-(`cvxift.argmax.doubled`): either way float32 values are exact to 1.5e-7 for all α ≤ 4. Derivatives are functions of the
+(`double_single`): either way float32 values are exact to 1.5e-7 for all α ≤ 4. Derivatives are functions of the
 value. Inside `jax.jit`, `jax.vmap` and `jax.grad` rows with NaN or +∞ give NaN instead of an error.
 """
 

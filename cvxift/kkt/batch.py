@@ -18,8 +18,8 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift import solvers
-from cvxift.cones.placed import PlacedCones
-from cvxift.kkt.arrays import HOST, Array
+from cvxift.cones.array_cones import PlacedCones
+from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_newton import DensePoints, polish
 from cvxift.kkt.dense_systems import DenseSystems
@@ -28,7 +28,7 @@ from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.units import Rescaled, Way
-from cvxift.program.made import Made
+from cvxift.program.lazy import Made
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
@@ -48,7 +48,7 @@ def fits(engine: Engine) -> bool:
 
 
 class Elimination(Protocol):
-    """The way from a batch of condensed programs to the original ones; see `cvxift.program.condense`."""
+    """The way from a batch of condensed programs to the original ones; see `cvxift.program.elimination`."""
 
     def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
         """The original points from the condensed ones'."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvxift.kkt.arrays import Array, Arrays
+from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch import DenseBatch, merged
 from cvxift.kkt.dense import apply
 from cvxift.kkt.device_maps import ProductMaps

@@ -20,8 +20,8 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 from scipy.linalg import lapack, null_space
 
+from cvxift.kkt.cone_basis import Rotation
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.rotation import Rotation
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Floats
 

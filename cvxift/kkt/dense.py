@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.cones.placed import PlacedCones
-from cvxift.kkt.arrays import Array, Arrays
+from cvxift.cones.array_cones import PlacedCones
+from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.residuals import EXACT, FLOOR, ROUNDING
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.kkt.arrays import Array
+from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.newton import GOAL, MAX_STEPS, SHRINK

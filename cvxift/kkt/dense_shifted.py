@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvxift.kkt.arrays import Array
+from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import apply, worst
 from cvxift.kkt.factor import DENSE_DELTA, REFINE_GOAL, SHIFTED_STEPS
 

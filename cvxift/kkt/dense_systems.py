@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.kkt.arrays import Array
+from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms, apply, worst
 from cvxift.kkt.dense_shifted import ShiftedSystems
 from cvxift.kkt.factor import REFINE_GOAL

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cvxift.kkt import batch as batch_path
-from cvxift.kkt.arrays import HOST
+from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch_products import BatchProducts
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.failures import Check

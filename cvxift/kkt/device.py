@@ -3,7 +3,7 @@
     θ ──(one copy to the host)──► solvers ──(one copy back: x, v)──► residuals, Newton, KKT systems, derivatives
 
 Everything but the solvers runs where θ lives: the program's data are one constant sparse affine map of θ, written as
-gathers (`cvxift.kkt.gather`), and products with the derivative are gathers around the batched KKT solve of
+gathers (`cvxift.kkt.sparse_affine`), and products with the derivative are gathers around the batched KKT solve of
 `cvxift.kkt.dense_systems`. From the device come, besides θ, some numbers an instance at each check of the points, B
 flags a product, and the rows of exponential and power cones, whose spectra the host computes; instances that the batch
 cannot certify are taken one by one on the host, as NumPy's batches are, and only their rows are moved.
@@ -19,7 +19,7 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
-from cvxift.kkt.arrays import Array, Arrays
+from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch import HostSide
 from cvxift.kkt.batch_products import BatchProducts
 from cvxift.kkt.device_maps import DataMap
@@ -55,7 +55,7 @@ class DeviceMap:
 
     Example:
         >>> import array_api_compat, cvxpy as cp, numpy as np
-        >>> from cvxift.kkt.arrays import Arrays
+        >>> from cvxift.kkt.backend import Arrays
         >>> x, target = cp.Variable(2), cp.Parameter(2)
         >>> problem = cp.Problem(cp.Minimize(cp.sum_squares(x - target)), [x >= 0])
         >>> there = DeviceMap(SolutionMap(problem, [target], [x]), Arrays(np))

@@ -1,6 +1,6 @@
 """The constant maps around the batched KKT solve, on arrays of any place: θ to programs, outputs, products' two sides.
 
-The formulas are those of `cvxift.program.condense` and `cvxift.kkt.linearization`. What is constant in them is composed
+The formulas are those of `program.elimination` and `kkt.linearization`. What is constant in them is composed
 on the host, once, into sparse matrices, so that θ becomes dense programs by one map, and θ̄ comes out of one map; only
 entries of the data that depend on θ are ever formed.
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.cones.placed import PlacedCones
-from cvxift.kkt.arrays import Array, Arrays
+from cvxift.cones.array_cones import PlacedCones
+from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.dense import DensePrograms, apply
-from cvxift.program.condense import Condensation
+from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _EliminationMaps:
 
 
 class ArrayElimination:
-    """`cvxift.program.condense.Substitution` of a batch on arrays of any place.
+    """`cvxift.program.elimination.Substitution` of a batch on arrays of any place.
 
     Args:
         maps: the constants.

@@ -25,7 +25,7 @@ from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Solution
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.kkt.units import Equilibration, Rescaled, Way
-from cvxift.program.condense import Condensation
+from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Session, Status
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.assembly import equilibrate, kkt_matrix
+from cvxift.kkt.cone_basis import Rotation, rotation
 from cvxift.kkt.factor import (
     LU_DELTA,
     SINGULAR_RCOND,
@@ -31,11 +32,10 @@ from cvxift.kkt.factor import (
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.least_squares import LeastSquares
-from cvxift.kkt.lifted import Lifted
 from cvxift.kkt.policy import Singular
+from cvxift.kkt.psd_eigenbasis import Turned
 from cvxift.kkt.regularity.thresholds import PROMISE
-from cvxift.kkt.rotation import Rotation, rotation
-from cvxift.kkt.turned import Turned
+from cvxift.kkt.soc_extension import Lifted
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

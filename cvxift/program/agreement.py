@@ -31,8 +31,8 @@ from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Equality, Zero
 
 from cvxift.errors import ProgramError
+from cvxift.program.messages import short
 from cvxift.program.structure import Data, Floats
-from cvxift.program.wording import short
 
 if TYPE_CHECKING:
     from cvxift.program.program import Program

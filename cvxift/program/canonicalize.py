@@ -32,8 +32,8 @@ from cvxpy.reductions.flip_objective import FlipObjective
 from cvxpy.utilities.solver_context import SolverInfo
 
 from cvxift.errors import ProgramError
+from cvxift.program.messages import short
 from cvxift.program.stuffing import backends, stuff
-from cvxift.program.wording import short
 
 try:  # zero-sized expressions are removed by a reduction of their own since CVXPY 1.9
     from cvxpy.reductions.eliminate_zero_sized import EliminateZeroSized

@@ -15,7 +15,7 @@ from cvxpy.utilities import scopes
 
 from cvxift.errors import ProgramError
 from cvxift.program import reach
-from cvxift.program.wording import short
+from cvxift.program.messages import short
 
 # Since CVXPY 1.9 a parameter may be the matrix of a quadratic form in the objective.
 PARAMETRIC_QUADRATIC = hasattr(scopes, "quad_form_dpp_scope")

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cvxift.program.affine_rows import SUMS, AffineRows, runs
 from cvxift.program.cones import Cones
-from cvxift.program.rows import triangle
+from cvxift.program.row_order import triangle
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import cvxpy as cp
 import numpy as np
 from cvxpy.constraints.constraint import Constraint
 
+from cvxift.program.attributes import free_entry
 from cvxift.program.canonicalize import Origin
-from cvxift.program.leaves import free_entry
-from cvxift.program.made import Made
-from cvxift.program.rows import RowBlock, Rows, triangle
-from cvxift.program.wording import number, short, subscript
+from cvxift.program.lazy import Made
+from cvxift.program.messages import number, short, subscript
+from cvxift.program.row_order import RowBlock, Rows, triangle
 
 
 @dataclass(frozen=True)

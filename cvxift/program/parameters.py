@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.errors import ProgramError
-from cvxift.program.leaves import SYMMETRIC, free_entry
+from cvxift.program.attributes import SYMMETRIC, free_entry
 from cvxift.program.structure import Floats
 
 SIGN = 1e-10  # a sign or bound may be missed by this much, as CVXPY allows

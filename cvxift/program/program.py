@@ -21,15 +21,15 @@ import scipy.sparse as sp
 
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
+from cvxift.program.attributes import read
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, ranks
-from cvxift.program.leaves import read
 from cvxift.program.maps import Maps
 from cvxift.program.presolve import presolve
 from cvxift.program.reach import approximation, values_aside
 from cvxift.program.recover import Output, dual_outputs, primal_output
-from cvxift.program.rows import Rows, arrange
+from cvxift.program.row_order import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
 from cvxift.program.tensors import Stack, stack
 

@@ -19,7 +19,7 @@ from cvxpy.expressions.leaf import Leaf
 from cvxpy.utilities import scopes
 
 from cvxift.errors import ProgramError
-from cvxift.program.wording import short
+from cvxift.program.messages import short
 
 
 def parameters(problem: cp.Problem) -> tuple[cp.Parameter, ...]:

@@ -25,12 +25,12 @@ from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Equality, Zero
 
 from cvxift.errors import ProgramError
+from cvxift.program.attributes import declared_bounds, expand
 from cvxift.program.canonicalize import InnerVariable
-from cvxift.program.leaves import declared_bounds, expand
+from cvxift.program.messages import short
 from cvxift.program.presolve import Presolved
-from cvxift.program.rows import SQRT2, RowBlock, triangle
+from cvxift.program.row_order import SQRT2, RowBlock, triangle
 from cvxift.program.structure import Floats
-from cvxift.program.wording import short
 
 ELEMENTWISE = (Zero, NonNeg, NonPos, Equality, Inequality)
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ParamConeProg
 
-from cvxift.program.rows import Rows
+from cvxift.program.row_order import Rows
 from cvxift.program.structure import Cones, Floats, Structure
 
 PIECES = ("P", "q", "A", "b", "d")

@@ -13,15 +13,15 @@ import array_api_compat
 import numpy as np
 import torch
 
-from cvxift import interop
-from cvxift.devices import DeviceHost
 from cvxift.errors import ProgramError
-from cvxift.host import Host, Options
-from cvxift.kkt.arrays import Arrays, DeviceSolver, probe
+from cvxift.kkt.backend import Arrays, DeviceSolver, probe
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.engine import Engine
 from cvxift.kkt.policy import Policy, choice
-from cvxift.layer import LayerCore
+from cvxift.layers import interop
+from cvxift.layers.core import LayerCore
+from cvxift.layers.device_cache import DeviceHost
+from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Status
 from cvxift.solvers.clarabel import STATUS
@@ -252,6 +252,6 @@ def form_there(
 
 
 def taken_over(core: LayerCore, params: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-    """Arrays of other libraries as tensors, by DLPack; see `cvxift.interop.converted`."""
+    """Arrays of other libraries as tensors, by DLPack; see `cvxift.layers.interop.converted`."""
     names = [parameter.name() for parameter in core.parameters]
     return tuple(interop.converted(names, params, lambda p: isinstance(p, torch.Tensor), torch.from_dlpack))

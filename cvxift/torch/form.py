@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cvxift.errors import ProgramError
-from cvxift.host import Host, Options
+from cvxift.layers.solve_cache import Host, Options
 from cvxift.torch.device import form_there, resident
 from cvxift.torch.nested import keep, nested, primals
 

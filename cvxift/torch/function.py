@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from cvxift.host import Options
-from cvxift.layer import Call, LayerCore
+from cvxift.layers.core import Call, LayerCore
+from cvxift.layers.solve_cache import Options
 from cvxift.program.parameters import batch_of
 from cvxift.torch.form import Source, applied, is_legacy_batched, summed, to_numpy, to_torch
 

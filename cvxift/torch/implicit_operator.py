@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 
-from cvxift.argmax.control import while_loop
+from cvxift.argmax.loops import while_loop
 from cvxift.implicit.backend import Backend, Factor
 
 Tensor = torch.Tensor

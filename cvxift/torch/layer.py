@@ -11,13 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
-from cvxift.diagnostics.watch import CallReport
+from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
-from cvxift.host import Host, Options
-from cvxift.interop import Exchanged
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.layer import Check, LayerCore
+from cvxift.layers.core import Check, LayerCore
+from cvxift.layers.interop import Exchanged
+from cvxift.layers.solve_cache import Host, Options
 from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
 from cvxift.torch.function import Solve, packed, separated, source_of

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from cvxift.errors import ProgramError
-from cvxift.host import Host, Options
+from cvxift.layers.solve_cache import Host, Options
 from cvxift.torch.form import Operands, Source, cotangents, leading
 
 _hosts: WeakValueDictionary[str, Host] = WeakValueDictionary()

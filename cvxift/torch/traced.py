@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from cvxift.errors import ProgramError
-from cvxift.host import Options
-from cvxift.interop import number, refused
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
+from cvxift.layers.interop import number, refused
+from cvxift.layers.solve_cache import Options
 from cvxift.torch.function import packed, separated
 from cvxift.torch.operators import compute, encoded, host_of
 

@@ -25,9 +25,9 @@ from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
-from cvxift.kkt import complete
-from cvxift.kkt.orders import derivative
-from cvxift.layer import LayerCore
+from cvxift.kkt import warm_point
+from cvxift.kkt.higher_order import derivative
+from cvxift.layers.core import LayerCore
 from tests.argmax.agreement import agree, optimal
 
 OLD = tuple(int(part) for part in cp.__version__.split(".")[:2]) < (1, 9)
@@ -348,7 +348,7 @@ def test_canonical_points_of_entropies_need_no_solver(name: str, monkeypatch: py
         raise AssertionError("a solver was asked")
 
     closed.program  # noqa: B018
-    monkeypatch.setattr(complete.solvers, "get", refuse)
+    monkeypatch.setattr(warm_point.solvers, "get", refuse)
     rng = np.random.default_rng(13)
     for _ in range(4):  # caps hold at some of these and not at others
         solution = closed.canonical(flat(draw(problem, rng)))

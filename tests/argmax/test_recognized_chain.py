@@ -21,8 +21,8 @@ import cvxift
 from cvxift import argmax
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
-from cvxift.kkt.orders import derivative
-from cvxift.layer import LayerCore
+from cvxift.kkt.higher_order import derivative
+from cvxift.layers.core import LayerCore
 from tests.argmax.agreement import agree, optimal
 
 Array = NDArray[np.float64]

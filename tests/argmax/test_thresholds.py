@@ -6,8 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from cvxift.argmax import bounded, capped, doubled, tsallis
-from cvxift.argmax.rows import gather, peaks, shorten
+from cvxift.argmax import bounded, capped, double_single, tsallis
+from cvxift.argmax.compaction import gather, peaks, shorten
 from cvxift.argmax.simplex import entmax
 
 ORDERS = [1.0, 1.0001, 1.05, 1.3, 1.5, 1.7, 1.95, 2.0, 2.5, 3.0]
@@ -75,15 +75,15 @@ def test_single_precision_without_double_is_exact_too(alpha: float, rng: np.rand
 
 def test_sums_and_reciprocals_of_two_floats(rng: np.random.Generator) -> None:
     a, b = (10.0 ** rng.uniform(-6, 6, (2, 1000)) * rng.choice([-1, 1], (2, 1000))).astype(np.float32)
-    s, lack = doubled.two_sum(a, b)
+    s, lack = double_single.two_sum(a, b)
     np.testing.assert_array_equal(s.astype(float) + lack, a.astype(float) + b)
     eps = rng.uniform(1e-4, 4, 1000).astype(np.float32)
-    high, low = doubled.reciprocal(np, eps)
+    high, low = double_single.reciprocal(np, eps)
     np.testing.assert_allclose(high.astype(float) + low, 1 / eps.astype(float), rtol=1e-14)
-    assert sum(doubled.reciprocal(np, 0.1)) == pytest.approx(10.0, abs=1e-14)
+    assert sum(double_single.reciprocal(np, 0.1)) == pytest.approx(10.0, abs=1e-14)
     for n in (1, 2, 16, 17, 1000, 100_000):
         x = rng.exponential(size=(2, n)).astype(np.float32)
-        high, low = doubled.careful_sum(np, x)
+        high, low = double_single.careful_sum(np, x)
         np.testing.assert_allclose(high.astype(float) + low, x.astype(float).sum(-1, keepdims=True), rtol=3e-7)
 
 

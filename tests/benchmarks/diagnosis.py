@@ -13,8 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 
 import cvxift
+from cvxift.diagnostics.call_check import Watch
 from cvxift.diagnostics.diagnosis import report_at
-from cvxift.diagnostics.watch import Watch
 
 
 def best(work: Callable[[], object], count: int) -> float:

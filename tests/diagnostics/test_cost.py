@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 import cvxift
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
 
 
 class _NotAllowed(AssertionError):
@@ -45,7 +45,7 @@ def test_a_kink_is_judged_once(monkeypatch) -> None:
     theta = np.r_[0.5, 0.5, np.zeros(1), -np.ones(7)]
     with pytest.warns(cvxift.ApplicabilityWarning, match="weakly active"):
         layer.solve([theta], None, False)
-    monkeypatch.setattr("cvxift.diagnostics.watch.differs_somewhere", forbid)
+    monkeypatch.setattr("cvxift.diagnostics.call_check.differs_somewhere", forbid)
     layer.solve([theta], None, False)
     with pytest.raises(_NotAllowed):
         layer.solve([np.roll(theta, 1)], None, False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cvxift
-from cvxift.diagnostics import Recorder, watch
+from cvxift.diagnostics import Recorder, call_check
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
 
 torch = pytest.importorskip("torch")
@@ -44,7 +44,7 @@ def test_warns_once_for_each_cause() -> None:
 def test_only_so_many_kinks_are_looked_for_ahead_but_every_gradient_speaks(
     closed_form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "KINDS", 2)
+    monkeypatch.setattr(call_check, "KINDS", 2)
     layer = make(closed_form=closed_form)
     kinks = tensor([KINK, [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
     with pytest.warns(ApplicabilityWarning) as told:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cvxift
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
 
 x, z = cp.Variable(2, name="x"), cp.Variable(2, name="z")
 c, d = cp.Parameter(2, name="c", value=np.array([1.0, 2.0])), cp.Parameter(2, name="d", value=np.ones(2))

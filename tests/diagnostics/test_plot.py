@@ -10,7 +10,7 @@ import pytest
 
 import cvxift
 from cvxift.diagnostics import Recorder
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
 
 pytest.importorskip("matplotlib")
 

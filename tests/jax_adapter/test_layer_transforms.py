@@ -22,8 +22,9 @@ from layer_problems import (  # noqa: E402
     simplex_layer,
 )
 
-from cvxift import ProgramError, host  # noqa: E402
+from cvxift import ProgramError  # noqa: E402
 from cvxift.jax import CvxpyLayer  # noqa: E402
+from cvxift.layers import solve_cache  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -301,8 +302,8 @@ class TestHost:
         layer = simplex_layer()
         f = jax.jit(jax.hessian(lambda t: jnp.sin(layer(t, 1.0)[0]).sum()))
         kept = f(jnp.asarray(TARGETS))
-        monkeypatch.setattr(host, "KEPT_NUMBERS", 0)
-        monkeypatch.setattr(host, "KEPT_LEAST", 0)
+        monkeypatch.setattr(solve_cache, "KEPT_NUMBERS", 0)
+        monkeypatch.setattr(solve_cache, "KEPT_LEAST", 0)
         layer._host._start()
         shapes = count_solves(layer, monkeypatch)
         np.testing.assert_allclose(f(jnp.asarray(TARGETS)), kept, atol=1e-12)
@@ -310,7 +311,7 @@ class TestHost:
 
     def test_what_is_kept_is_bounded(self, monkeypatch):
         layer = simplex_layer()
-        monkeypatch.setattr(host, "KEPT_NUMBERS", 7 * layer._host._numbers)
+        monkeypatch.setattr(solve_cache, "KEPT_NUMBERS", 7 * layer._host._numbers)
         for i in range(20):
             layer(jnp.asarray(TARGETS[0]) + i, 1.0)
         assert len(layer._host._kept) == 7 and layer._host._held == 7 * layer._host._numbers

@@ -9,7 +9,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from cvxift.kkt.arrays import Arrays, HostArrays
+from cvxift.kkt.backend import Arrays, HostArrays
 from cvxift.kkt.solution_map import SolutionMap
 
 

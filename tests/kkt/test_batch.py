@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from cvxift.cones import Cones
-from cvxift.cones.placed import PlacedCones
+from cvxift.cones.array_cones import PlacedCones
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt import dense_newton, dense_systems
-from cvxift.kkt.arrays import HOST, Arrays
+from cvxift.kkt.backend import HOST, Arrays
 from cvxift.kkt.batch import DenseBatch
 from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.kkt.device import DeviceMap, reason

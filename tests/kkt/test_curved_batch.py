@@ -8,9 +8,9 @@ import pytest
 
 from cvxift import cones as cone
 from cvxift.cones import Cones
-from cvxift.cones.placed import PlacedCones
+from cvxift.cones.array_cones import PlacedCones
 from cvxift.errors import ApplicabilityWarning, SolveError
-from cvxift.kkt.arrays import HOST
+from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch import DenseBatch, on_host
 from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.kkt.dense_newton import check, polish

@@ -13,7 +13,7 @@ from reference_solve import solve
 
 from cvxift.program import Data, Program
 from cvxift.program.affine import LARGE, AffineMap
-from cvxift.program.leaves import expand, read
+from cvxift.program.attributes import expand, read
 
 PIECES = ("P", "q", "A", "b", "d")
 

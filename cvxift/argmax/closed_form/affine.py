@@ -14,7 +14,7 @@ from cvxpy.lin_ops.lin_op import CONSTANT_ID
 from cvxpy.settings import COO_CANON_BACKEND
 from numpy.typing import NDArray
 
-from cvxift.program.leaves import read
+from cvxift.program.attributes import read
 from cvxift.program.structure import Floats
 
 SAME = 1e-12  # relative difference up to which two coefficients are the same

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from cvxift.argmax.closed_form.affine import Coefficients, Rows, gathered
 from cvxift.argmax.closed_form.terms import Problem, Terms, Tops
-from cvxift.program.leaves import fortran_order
+from cvxift.program.attributes import fortran_order
 from cvxift.program.structure import Floats
 
 ATTRIBUTE = "_cvxift_terms"  # of a cp.Problem

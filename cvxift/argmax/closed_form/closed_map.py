@@ -23,14 +23,14 @@ from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
 from cvxift.argmax.closed_form.optimality import first_trial, violation
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
-from cvxift.kkt.complete import completed
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import OnFailure
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.kkt.warm_point import completed
 from cvxift.program import parameters as _parameters
 from cvxift.program.checks import check_problem
-from cvxift.program.made import Made
+from cvxift.program.lazy import Made
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw

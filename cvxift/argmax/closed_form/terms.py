@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cvxift.argmax.closed_form.affine import Coefficients, Indices, Rows, Sparse, gathered, need
 from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds
-from cvxift.program.leaves import fortran_order
+from cvxift.program.attributes import fortran_order
 from cvxift.program.structure import Floats
 from cvxift.program.stuffing import backends
 

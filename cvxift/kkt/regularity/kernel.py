@@ -23,9 +23,9 @@ import scipy.sparse.linalg as sla
 
 from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.lifted import Lifted
 from cvxift.kkt.regularity.nearest import nearest
 from cvxift.kkt.regularity.repeats import Repeats
+from cvxift.kkt.soc_extension import Lifted
 from cvxift.kkt.system import ReducedSystem, Rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats

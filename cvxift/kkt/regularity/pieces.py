@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, SOLVED, STEP
-from cvxift.kkt.rotation import rotation
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw

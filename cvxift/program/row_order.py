@@ -24,8 +24,8 @@ from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Zero
 
 from cvxift.errors import ProgramError
+from cvxift.program.messages import short
 from cvxift.program.structure import Cones, Floats
-from cvxift.program.wording import short
 
 SQRT2 = np.sqrt(2.0)
 

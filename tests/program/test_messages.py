@@ -8,8 +8,8 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from cvxift.program.messages import LONG, short
 from cvxift.program.program import Program
-from cvxift.program.wording import LONG, short
 
 x, X, t = cp.Variable(4, name="x"), cp.Variable((2, 2), name="X", symmetric=True), cp.Parameter(name="t", nonneg=True)
 

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
-    from cvxift.kkt.arrays import Arrays
+    from cvxift.kkt.backend import Arrays
 
 Array: TypeAlias = Any
 
@@ -32,7 +32,7 @@ class Gather:
 
     Example:
         >>> import numpy as np, scipy.sparse as sp
-        >>> from cvxift.kkt.arrays import Arrays
+        >>> from cvxift.kkt.backend import Arrays
         >>> double_and_sum = Gather(Arrays(np), sp.csr_array(np.array([[2.0, 0.0], [1.0, 1.0]])))
         >>> double_and_sum(np.array([1.0, 3.0]))
         array([2., 4.])

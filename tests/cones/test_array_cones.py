@@ -9,7 +9,7 @@ import pytest
 from cone_points import EVERYTHING, ONE_OF_EACH
 
 from cvxift.cones import Cones, spectrum
-from cvxift.cones.placed import PlacedCones, PlacedSpectrum
+from cvxift.cones.array_cones import PlacedCones, PlacedSpectrum
 
 ALL = {
     **ONE_OF_EACH,

@@ -9,7 +9,7 @@ from cvxift.cones import Cones
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import polish
 from cvxift.kkt.system import ReducedSystem, rotation
-from cvxift.program.condense import Condensation
+from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Data, Structure
 
 

@@ -21,9 +21,9 @@ import scipy.sparse as sp
 from cvxift import cones as cone
 from cvxift.cones.soc import SocGroup
 from cvxift.kkt.assembly import kkt_matrix
+from cvxift.kkt.cone_basis import Rotation
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.rotation import Rotation
 from cvxift.program.structure import Floats
 
 LARGE = 200  # rows from which a cone is lifted

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cvxift.kkt.arrays import HOST, KEEP_FACTORS, Arrays
-from cvxift.kkt.gather import Gather
+from cvxift.kkt.backend import HOST, KEEP_FACTORS, Arrays
+from cvxift.kkt.sparse_affine import Gather
 from cvxift.program.affine import AffineMap
 from tests.kkt.places import mapping, place_of
 

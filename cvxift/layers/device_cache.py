@@ -1,4 +1,4 @@
-"""A layer's calls and derivatives on the device of its parameters: `cvxift.host.Host` for arrays that stay there.
+"""A layer's calls and derivatives on the device of its parameters: `solve_cache.Host` for arrays that stay there.
 
 A framework's autodiff asks for the solution and for derivatives of any order in calls that share θ alone. The last
 solved points are kept with their θ, on the device, so that a derivative finds the factorization that the solve left.
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.host import Options
-from cvxift.kkt.arrays import Array, Arrays
+from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.device import DeviceMap, reason
-from cvxift.kkt.orders import check_order, derivative
+from cvxift.kkt.higher_order import check_order, derivative
 from cvxift.kkt.solution_map import Solved
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
+from cvxift.layers.solve_cache import Options
 
 KEPT_NUMBERS = 32_000_000  # numbers (256 MB of the device's memory) that kept points may hold together
 KEPT_LEAST = 4  # calls that are kept whatever their size
@@ -61,7 +61,7 @@ class DeviceHost:
         return reason(core.map)
 
     def check_order(self, order: int) -> None:
-        """Refuse an order of differentiation that is not supported; see `cvxift.kkt.orders.check_order`."""
+        """Refuse an order of differentiation that is not supported; see `cvxift.kkt.higher_order.check_order`."""
         check_order(self.core.map, order)
 
     def solution(self, theta: Array, options: Options) -> Array:
@@ -71,7 +71,7 @@ class DeviceHost:
         return self.place.xp.reshape(solved.outputs, (*theta.shape[:-1], self.core.map.output_size))
 
     def derivative(self, theta: Array, tangents: Sequence[Array], bar: Array | None, options: Options) -> Array:
-        """`cvxift.kkt.orders.derivative` for leading dimensions that broadcast.
+        """`cvxift.kkt.higher_order.derivative` for leading dimensions that broadcast.
 
         Args:
             theta: shape (*lead, N).

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.argmax.control import Loop
+from cvxift.argmax.loops import Loop
 
 Array = Any
 Pair = tuple[Array, Array]

@@ -13,7 +13,6 @@ from cvxpy.problems.objective import Objective
 
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
-from cvxift.kkt.complete import held_point
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.failures import inaccurate, tell_kink
@@ -22,6 +21,7 @@ from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, 
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
+from cvxift.kkt.warm_point import held_point
 from cvxift.program.agreement import check_agreement
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats

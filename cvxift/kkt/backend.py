@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
 
-from cvxift.kkt.gather import Gather
+from cvxift.kkt.sparse_affine import Gather
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status

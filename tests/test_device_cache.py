@@ -1,4 +1,4 @@
-"""A layer's solutions and derivatives on its parameters' own device: what `cvxift.host.Host` gives, on arrays there."""
+"""A layer's solutions and derivatives on its parameters' own device: what `solve_cache.Host` gives, on arrays there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from cvxift.devices import KEPT_LEAST, DeviceHost
 from cvxift.errors import ProgramError
-from cvxift.host import Host, Options
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
+from cvxift.layers.device_cache import KEPT_LEAST, DeviceHost
+from cvxift.layers.solve_cache import Host, Options
 from tests.kkt.places import place_of
 
 OPTIONS = Options.of(None, False)

@@ -25,7 +25,7 @@ from cvxift.program.parameters import batch_of
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
-    from cvxift.diagnostics.watch import CallReport, Watch
+    from cvxift.diagnostics.call_check import CallReport, Watch
     from cvxift.kkt.device import DeviceMap
 
 LOOKS = 64  # instances on a kink that are analysed for warnings in the life of a layer with a closed form
@@ -252,7 +252,7 @@ class LayerCore:
                 return
             self._looks += weak
         if self._watch is None:
-            from cvxift.diagnostics.watch import Watch
+            from cvxift.diagnostics.call_check import Watch
 
             self._watch = Watch(self.map, self._check)
         self._watch.look(solved)
@@ -260,7 +260,7 @@ class LayerCore:
     @property
     def last_report(self) -> CallReport | None:
         """Statistics of the last call: margins, residuals, conditioning; None before the first."""
-        from cvxift.diagnostics.watch import CallReport
+        from cvxift.diagnostics.call_check import CallReport
 
         return None if self._warm is None else CallReport(self._warm, self.map.policy, self.map.path_of(self._warm))
 

@@ -44,7 +44,7 @@ class Recorder:
     Example:
         >>> import cvxpy as cp, numpy as np
         >>> from cvxift.diagnostics import Recorder
-        >>> from cvxift.layer import LayerCore
+        >>> from cvxift.layers.core import LayerCore
         >>> x, t = cp.Variable(2), cp.Parameter(2)
         >>> layer = LayerCore(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x >= 0]), [t], [x])
         >>> recorder = Recorder(layer)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.kkt.orders import check_order, derivative
+from cvxift.kkt.higher_order import check_order, derivative
 from cvxift.kkt.solution_map import Solved
-from cvxift.layer import LayerCore
+from cvxift.layers.core import LayerCore
 from cvxift.program.structure import Floats
 
 KEPT_NUMBERS = 32_000_000  # numbers (256 MB) that kept points may hold together
@@ -84,7 +84,7 @@ class Host:
         self._held = 0
 
     def check_order(self, order: int) -> None:
-        """Refuse an order of differentiation that is not supported; see `cvxift.kkt.orders.check_order`."""
+        """Refuse an order of differentiation that is not supported; see `cvxift.kkt.higher_order.check_order`."""
         check_order(self.core.map, order)
 
     def solution(self, theta: np.ndarray, options: Options) -> Floats:
@@ -97,7 +97,7 @@ class Host:
     def derivative(
         self, theta: np.ndarray, tangents: Sequence[np.ndarray], bar: np.ndarray | None, options: Options
     ) -> Floats:
-        """`cvxift.kkt.orders.derivative` for leading dimensions that broadcast.
+        """`cvxift.kkt.higher_order.derivative` for leading dimensions that broadcast.
 
         Args:
             theta: shape (*lead, N).
