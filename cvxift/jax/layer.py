@@ -62,7 +62,7 @@ class CvxpyLayer:
         ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
 
     Source: Amos & Kolter 2017; Agrawal et al. 2019 (the layer); the derivatives: docs/mathematics.md and
-        `cvxift.kkt.higher_order`.
+        `cvxift.kkt.products`.
 
     Example:
         >>> import cvxpy as cp, jax, jax.numpy as jnp

@@ -7,8 +7,9 @@ for any namespace, `HostArrays` for NumPy; an adapter may bring its framework's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import array_api_compat
@@ -115,6 +116,11 @@ class Arrays:
         """The constant map v ↦ c + Mv on vectors along the last axis, (..., N) to (..., K)."""
         return Gather(self, matrix, constant)
 
+    def sums(self, index: np.ndarray, size: int) -> Callable[[Array], Array]:
+        """The map from values (..., entries) to the sums of those that share an index, shape (..., size)."""
+        count = len(index)
+        return self.affine(sp.csr_array((np.ones(count), (index, np.arange(count))), shape=(size, count)))
+
     def solver(self, engine: Engine, solver: str | None, solver_args: Mapping[str, Any] | None) -> DeviceSolver | None:
         """A solver for batches of the engine's condensed programs that runs on this place; None if there is none.
 
@@ -154,8 +160,27 @@ class HostArrays(Arrays):
         """The constant map v ↦ c + Mv along the last axis."""
         return AffineMap(matrix, constant)
 
+    def sums(self, index: np.ndarray, size: int) -> Callable[[Floats], Floats]:
+        """The sums of the values, shape (..., entries), that share an index, shape (..., size)."""
+        return partial(_sums, index, size)
+
+    def __reduce__(self) -> str:
+        """`HOST` itself: a namespace is not pickled."""
+        return "HOST"
+
 
 HOST = HostArrays()
+
+
+def _sums(index: np.ndarray, size: int, values: Floats) -> Floats:
+    bincount: Any = np.bincount  # its stub leaves the weights' dtype out
+    if not len(index):  # of which bincount makes integers
+        return np.zeros((*values.shape[:-1], size))
+    if values.ndim == 1:
+        return bincount(index, weights=values, minlength=size)
+    count = math.prod(values.shape[:-1])
+    where = index + size * np.arange(count)[:, None]
+    return bincount(where.ravel(), weights=values.ravel(), minlength=count * size).reshape(*values.shape[:-1], size)
 
 
 class _Solved:

@@ -43,8 +43,8 @@ class DeviceSolved(Solved):
     theta: Floats
 
 
-class DeviceMap:
-    """A solution map on arrays of one place: `solve`, `vjp`, `jvp`, `second` and `second_tangent` of `SolutionMap`.
+class DeviceMap(BatchProducts):
+    """A solution map on arrays of one place: `solve` and the products of `SolutionMap`.
 
     Args:
         mapping: the solution map.
@@ -68,9 +68,9 @@ class DeviceMap:
         why = reason(mapping)
         if why is not None:
             raise ProgramError(f"This problem is not differentiated on the tensors' device: {why}.")
-        self.map, self.place = mapping, place
+        super().__init__(mapping, place)
+        self.map: SolutionMap = mapping
         self._data = DataMap(mapping, place)
-        self._products = BatchProducts(mapping, place)
 
     def solve(
         self,
@@ -139,36 +139,12 @@ class DeviceMap:
         batch.replace(
             {i: host().solve(engine, i, solver, solver_args, None if found is None else found[i]) for i in rest}
         )
-        outputs = self._products.maps.outputs(batch.full_x, batch.full_y)
+        outputs = self._recover(batch.full_x, batch.full_y)
         solved = DeviceSolved(batch_shape, batch, xp.reshape(outputs, (*batch_shape, K)), on_host)
         if not solved.ok:
             unsolved(batch, batch_shape, solved.outputs, self.map.on_failure, self.map.program)
         inaccurate(solved, self.map.program, self.map.applicability)
         return solved
-
-    def vjp(self, solved: Solved, bar: Array) -> Array:
-        """Vector-Jacobian products: cotangents of θ, shape (*lead, *batch, N), for `bar` (*lead, *batch, K)."""
-        return self._products.vjp(solved, self._alive(solved, bar))
-
-    def jvp(self, solved: Solved, theta_dot: Array) -> Array:
-        """Jacobian-vector products: tangents of the outputs for `theta_dot` (*lead, *batch, N)."""
-        return self._alive(solved, self._products.jvp(solved, theta_dot))
-
-    def second(self, solved: Solved, bar: Array, theta_dot: Array) -> Array:
-        """Gradients with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*lead, *batch, N)."""
-        return self._products.second(solved, self._alive(solved, bar), theta_dot)
-
-    def second_tangent(self, solved: Solved, theta_dot: Array, other: Array) -> Array:
-        """Second derivatives of the outputs along two tangents of θ, shape (*lead, *batch, K)."""
-        return self._alive(solved, self._products.second_tangent(solved, theta_dot, other))
-
-    def _alive(self, solved: Solved, vectors: Array) -> Array:
-        """As `Recovery.alive`."""
-        positive = self._products.maps.positive
-        if positive is None:
-            return vectors
-        outputs = self.place.put(solved.outputs) if isinstance(solved.outputs, np.ndarray) else solved.outputs
-        return self.place.xp.where(positive & (outputs <= 0.0), self.place.xp.zeros_like(vectors), vectors)
 
 
 def reason(mapping: SolutionMap) -> str | None:

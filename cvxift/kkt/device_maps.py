@@ -1,6 +1,6 @@
-"""The constant maps around the batched KKT solve, on arrays of any place: θ to programs, outputs, products' two sides.
+"""The constant maps around the batched KKT solve, on arrays of any place: θ to programs, and to tangents of the data.
 
-The formulas are those of `program.elimination` and `kkt.linearization`. What is constant in them is composed
+The formulas are those of `program.elimination` and `kkt.products`. What is constant in them is composed
 on the host, once, into sparse matrices, so that θ becomes dense programs by one map, and θ̄ comes out of one map; only
 entries of the data that depend on θ are ever formed.
 """
@@ -8,7 +8,7 @@ entries of the data that depend on θ are ever formed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,11 +16,10 @@ import scipy.sparse as sp
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.dense import DensePrograms, apply
+from cvxift.kkt.derivatives import Derivatives
+from cvxift.kkt.products import DataEntries
 from cvxift.program.elimination import Condensation
-from cvxift.program.structure import Floats
-
-if TYPE_CHECKING:
-    from cvxift.kkt.derivatives import Derivatives
+from cvxift.program.structure import Data, Floats
 
 Piece = tuple[sp.csr_array, Floats]
 
@@ -180,7 +179,7 @@ class ArrayElimination:
         return maps.joined(u_x, u_y, maps.columns), maps.joined(w_r, w_e, maps.rows)
 
 
-class _KeptParts:
+class KeptParts:
     """Between the original programs' columns and rows and those that the condensed ones keep.
 
     Args:
@@ -217,106 +216,31 @@ class _KeptParts:
         return xp.take(padded, where, axis=-1)
 
 
-class ProductMaps:
-    """What stands before and after the KKT solve in the products with the derivatives.
+class VaryingData:
+    """Tangents and cotangents of the entries of P, q, A and b that depend on θ.
 
     Args:
         mapping: the solution map.
         place: where the arrays live.
+
+    Attributes:
+        entries: F_θ on these entries.
     """
 
     def __init__(self, mapping: Derivatives, place: Arrays) -> None:
-        self._place = place
-        structure, recover = mapping.program.structure, mapping._recover
         pieces = pieces_of(mapping)
         varying = {name: np.flatnonzero(np.diff(pieces[name][0].indptr)) for name in ("P", "q", "A", "b")}
-        P, q, A, b = varying.values()
         jacobian = sp.csr_array(sp.vstack([pieces[name][0][at] for name, at in varying.items()], format="csr"))
-        self._ends = np.cumsum([0, len(P), len(q), len(A), len(b)]).tolist()
+        self._place, self._ends = place, np.cumsum([0, *map(len, varying.values())]).tolist()
         self._forward, self._adjoint = place.affine(jacobian), place.affine(sp.csr_array(jacobian.T))
-        P_rows, P_cols, A_rows, A_cols = structure.places
-        index = (P_rows[P], P_cols[P], A_rows[A], A_cols[A], q, b)
-        self._P_rows, self._P_cols, self._A_rows, self._A_cols, self._q, self._b = map(place.put, index)
-        count = np.arange(len(P) + len(A))
-        self._to_columns = place.affine(
-            _placing(np.concatenate([P_rows[P], A_cols[A]]), count, (structure.n, len(count)))
-        )
-        self._to_rows = place.affine(_placing(A_rows[A], np.arange(len(A)), (structure.m, len(A))))
-        self._q_columns = place.affine(_placing(q, np.arange(len(q)), (structure.n, len(q))))
-        self._b_rows = place.affine(_placing(b, np.arange(len(b)), (structure.m, len(b))))
-        self._X, self._XT = place.affine(recover.X), place.affine(recover.XT)
-        self._Y, self._YT = (place.affine(recover.Y), place.affine(recover.YT)) if recover.has_dual else (None, None)
-        self._m = structure.m
-        self._kept = _KeptParts(mapping.engine.condensation, place)
-        self._offset = place.put(recover.offset) if recover.offset.any() else None
-        self._bounds = None if recover.bounds is None else tuple(map(place.put, recover.bounds))
-        self.positive = None if recover.positive is None else place.put(recover.positive)
+        self.entries = DataEntries(mapping.program.structure, place, tuple(varying.values()))
 
-    def outputs(self, x: Array, y: Array) -> Array:
-        """The flat outputs at original points."""
-        out = self.linear(x, y)
-        out = out if self._offset is None else out + self._offset
-        xp = self._place.xp
-        if self.positive is not None:
-            out = xp.where(self.positive & (out <= 0.0), xp.zeros_like(out), out)
-        return out if self._bounds is None else xp.minimum(xp.maximum(out, self._bounds[0]), self._bounds[1])
-
-    def restrict(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """The condensed programs' columns and rows of original ones."""
-        return self._kept.restrict(x, y)
-
-    def lift(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Original columns and rows with these condensed ones, zero elsewhere."""
-        return self._kept.lift(x, y)
-
-    def linear(self, x: Array, y: Array) -> Array:
-        """The flat outputs' tangents for tangents of the points."""
-        out = self._X(x)
-        return out if self._Y is None else out + self._Y(y)
-
-    def adjoint_side(self, bar: Array) -> tuple[Array, Array]:
-        """(−x̄, −ȳ) for a cotangent of the outputs."""
-        x_bar = self._XT(bar)
-        return -x_bar, self._place.zeros(*bar.shape[:-1], self._m) if self._YT is None else -self._YT(bar)
-
-    def data(self, dot: Array) -> tuple[Array, Array, Array, Array]:
-        """Tangents of the entries of P, q, A and b that depend on θ."""
-        values = self._forward(dot)
+    def tangent(self, theta_dot: Array) -> Data:
+        """The data's tangent, shapes (..., entries), for a tangent of θ, shape (..., N)."""
+        values = self._forward(theta_dot)
         P, q, A, b = (values[..., i:j] for i, j in zip(self._ends[:-1], self._ends[1:], strict=True))
-        return P, q, A, b
+        return Data(P, q, A, b, np.zeros(()))
 
-    def act(self, data: tuple[Array, Array, Array, Array], x: Array, y: Array) -> tuple[Array, Array]:
-        """(Ṗx + Ȧᵀy, Ȧx)."""
-        xp = self._place.xp
-        P, _, A, _ = data
-        Ax = A * xp.take(x, self._A_cols, axis=-1)
-        columns = [P * xp.take(x, self._P_cols, axis=-1), A * xp.take(y, self._A_rows, axis=-1)]
-        return self._to_columns(xp.concat(columns, axis=-1)), self._to_rows(Ax)
-
-    def tangent_side(self, x: Array, y: Array, dot: Array) -> tuple[Array, Array]:
-        """(−(Ṗx + q̇ + Ȧᵀy), ḃ − Ȧx)."""
-        data = self.data(dot)
-        columns, rows = self.act(data, x, y)
-        return -(columns + self._q_columns(data[1])), self._b_rows(data[3]) - rows
-
-    def pull_back(self, x: Array, y: Array, u: Array, w: Array, direct: bool = False) -> Array:
-        """Cotangent of θ from  P̄ = u xᵀ,  q̄ = u,  Ā_ij = y_i u_j + w_i x_j,  b̄ = −w.
-
-        Args:
-            x: columns, shape (B, n).
-            y: multipliers, shape (B, m).
-            u: adjoint columns, shape (..., B, n).
-            w: adjoint rows, shape (..., B, m).
-            direct: leave q̄ and b̄ out, which do not multiply the point.
-        """
-        xp = self._place.xp
-
-        def at(values: Array, index: Array) -> Array:
-            return xp.take(values, index, axis=-1)
-
-        q, b = at(u, self._q), -at(w, self._b)
-        if direct:
-            q, b = xp.zeros_like(q), xp.zeros_like(b)
-        P = at(u, self._P_rows) * at(x, self._P_cols)
-        A = at(y, self._A_rows) * at(u, self._A_cols) + at(w, self._A_rows) * at(x, self._A_cols)
-        return self._adjoint(xp.concat([P, q, A, b], axis=-1))
+    def cotangent(self, bar: Data) -> Array:
+        """The cotangent of θ, shape (..., N), for one of the data."""
+        return self._adjoint(self._place.xp.concat([bar.P, bar.q, bar.A, bar.b], axis=-1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -9,24 +10,30 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.program.products import apply
+from cvxift.kkt.backend import HOST, Array, Arrays
 from cvxift.program.recover import Output
-from cvxift.program.structure import Floats
 
 _numbers = itertools.count()
 
 
 class Recovery:
-    """Outputs from (x, y): one constant affine map; an index array where it only selects columns.
+    """Outputs from (x, y): one constant affine map.
 
     Values are returned within the bounds that variables declare, which a point satisfies to its residual.
     The multipliers of two inequalities that act as one equality are the positive parts of their entries of that map,
     marked in `positive`; `linear` and `transpose` are those of the map, to which `alive` adds what the parts do.
+    On the host; `on` gives the same elsewhere.
 
     Args:
         outputs: the requested outputs, each with its own map.
         n: number of columns.
         m: number of rows.
+
+    Attributes:
+        X, Y: the map's matrices, shapes (K, n) and (K, m).
+        has_dual: whether Y has entries.
+        positive: outputs that are positive parts, shape (K,); None without.
+        number: names these outputs among all that were ever asked for.
     """
 
     def __init__(self, outputs: Sequence[Output], n: int, m: int) -> None:
@@ -39,53 +46,66 @@ class Recovery:
             offsets.append(np.zeros(rows) if output.offset is None else output.offset)
         self.X = sp.csr_array(sp.vstack(blocks_x)) if blocks_x else sp.csr_array((0, n))
         self.Y = sp.csr_array(sp.vstack(blocks_y)) if blocks_y else sp.csr_array((0, m))
-        self.XT, self.YT = self.X.T.tocsr(), self.Y.T.tocsr()
-        self.offset = np.concatenate(offsets) if offsets else np.zeros(0)
         self.has_dual = self.Y.nnz > 0
+        self.number = next(_numbers)
+        offset = np.concatenate(offsets) if offsets else np.zeros(0)
         masks = [np.zeros(math.prod(o.shape), dtype=bool) if o.positive is None else o.positive for o in outputs]
-        self.positive = np.concatenate(masks) if any(mask.any() for mask in masks) else None
-        self.n, self.m = n, m
-        self.number = next(_numbers)  # names these outputs among all that were ever asked for
+        positive = np.concatenate(masks) if any(mask.any() for mask in masks) else None
         low, high = (
             np.concatenate([np.full(math.prod(o.shape), end) if o.bounds is None else o.bounds[k] for o in outputs])
             if outputs
             else np.zeros(0)
             for k, end in enumerate((-np.inf, np.inf))
         )
-        self.bounds = None if np.isneginf(low).all() and np.isposinf(high).all() else (low, high)
-        plain = self.X.nnz == len(self.offset) and np.all(np.diff(self.X.indptr) == 1) and np.all(self.X.data == 1.0)
-        plain = plain and not self.has_dual and not self.offset.any() and len(np.unique(self.X.indices)) == self.X.nnz
-        self.select = self.X.indices.astype(np.intp) if plain else None
+        bounds = None if np.isneginf(low).all() and np.isposinf(high).all() else (low, high)
+        self._constants = offset if offset.any() else None, positive, bounds
+        self._put(HOST)
 
-    def __call__(self, x: Floats, y: Floats) -> Floats:
+    def _put(self, place: Arrays) -> None:
+        """Make the arrays for one place."""
+        self._place = place
+        affine, put = place.affine, place.put
+        self._X, self._XT = affine(self.X), affine(sp.csr_array(self.X.T))
+        self._Y, self._YT = (affine(self.Y), affine(sp.csr_array(self.Y.T))) if self.has_dual else (None, None)
+        offset, positive, bounds = self._constants
+        self._offset, self.positive = (None if part is None else put(part) for part in (offset, positive))
+        self._bounds = None if bounds is None else tuple(map(put, bounds))
+
+    def on(self, place: Arrays) -> Recovery:
+        """The same for arrays of another place."""
+        if place is self._place:
+            return self
+        out = copy.copy(self)
+        out._put(place)
+        return out
+
+    def __call__(self, x: Array, y: Array) -> Array:
         """The outputs, shape (..., K), at x (..., n) and y (..., m)."""
-        out = self.linear(x, y) if self.select is not None else self.linear(x, y) + self.offset
+        xp, out = self._place.xp, self.linear(x, y)
+        out = out if self._offset is None else out + self._offset
         if self.positive is not None:
-            out = np.where(self.positive, np.maximum(out, 0.0), out)
-        return out if self.bounds is None else np.clip(out, *self.bounds)
+            out = xp.where(self.positive & (out <= 0.0), xp.zeros_like(out), out)
+        return out if self._bounds is None else xp.minimum(xp.maximum(out, self._bounds[0]), self._bounds[1])
 
-    def alive(self, outputs: Floats, vectors: Floats) -> Floats:
+    def alive(self, outputs: Array, vectors: Array) -> Array:
         """Tangents, or cotangents, of the outputs without those of positive parts that are zero.
 
         Args:
-            outputs: the outputs, shape (*batch, K); none for a call that keeps none, which returns `vectors`.
+            outputs: the outputs, shape (*batch, K), in this place or on the host; none for a call that keeps none,
+                which returns `vectors`.
             vectors: shape (..., *batch, K).
         """
-        if self.positive is None or outputs.shape[-1] != len(self.positive):
+        if self.positive is None or outputs.shape[-1] != self.positive.shape[0]:
             return vectors
-        return np.where(self.positive & (outputs <= 0.0), 0.0, vectors)
+        xp = self._place.xp
+        outputs = self._place.put(outputs) if isinstance(outputs, np.ndarray) else outputs
+        return xp.where(self.positive & (outputs <= 0.0), xp.zeros_like(vectors), vectors)
 
-    def linear(self, x: Floats, y: Floats) -> Floats:
+    def linear(self, x: Array, y: Array) -> Array:
         """Tangent of the outputs for tangents x (..., n) and y (..., m)."""
-        if self.select is not None:
-            return x[..., self.select]
-        out = apply(self.X, x)
-        return out + apply(self.Y, y) if self.has_dual else out
+        out = self._X(x)
+        return out if self._Y is None else out + self._Y(y)
 
-    def transpose(self, bar: Floats) -> tuple[Floats, Floats | None]:
+    def transpose(self, bar: Array) -> tuple[Array, Array | None]:
         """Cotangents of x and y (None for zero) for a cotangent of the outputs, shape (..., K)."""
-        if self.select is not None:
-            x_bar = np.zeros((*bar.shape[:-1], self.n))
-            x_bar[..., self.select] = bar
-            return x_bar, None
-        return apply(self.XT, bar), (apply(self.YT, bar) if self.has_dual else None)
+        return self._XT(bar), None if self._YT is None else self._YT(bar)

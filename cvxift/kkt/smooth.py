@@ -76,6 +76,32 @@ def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
     raise ApplicabilityError(_FAILED.format(mu=mu, residual=residuals.worst))
 
 
+class CentralPath:
+    """D = φ'(v) on the inequality rows of a point of the path, and its derivative; as `Spectrum` has them.
+
+    Args:
+        v: s − y, shape (m,).
+        mu: the path's parameter.
+        zero: number of equality rows, where φ = 0.
+    """
+
+    def __init__(self, v: Floats, mu: float, zero: int) -> None:
+        self._v, self._mu, self._zero = v, mu, zero
+
+    def bend(self, a: Floats, b: Floats) -> Floats:
+        """D²φ(v)[a, b], with φ''(v) = 2μ/(v² + 4μ)^{3/2}."""
+        curved = 2.0 * self._mu * (self._v * self._v + 4.0 * self._mu) ** -1.5
+        curved[: self._zero] = 0.0
+        return curved * a * b
+
+    def split(self, v_bar: Floats) -> tuple[Floats, Floats]:
+        """A cotangent of v as w on slack directions, of which there are none, and a cotangent ȳ of y."""
+        # 1 − φ' = (1 − v/√(v² + 4μ))/2, written without cancellation where v > 0.
+        v, root = self._v, np.sqrt(self._v * self._v + 4.0 * self._mu)
+        complement = np.where(v > 0.0, 2.0 * self._mu / (root * (root + v)), 0.5 * (1.0 - v / root))
+        return np.zeros_like(v_bar), -v_bar / complement
+
+
 _FAILED = (
     "No point of the central path was found for mu={mu:g} (residual {residual:.1e}): the inequalities may have no "
     "strictly feasible point, or the set of solutions may be unbounded. Bound the variables, write pairs of "

@@ -18,11 +18,12 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
-from cvxift.kkt.derivatives import Derivatives, Solved
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.failures import OnFailure, inaccurate, unsolved
+from cvxift.kkt.instance_products import InstanceProducts
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.recovery import Recovery
+from cvxift.kkt.solved import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -31,7 +32,7 @@ from cvxift.solvers.batch import blas_threads, run
 THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
 
 
-class SolutionMap(Derivatives):
+class SolutionMap(InstanceProducts):
     """θ ↦ outputs of a parametrized problem, with its vector-Jacobian, Jacobian-vector and second-order products.
 
     Args:
@@ -74,9 +75,6 @@ class SolutionMap(Derivatives):
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
         self.policy = Policy() if policy is None else policy
         self.on_failure: OnFailure = on_failure
-        self._P_varies = bool(
-            self.program.jvp(np.random.default_rng(0).standard_normal(self.program.theta_size)).P.any()
-        )
         self.parameters = self._ordered(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()
         self.outputs = [self.program.output(obj) for obj in outputs]

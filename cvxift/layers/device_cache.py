@@ -2,7 +2,6 @@
 
 A framework's autodiff asks for the solution and for derivatives of any order in calls that share θ alone. The last
 solved points are kept with their θ, on the device, so that a derivative finds the factorization that the solve left.
-Orders one and two are products on the device; higher ones are taken on the host, instance by instance.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import numpy as np
 
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.device import DeviceMap, reason
-from cvxift.kkt.higher_order import check_order, derivative
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
 from cvxift.layers.solve_cache import Options
@@ -61,8 +59,8 @@ class DeviceHost:
         return reason(core.map)
 
     def check_order(self, order: int) -> None:
-        """Refuse an order of differentiation that is not supported; see `cvxift.kkt.higher_order.check_order`."""
-        check_order(self.core.map, order)
+        """Refuse an order of differentiation that is not supported; see `Derivatives.check_order`."""
+        self.map.check_order(order)
 
     def solution(self, theta: Array, options: Options) -> Array:
         """The outputs side by side, shape (*lead, K), at θ of shape (*lead, N), in float64 on the device."""
@@ -71,7 +69,7 @@ class DeviceHost:
         return self.place.xp.reshape(solved.outputs, (*theta.shape[:-1], self.core.map.output_size))
 
     def derivative(self, theta: Array, tangents: Sequence[Array], bar: Array | None, options: Options) -> Array:
-        """`cvxift.kkt.higher_order.derivative` for leading dimensions that broadcast.
+        """`Derivatives.derivative` for leading dimensions that broadcast.
 
         Args:
             theta: shape (*lead, N).
@@ -99,24 +97,10 @@ class DeviceHost:
         for v in vectors:
             whole = xp.broadcast_to(self._double(v), (*shape, v.shape[-1]))
             stacks.append(xp.reshape(xp.permute_dims(whole, (*order, len(lead))), (count, rows, v.shape[-1])))
-        out = self._product(solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
+        out = self.map.derivative(solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
         out = xp.reshape(out, (*(shape[axis] for axis in order), width))
         out = xp.permute_dims(out, (*map(int, np.argsort(order)), len(lead)))
         return xp.broadcast_to(out, (*lead, width))
-
-    def _product(self, solved: Solved, tangents: Sequence[Array], bar: Array | None) -> Array:
-        """The derivative for stacks (k, B, ·)."""
-        order = len(tangents) + (bar is not None)
-        check_order(self.core.map, order)
-        if order == 1:
-            return self.map.jvp(solved, tangents[0]) if bar is None else self.map.vjp(solved, bar)
-        if order == 2 and bar is None:
-            return self.map.second_tangent(solved, tangents[0], tangents[1])
-        if order == 2:
-            return self.map.second(solved, bar, tangents[0])
-        host = self.place.host
-        out = derivative(self.core.map, solved, [host(v) for v in tangents], None if bar is None else host(bar))
-        return self.place.put(out)
 
     def _solved(self, theta: Array, options: Options) -> Solved:
         """The solved call of θ, with batch shape (rows,)."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.kkt.higher_order import check_order, derivative
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
 from cvxift.program.structure import Floats
@@ -84,8 +83,8 @@ class Host:
         self._held = 0
 
     def check_order(self, order: int) -> None:
-        """Refuse an order of differentiation that is not supported; see `cvxift.kkt.higher_order.check_order`."""
-        check_order(self.core.map, order)
+        """Refuse an order of differentiation that is not supported; see `Derivatives.check_order`."""
+        self.core.map.check_order(order)
 
     def solution(self, theta: np.ndarray, options: Options) -> Floats:
         """The outputs side by side, shape (*lead, K), at θ of shape (*lead, N)."""
@@ -97,7 +96,7 @@ class Host:
     def derivative(
         self, theta: np.ndarray, tangents: Sequence[np.ndarray], bar: np.ndarray | None, options: Options
     ) -> Floats:
-        """`cvxift.kkt.higher_order.derivative` for leading dimensions that broadcast.
+        """`Derivatives.derivative` for leading dimensions that broadcast.
 
         Args:
             theta: shape (*lead, N).
@@ -130,7 +129,7 @@ class Host:
         assert solved is not None
         stacks = [_stacked(v, lead, own, several).reshape(-1, *solved.batch_shape, v.shape[-1]) for v in vectors]
         with entry.lock:
-            out = derivative(mapping, solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
+            out = mapping.derivative(solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
         shared = len(out) == 1  # no vector varies along `several`
         out = out.reshape(*(1 if shared else lead[axis] for axis in several), *(lead[axis] for axis in own), width)
         return np.broadcast_to(out.transpose(*np.argsort([*several, *own]), -1), (*lead, width))

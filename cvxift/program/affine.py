@@ -48,6 +48,7 @@ class AffineMap:
         coefficient[single] = matrix.data[first]
         coefficient[mixed] = 0.0
         self._coefficient = None if np.all(coefficient == 1.0) else coefficient
+        self._plain = bool(np.all(self._source < self._size))  # every row reads an entry of v
         self._mixed: slice | np.ndarray | None = None
         if len(mixed):
             consecutive = mixed[-1] - mixed[0] + 1 == len(mixed)
@@ -94,6 +95,10 @@ class AffineMap:
     def _apply(self, v: Floats, one: float) -> Floats:
         if v.ndim == 1:
             out = self._gather(v, one)
+        elif self._plain and len(self._source) < LARGE:
+            out = v.take(self._source, axis=-1)
+            if self._coefficient is not None:
+                out *= self._coefficient
         elif len(self._source) < LARGE:
             extended = np.empty((*v.shape[:-1], self._size + 1))
             extended[..., :-1] = v
@@ -119,6 +124,9 @@ class AffineMap:
 
     def _gather(self, v: Floats, one: float, out: Floats | None = None) -> Floats:
         """The rows of at most one entry, for one instance."""
+        if self._plain and out is None:
+            out = v.take(self._source)
+            return out if self._coefficient is None else out * self._coefficient
         extended = np.empty(self._size + 1)
         extended[:-1] = v
         extended[-1] = one

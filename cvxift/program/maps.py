@@ -24,6 +24,7 @@ class Maps:
 
     Attributes:
         A_varies: entries of A that depend on θ, shape (nnzA,).
+        P_varies: whether an entry of P does.
         may_be_infinite: entries of θ for which +∞ means "no bound", and those for which −∞ does; masks of shape (N,).
         may_release: whether there is one.
     """
@@ -34,6 +35,7 @@ class Maps:
         where = stacked.slices
         entries = np.diff(stacked.matrix.indptr)
         self.A_varies = entries[where["A"]] > 0
+        self.P_varies = bool(entries[where["P"]].any())
         varying = [name for name in PIECES if entries[where[name]].any()]
         sizes = {name: piece.stop - piece.start for name, piece in where.items()}
         selected = np.concatenate([np.zeros(0, dtype=np.int64)] + [np.r_[where[name]] for name in varying])

@@ -57,6 +57,7 @@ class Program:
         column_labels: who each column of x belongs to.
         user_columns: columns that determine the user's variables, shape (n,); the others are auxiliary.
         A_varies: entries of A that depend on θ, shape (nnzA,).
+        P_varies: whether an entry of P depends on θ.
 
     Raises:
         ProgramError: for a problem that is not DPP, not convex, integer, complex, without variables, or whose constants
@@ -107,6 +108,11 @@ class Program:
     def A_varies(self) -> np.ndarray:
         """Entries of A that depend on θ, shape (nnzA,)."""
         return self._maps.A_varies
+
+    @property
+    def P_varies(self) -> bool:
+        """Whether an entry of P depends on θ."""
+        return self._maps.P_varies
 
     @property
     def row_sources(self) -> np.ndarray:

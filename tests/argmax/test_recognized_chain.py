@@ -21,7 +21,6 @@ import cvxift
 from cvxift import argmax
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
-from cvxift.kkt.higher_order import derivative
 from cvxift.layers.core import LayerCore
 from tests.argmax.agreement import agree, optimal
 
@@ -638,7 +637,7 @@ def test_reports_copies_and_other_paths() -> None:
     assert ClosedMap(problem, None, [z], solver="clarabel").path == GENERIC
     solved = core.map.solve(np.zeros(core.map.theta_size))
     with pytest.raises(ProgramError, match="order 3"):
-        derivative(core.map, solved, [np.ones((1, core.map.theta_size))] * 3)
+        core.map.derivative(solved, [np.ones((1, core.map.theta_size))] * 3)
 
 
 def test_sensitivity() -> None:

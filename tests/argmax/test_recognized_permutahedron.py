@@ -21,7 +21,6 @@ import cvxift
 from cvxift import argmax
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ApplicabilityWarning
-from cvxift.kkt.higher_order import derivative
 from cvxift.layers.core import LayerCore
 from tests.argmax.agreement import agree, optimal
 
@@ -292,7 +291,7 @@ def test_third_derivatives_come_from_the_closed_forms_point() -> None:
     theta = draw(closed, rng)
     dots = [rng.standard_normal((1, closed.theta_size)) for _ in range(3)]
     results = [
-        (derivative(m, m.solve(theta), dots), derivative(m, m.solve(theta), dots[:2], np.ones((1, N))))
+        (m.derivative(m.solve(theta), dots), m.derivative(m.solve(theta), dots[:2], np.ones((1, N))))
         for m in (closed, generic)
     ]
     for left, right in zip(*results, strict=True):

@@ -18,6 +18,7 @@ class PlainNumPy(HostArrays):
 
     reads_freely = False
     affine = Arrays.affine
+    sums = Arrays.sums
 
 
 PLACES = ("numpy", "torch", "jax")

@@ -8,7 +8,8 @@ from plant import inner, move, plant, tangent
 from test_linearization import CASES, linearize, resolve
 
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.linearization import Linearization, act
+from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.products import DataEntries
 from cvxift.program.structure import Data
 
 
@@ -76,7 +77,7 @@ def test_many_vectors_at_once_are_each_alone(planted):
 def test_act_is_the_matrices_product(planted):
     structure, rng = planted.structure, np.random.default_rng(8)
     x, y = rng.standard_normal(structure.n), rng.standard_normal(structure.m)
-    columns, rows = act(structure, planted.data, x, y)
+    columns, rows = DataEntries(structure).act(planted.data, x, y)
     P, A = structure.P_matrix(planted.data.P), structure.A_matrix(planted.data.A)
     np.testing.assert_allclose(columns, P @ x + A.T @ y, atol=1e-12)
     np.testing.assert_allclose(rows, A @ x, atol=1e-12)

@@ -9,7 +9,7 @@ any other problem is, so that errors and policies are the same. The canonical pr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -201,7 +201,7 @@ class ClosedMap(SolutionMap):
             self._set_up()  # CVXPY's objects are not canonicalized any more once they are copied this way
         out = type(self).__new__(type(self))
         memo[id(self)] = out
-        vars(out).update(copy.deepcopy(self.__getstate__(), memo))
+        vars(out).update(copy.deepcopy(vars(self), memo))
         return out
 
     @property
@@ -307,43 +307,31 @@ class ClosedMap(SolutionMap):
         if not isinstance(solved, ClosedSolved):
             super().prepare(solved)
 
-    def vjp(self, solved: Solved, bar: Floats) -> Floats:
-        """As `SolutionMap.vjp`."""
-        if not isinstance(solved, ClosedSolved):
-            return super().vjp(solved, bar)
-        self._judge(solved, self._vjp_one, bar)
-        return self._outputs.vjp(solved.state, bar)
+    def derivative(self, solved: Solved, tangents: Sequence[Floats], bar: Floats | None = None) -> Floats:
+        """As `SolutionMap.derivative`; orders one and two in closed form."""
+        order = len(tangents) + (bar is not None)
+        if not isinstance(solved, ClosedSolved) or order > 2:
+            return super().derivative(solved, tangents, bar)
+        outputs, state = self._outputs, solved.state
+        if order == 1:
+            self._judge(solved, tangents, bar)
+            return outputs.jvp(state, tangents[0]) if bar is None else outputs.vjp(state, bar)
+        return outputs.second_tangent(state, *tangents) if bar is None else outputs.second(state, bar, tangents[0])
 
-    def jvp(self, solved: Solved, theta_dot: Floats) -> Floats:
-        """As `SolutionMap.jvp`."""
-        if not isinstance(solved, ClosedSolved):
-            return super().jvp(solved, theta_dot)
-        self._judge(solved, self._jvp_one, theta_dot)
-        return self._outputs.jvp(solved.state, theta_dot)
-
-    def _judge(self, solved: ClosedSolved, product: Callable[[Solution, Floats], Floats], vectors: Floats) -> None:
+    def _judge(self, solved: ClosedSolved, tangents: Sequence[Floats], bar: Floats | None) -> None:
         """Have the product taken at instances that may lie on a kink, so that it is said where it does not exist."""
         if self.applicability == "off" or not solved.weak:
             return
         solutions = solved.solutions
-        lead = vectors.shape[: vectors.ndim - 1 - len(solved.batch_shape)]
-        flat = vectors.reshape(*lead, len(solutions), vectors.shape[-1])
-        for index in np.flatnonzero(solutions.margins <= WEAK)[:JUDGED]:
-            solution = solutions[int(index)]
-            if solution.ok:
-                product(solution, flat[..., int(index), :])
 
-    def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
-        """As `SolutionMap.second`."""
-        if isinstance(solved, ClosedSolved):
-            return self._outputs.second(solved.state, bar, theta_dot)
-        return super().second(solved, bar, theta_dot)
+        def of(vectors: Floats, index: int) -> Floats:
+            lead = vectors.shape[: vectors.ndim - 1 - len(solved.batch_shape)]
+            return vectors.reshape(*lead, len(solutions), vectors.shape[-1])[..., index, :]
 
-    def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
-        """As `SolutionMap.second_tangent`."""
-        if isinstance(solved, ClosedSolved):
-            return self._outputs.second_tangent(solved.state, theta_dot, other)
-        return super().second_tangent(solved, theta_dot, other)
+        for index in map(int, np.flatnonzero(solutions.margins <= WEAK)[:JUDGED]):
+            if solutions[index].ok:
+                dots = [of(dot, index) for dot in tangents]
+                self._one(solutions[index], dots, None if bar is None else of(bar, index))
 
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""

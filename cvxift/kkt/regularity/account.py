@@ -18,7 +18,7 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.factor import DenseFactor, SparseFactor
-from cvxift.kkt.linearization import Linearization, act
+from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.point import LocalPoint
@@ -283,7 +283,7 @@ def null_part(account: Regularity, piece: Linearization, u: Floats, t: Floats) -
         t: rows; w = (D − I) t, shape (m,).
     """
     Dt = piece._spectrum.apply(t)
-    Pu, Au = act(account.local.structure, account.local.data, u, Dt - t)
+    Pu, Au = piece.entries.act(account.local.data, u, Dt - t)
     u2, w2 = piece.solve(Pu, Au + Dt)
     return NullVector(u - u2, Dt - t - w2)
 
@@ -300,8 +300,8 @@ def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
     t = rows * rng.uniform(0.5, 1.0, len(rows)) * rng.choice((-1.0, 1.0), len(rows))
     null = null_part(account, piece, u, t)
     # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither.
-    Pu, Au = act(account.local.structure, account.local.data, null.u, np.zeros_like(null.w))
-    ATw, _ = act(account.local.structure, account.local.data, np.zeros_like(null.u), null.w)
+    Pu, Au = piece.entries.act(account.local.data, null.u, np.zeros_like(null.w))
+    ATw, _ = piece.entries.act(account.local.data, np.zeros_like(null.u), null.w)
     A, P = account.local.magnitudes
     tight = piece._spectrum.apply(Au)
     whole = np.concatenate([P @ np.abs(null.u), A @ np.abs(null.u)])
