@@ -14,11 +14,12 @@ import numpy as np
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch import DenseBatch, merged
 from cvxift.kkt.derivatives import Derivatives
-from cvxift.kkt.device_maps import KeptParts, VaryingData
+from cvxift.kkt.device_maps import VaryingData
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.products import Curvature, Pair, Products
 from cvxift.kkt.solved import Solved
 from cvxift.kkt.units import Rescaled
+from cvxift.program.substitution import Parts
 
 
 class BatchLinearization(Products):
@@ -27,13 +28,13 @@ class BatchLinearization(Products):
     Args:
         batch: the solved batch.
         varying: the entries of its data that depend on θ.
-        kept: the columns and rows that the condensed programs keep.
+        kept: the columns and rows that the condensed programs keep; None for all.
 
     Attributes:
         certified: instances whose solves so far are certified, shape (B,).
     """
 
-    def __init__(self, batch: DenseBatch, varying: VaryingData, kept: KeptParts) -> None:
+    def __init__(self, batch: DenseBatch, varying: VaryingData, kept: Parts | None) -> None:
         self._batch, self.entries, self._kept = batch, varying.entries, kept
         self.x, self.y = batch.full_x, batch.full_y
         self.certified: Array = True
@@ -69,7 +70,8 @@ class BatchProducts(Derivatives):
         self.output_size, self._permutation = mapping.output_size, mapping._permutation
         self._recover = mapping._recover.on(place)
         self._varying = VaryingData(mapping, place)
-        self._kept = KeptParts(mapping.engine.condensation, place)
+        parts = mapping.engine.condensation.parts
+        self._kept = None if parts is None else parts.on(place)
 
     def _product(self, solved: Solved, tangents: Sequence[Array], bar: Array | None) -> Array:
         place, xp, batch = self.place, self.place.xp, solved.solutions

@@ -70,7 +70,7 @@ class DeviceMap(BatchProducts):
             raise ProgramError(f"This problem is not differentiated on the tensors' device: {why}.")
         super().__init__(mapping, place)
         self.map: SolutionMap = mapping
-        self._data = DataMap(mapping, place)
+        self._data = DataMap(mapping, place, self._kept)
 
     def solve(
         self,

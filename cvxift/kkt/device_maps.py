@@ -7,7 +7,6 @@ entries of the data that depend on θ are ever formed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.products import DataEntries
 from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Data, Floats
+from cvxift.program.substitution import Parts, Substitution
 
 Piece = tuple[sp.csr_array, Floats]
 
@@ -46,15 +46,16 @@ class DataMap:
     Args:
         mapping: the solution map.
         place: where the arrays live.
+        parts: what is substituted, in that place; None if nothing is.
     """
 
-    def __init__(self, mapping: Derivatives, place: Arrays) -> None:
+    def __init__(self, mapping: Derivatives, place: Arrays, parts: Parts | None) -> None:
         condensation = mapping.engine.condensation
         small, self._place = condensation.structure, place
         self._n, self._m = small.n, small.m
         self._cones = PlacedCones(small.cones, place.xp, place.put, place.host)
         self._may_release = mapping.program.may_release
-        self._maps = None if condensation.trivial else _EliminationMaps(condensation, place)
+        self._parts = parts
         pieces = _condensed(pieces_of(mapping), condensation)
         self._names = list(pieces)
         sizes = [len(constant) for _, constant in pieces.values()]
@@ -62,7 +63,7 @@ class DataMap:
         matrix = sp.csr_array(sp.vstack([matrix for matrix, _ in pieces.values()], format="csr"))
         self._affine = place.affine(matrix, np.concatenate([constant for _, constant in pieces.values()]))
 
-    def __call__(self, theta: Array) -> tuple[DensePrograms, ArrayElimination | None]:
+    def __call__(self, theta: Array) -> tuple[DensePrograms, Substitution | None]:
         """The programs at θ, shape (B, N)."""
         xp, n, m = self._place.xp, self._n, self._m
         values = self._affine(theta)
@@ -74,7 +75,7 @@ class DataMap:
             free = xp.isinf(b) & (b > 0.0)
             A = xp.where(free[..., None], xp.zeros_like(A), A)
             b = xp.where(free, xp.ones_like(b), b)
-        if self._maps is None:
+        if self._parts is None:
             return DensePrograms(self._place, P, q, A, b, self._cones), None
         # P_c = P_xx + SᵀWS,  q_c = q_x + Sᵀ(q_y + Wt)
         S = xp.reshape(part["S"], (B, -1, n))
@@ -82,7 +83,7 @@ class DataMap:
         ST = xp.matrix_transpose(S)
         P = P + ST @ (W[..., None] * S)
         q = q + apply(ST, q_y + W * t)
-        return DensePrograms(self._place, P, q, A, b, self._cones), ArrayElimination(self._maps, S, W, t, q_y)
+        return DensePrograms(self._place, P, q, A, b, self._cones), Substitution(self._parts, S, W, t, q_y)
 
 
 def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str, Piece]:
@@ -98,8 +99,8 @@ def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str
         rows = np.arange(len(index))
         return taken(name, _placing(rows, index, (len(index), len(pieces[name][1])), weight))
 
-    A_at, P_at = np.arange(original.nnzA), np.arange(original.nnzP)
     if k is None:
+        A_at, P_at = np.arange(original.nnzA), np.arange(original.nnzP)
         P_flat = original.P_rows.astype(np.int64) * n + original.P_cols
         A_flat = original.A_rows.astype(np.int64) * n + original.A_cols
         return {
@@ -108,112 +109,22 @@ def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str
             "A": taken("A", _placing(A_flat, A_at, (m * n, original.nnzA))),
             "b": pieces["b"],
         }
-    X, Y = (np.arange(original.n)[index] for index in (k.X, k.Y))
-    E, R = (np.arange(original.m)[index] for index in (k.E, k.R))
     new_column = np.full(original.n, -1)
-    new_column[X] = np.arange(n)
-    xx = P_at[k.P_xx]
-    P_flat = new_column[original.P_rows[xx]] * n + new_column[original.P_cols[xx]]
+    new_column[k.X] = np.arange(n)
+    P_flat = new_column[original.P_rows[k.P_xx]] * n + new_column[original.P_cols[k.P_xx]]
     A_flat = small.A_rows.astype(np.int64) * n + small.A_cols
     S_flat = k.B_row.astype(np.int64) * n + k.B_col
     ne = k.substituted
     return {
-        "P": taken("P", _placing(P_flat, xx, (n * n, original.nnzP))),
-        "q": picked("q", X),
-        "A": taken("A", _placing(A_flat, A_at[k.A_c], (m * n, original.nnzA))),
-        "b": picked("b", R),
-        "S": taken("A", _placing(S_flat, A_at[k.B], (ne * n, original.nnzA), -1.0 / k.a[k.B_row])),
-        "t": picked("b", E, 1.0 / k.a),
-        "W": picked("P", P_at[k.W]),
-        "q_y": picked("q", Y),
+        "P": taken("P", _placing(P_flat, k.P_xx, (n * n, original.nnzP))),
+        "q": picked("q", k.X),
+        "A": taken("A", _placing(A_flat, k.A_c, (m * n, original.nnzA))),
+        "b": picked("b", k.R),
+        "S": taken("A", _placing(S_flat, k.B, (ne * n, original.nnzA), -1.0 / k.a[k.B_row])),
+        "t": picked("b", k.E, 1.0 / k.a),
+        "W": picked("P", k.W),
+        "q_y": picked("q", k.Y),
     }
-
-
-class _EliminationMaps:
-    """Where the parts of the original columns and rows stand; constants of `ArrayElimination`."""
-
-    def __init__(self, condensation: Condensation, place: Arrays) -> None:
-        original, k = condensation.original, condensation.selection
-        assert k is not None
-        X, Y = (np.arange(original.n)[index] for index in (k.X, k.Y))
-        E, R = (np.arange(original.m)[index] for index in (k.E, k.R))
-        self.xp, self.place = place.xp, place
-        self.X, self.Y, self.E, self.R, self.a = map(place.put, (X, Y, E, R, np.ascontiguousarray(k.a)))
-        self.columns = place.put(np.argsort(np.concatenate([X, Y])))
-        self.rows = place.put(np.argsort(np.concatenate([R, E])))
-
-    def joined(self, kept: Array, other: Array, order: Array) -> Array:
-        """The original vector from its kept and its substituted part."""
-        return self.xp.take(self.xp.concat([kept, other], axis=-1), order, axis=-1)
-
-
-class ArrayElimination:
-    """`cvxift.program.elimination.Substitution` of a batch on arrays of any place.
-
-    Args:
-        maps: the constants.
-        S: shape (B, e, n).
-        W: diagonal of P_yy, shape (B, e).
-        t: shape (B, e).
-        q_y: shape (B, e).
-    """
-
-    def __init__(self, maps: _EliminationMaps, S: Array, W: Array, t: Array, q_y: Array) -> None:
-        self._maps, self.S, self.W, self.t, self.q_y = maps, S, W, t, q_y
-
-    def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
-        """The original programs' points: y = t + Sx, multipliers −(Wy + q_y)/a."""
-        maps = self._maps
-        aux = self.t + apply(self.S, x)
-        full_s = maps.joined(s, maps.xp.zeros_like(aux), maps.rows)
-        return maps.joined(x, aux, maps.columns), full_s, maps.joined(y, -(self.W * aux + self.q_y) / maps.a, maps.rows)
-
-    def solve(self, inner: Callable[[Array, Array], tuple[Array, Array]], g: Array, h: Array) -> tuple[Array, Array]:
-        """The original KKT systems through the condensed ones; g (..., B, n), h (..., B, m)."""
-        maps, xp = self._maps, self._maps.xp
-        shift, g_y = xp.take(h, maps.E, axis=-1) / maps.a, xp.take(g, maps.Y, axis=-1)
-        moved = apply(xp.matrix_transpose(self.S), g_y - self.W * shift)
-        u_x, w_r = inner(xp.take(g, maps.X, axis=-1) + moved, xp.take(h, maps.R, axis=-1))
-        u_y = apply(self.S, u_x) + shift
-        w_e = (g_y - self.W * u_y) / maps.a
-        return maps.joined(u_x, u_y, maps.columns), maps.joined(w_r, w_e, maps.rows)
-
-
-class KeptParts:
-    """Between the original programs' columns and rows and those that the condensed ones keep.
-
-    Args:
-        condensation: the elimination.
-        place: where the arrays live.
-    """
-
-    def __init__(self, condensation: Condensation, place: Arrays) -> None:
-        original, k = condensation.original, condensation.selection
-        self._place, self._trivial = place, k is None
-        if k is None:
-            return
-        X, R = np.arange(original.n)[k.X], np.arange(original.m)[k.R]
-        columns, rows = np.full(original.n, len(X)), np.full(original.m, len(R))  # the last is a zero set behind
-        columns[X], rows[R] = np.arange(len(X)), np.arange(len(R))
-        self._X, self._R, self._columns, self._rows = map(place.put, (X, R, columns, rows))
-
-    def restrict(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """The kept columns and rows."""
-        if self._trivial:
-            return x, y
-        xp = self._place.xp
-        return xp.take(x, self._X, axis=-1), xp.take(y, self._R, axis=-1)
-
-    def lift(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """The original columns and rows, zero where they are substituted."""
-        if self._trivial:
-            return x, y
-        return self._lifted(x, self._columns), self._lifted(y, self._rows)
-
-    def _lifted(self, values: Array, where: Array) -> Array:
-        xp = self._place.xp
-        padded = xp.concat([values, self._place.zeros(*values.shape[:-1], 1)], axis=-1)
-        return xp.take(padded, where, axis=-1)
 
 
 class VaryingData:

@@ -40,6 +40,7 @@ import numpy as np
 from cvxift.kkt.backend import HOST, Array, Arrays
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Structure
+from cvxift.program.substitution import Parts
 
 Pair = tuple[Array, Array]  # on columns and on rows, shapes (..., n) and (..., m)
 
@@ -126,12 +127,12 @@ class Curvature:
     Attributes:
         A: the matrix of the rows that v has, (..., m, n).
         spectrum: of DΠ(v); gives `bend(a, b)`, D²Π(v)[a, b], and `split` (see `Spectrum.split`).
-        kept: to and from the columns and rows that A has, where those are some of the program's; see `Elimination`.
+        kept: to and from the columns and rows that A has, where those are some of the program's (`Parts`).
     """
 
     A: Any
     spectrum: Any
-    kept: Any = None
+    kept: Parts | None = None
 
     def moved(self, h: Array, z: Pair) -> Array:
         """v̇ = ṡ − ẏ with ṡ = h − Aẋ, h = ḃ − Ȧx."""

@@ -35,7 +35,7 @@ ROUNDS = 3  # passes of the equilibration; each halves the logarithms of the row
 
 
 class Way(Protocol):
-    """The way from a program to one that it was made of; see `cvxift.program.elimination.Substitution`."""
+    """The way from a program to one that it was made of; see `cvxift.program.substitution.Substitution`."""
 
     def expand(self, x: Any, s: Any, y: Any) -> tuple[Any, Any, Any]:
         """The other program's point."""

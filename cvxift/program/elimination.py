@@ -15,16 +15,14 @@ solution and inside the KKT solve.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.substitution import Indices, Parts, Split, Substitution, as_slice, pick
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
@@ -33,39 +31,23 @@ WRITTEN_OUT = 20_000  # entries of a sparse S up to which batches hold it as a d
 FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
-Indices: TypeAlias = NDArray[np.integer[Any]]
-Index: TypeAlias = Indices | slice
-
-
-def as_slice(index: Indices) -> Index:
-    """A run of consecutive indices as a slice; other index arrays as they are."""
-    if len(index) and index[-1] - index[0] + 1 == len(index) and np.all(np.diff(index) == 1):
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index
-
-
-def pick(values: Floats, index: Index) -> Floats:
-    """values[..., index], contiguous for an index array and a view for a slice."""
-    return values[..., index] if isinstance(index, slice) else values.take(index, axis=-1)
-
-
 @dataclass(frozen=True)
 class _Selection:
     """Where the kept and substituted entries stand in the original program's value arrays."""
 
     columns: int  # |X|
     substituted: int  # |Y| = |E|
-    X: Index
-    Y: Index
-    E: Index
-    R: Index
+    X: Indices
+    Y: Indices
+    E: Indices
+    R: Indices
     a: Floats  # (|Y|,) the constant coefficients
-    W: Index  # positions in P's values of P_yy's diagonal
-    P_xx: Index  # positions in P's values
-    B: Index  # positions in A's values of the entries of A_EX
+    W: Indices  # positions in P's values of P_yy's diagonal
+    P_xx: Indices  # positions in P's values
+    B: Indices  # positions in A's values of the entries of A_EX
     B_row: Indices  # their row, counted in E's order
     B_col: Indices  # their column, counted in X's order
-    A_c: Index  # positions in A's values of A_RX
+    A_c: Indices  # positions in A's values of A_RX
 
 
 class Condensation:
@@ -79,6 +61,7 @@ class Condensation:
     Attributes:
         structure: the condensed program's structure (the original one if nothing can be substituted).
         trivial: whether nothing is substituted.
+        parts: what is kept and what is substituted; None if nothing is.
     """
 
     def __init__(self, structure: Structure, constant: np.ndarray, A: Floats) -> None:
@@ -86,6 +69,7 @@ class Condensation:
         k = _select(structure, np.asarray(constant, dtype=bool), A)
         self.selection = k
         self.trivial = k is None
+        self.parts: Parts | None = None
         if k is None:
             self.structure = structure
             return
@@ -122,16 +106,13 @@ class Condensation:
             A=(new_row[structure.A_rows[k.A_c]], new_col[structure.A_cols[k.A_c]]),
         )
         self._shape = (ne, nx)
-        self.inverse_a = 1.0 / k.a
-        self._minus_inverse_a_of_B = -self.inverse_a[k.B_row]
+        self.parts = Parts(Split(k.X, k.Y), Split(k.R, k.E), 1.0 / k.a)
+        self._minus_inverse_a_of_B = -self.parts.inverse_a[k.B_row]
         self._B_flat = k.B_row.astype(np.intp) * nx + k.B_col
         self._csr_order = np.lexsort((k.B_col, k.B_row))
         self._csr_columns = k.B_col[self._csr_order]
         self._csr_indptr = np.concatenate([[0], np.cumsum(np.bincount(k.B_row, minlength=ne))])
-        # Runs of indices become slices: a view costs a tenth of a gather, which is what small programs spend time on.
-        self.selection = replace(
-            k, **{name: as_slice(getattr(k, name)) for name in ("X", "Y", "E", "R", "W", "P_xx", "B", "A_c")}
-        )
+        self._W, self._P_xx, self._B, self._A_c = map(as_slice, (k.W, k.P_xx, k.B, k.A_c))
 
     def condense(self, data: Data) -> tuple[Data, Substitution | None]:
         """The condensed program's data and the way back.
@@ -143,18 +124,18 @@ class Condensation:
             Data on `self.structure`, whose `d` takes up the constant ½ tᵀWt + q_yᵀt; and the substitution, None if
             nothing is substituted.
         """
-        k = self.selection
-        if k is None:
+        k, parts = self.selection, self.parts
+        if k is None or parts is None:
             return data, None
-        W = pick(data.P, k.W)
-        S_values = pick(data.A, k.B) * self._minus_inverse_a_of_B
-        t = pick(data.b, k.E) * self.inverse_a
-        q_y = pick(data.q, k.Y)
+        W = pick(data.P, self._W)
+        S_values = pick(data.A, self._B) * self._minus_inverse_a_of_B
+        t = parts.rows.other(data.b) * parts.inverse_a
+        q_y = parts.columns.other(data.q)
         weight = q_y + W * t
         batch = data.batch_shape
         P = np.zeros((*batch, self._nnzP))
         if len(self._xx_at):
-            P[..., self._xx_at] = pick(data.P, k.P_xx)
+            P[..., self._xx_at] = pick(data.P, self._P_xx)
         if self.dense or batch:  # a batch's S are dense arrays in any case; `batches` keeps them small
             S = np.zeros((*batch, self._shape[0] * self._shape[1]))
             S[..., self._B_flat] = S_values
@@ -166,9 +147,9 @@ class Condensation:
         else:
             pairs = pick(S_values, self._left) * pick(S_values, self._right) * pick(W, self._pair_row)
             P += apply(self._sum_pairs, pairs)
-        q = pick(data.q, k.X) + apply(transposed(S), weight)
-        small = Data(P, q, pick(data.A, k.A_c), pick(data.b, k.R), data.d)
-        return small, Substitution(self, S, W, t, q_y)
+        q = parts.columns.kept(data.q) + apply(transposed(S), weight)
+        small = Data(P, q, pick(data.A, self._A_c), parts.rows.kept(data.b), data.d)
+        return small, Substitution(parts, S, W, t, q_y)
 
     @property
     def batches(self) -> bool:
@@ -177,95 +158,11 @@ class Condensation:
 
     def restrict(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """The condensed part of an original point: x (|X|,), y (|R|,)."""
-        k = self.selection
-        return (x, y) if k is None else (x[k.X], y[k.R])
+        return (x, y) if self.parts is None else self.parts.restrict(x, y)
 
     def lift(self, rows: Floats) -> Floats:
         """Values on the kept rows as values on the original rows, zero on the substituted ones."""
-        k = self.selection
-        if k is None:
-            return rows
-        out = np.zeros(self.original.m)
-        out[k.R] = rows
-        return out
-
-
-@dataclass(frozen=True, eq=False)
-class Substitution:
-    """The substitution y = t + Sx of one instance, or of a batch.
-
-    Attributes:
-        condensation: the structural part.
-        S: shape (|Y|, |X|), dense array or CSR; dense (B, |Y|, |X|) for a batch.
-        W: diagonal of P_yy, shape (..., |Y|).
-        t: shape (..., |Y|).
-        q_y: linear cost of the substituted columns, shape (..., |Y|).
-    """
-
-    condensation: Condensation
-    S: Floats | sp.csr_array
-    W: Floats
-    t: Floats
-    q_y: Floats
-
-    def expand(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-        """The original program's point from the condensed one's.
-
-        Args:
-            x: condensed columns, shape (..., |X|).
-            s: condensed slacks, shape (..., |R|).
-            y: condensed multipliers, shape (..., |R|).
-
-        Returns:
-            x (..., n), s (..., m), y (..., m) of the original program.
-        """
-        original, k = self.condensation.original, self.condensation.selection
-        assert k is not None
-        batch = x.shape[:-1]
-        full_x, full_s, full_y = (
-            np.empty((*batch, original.n)),
-            np.zeros((*batch, original.m)),
-            np.empty((*batch, original.m)),
-        )
-        aux = self.t + apply(self.S, x)
-        full_x[..., k.X], full_x[..., k.Y] = x, aux
-        full_s[..., k.R] = s
-        full_y[..., k.R], full_y[..., k.E] = y, -(self.W * aux + self.q_y) / k.a
-        return full_x, full_s, full_y
-
-    def solve(
-        self, inner: Callable[[Floats, Floats | None], tuple[Floats, Floats]], g: Floats, h: Floats | None
-    ) -> tuple[Floats, Floats]:
-        """Solve the original KKT system through the condensed one.
-
-        With u, w the solution on columns and rows, the substituted blocks read  W u_Y + a w_E = g_Y  and  B u_X + a u_Y
-        = h_E, so u_Y = S u_X + h_E/a,  w_E = (g_Y − W u_Y)/a,  and the kept columns see  g_X + Sᵀ(g_Y − W h_E/a).
-
-        Args:
-            inner: (g, h) -> (u, w) of the condensed program.
-            g: right-hand side on columns, shape (n,), (k, n) or, for a batch, (B, n).
-            h: right-hand side on rows, same leading dimensions; None for zero.
-
-        Returns:
-            u and w, of the shapes of g and (..., m).
-        """
-        k, inverse_a = self.condensation.selection, self.condensation.inverse_a
-        assert k is not None
-        shift = None if h is None else h[..., k.E] * inverse_a
-        g_y = g[..., k.Y]
-        moved = g[..., k.X] + apply(transposed(self.S), g_y if shift is None else g_y - self.W * shift)
-        u_x, w_r = inner(moved, None if h is None else h[..., k.R])
-        u, w = np.empty_like(g), np.empty((*g.shape[:-1], self.condensation.original.m))
-        u_y = apply(self.S, u_x)
-        if shift is not None:
-            u_y += shift
-        u[..., k.X], u[..., k.Y] = u_x, u_y
-        w[..., k.R], w[..., k.E] = w_r, (g_y - self.W * u_y) * inverse_a
-        return u, w
-
-    def __getitem__(self, index: int) -> Substitution:
-        """One instance of a batch."""
-        return Substitution(self.condensation, self.S[index], self.W[index], self.t[index], self.q_y[index])
+        return rows if self.parts is None else self.parts.rows.lift(rows)
 
 
 def _gram(S: Floats, W: Floats) -> Floats:
