@@ -185,12 +185,12 @@ class DenseBatch(Made[Solution]):
             are not, because another judges what that means for the product.
         """
         if self.elimination is None:
-            u, w, good = self._systems.solve(g, h)
+            u, w, good = self._systems.solve(g, h, singular=False)
             return u, w, good & ~self._systems.doubtful
         certified: list[Array] = []
 
         def inner(g: Array, h: Array) -> tuple[Array, Array]:
-            u, w, good = self._systems.solve(g, h)
+            u, w, good = self._systems.solve(g, h, singular=False)
             certified.append(good & ~self._systems.doubtful)
             return u, w
 

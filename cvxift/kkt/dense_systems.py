@@ -21,9 +21,9 @@ import numpy as np
 
 from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms, apply, worst
-from cvxift.kkt.dense_shifted import ShiftedSystems
-from cvxift.kkt.factor import REFINE_GOAL
+from cvxift.kkt.factor import REFINE_GOAL, ShiftedFactor
 from cvxift.kkt.regularity.thresholds import REGULAR
+from cvxift.program.structure import Floats
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
 SINGULAR = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
@@ -47,7 +47,7 @@ class DenseSystems:
         self._spectrum = spectrum
         self._rows: Array | None = None
         self._slot: Array | None = None
-        self._last: tuple[np.ndarray, ShiftedSystems] | None = None
+        self._shifted: dict[int, ShiftedFactor] = {}
         if B * ((n + m) ** 3 - n**3) > WORTH_SORTING:  # else no number of tight rows would make it worth while
             if most is None:
                 most = int(xp.max(xp.sum(xp.astype(spectrum.kept, xp.int64), axis=-1)))
@@ -111,12 +111,13 @@ class DenseSystems:
         flat = xp.reshape(values, (*lead, self._out[0] * self._out[1]))
         return xp.reshape(xp.take(flat, self._rows, axis=-1), (*lead, self._out[0], self._most))
 
-    def solve(self, g: Array, h: Array) -> tuple[Array, Array, Array]:
+    def solve(self, g: Array, h: Array, singular: bool = True) -> tuple[Array, Array, Array]:
         """Solve P u + Aᵀw = g, (I − D)(A u − h) = D w.
 
         Args:
             g: right-hand sides on columns, shape (B, n), or (k, B, n) for k of them an instance.
             h: right-hand sides on rows, shape (B, m) or (k, B, m).
+            singular: whether singular systems that have a solution are solved, too; on the host alone.
 
         Returns:
             u and w, of the shapes of g and h, zero where they are not certified; and which instances are certified: the
@@ -124,7 +125,7 @@ class DenseSystems:
         """
         xp = self._place.xp
         with np.errstate(all="ignore"):  # a singular K leaves infinities, which the certificate sees
-            u, certified = self._certified_solve(g, h)
+            u, certified = self._certified_solve(g, h, singular)
         u = xp.where(certified[:, None], u, xp.zeros_like(u))
         w = u[..., self._n :] * self._weight
         if self._rows is not None:
@@ -134,7 +135,7 @@ class DenseSystems:
             w = xp.reshape(w, (*lead, *self._out))
         return u[..., : self._n], self._spectrum.restore(w), certified
 
-    def _certified_solve(self, g: Array, h: Array) -> tuple[Array, Array]:
+    def _certified_solve(self, g: Array, h: Array, singular: bool) -> tuple[Array, Array]:
         """K⁻¹(g, M Q_rᵀh), and which are certified."""
         xp = self._place.xp
         f = xp.concat([g, self._gather(self._spectrum.rotate(h)) * self._weight], axis=-1)
@@ -149,11 +150,11 @@ class DenseSystems:
             u, rest = xp.where(falls, better, u), xp.where(falls, rest_better, rest)
             certified = self._certified(f, u, rest)
         if self._place.reads_freely and not bool(xp.all(certified)):
-            index = np.flatnonzero(~certified)
-            index = index[self._singular[index]]
+            index = np.flatnonzero(~certified & self._singular) if singular else ()
             if len(index):
                 u, certified = np.array(u), np.array(certified)
-                u[..., index, :], certified[index] = self._shifted(index).solve(f[..., index, :])
+                for i in map(int, index):
+                    u[..., i, :], certified[i] = self._least_norm(i, f[..., i, :])
         return u, certified
 
     @cached_property
@@ -161,11 +162,16 @@ class DenseSystems:
         """Which finite K are singular to working precision, shape (B,); on the host alone."""
         return ~self._regular if self._sound is None else ~self._regular & self._sound
 
-    def _shifted(self, index: np.ndarray) -> ShiftedSystems:
-        """The singular systems of these instances, made once for the same ones."""
-        if self._last is None or not np.array_equal(self._last[0], index):
-            self._last = index, ShiftedSystems(self._place.xp, self.K[index], self._n, CERTIFIED)
-        return self._last[1]
+    def _least_norm(self, index: int, f: Floats) -> tuple[Floats, bool]:
+        """The solution of least norm of one singular system, f of shape (N,) or (k, N), and whether it is one.
+
+        A norm inside its bound leaves CVXPY's auxiliary column free, and equal rows share their multipliers: K is
+        singular then, and K u = f has solutions all the same.
+        """
+        if index not in self._shifted:
+            self._shifted[index] = ShiftedFactor(self.K[index], self._n)
+        u, residual, _ = self._shifted[index].solve(f.T)
+        return u.T, residual <= CERTIFIED
 
     def _factorized(self, f: Array) -> Array:
         """K⁻¹ f, shape (B, N) or (k, B, N)."""

@@ -14,7 +14,6 @@ from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch import DenseBatch, on_host
 from cvxift.kkt.dense import DensePrograms, apply
 from cvxift.kkt.dense_newton import check, polish
-from cvxift.kkt.dense_shifted import ShiftedSystems
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.device import DeviceMap
 from cvxift.kkt.engine import TOLERANCE
@@ -208,9 +207,15 @@ def test_singular_systems_are_solved_as_one_by_one(rng: np.random.Generator) -> 
     K = np.concatenate(
         [np.concatenate([P, np.swapaxes(A, 1, 2)], -1), np.concatenate([A, np.zeros((count, r, r))], -1)], -2
     )
-    systems = ShiftedSystems(HOST.xp, K, n, 1e-12)
+    programs = DensePrograms(HOST, P, np.zeros((count, n)), A, np.zeros((count, r)), on_host(Cones(zero=r)))
+    systems = DenseSystems(programs, programs.cones.spectrum(np.zeros((count, r))), None)
+
+    def solve(f):
+        u, w, certified = systems.solve(f[..., :n], f[..., n:])
+        return np.concatenate([u, w], axis=-1), certified
+
     f = apply(K, rng.standard_normal((3, count, n + r)))
-    u, solved = systems.solve(f)
+    u, solved = solve(f)
     assert solved.all()
     for i in range(count):
         close(f[:, i], u[:, i] @ K[i], 1e-11)
@@ -218,7 +223,7 @@ def test_singular_systems_are_solved_as_one_by_one(rng: np.random.Generator) -> 
         close(u[:, i, :n], alone[:, :n])
         close(u[:, i], alone, 1e-6)  # along null vectors both have rounding errors over δ = 1e-8
     f[:, 2] += 1.0
-    first, second = systems.solve(f)[1], systems.solve(f[0])[1]
+    first, second = solve(f)[1], solve(f[0])[1]
     expected = np.arange(count) != 2
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(second, expected)

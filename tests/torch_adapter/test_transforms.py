@@ -263,11 +263,13 @@ class TestVmap:
     def test_is_one_batched_solve_and_a_jacobian_one_factorization(self, monkeypatch):
         layer, tensors = qp_layer(), qp_tensors((6,))
         solves, products = [], []
-        solve, product = layer.core.map.solve, layer.core.map.vjp
+        solve, product = layer.core.map.solve, layer.core.map.derivative
         monkeypatch.setattr(
             layer.core.map, "solve", lambda theta, **kw: solves.append(theta.shape) or solve(theta, **kw)
         )
-        monkeypatch.setattr(layer.core.map, "vjp", lambda s, bar: products.append(bar.shape) or product(s, bar))
+        monkeypatch.setattr(
+            layer.core.map, "derivative", lambda s, dots, bar: products.append(bar.shape) or product(s, dots, bar)
+        )
         vmap(layer)(*tensors)
         assert [shape[:-1] for shape in solves] == [(6,)]
         solves.clear()
