@@ -5,14 +5,28 @@ try:
 except ImportError as error:
     raise ImportError("cvxift.torch needs PyTorch: pip install 'cvxift[torch]'") from error
 
-from cvxift.torch.bounded import box, budget, constrained_softmax, constrained_sparsemax
+from cvxift.torch.functions import (
+    argmax_loss,
+    birkhoff,
+    box,
+    budget,
+    constrained_softmax,
+    constrained_sparsemax,
+    entmax,
+    fenchel_young_loss,
+    linear_chain,
+    linear_chain_loss,
+    rank_loss,
+    soft_rank,
+    soft_sort,
+    softmax,
+    sparsemax,
+    transport,
+    transport_loss,
+    viterbi,
+)
 from cvxift.torch.implicit import implicit_argmin, implicit_fixed_point, implicit_root
 from cvxift.torch.layer import CvxpyLayer
-from cvxift.torch.linear_chain import linear_chain, linear_chain_loss, viterbi
-from cvxift.torch.losses import argmax_loss, fenchel_young_loss
-from cvxift.torch.simplex import entmax, softmax, sparsemax
-from cvxift.torch.sorting import rank_loss, soft_rank, soft_sort
-from cvxift.torch.transport import birkhoff, transport, transport_loss
 
 __all__ = [
     "CvxpyLayer",

@@ -7,7 +7,7 @@ pass; nor then of a pass around it, whose second derivative would lack a term wi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +42,10 @@ def kept(ctx: Any) -> tuple[Any, ...]:
 
 def primals(ctx: Any) -> tuple[Any, ...]:
     """The same without the tangents of this pass."""
+    return (*unpacked(ctx.saved_tensors), *ctx.constants)
+
+
+def unpacked(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Tensors without the tangents of this pass."""
     # PyTorch has but the level 0; in traced graphs it does not know that it is there unless told.
-    own = (forward_ad.unpack_dual(tensor, level=0).primal for tensor in ctx.saved_tensors)
-    return (*own, *ctx.constants)
+    return tuple(forward_ad.unpack_dual(tensor, level=0).primal for tensor in tensors)

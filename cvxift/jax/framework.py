@@ -1,0 +1,117 @@
+"""JAX, as the argmax functions know a framework; see `cvxift.argmax.functions.framework`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cvxift.jax.arrays import floating, guarded, look, visible, wider, widest
+from cvxift.jax.bounded_maps import budget, capped_softmax
+from cvxift.jax.chain_maps import best_path, log_partition, marginals
+from cvxift.jax.simplex_maps import entmax, entmax_loss, envelope, softmax
+from cvxift.jax.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
+
+__all__ = [
+    "DIM",
+    "KERNELS_LOOK",
+    "arange",
+    "array",
+    "best_path",
+    "budget",
+    "capped_softmax",
+    "cast",
+    "constant",
+    "entmax",
+    "entmax_loss",
+    "envelope",
+    "floating",
+    "guarded",
+    "integers",
+    "is_half",
+    "is_integer",
+    "is_number",
+    "log_partition",
+    "look",
+    "marginals",
+    "moveaxis",
+    "permutahedron",
+    "permutahedron_loss",
+    "sigmoid",
+    "softmax",
+    "sort",
+    "take",
+    "transport",
+    "transport_loss",
+    "visible",
+    "wider",
+    "widest",
+    "xp",
+]
+
+Array = jax.Array
+xp = jnp
+DIM: str = "axis"
+KERNELS_LOOK: bool = False
+
+
+def is_number(value: Any) -> bool:
+    """Whether an argument is a number, not an array."""
+    return isinstance(value, float | int)
+
+
+def is_integer(x: Array) -> bool:
+    """Whether an array holds integers."""
+    return jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def is_half(x: Array) -> bool:
+    """Whether an array's dtype has 16 bits."""
+    return x.dtype in (jnp.float16, jnp.bfloat16)
+
+
+def array(value: Any, like: Array) -> Array:
+    """A number or an array in another's dtype."""
+    return jnp.asarray(value, dtype=like.dtype)
+
+
+def integers(value: Any, like: Array) -> Array:
+    """Integers as an array."""
+    return jnp.asarray(value)
+
+
+def cast(x: Array, like: Array) -> Array:
+    """An array in another's dtype."""
+    return x.astype(like.dtype)
+
+
+def moveaxis(x: Array, source: int, destination: int) -> Array:
+    """The array with one axis elsewhere."""
+    return jnp.moveaxis(x, source, destination)
+
+
+def take(values: Array, index: Array) -> Array:
+    """Values at the indices along the last axis."""
+    return jnp.take_along_axis(values, index, axis=-1)
+
+
+def sort(x: Array) -> tuple[Array, Array]:
+    """The array in decreasing order along the last axis, and the order."""
+    order = jnp.argsort(x, axis=-1, descending=True, stable=True)
+    return take(x, order), order
+
+
+def sigmoid(x: Array) -> Array:
+    """1/(1 + e^{−x})."""
+    return jax.nn.sigmoid(x)
+
+
+def arange(number: int, like: Array) -> Array:
+    """0, 1, … in another array's dtype."""
+    return jnp.arange(number, dtype=like.dtype)
+
+
+def constant(x: Array) -> Array:
+    """The array without derivative."""
+    return jax.lax.stop_gradient(x)

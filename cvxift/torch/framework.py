@@ -1,0 +1,144 @@
+"""PyTorch, as the argmax functions know a framework; see `cvxift.argmax.functions.framework`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+
+from cvxift.argmax import checks
+from cvxift.errors import ProgramError
+from cvxift.torch.bounded_maps import budget, capped_softmax
+from cvxift.torch.chain_maps import best_path, log_partition, marginals
+from cvxift.torch.simplex_maps import entmax, entmax_loss, envelope, softmax
+from cvxift.torch.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
+from cvxift.torch.tensors import HALVES, visible, wider, widest
+
+__all__ = [
+    "DIM",
+    "KERNELS_LOOK",
+    "arange",
+    "array",
+    "best_path",
+    "budget",
+    "capped_softmax",
+    "cast",
+    "constant",
+    "entmax",
+    "entmax_loss",
+    "envelope",
+    "floating",
+    "guarded",
+    "integers",
+    "is_half",
+    "is_integer",
+    "is_number",
+    "log_partition",
+    "look",
+    "marginals",
+    "moveaxis",
+    "permutahedron",
+    "permutahedron_loss",
+    "sigmoid",
+    "softmax",
+    "sort",
+    "take",
+    "transport",
+    "transport_loss",
+    "visible",
+    "wider",
+    "widest",
+    "xp",
+]
+
+Tensor = torch.Tensor
+DIM: str = "dim"
+KERNELS_LOOK: bool = True
+
+
+def is_number(value: Any) -> bool:
+    """Whether an argument is no tensor."""
+    return not isinstance(value, Tensor)
+
+
+def floating(name: str, x: Any, what: str = "scores") -> Tensor:
+    """The argument, a floating tensor.
+
+    Raises:
+        ProgramError: it is none.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ProgramError(f"{name} got {what} of type {kind}; expected a floating tensor. Convert it with .float().")
+    return x
+
+
+def is_integer(x: Tensor) -> bool:
+    """Whether a tensor holds integers."""
+    return not x.is_floating_point() and not x.is_complex()
+
+
+def is_half(x: Tensor) -> bool:
+    """Whether a tensor's dtype has 16 bits."""
+    return x.dtype in HALVES
+
+
+def array(value: Any, like: Tensor) -> Tensor:
+    """A number or a tensor in the dtype, and on the device, of another tensor."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def integers(value: Any, like: Tensor) -> Tensor:
+    """A tensor on another's device."""
+    return torch.as_tensor(value, device=like.device)
+
+
+def cast(x: Tensor, like: Tensor) -> Tensor:
+    """A tensor in another's dtype."""
+    return x if x.dtype is like.dtype else x.to(like.dtype)
+
+
+def moveaxis(x: Tensor, source: int, destination: int) -> Tensor:
+    """The tensor with one dimension elsewhere."""
+    return x.movedim(source, destination)
+
+
+def take(values: Tensor, index: Tensor) -> Tensor:
+    """Values at the indices along the last dimension."""
+    return values.gather(-1, index)  # torch.take_along_dim would hold a traced graph to one size
+
+
+def sort(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The tensor in decreasing order along the last dimension, and the order."""
+    values, order = torch.sort(x, dim=-1, descending=True, stable=True)
+    return values, order
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1/(1 + e^{−x})."""
+    return torch.sigmoid(x)
+
+
+def arange(number: int, like: Tensor) -> Tensor:
+    """0, 1, … in another tensor's dtype."""
+    return torch.arange(number, dtype=like.dtype, device=like.device)
+
+
+def constant(x: Tensor) -> Tensor:
+    """The tensor without derivative."""
+    return x.detach()
+
+
+def look(check: Callable[..., None], *tensors: Tensor) -> bool:
+    """Run a check that reads values, if there are any to read."""
+    if not all(map(visible, tensors)):
+        return False
+    check(*(tensor.detach() for tensor in tensors))
+    return True
+
+
+def guarded(name: str, allowed: checks.Range, value: Tensor) -> Tensor:
+    """See `cvxift.argmax.checks.guarded`."""
+    return checks.guarded(torch, name, allowed, value, visible(value))

@@ -1,0 +1,140 @@
+"""α-entmax and its losses along the last axis of tensors: kernels, rules, and a fast way for small eager calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvxift.argmax import checks, derivatives, losses, short_rows, tsallis
+from cvxift.argmax import simplex as maps
+from cvxift.torch import kernels, rule
+from cvxift.torch.tensors import numpy_serves, visible
+
+Tensor = torch.Tensor
+
+
+@kernels.register("entmax", lambda x, *_: (torch.empty_like(x, memory_format=torch.contiguous_format),))
+def _entmax(x: Tensor, alpha: float | Tensor) -> tuple[Tensor]:
+    checks.check_scores("entmax", x)
+    if isinstance(alpha, Tensor):
+        checks.guarded(torch, "entmax", checks.ORDER, alpha, True)
+    if isinstance(alpha, Tensor) and alpha.numel() == 1 and alpha.device.type == "cpu":
+        alpha = float(alpha)  # one number has faster ways
+    if isinstance(alpha, float) and x.device.type == "cpu" and short_rows.serves(x.numel(), x.shape[-1], alpha):
+        z = short_rows.entmax(x.numpy(), alpha)
+        if z is not None:
+            return (torch.from_numpy(z).to(x.dtype),)
+    # Accelerators hold float64 slowly or not at all, if they are not made for science; their rows need no shortening.
+    return (maps.entmax(x, alpha, wide=x.device.type != "mps"),)
+
+
+class _ShortEntmax(torch.autograd.Function):
+    """The same for `short_rows` of plain tensors, in NumPy, with as little around it as can be."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
+        """The closed form."""
+        z = short_rows.entmax(x.detach().numpy(), alpha)
+        out = _entmax(x.detach(), alpha)[0] if z is None else torch.from_numpy(z).to(x.dtype)
+        ctx.save_for_backward(out)
+        ctx.alpha = alpha
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """Vector-Jacobian product; of differentiable operations where it is to be differentiated, or is mapped."""
+        (z,) = ctx.saved_tensors
+        if torch.is_grad_enabled() or not numpy_serves(bar):
+            return tsallis.derivative(z, bar, ctx.alpha), None
+        return torch.from_numpy(short_rows.derivative(z.numpy(), bar.numpy(), ctx.alpha)), None
+
+
+@torch._dynamo.allow_in_graph
+def entmax(x: Tensor, alpha: float | Tensor) -> Tensor:
+    """See `Framework.entmax`."""
+    if short_rows.serves(x.numel(), x.shape[-1], alpha) and numpy_serves(x):
+        return _ShortEntmax.apply(x, alpha)  # type: ignore[return-value]  # torch leaves apply untyped
+    if not x.numel():
+        return x  # keeps its graph
+    if isinstance(alpha, Tensor):
+        return rule.apply("entmax", derivatives.ENTMAX_AND_ORDER, (x, alpha))[0]
+    return rule.apply("entmax", derivatives.ENTMAX, (x,), alpha)[0]
+
+
+def softmax(x: Tensor) -> Tensor:
+    """See `Framework.softmax`."""
+    if x.numel() == 0:
+        return x
+    if visible(x):
+        z = torch.softmax(x, -1)
+        if not bool(torch.isnan(z.detach()[..., 0]).any()):  # a row is NaN altogether or not at all
+            return z
+        checks.check_scores("softmax", x.detach())
+    masked = x.detach().amax(-1, keepdim=True) == -float("inf")
+    return torch.softmax(x.masked_fill(masked, 0.0), -1).masked_fill(masked, 0.0)
+
+
+@kernels.register(
+    "Fenchel-Young loss", lambda theta, *_: (theta.new_empty(theta.shape[:-1]), theta.new_empty(theta.shape))
+)
+def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and the prediction."""
+    if (
+        isinstance(alpha, float)
+        and theta.device.type == "cpu"
+        and short_rows.serves(theta.numel(), theta.shape[-1], alpha)
+    ):
+        scores = theta.numpy()
+        z = short_rows.entmax(scores, alpha)
+        if z is not None:
+            d = np.subtract(scores, np.maximum.reduce(scores, axis=-1, keepdims=True), dtype=np.float64)
+            value = np.add.reduce(losses.terms(np, d, y.numpy().astype(np.float64), z, alpha), axis=-1)
+            return torch.from_numpy(np.asarray(value, dtype=scores.dtype)), torch.from_numpy(z).to(theta.dtype)
+    z = entmax(theta, alpha)
+    return losses.fenchel_young(theta, y, z, alpha), z
+
+
+# The prediction is taken for constant, but where a derivative is differentiated.
+_OF_LOSS, _OF_LOSS_AND_ORDER = (derivatives.of_entmax_loss(entmax, options) for options in (True, False))
+
+
+class _EagerLoss(torch.autograd.Function):
+    """The loss in an eager call of plain tensors, the prediction kept, with as little around it as can be."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, y: Tensor, alpha: float) -> Tensor:
+        """The loss."""
+        value, z = _loss(theta.detach(), y, alpha)
+        ctx.save_for_backward(theta, y, z)
+        ctx.alpha = alpha
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """Prediction − target, itself differentiable where that is asked for."""
+        theta, y, z = ctx.saved_tensors
+        z = entmax(theta, ctx.alpha) if torch.is_grad_enabled() else z
+        return bar.unsqueeze(-1) * (z - y), None, None
+
+
+@torch._dynamo.allow_in_graph
+def entmax_loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
+    """See `Framework.entmax_loss`."""
+    if isinstance(alpha, Tensor):
+        return rule.apply("Fenchel-Young loss", _OF_LOSS_AND_ORDER, (theta, y, alpha))[0]
+    if theta.numel() and numpy_serves(theta):
+        return _EagerLoss.apply(theta, y, alpha)  # type: ignore[return-value]
+    return rule.apply("Fenchel-Young loss", _OF_LOSS, (theta, y), alpha)[0]
+
+
+kernels.register("envelope", lambda x, z, y, value, *_: (value.new_empty(value.shape),))(
+    lambda x, z, y, value, *_: (value.clone(),)
+)
+
+
+@torch._dynamo.allow_in_graph
+def envelope(x: Tensor, z: Tensor, y: Tensor, value: Tensor, axes: int) -> Tensor:
+    """See `Framework.envelope`."""
+    return rule.apply("envelope", derivatives.ENVELOPE, (x, z, y.detach(), value.detach()), axes)[0]
