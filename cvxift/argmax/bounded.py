@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from cvxift.argmax.compaction import gather, peaks, shorten
+from cvxift.argmax.compaction import peaks, shorten
+from cvxift.argmax.groups import ROWS, Groups
 from cvxift.argmax.loops import Loop, while_loop
 
 Array = Any
@@ -27,10 +28,12 @@ class Sides(NamedTuple):
 
     at_lower: Array  # booleans, (..., n)
     at_upper: Array  # booleans, (..., n)
-    pivot: Array  # a score from which τ is not farther than the bounds are from 0, (..., 1)
+    pivot: (
+        Array  # a score from which τ is not farther than the bounds are from 0, one for each group: (..., 1) for rows
+    )
 
 
-def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while_loop) -> Sides:
+def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while_loop, groups: Groups = ROWS) -> Sides:
     """Find which entries stand at their bounds.
 
     The linear program (all weight to the largest scores) has one entry p with l ≤ z_p ≤ u whose larger ones are at u
@@ -41,10 +44,11 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
 
     Args:
         x: scores, (..., n), float64 where bounds must be met to its precision; −∞ masks.
-        total: required sum, (..., 1), within [Σ l, Σ u].
+        total: required sum of each group, within [Σ l, Σ u]; (..., 1) for rows.
         lower: finite bounds of x's shape, or (..., 1) for rows with bounds of their own, which is faster.
         upper: bounds ≥ lower, likewise; may be +∞.
-        loop: how to iterate, see `control`.
+        loop: how to iterate, see `cvxift.argmax.loops`.
+        groups: of entries with a sum each; rows if nothing else is said.
 
     Returns:
         The sides.
@@ -58,17 +62,18 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     """
     xp = array_api_compat.array_namespace(x)
     masked, nothing = x == -xp.inf, xp.zeros_like(x)
-    own = lower.shape[-1] == upper.shape[-1] == 1 and x.shape[-1] > LONG
+    own = groups is ROWS and lower.shape[-1] == upper.shape[-1] == 1 and x.shape[-1] > LONG
     given = lower, upper
     lower, upper = lower + nothing, upper + nothing
-    rest = total - xp.sum(lower, axis=-1, keepdims=True)
-    room = xp.where(masked, nothing, xp.minimum(upper - lower, rest + nothing))
+    rest = total - groups.sum(lower)
+    own_rest = groups.spread(rest)
+    room = xp.where(masked, nothing, xp.minimum(upper - lower, own_rest + nothing))
     cap = lower + room  # what z can be at most
-    least, most = xp.min(lower, axis=-1, keepdims=True), xp.max(cap, axis=-1, keepdims=True)
-    top = xp.max(x, axis=-1, keepdims=True)
+    least, most = _finite(xp, -groups.max(-lower)), _finite(xp, groups.max(cap))
+    top = groups.max(x)
     top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
-    d = xp.where(masked, nothing, x - top)
-    low, high = xp.min(d, axis=-1, keepdims=True) - most, -least
+    d = xp.where(masked, nothing, x - groups.spread(top))
+    low, high = _finite(xp, -groups.max(-d)) - most, -least
     start = 0.5 * (low + high)
     if own:  # a few of the largest entries reach the total at a τ below, often closely
         some = peaks(xp, x)
@@ -77,34 +82,35 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         floor = given[0] + xp.zeros_like(some)
         ceiling = floor + xp.where(hidden, xp.zeros_like(some), xp.minimum(given[1] - given[0], rest))
         need = total - (x.shape[-1] - some.shape[-1]) * given[0]
-        start = _search(xp, few, need, floor, ceiling, start, low, high, loop)
-    tau = _search(xp, d, total, lower, cap, start, low, high, loop)
+        start = _search(xp, few, need, floor, ceiling, start, low, high, loop, groups)
+    tau = _search(xp, d, total, lower, cap, start, low, high, loop, groups)
 
-    far = xp.where(masked, xp.full_like(x, xp.inf), xp.abs(d - tau))
-    nearest = xp.argmin(far, axis=-1, keepdims=True)
-    pivot, at = gather(xp, x, nearest), gather(xp, d, nearest)
-    pivot = xp.where(pivot == -xp.inf, xp.zeros_like(pivot), pivot)
+    far = xp.where(masked, xp.full_like(x, xp.inf), xp.abs(d - groups.spread(tau)))
+    nearest = far == groups.spread(-groups.max(-far))
+    pivot = groups.max(xp.where(nearest & ~masked, x, xp.full_like(x, -xp.inf)))
+    at = groups.max(xp.where(nearest & ~masked, d, xp.full_like(x, -xp.inf)))
+    pivot, at = (xp.where(part == -xp.inf, xp.zeros_like(part), part) for part in (pivot, at))
     reach = xp.maximum(xp.abs(least), xp.abs(most))
     eps = float(xp.finfo(x.dtype).eps)
     # Only rounding of large scores can have led to a wrong entry.
     sure = 8 * eps * xp.abs(low) <= 1e-3 * reach
     pivot, *_ = loop(
         lambda state: xp.any(~state[1]) & (state[2] < LIMIT),
-        lambda state: _neighbour(xp, x, masked, total, lower, cap, reach, state),
+        lambda state: _neighbour(xp, x, masked, total, lower, cap, reach, state, groups),
         (pivot, sure, 0),
     )
-    d = xp.where(masked, nothing, x - pivot)
+    d = xp.where(masked, nothing, x - groups.spread(pivot))
     start = xp.where(sure, tau - at, xp.zeros_like(tau))
-    tau = _search(xp, d, total, lower, cap, start, -reach, reach, loop)
+    tau = groups.spread(_search(xp, d, total, lower, cap, start, -reach, reach, loop, groups))
     # What takes all that there is, and less than it might, is free, though any smaller τ would serve as well; what is
     # left for the others is nothing, which rounding of such a τ must not blur.
-    takes_all = (upper - lower > rest) & (d - tau >= cap)
-    others = xp.any(takes_all, axis=-1, keepdims=True) & ~takes_all
+    takes_all = (upper - lower > own_rest) & (d - tau >= cap)
+    others = (groups.spread(groups.max(xp.astype(takes_all, x.dtype))) > 0) & ~takes_all
     blur = 8 * eps * (xp.abs(d) + xp.abs(tau) + xp.abs(lower))
     at_lower = (room <= 0) | (d - tau <= lower) | (others & (d - tau <= lower + blur))
-    at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= rest)
+    at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= own_rest)
     free = xp.where(at_lower | at_upper, xp.full_like(x, xp.inf), x)
-    least = xp.min(free, axis=-1, keepdims=True)
+    least = -groups.max(-free)
     return Sides(at_lower, at_upper, xp.where(least < xp.inf, least, pivot))
 
 
@@ -144,12 +150,26 @@ def rows(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray)
     return Sides(~restore(~found.at_lower), restore(found.at_upper), found.pivot), z
 
 
-def _total(xp: Any, shifted: Array, lower: Array, cap: Array) -> Array:
-    return xp.sum(xp.minimum(xp.maximum(shifted, lower), cap), axis=-1, keepdims=True)
+def _finite(xp: Any, extreme: Array) -> Array:
+    """Extremes of groups, 0 of those that are empty."""
+    return xp.where(xp.isinf(extreme), xp.zeros_like(extreme), extreme)
+
+
+def _total(xp: Any, shifted: Array, lower: Array, cap: Array, groups: Groups) -> Array:
+    return groups.sum(xp.minimum(xp.maximum(shifted, lower), cap))
 
 
 def _search(
-    xp: Any, d: Array, total: Array, lower: Array, cap: Array, tau: Array, low: Array, high: Array, loop: Loop
+    xp: Any,
+    d: Array,
+    total: Array,
+    lower: Array,
+    cap: Array,
+    tau: Array,
+    low: Array,
+    high: Array,
+    loop: Loop,
+    groups: Groups,
 ) -> Array:
     """τ between low and high with Σ clip(d − τ, lower, cap) = total, by Newton's method within the interval."""
     enough = 2 * float(xp.finfo(d.dtype).eps) * (xp.abs(low) + xp.abs(high))
@@ -160,9 +180,9 @@ def _search(
 
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         tau, low, high, last, count = state
-        shifted = d - tau
-        gap = _total(xp, shifted, lower, cap) - total
-        number = xp.sum((shifted > lower) & (shifted < cap), axis=-1, keepdims=True, dtype=d.dtype)
+        shifted = d - groups.spread(tau)
+        gap = _total(xp, shifted, lower, cap, groups) - total
+        number = groups.sum(xp.astype((shifted > lower) & (shifted < cap), d.dtype))
         # Halve where the sum does not vary, where a step leaves the interval or is not half the one before.
         low, high = xp.where(gap >= 0, tau, low), xp.where(gap <= 0, tau, high)
         step = gap / xp.where(number > 0, number, xp.ones_like(number))
@@ -176,28 +196,37 @@ def _search(
 
 
 def _neighbour(
-    xp: Any, x: Array, masked: Array, total: Array, lower: Array, cap: Array, reach: Array, state: tuple[Array, ...]
+    xp: Any,
+    x: Array,
+    masked: Array,
+    total: Array,
+    lower: Array,
+    cap: Array,
+    reach: Array,
+    state: tuple[Array, ...],
+    groups: Groups,
 ) -> tuple[Array, ...]:
     """The next score towards τ, if τ is not within reach of the pivot; whether it is, and the number of moves."""
     pivot, sure, count = state
-    d = xp.where(masked, xp.zeros_like(x), x - pivot)
-    down = ~sure & (_total(xp, d + reach, lower, cap) < total)
-    up = ~sure & (_total(xp, d - reach, lower, cap) >= total)
-    below = xp.max(xp.where(masked | (d >= 0), xp.full_like(x, -xp.inf), x), axis=-1, keepdims=True)
-    above = xp.min(xp.where(masked | (d <= 0), xp.full_like(x, xp.inf), x), axis=-1, keepdims=True)
+    d = xp.where(masked, xp.zeros_like(x), x - groups.spread(pivot))
+    down = ~sure & (_total(xp, d + groups.spread(reach), lower, cap, groups) < total)
+    up = ~sure & (_total(xp, d - groups.spread(reach), lower, cap, groups) >= total)
+    below = groups.max(xp.where(masked | (d >= 0), xp.full_like(x, -xp.inf), x))
+    above = -groups.max(-xp.where(masked | (d <= 0), xp.full_like(x, xp.inf), x))
     down, up = down & (below > -xp.inf), up & (above < xp.inf)
     moved = xp.where(down, below, xp.where(up, above, pivot))
     return moved, ~(down | up), count + 1
 
 
-def value(x: Array, total: Array, lower: Array, upper: Array, found: Sides) -> Array:
+def value(x: Array, total: Array, lower: Array, upper: Array, found: Sides, groups: Groups = ROWS) -> Array:
     """z from its sides: affine in x, the sum and the bounds."""
     xp = array_api_compat.array_namespace(x)
     free = ~(found.at_lower | found.at_upper)
     nothing = xp.zeros_like(x)
     fixed = xp.where(found.at_lower, lower, xp.where(free, nothing, upper))
-    d = xp.where(free, x, found.pivot + nothing) - found.pivot
-    number = xp.sum(xp.astype(free, x.dtype), axis=-1, keepdims=True)
-    rest = total - xp.sum(fixed, axis=-1, keepdims=True)
-    tau = (xp.sum(d, axis=-1, keepdims=True) - rest) / xp.where(number > 0, number, xp.ones_like(number))
-    return xp.where(free, d - tau, fixed)
+    pivot = groups.spread(found.pivot)
+    d = xp.where(free, x, pivot + nothing) - pivot
+    number = groups.sum(xp.astype(free, x.dtype))
+    rest = total - groups.sum(fixed)
+    tau = (groups.sum(d) - rest) / xp.where(number > 0, number, xp.ones_like(number))
+    return xp.where(free, d - groups.spread(tau), fixed)

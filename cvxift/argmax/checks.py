@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
+from cvxift.argmax.groups import ROWS, Groups
 from cvxift.errors import ProgramError
 
 Array = Any
@@ -111,15 +112,35 @@ def check_bounds(name: str, x: Array, total: Array, lower: Array, upper: Array) 
         )
 
 
-def sums_allowed(xp: Any, x: Array, total: Array, lower: Array, upper: Array) -> tuple[Array, Array, Array]:
-    """Least and largest sum within the bounds, and whether the total is beyond them, each (..., 1)."""
+def check_bounds_of_groups(name: str, x: Array, total: Array, lower: Array, upper: Array, groups: Groups) -> None:
+    """`check_bounds` for groups of entries."""
+    xp = array_api_compat.array_namespace(x)
+    crossed = ~((lower <= upper) & (xp.abs(lower) < xp.inf))
+    if bool(xp.any(crossed)):
+        where = int(xp.argmax(xp.astype(crossed, xp.int32)))
+        raise ProgramError(f"{name}: lower must be finite and at most upper, but not at entry {where}.")
+    least, most, empty = sums_allowed(xp, x, total, lower, upper, groups)
+    if bool(xp.any(empty)):
+        worst = int(xp.argmax(xp.astype(empty, xp.int32)))
+        low, high, asked = (float(part[worst]) for part in (least, most, total))
+        raise ProgramError(
+            f"{name}: the set of group {worst} is empty: within the bounds, masked entries at their lower ones, z sums"
+            f" to between {low:g} and {high:g}, never to {asked:g}."
+        )
+
+
+def sums_allowed(
+    xp: Any, x: Array, total: Array, lower: Array, upper: Array, groups: Groups = ROWS
+) -> tuple[Array, Array, Array]:
+    """Least and largest sum within the bounds, and whether the total is beyond them, one for each group."""
     masked = x == -xp.inf
-    least = xp.sum(lower, axis=-1, keepdims=True)
-    most = xp.sum(xp.where(masked, lower, upper), axis=-1, keepdims=True)
-    size = xp.sum(xp.maximum(xp.abs(lower), xp.where(upper < xp.inf, xp.abs(upper), lower)), axis=-1, keepdims=True)
+    least = groups.sum(lower)
+    most = groups.sum(xp.where(masked, lower, upper))
+    size = groups.sum(xp.maximum(xp.abs(lower), xp.where(upper < xp.inf, xp.abs(upper), lower)))
     slack = SLACK * xp.maximum(size, xp.abs(total))
     inside = (least - slack <= total) & (total <= most + slack)
-    return least, most, ~inside & ~xp.all(masked, axis=-1, keepdims=True)
+    some = groups.max(x) > -xp.inf
+    return least, most, ~inside & some
 
 
 def check_box(name: str, x: Array, lower: Array, upper: Array) -> None:

@@ -9,12 +9,13 @@ Both are written in operations that the framework differentiates again, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
 
 from cvxift.argmax import losses, polytope, tsallis
+from cvxift.argmax.groups import ROWS, Groups
 
 Array = Any
 Moves = Sequence[Any]  # one array for each input or output, or None: it does not move
@@ -42,57 +43,78 @@ class Derivative:
     broadcast: tuple[int, ...] = ()
 
 
-def _push_entmax(kept: Moves, moves: Moves, options: Sequence[Any]) -> tuple[Any]:
-    z, alpha = kept[0], options[0] if options else kept[1]
-    dz = None if moves[0] is None else tsallis.derivative(z, moves[0], alpha)
-    if options or moves[1] is None:
-        return (dz,)
-    return (_plus(dz, moves[1] * tsallis.order_derivative(z, alpha)),)
+Segments = Callable[[Array, int], Groups]
 
 
-def _pull_entmax(kept: Moves, bars: Moves, options: Sequence[Any], wanted: Sequence[bool]) -> tuple[Any, ...]:
-    z, alpha = kept[0], options[0] if options else kept[1]
-    dx = tsallis.derivative(z, bars[0], alpha) if wanted[0] else None
-    if options:
-        return (dx,)
-    return dx, bars[0] * tsallis.order_derivative(z, alpha) if wanted[1] else None
-
-
-# z = α-entmax(x): of (x, α), or of x with α for an option. Its Jacobian in x is symmetric.
-ENTMAX = Derivative(_push_entmax, _pull_entmax)
-ENTMAX_AND_ORDER = replace(ENTMAX, keep_inputs=(1,), broadcast=(1,))
-
-
-def of_entmax_loss(entmax: Callable[[Array, Any], Array], options: bool) -> Derivative:
-    """The loss' of (θ, y, α), or of (θ, y) with α for an option; the prediction is computed anew, to be differentiated.
+def of_entmax(order: bool, segments: Segments | None = None) -> Derivative:
+    """Of z = α-entmax(x), whose Jacobian in x is symmetric.
 
     Args:
-        entmax: the map z.
-        options: whether α is an option.
+        order: whether the inputs are (x, α); else α is the first option, and has no derivative.
+        segments: makes groups of the last input, their ids, and the last option, their number; None for rows.
     """
 
-    def parts(kept: Moves, given: Sequence[Any]) -> tuple[Array, Array, Any]:
-        theta, y = kept[:2]
-        alpha = given[0] if options else kept[2]
-        return y, entmax(theta, alpha), alpha
+    def parts(kept: Moves, options: Sequence[Any]) -> tuple[Array, Any, Groups]:
+        groups = segments(kept[-1], options[-1]) if segments else ROWS
+        return kept[0], kept[1] if order else options[0], groups
 
-    def push(kept: Moves, moves: Moves, given: Sequence[Any]) -> tuple[Any]:
-        y, z, alpha = parts(kept, given)
-        change = None if moves[0] is None else _inner(z - y, moves[0])
-        if options or moves[2] is None:
+    def push(kept: Moves, moves: Moves, options: Sequence[Any]) -> tuple[Any]:
+        z, alpha, groups = parts(kept, options)
+        dz = None if moves[0] is None else tsallis.derivative(z, moves[0], alpha, groups)
+        if not order or moves[1] is None:
+            return (dz,)
+        return (_plus(dz, groups.spread(moves[1]) * tsallis.order_derivative(z, alpha, groups)),)
+
+    def pull(kept: Moves, bars: Moves, options: Sequence[Any], wanted: Sequence[bool]) -> tuple[Any, ...]:
+        z, alpha, groups = parts(kept, options)
+        grads = [tsallis.derivative(z, bars[0], alpha, groups) if wanted[0] else None]
+        if order:
+            grads.append(groups.sum(bars[0] * tsallis.order_derivative(z, alpha, groups)) if wanted[1] else None)
+        return (*grads, None) if segments else tuple(grads)
+
+    return Derivative(push, pull, **_inputs(1, order, segments))
+
+
+def of_entmax_loss(entmax: Callable[..., Array], order: bool, segments: Segments | None = None) -> Derivative:
+    """Of α-entmax's loss, one value for each group, of (θ, y); its prediction is computed anew, to be differentiated.
+
+    Args:
+        entmax: the prediction from θ, α, and ids and number of segments.
+        order: whether α is the third input; else it is the first option, and has no derivative.
+        segments: makes groups of the last input, their ids, and the last option, their number; None for rows.
+    """
+
+    def parts(kept: Moves, options: Sequence[Any]) -> tuple[Array, Array, Any, Groups]:
+        theta, y, alpha = kept[0], kept[1], kept[2] if order else options[0]
+        if segments is None:
+            return y, entmax(theta, alpha), alpha, ROWS
+        return y, entmax(theta, alpha, kept[-1], options[-1]), alpha, segments(kept[-1], options[-1])
+
+    def push(kept: Moves, moves: Moves, options: Sequence[Any]) -> tuple[Any]:
+        y, z, alpha, groups = parts(kept, options)
+        change = None if moves[0] is None else groups.sum((z - y) * moves[0])
+        if not order or moves[2] is None:
             return (change,)
-        return (_plus(change, (moves[2] * losses.order_derivative(y, z, alpha))[..., 0]),)
+        return (_plus(change, moves[2] * losses.order_derivative(y, z, alpha, groups)),)
 
-    def pull(kept: Moves, bars: Moves, given: Sequence[Any], wanted: Sequence[bool]) -> tuple[Any, ...]:
-        y, z, alpha = parts(kept, given)
-        bar = bars[0][..., None]
-        slope = bar * (z - y)
-        if options:
-            return slope, None
-        return slope, None, bar * losses.order_derivative(y, z, alpha) if wanted[2] else None
+    def pull(kept: Moves, bars: Moves, options: Sequence[Any], wanted: Sequence[bool]) -> tuple[Any, ...]:
+        y, z, alpha, groups = parts(kept, options)
+        grads = [groups.spread(bars[0]) * (z - y), None]
+        if order:
+            grads.append(bars[0] * losses.order_derivative(y, z, alpha, groups) if wanted[2] else None)
+        return (*grads, None) if segments else tuple(grads)
 
-    inputs = (0, 1) if options else (0, 1, 2)
-    return Derivative(push, pull, keep_outputs=False, keep_inputs=inputs, broadcast=inputs[2:])
+    inputs = _inputs(2, order, segments)
+    return Derivative(push, pull, keep_outputs=False, **inputs | {"keep_inputs": (0, 1, *inputs["keep_inputs"])})
+
+
+def _inputs(first: int, order: bool, segments: Segments | None) -> dict[str, tuple[int, ...]]:
+    """Which inputs are kept, α and the ids, and which broadcast: α of rows."""
+    number = order + (segments is not None)
+    return {
+        "keep_inputs": tuple(range(first, first + number)),
+        "broadcast": (first,) if order and segments is None else (),
+    }
 
 
 def _push_transport(kept: Moves, moves: Moves, options: Sequence[Any]) -> tuple[Any]:

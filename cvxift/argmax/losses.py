@@ -19,46 +19,49 @@ from typing import Any
 import array_api_compat
 
 from cvxift.argmax import tsallis
+from cvxift.argmax.groups import ROWS, Groups
 
 Array = Any
 
 
-def fenchel_young(theta: Array, y: Array, z: Array, alpha: tsallis.Order) -> Array:
+def fenchel_young(theta: Array, y: Array, z: Array, alpha: tsallis.Order, groups: Groups = ROWS) -> Array:
     """The loss of scores θ at target y, given the prediction z = entmax(θ, α).
 
     Args:
         theta: scores, (..., n); −∞ masks: it carries no weight, and a target on it costs +∞.
         y: targets, (..., n), with the same sums as z.
         z: predictions, (..., n).
-        alpha: order ≥ 1, a float or an array (..., 1).
+        alpha: order ≥ 1, a float or an array of one for each group.
+        groups: of entries, rows if nothing else is said.
 
     Returns:
-        Losses ≥ 0, (...).
+        Losses ≥ 0, one for each group: (..., 1) for rows.
 
     Example:
         >>> import numpy as np
-        >>> float(fenchel_young(np.zeros(2), np.array([1.0, 0.0]), np.array([0.5, 0.5]), 1.0).round(6))
-        0.693147
+        >>> fenchel_young(np.zeros(2), np.array([1.0, 0.0]), np.array([0.5, 0.5]), 1.0).round(6)
+        array([0.693147])
     """
     xp = array_api_compat.array_namespace(theta)
     nothing = xp.zeros_like(theta)
-    # Measured from the rows' maxima, which change nothing: large scores would cancel to little.
-    top = xp.max(theta, axis=-1, keepdims=True) if theta.shape[-1] else xp.zeros_like(theta[..., :0])
-    d = theta - xp.where(top == -xp.inf, xp.zeros_like(top), top) if theta.shape[-1] else theta
-    if isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0) and theta.shape[-1]:
-        return xp.sum(terms(xp, d, y, z, alpha), axis=-1)
+    # Measured from the groups' maxima, which change nothing: large scores would cancel to little.
+    if not theta.shape[-1]:
+        return groups.sum(theta)
+    top = groups.max(theta)
+    d = theta - groups.spread(xp.where(top == -xp.inf, xp.zeros_like(top), top))
+    if isinstance(alpha, float) and alpha in (1.0, 1.5, 2.0):
+        return groups.sum(terms(xp, d, y, z, alpha, groups))
     linear = xp.where(z > 0, d, nothing) * z - xp.where(y > 0, d, nothing) * y
-    gap = tsallis.entropy(y, alpha) - tsallis.entropy(z, alpha)
-    value = xp.sum(linear, axis=-1) + gap[..., 0]
+    value = groups.sum(linear) + tsallis.entropy(y, alpha, groups) - tsallis.entropy(z, alpha, groups)
     return xp.where(value < 0, xp.zeros_like(value), value)
 
 
-def terms(xp: Any, d: Array, y: Array, z: Array, alpha: float) -> Array:
+def terms(xp: Any, d: Array, y: Array, z: Array, alpha: float, groups: Groups = ROWS) -> Array:
     """The loss' terms from scores d less their maximum, whose entry's z fixes the threshold; each ≥ 0."""
     if alpha == 1.0:
-        log = d - xp.log(xp.sum(xp.exp(d), axis=-1, keepdims=True))
+        log = d - xp.log(groups.spread(groups.sum(xp.exp(d))))
         return kullback_leibler(xp, y, z, log)
-    most = xp.max(z, axis=-1, keepdims=True)
+    most = groups.spread(groups.max(z))
     if alpha == 2.0:
         apart, below = 0.5 * (y - z) ** 2, d + most
     else:
@@ -74,6 +77,6 @@ def kullback_leibler(xp: Any, y: Array, z: Array, log: Array) -> Array:
     return xp.where(some, y * (xp.expm1(t) - t), z)
 
 
-def order_derivative(y: Array, z: Array, alpha: tsallis.Order) -> Array:
-    """∂L/∂α, (..., 1)."""
-    return tsallis.entropy_order_derivative(y, alpha) - tsallis.entropy_order_derivative(z, alpha)
+def order_derivative(y: Array, z: Array, alpha: tsallis.Order, groups: Groups = ROWS) -> Array:
+    """∂L/∂α, one for each group."""
+    return tsallis.entropy_order_derivative(y, alpha, groups) - tsallis.entropy_order_derivative(z, alpha, groups)

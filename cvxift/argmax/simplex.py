@@ -16,6 +16,7 @@ import array_api_compat
 
 from cvxift.argmax import double_single, tsallis
 from cvxift.argmax.compaction import peaks, shorten
+from cvxift.argmax.groups import ROWS, Groups
 from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.tsallis import Order
 
@@ -56,7 +57,7 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
         start = (1 - 1e-5) * threshold(xp, some - top, alpha, start, loop, rough=FIRST)
     scores, restore = x - top, _same
     if loop is while_loop:
-        scores, restore = shorten(xp, scores, scores > _reach(xp, alpha, start))
+        scores, restore = shorten(xp, scores, scores > reach(xp, alpha, start))
     if wide:
         large = x.dtype != xp.float64 and math.prod(scores.shape) > LARGE
         return restore(_wide(xp, scores, start, alpha, loop, large))
@@ -73,7 +74,7 @@ def _wide(xp: Any, scores: Array, start: Array, alpha: Order, loop: Loop, large:
         # Where a value costs two logarithms, what was no help to the rows at first may be after a few iterations.
         if loop is while_loop and not (isinstance(alpha, float) and alpha in (1.5, 2.0)):
             start = threshold(xp, scores, alpha, start, loop, rough=SECOND)
-            scores, restore = shorten(xp, scores, scores > _reach(xp, alpha, (1 - 1e-5) * start))
+            scores, restore = shorten(xp, scores, scores > reach(xp, alpha, (1 - 1e-5) * start))
         start = threshold(xp, scores, alpha, start, loop)
     if large and isinstance(alpha, float) and alpha == 2.0:
         return restore(_shifted(xp, scores, start))
@@ -104,11 +105,11 @@ def _same(z: Array) -> Array:
     return z
 
 
-def _reach(xp: Any, alpha: Order, start: Array) -> Array:
+def reach(xp: Any, alpha: Order, start: Array) -> Array:
     """Scores, less their maximum, at or below which z = 0 if c is at least ``start``; a little less, for rounding."""
     eps = alpha - 1.0
     if isinstance(eps, float):
-        return start - (1 + 1e-6) / eps if eps > 0 else xp.full_like(start, -xp.inf)
+        return start - ((1 + 1e-6) / eps if eps > 0 else xp.inf)
     width = (1 + 1e-6) / xp.where(eps == 0, xp.ones_like(eps), eps)
     return xp.where(eps == 0, xp.full_like(start, -xp.inf), start - width)
 
@@ -121,6 +122,7 @@ def threshold(
     loop: Loop,
     accuracy: float | None = None,
     rough: tuple[int, int] | None = None,
+    groups: Groups = ROWS,
 ) -> Array:
     """c with F(c) = Σ e_ε(scores − c) = 1, by Newton's method on log_ε F.
 
@@ -135,18 +137,18 @@ def threshold(
         loop: how to iterate.
         accuracy: of the values z that follow from c, where the map is smooth; None for the scores' rounding.
         rough: how many steps to make, for ε ≤ 1 and > 1, for a lower bound of c, which ``start`` must be then.
+        groups: of entries with a c each.
 
     Returns:
-        c, (..., 1).
+        c, one for each group: (..., 1) for rows.
     """
     if 0 in start.shape:
         return start
     eps = alpha - 1.0
     if not isinstance(eps, float) or eps > 1.0:
-        return _bracketed(xp, scores, alpha, start, loop, rough)
+        return _bracketed(xp, scores, alpha, start, loop, rough, groups)
     rounding = float(xp.finfo(scores.dtype).eps)
-    # After a step δ the rest is of order δ^min(2, p): where an entry leaves the support, e_ε has p derivatives.
-    enough = max(rounding if accuracy is None else accuracy, rounding) ** max(0.5, eps)
+    enough = last_step(max(rounding if accuracy is None else accuracy, rounding), alpha)
 
     def running(state: tuple[Array, Array, Any]) -> Array:
         _, last, count = state
@@ -154,13 +156,23 @@ def threshold(
 
     def iterate(state: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
         c, _, count = state
-        step = _step(xp, scores, alpha, c)
+        step = newton_step(xp, scores, alpha, c, groups)
         return c + step, xp.max(xp.abs(step)), count + 1
 
     return loop(running, iterate, (start, xp.max(start) + xp.inf, 0))[0]
 
 
-def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, rough: tuple[int, int] | None) -> Array:
+def last_step(accuracy: float, alpha: float) -> float:
+    """The step after which values have an accuracy, ε ≤ 1.
+
+    After a step δ the rest is of order δ^min(2, p): where an entry leaves the support, e_ε has p derivatives.
+    """
+    return accuracy ** max(0.5, alpha - 1.0)
+
+
+def _bracketed(
+    xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, rough: tuple[int, int] | None, groups: Groups
+) -> Array:
     """Newton's method that halves the interval wherever a step leaves it or does not halve the one before."""
     enough = float(xp.finfo(scores.dtype).eps)
     most = tsallis.logarithm(xp, xp.full_like(start, float(scores.shape[-1])), alpha) * (1 + 1e-6)
@@ -171,7 +183,7 @@ def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, r
 
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         c, low, high, last, count = state
-        step = _step(xp, scores, alpha, c)
+        step = newton_step(xp, scores, alpha, c, groups)
         low, high = xp.where(step >= 0, c, low), xp.where(step <= 0, c, high)
         new = c + step
         slow = ~((new >= low) & (new <= high)) | (2 * xp.abs(step) > last)
@@ -184,9 +196,9 @@ def _bracketed(xp: Any, scores: Array, alpha: Order, start: Array, loop: Loop, r
     return low if rough else c
 
 
-def _step(xp: Any, scores: Array, alpha: Order, c: Array) -> Array:
+def newton_step(xp: Any, scores: Array, alpha: Order, c: Array, groups: Groups) -> Array:
     """Newton's step log_ε F · F / −F′ at c; 0 in masked rows."""
-    return _newton(xp, alpha, *tsallis.sums(xp, scores, c, alpha))
+    return _newton(xp, alpha, *tsallis.sums(xp, scores, c, alpha, groups))
 
 
 def _newton(xp: Any, alpha: Order, F: Array, S: Array) -> Array:

@@ -3,7 +3,7 @@
     e_ε(v) = [1 + ε v]_+^{1/ε},   log_ε(F) = (1 − F^{−ε})/ε,   ε = α − 1;   ε → 0 gives exp and log
     Ω_α(z) = Σ (z^α − z) / (α (α − 1));   α → 1 gives Σ z log z (Shannon), α = 2 is ½ Σ (z² − z) (Gini)
 
-An order is a float ≥ 1, or an array of floats that broadcasts against the rows, (..., 1).
+An order is a float ≥ 1, or an array of floats, one for each group of entries: (..., 1) for rows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 from typing import Any
 
 import array_api_compat
+
+from cvxift.argmax.groups import ROWS, Groups
 
 Array = Any
 Order = Any
@@ -39,12 +41,17 @@ def exponential(xp: Any, scores: Array, c: Array, alpha: Order) -> Array:
     return xp.where(u <= 0, xp.zeros_like(u), xp.exp(log * (1.0 / eps)))
 
 
-def sums(xp: Any, scores: Array, c: Array, alpha: Order) -> tuple[Array, Array]:
-    """Σ z and Σ z^{2−α} along the last axis, z = e_ε(scores − c): a function of c and minus its derivative."""
-    eps = alpha - 1.0
-    z, slope = value_and_slope(xp, scores, c, eps)
-    total = xp.sum(z, axis=-1, keepdims=True)
-    return total, total if slope is z else xp.sum(slope, axis=-1, keepdims=True)
+def sums(xp: Any, scores: Array, c: Array, alpha: Order, groups: Groups = ROWS) -> tuple[Array, Array]:
+    """Σ z and Σ z^{2−α} over each group, z = e_ε(scores − c): a function of c and minus its derivative."""
+    eps = of_entries(alpha, groups) - 1.0
+    z, slope = value_and_slope(xp, scores, groups.spread(c), eps)
+    total = groups.sum(z)
+    return total, total if slope is z else groups.sum(slope)
+
+
+def of_entries(alpha: Order, groups: Groups) -> Order:
+    """The order of each entry."""
+    return alpha if isinstance(alpha, float) else groups.spread(alpha)
 
 
 def value_and_slope(xp: Any, scores: Array, c: Array, eps: Any) -> tuple[Array, Array]:
@@ -111,24 +118,24 @@ def logarithm(xp: Any, F: Array, alpha: Order) -> Array:
     return xp.where(eps == 0, log, -xp.expm1(-safe * log) / safe)
 
 
-def derivative(z: Array, dx: Array, alpha: Order) -> Array:
+def derivative(z: Array, dx: Array, alpha: Order, groups: Groups = ROWS) -> Array:
     """Derivative of α-entmax in direction dx, from its value z alone; symmetric, so it is the vector-Jacobian product.
 
     J = diag(s) − s sᵀ / Σ s,  s_i = z_i^{2−α} on the support (Peters, Niculae, Martins 2019, Proposition 2).
     """
     xp = array_api_compat.array_namespace(z)
-    s = support_weights(xp, z, alpha)
-    return _centred(xp, s, dx)
+    s = support_weights(xp, z, of_entries(alpha, groups))
+    return _centred(xp, s, dx, groups)
 
 
-def _centred(xp: Any, s: Array, direction: Array) -> Array:
+def _centred(xp: Any, s: Array, direction: Array, groups: Groups) -> Array:
     """s (direction − its mean under s); zero where s is, whatever the direction: −∞ and NaN count for nothing there."""
     still = s == 0
     direction = xp.where(still, xp.zeros_like(s), direction)
-    total = xp.sum(s, axis=-1, keepdims=True)
-    mean = xp.sum(s * direction, axis=-1, keepdims=True) / xp.where(total > 0, total, xp.ones_like(total))
+    total = groups.sum(s)
+    mean = groups.sum(s * direction) / xp.where(total > 0, total, xp.ones_like(total))
     mean = mean + 0.0 * mean  # ±∞ has no finite differences from others: NaN
-    return xp.where(still, xp.zeros_like(s), s * (direction - mean))
+    return xp.where(still, xp.zeros_like(s), s * (direction - groups.spread(mean)))
 
 
 def support_weights(xp: Any, z: Array, alpha: Order) -> Array:
@@ -141,7 +148,7 @@ def support_weights(xp: Any, z: Array, alpha: Order) -> Array:
     return xp.where(inside, power, 0.0 * z)
 
 
-def order_derivative(z: Array, alpha: Order) -> Array:
+def order_derivative(z: Array, alpha: Order, groups: Groups = ROWS) -> Array:
     """∂z/∂α of α-entmax, α ≥ 1, from its value z.
 
     With L = log z: differentiate z^ε = ε (x − c) + 1 on the support; what is constant along the row drops out because
@@ -150,27 +157,30 @@ def order_derivative(z: Array, alpha: Order) -> Array:
     """
     xp = array_api_compat.array_namespace(z)
     log = xp.log(xp.where(z > 0, z, xp.ones_like(z)))
+    alpha = of_entries(alpha, groups)
     slope = _psi_slope(xp, (alpha - 1.0) * log)
-    return _centred(xp, support_weights(xp, z, alpha), -(log**2) * slope)
+    return _centred(xp, support_weights(xp, z, alpha), -(log**2) * slope, groups)
 
 
-def entropy(z: Array, alpha: Order) -> Array:
-    """Ω_α(z) = Σ (z^α − z)/(α (α − 1)) along the last axis, z ≥ 0, as z L ψ(εL)/α with L and ψ as above; (..., 1)."""
+def entropy(z: Array, alpha: Order, groups: Groups = ROWS) -> Array:
+    """Ω_α(z) = Σ (z^α − z)/(α (α − 1)) over each group, z ≥ 0, as z L ψ(εL)/α with L and ψ as above."""
     xp = array_api_compat.array_namespace(z)
     if isinstance(alpha, float) and alpha == 2.0:
-        return 0.5 * xp.sum(z * (z - 1.0), axis=-1, keepdims=True)
+        return 0.5 * groups.sum(z * (z - 1.0))
     log = xp.log(xp.where(z > 0, z, xp.ones_like(z)))
     if isinstance(alpha, float) and alpha == 1.0:
-        return xp.sum(z * log, axis=-1, keepdims=True)
-    return xp.sum(z * log * _psi(xp, (alpha - 1.0) * log) / alpha, axis=-1, keepdims=True)
+        return groups.sum(z * log)
+    alpha = of_entries(alpha, groups)
+    return groups.sum(z * log * _psi(xp, (alpha - 1.0) * log) / alpha)
 
 
-def entropy_order_derivative(z: Array, alpha: Order) -> Array:
-    """∂Ω_α(z)/∂α = Σ z L (L ψ′(εL) − ψ(εL)/α)/α, (..., 1)."""
+def entropy_order_derivative(z: Array, alpha: Order, groups: Groups = ROWS) -> Array:
+    """∂Ω_α(z)/∂α = Σ z L (L ψ′(εL) − ψ(εL)/α)/α over each group."""
     xp = array_api_compat.array_namespace(z)
+    alpha = of_entries(alpha, groups)
     log = xp.log(xp.where(z > 0, z, xp.ones_like(z)))
     t = (alpha - 1.0) * log
-    return xp.sum(z * log * (log * _psi_slope(xp, t) - _psi(xp, t) / alpha) / alpha, axis=-1, keepdims=True)
+    return groups.sum(z * log * (log * _psi_slope(xp, t) - _psi(xp, t) / alpha) / alpha)
 
 
 def _psi(xp: Any, t: Array) -> Array:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from cvxift.jax.arrays import floating, guarded, look, visible, wider, widest
 from cvxift.jax.bounded_maps import budget, capped_softmax
 from cvxift.jax.chain_maps import best_path, log_partition, marginals
+from cvxift.jax.segment_maps import Segments as segments
+from cvxift.jax.segment_maps import segment_budget, segment_entmax, segment_loss
 from cvxift.jax.simplex_maps import entmax, entmax_loss, envelope, softmax
 from cvxift.jax.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
 
@@ -28,6 +30,7 @@ __all__ = [
     "envelope",
     "floating",
     "guarded",
+    "index",
     "integers",
     "is_half",
     "is_integer",
@@ -38,6 +41,10 @@ __all__ = [
     "moveaxis",
     "permutahedron",
     "permutahedron_loss",
+    "segment_budget",
+    "segment_entmax",
+    "segment_loss",
+    "segments",
     "sigmoid",
     "softmax",
     "sort",
@@ -79,6 +86,11 @@ def array(value: Any, like: Array) -> Array:
 def integers(value: Any, like: Array) -> Array:
     """Integers as an array."""
     return jnp.asarray(value)
+
+
+def index(x: Array) -> Array:
+    """Integers in a dtype that serves for indices."""
+    return x
 
 
 def cast(x: Array, like: Array) -> Array:

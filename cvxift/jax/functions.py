@@ -20,18 +20,43 @@ Regularizer = Literal["entropic", "quadratic"]
 
 
 @documented(JAX)
-def softmax(x: Any, axis: int = -1, temperature: Number = 1.0) -> Array:
-    return simplex.softmax(framework, x, axis, temperature)
+def softmax(
+    x: Any,
+    axis: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Array | None = None,
+    offsets: Array | None = None,
+    num_segments: int | None = None,
+) -> Array:
+    return simplex.softmax(framework, x, axis, temperature, (segments, offsets, num_segments))
 
 
 @documented(JAX)
-def sparsemax(x: Any, axis: int = -1, temperature: Number = 1.0) -> Array:
-    return simplex.sparsemax(framework, x, axis, temperature)
+def sparsemax(
+    x: Any,
+    axis: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Array | None = None,
+    offsets: Array | None = None,
+    num_segments: int | None = None,
+) -> Array:
+    return simplex.sparsemax(framework, x, axis, temperature, (segments, offsets, num_segments))
 
 
 @documented(JAX)
-def entmax(x: Any, alpha: Number = 1.5, axis: int = -1, temperature: Number = 1.0) -> Array:
-    return simplex.entmax(framework, x, alpha, axis, temperature)
+def entmax(
+    x: Any,
+    alpha: Number = 1.5,
+    axis: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Array | None = None,
+    offsets: Array | None = None,
+    num_segments: int | None = None,
+) -> Array:
+    return simplex.entmax(framework, x, alpha, axis, temperature, (segments, offsets, num_segments))
 
 
 @documented(JAX)
@@ -42,8 +67,12 @@ def budget(
     upper: Number = 1.0,
     axis: int = -1,
     temperature: Number = 1.0,
+    *,
+    segments: Array | None = None,
+    offsets: Array | None = None,
+    num_segments: int | None = None,
 ) -> Array:
-    return bounded.budget(framework, x, total, lower, upper, axis, temperature)
+    return bounded.budget(framework, x, total, lower, upper, axis, temperature, (segments, offsets, num_segments))
 
 
 @documented(JAX)
@@ -69,9 +98,18 @@ def box(
 
 @documented(JAX)
 def fenchel_young_loss(
-    theta: Any, target: Any, alpha: Number = 1.5, axis: int = -1, temperature: Number = 1.0
+    theta: Any,
+    target: Any,
+    alpha: Number = 1.5,
+    axis: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Array | None = None,
+    offsets: Array | None = None,
+    num_segments: int | None = None,
 ) -> Array:
-    return losses.fenchel_young_loss(framework, theta, target, alpha, axis, temperature)
+    groups = segments, offsets, num_segments
+    return losses.fenchel_young_loss(framework, theta, target, alpha, axis, temperature, groups)
 
 
 @documented(JAX)

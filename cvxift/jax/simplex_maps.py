@@ -24,7 +24,7 @@ def _solve(x: Array, alpha: float | Array) -> tuple[Array]:
 
 
 # An order that is a number has no derivative, and shorter ways of its own.
-_known, _varying = differentiable(_solve, derivatives.ENTMAX), differentiable(_solve, derivatives.ENTMAX_AND_ORDER)
+_known, _varying = (differentiable(_solve, derivatives.of_entmax(order)) for order in (False, True))
 _known_compiled = jax.jit(lambda x, alpha: checks.spoiled(jnp, _known((x,), (alpha,))[0]), static_argnums=1)
 _varying_compiled = jax.jit(lambda x, alpha: checks.spoiled(jnp, _varying((x, alpha))[0]))
 
@@ -48,15 +48,15 @@ def _loss(theta: Array, y: Array, alpha: float | Array) -> tuple[Array]:
     return (losses.fenchel_young(theta, y, entmax(theta, alpha), alpha),)
 
 
-_loss_of_known = differentiable(_loss, derivatives.of_entmax_loss(entmax, options=True))
-_loss_of_varying = differentiable(_loss, derivatives.of_entmax_loss(entmax, options=False))
+_loss_of_known = differentiable(_loss, derivatives.of_entmax_loss(entmax, order=False))
+_loss_of_varying = differentiable(_loss, derivatives.of_entmax_loss(entmax, order=True))
 
 
 def entmax_loss(theta: Array, y: Array, alpha: float | Array) -> Array:
     """See `Framework.entmax_loss`."""
     if isinstance(alpha, float):
-        return _loss_of_known((theta, y), (alpha,))[0]
-    return _loss_of_varying((theta, y, alpha))[0]
+        return _loss_of_known((theta, y), (alpha,))[0][..., 0]
+    return _loss_of_varying((theta, y, alpha))[0][..., 0]
 
 
 _envelope = differentiable(lambda x, z, y, value, axes: (value,), derivatives.ENVELOPE)

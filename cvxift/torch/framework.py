@@ -12,6 +12,8 @@ from cvxift.argmax import checks
 from cvxift.errors import ProgramError
 from cvxift.torch.bounded_maps import budget, capped_softmax
 from cvxift.torch.chain_maps import best_path, log_partition, marginals
+from cvxift.torch.segment_maps import Segments as segments
+from cvxift.torch.segment_maps import segment_budget, segment_entmax, segment_loss
 from cvxift.torch.simplex_maps import entmax, entmax_loss, envelope, softmax
 from cvxift.torch.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
 from cvxift.torch.tensors import HALVES, visible, wider, widest
@@ -31,6 +33,7 @@ __all__ = [
     "envelope",
     "floating",
     "guarded",
+    "index",
     "integers",
     "is_half",
     "is_integer",
@@ -41,6 +44,10 @@ __all__ = [
     "moveaxis",
     "permutahedron",
     "permutahedron_loss",
+    "segment_budget",
+    "segment_entmax",
+    "segment_loss",
+    "segments",
     "sigmoid",
     "softmax",
     "sort",
@@ -77,7 +84,7 @@ def floating(name: str, x: Any, what: str = "scores") -> Tensor:
 
 def is_integer(x: Tensor) -> bool:
     """Whether a tensor holds integers."""
-    return not x.is_floating_point() and not x.is_complex()
+    return not x.is_floating_point() and not x.is_complex() and x.dtype is not torch.bool
 
 
 def is_half(x: Tensor) -> bool:
@@ -93,6 +100,11 @@ def array(value: Any, like: Tensor) -> Tensor:
 def integers(value: Any, like: Tensor) -> Tensor:
     """A tensor on another's device."""
     return torch.as_tensor(value, device=like.device)
+
+
+def index(x: Tensor) -> Tensor:
+    """Integers in a dtype that serves for indices."""
+    return x.long()
 
 
 def cast(x: Tensor, like: Tensor) -> Tensor:

@@ -20,18 +20,43 @@ Regularizer = Literal["entropic", "quadratic"]
 
 
 @documented()
-def softmax(x: Tensor, dim: int = -1, temperature: Number = 1.0) -> Tensor:
-    return simplex.softmax(framework, x, dim, temperature)
+def softmax(
+    x: Tensor,
+    dim: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Tensor | None = None,
+    offsets: Tensor | None = None,
+    num_segments: int | None = None,
+) -> Tensor:
+    return simplex.softmax(framework, x, dim, temperature, (segments, offsets, num_segments))
 
 
 @documented()
-def sparsemax(x: Tensor, dim: int = -1, temperature: Number = 1.0) -> Tensor:
-    return simplex.sparsemax(framework, x, dim, temperature)
+def sparsemax(
+    x: Tensor,
+    dim: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Tensor | None = None,
+    offsets: Tensor | None = None,
+    num_segments: int | None = None,
+) -> Tensor:
+    return simplex.sparsemax(framework, x, dim, temperature, (segments, offsets, num_segments))
 
 
 @documented()
-def entmax(x: Tensor, alpha: Number = 1.5, dim: int = -1, temperature: Number = 1.0) -> Tensor:
-    return simplex.entmax(framework, x, alpha, dim, temperature)
+def entmax(
+    x: Tensor,
+    alpha: Number = 1.5,
+    dim: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Tensor | None = None,
+    offsets: Tensor | None = None,
+    num_segments: int | None = None,
+) -> Tensor:
+    return simplex.entmax(framework, x, alpha, dim, temperature, (segments, offsets, num_segments))
 
 
 @documented()
@@ -42,8 +67,12 @@ def budget(
     upper: Number = 1.0,
     dim: int = -1,
     temperature: Number = 1.0,
+    *,
+    segments: Tensor | None = None,
+    offsets: Tensor | None = None,
+    num_segments: int | None = None,
 ) -> Tensor:
-    return bounded.budget(framework, x, total, lower, upper, dim, temperature)
+    return bounded.budget(framework, x, total, lower, upper, dim, temperature, (segments, offsets, num_segments))
 
 
 @documented()
@@ -69,9 +98,18 @@ def box(
 
 @documented()
 def fenchel_young_loss(
-    theta: Tensor, target: Tensor, alpha: Number = 1.5, dim: int = -1, temperature: Number = 1.0
+    theta: Tensor,
+    target: Tensor,
+    alpha: Number = 1.5,
+    dim: int = -1,
+    temperature: Number = 1.0,
+    *,
+    segments: Tensor | None = None,
+    offsets: Tensor | None = None,
+    num_segments: int | None = None,
 ) -> Tensor:
-    return losses.fenchel_young_loss(framework, theta, target, alpha, dim, temperature)
+    groups = segments, offsets, num_segments
+    return losses.fenchel_young_loss(framework, theta, target, alpha, dim, temperature, groups)
 
 
 @documented()

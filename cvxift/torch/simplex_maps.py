@@ -30,6 +30,9 @@ def _entmax(x: Tensor, alpha: float | Tensor) -> tuple[Tensor]:
     return (maps.entmax(x, alpha, wide=x.device.type != "mps"),)
 
 
+_OF_ENTMAX, _OF_ENTMAX_AND_ORDER = (derivatives.of_entmax(order) for order in (False, True))
+
+
 class _ShortEntmax(torch.autograd.Function):
     """The same for `short_rows` of plain tensors, in NumPy, with as little around it as can be."""
 
@@ -59,8 +62,8 @@ def entmax(x: Tensor, alpha: float | Tensor) -> Tensor:
     if not x.numel():
         return x  # keeps its graph
     if isinstance(alpha, Tensor):
-        return rule.apply("entmax", derivatives.ENTMAX_AND_ORDER, (x, alpha))[0]
-    return rule.apply("entmax", derivatives.ENTMAX, (x,), alpha)[0]
+        return rule.apply("entmax", _OF_ENTMAX_AND_ORDER, (x, alpha))[0]
+    return rule.apply("entmax", _OF_ENTMAX, (x,), alpha)[0]
 
 
 def softmax(x: Tensor) -> Tensor:
@@ -77,7 +80,7 @@ def softmax(x: Tensor) -> Tensor:
 
 
 @kernels.register(
-    "Fenchel-Young loss", lambda theta, *_: (theta.new_empty(theta.shape[:-1]), theta.new_empty(theta.shape))
+    "Fenchel-Young loss", lambda theta, *_: (theta.new_empty((*theta.shape[:-1], 1)), theta.new_empty(theta.shape))
 )
 def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tensor]:
     """The loss and the prediction."""
@@ -90,14 +93,14 @@ def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tens
         z = short_rows.entmax(scores, alpha)
         if z is not None:
             d = np.subtract(scores, np.maximum.reduce(scores, axis=-1, keepdims=True), dtype=np.float64)
-            value = np.add.reduce(losses.terms(np, d, y.numpy().astype(np.float64), z, alpha), axis=-1)
-            return torch.from_numpy(np.asarray(value, dtype=scores.dtype)), torch.from_numpy(z).to(theta.dtype)
+            value = np.add.reduce(losses.terms(np, d, y.numpy().astype(np.float64), z, alpha), axis=-1, keepdims=True)
+            return torch.from_numpy(value.astype(scores.dtype)), torch.from_numpy(z).to(theta.dtype)
     z = entmax(theta, alpha)
     return losses.fenchel_young(theta, y, z, alpha), z
 
 
 # The prediction is taken for constant, but where a derivative is differentiated.
-_OF_LOSS, _OF_LOSS_AND_ORDER = (derivatives.of_entmax_loss(entmax, options) for options in (True, False))
+_OF_LOSS, _OF_LOSS_AND_ORDER = (derivatives.of_entmax_loss(entmax, order) for order in (False, True))
 
 
 class _EagerLoss(torch.autograd.Function):
@@ -109,7 +112,7 @@ class _EagerLoss(torch.autograd.Function):
         value, z = _loss(theta.detach(), y, alpha)
         ctx.save_for_backward(theta, y, z)
         ctx.alpha = alpha
-        return value
+        return value[..., 0]
 
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
@@ -123,10 +126,10 @@ class _EagerLoss(torch.autograd.Function):
 def entmax_loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
     """See `Framework.entmax_loss`."""
     if isinstance(alpha, Tensor):
-        return rule.apply("Fenchel-Young loss", _OF_LOSS_AND_ORDER, (theta, y, alpha))[0]
+        return rule.apply("Fenchel-Young loss", _OF_LOSS_AND_ORDER, (theta, y, alpha))[0][..., 0]
     if theta.numel() and numpy_serves(theta):
         return _EagerLoss.apply(theta, y, alpha)  # type: ignore[return-value]
-    return rule.apply("Fenchel-Young loss", _OF_LOSS, (theta, y), alpha)[0]
+    return rule.apply("Fenchel-Young loss", _OF_LOSS, (theta, y), alpha)[0][..., 0]
 
 
 kernels.register("envelope", lambda x, z, y, value, *_: (value.new_empty(value.shape),))(

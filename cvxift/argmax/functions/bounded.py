@@ -14,13 +14,23 @@ from cvxift.argmax import checks
 from cvxift.argmax.functions.arguments import bound_of, check_choice, placed, scores_of, temperature_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
+from cvxift.argmax.functions.ragged import NONE, Given, Ragged, is_ragged
 
 Array = Any
 REGULARIZERS = ("entropic", "quadratic")
 
 
 @public
-def budget(fw: Framework, x: Array, total: Any, lower: Any, upper: Any, dim: int, temperature: Any) -> Array:
+def budget(
+    fw: Framework,
+    x: Array,
+    total: Any,
+    lower: Any,
+    upper: Any,
+    dim: int,
+    temperature: Any,
+    groups: Given = NONE,
+) -> Array:
     """Projection of x / temperature onto {l ≤ z ≤ u, Σ z = total}: soft choice of ``total`` entries, within bounds.
 
     Args:
@@ -30,7 +40,11 @@ def budget(fw: Framework, x: Array, total: Any, lower: Any, upper: Any, dim: int
         lower: finite lower bounds, broadcast against x.
         upper: upper bounds, broadcast against x; may be +∞.
         dim: the dimension that is summed.
-        temperature: > 0, a number or a tensor that broadcasts against x.
+        temperature: > 0, a number or a tensor that broadcasts against x; over groups, a number or one for each.
+        segments: the group of each entry along ``dim``, integers ≥ 0 in any order: sums are over groups of unequal
+            length instead, ``total`` a number or one for each; bounds are for each entry, or of shape (G, 1).
+        offsets: instead of segments, where each group begins and the last one ends, (G + 1,) from 0 to the length.
+        num_segments: G, the number of groups; None for the largest id plus 1. Needed where ids are traced.
 
     Returns:
         z of x's shape; differentiable in x, total, the bounds and the temperature.
@@ -48,6 +62,17 @@ def budget(fw: Framework, x: Array, total: Any, lower: Any, upper: Any, dim: int
         [1.0, 0.625, 0.375, 0.0]
     """
     x = fw.floating("budget", x)
+    if is_ragged(groups):
+        ragged = Ragged(fw, "budget", x, dim, groups)
+        scores = fw.widest(ragged.scores(x, temperature))
+        need = ragged.of_groups("total", fw.array(total, scores), scores)
+        low, high = (
+            ragged.of_entries(argument, bound, scores, tuple(x.shape))
+            for argument, bound in (("lower", lower), ("upper", upper))
+        )
+        if 0 in x.shape:
+            return x
+        return ragged.placed(fw.segment_budget(scores, need, low, high, ragged.ids, ragged.number), x)
     scores = scores_of(fw, "budget", x, dim, temperature)
     wide = fw.widest(scores)
     low = bound_of(fw, "budget", "lower", lower, wide, x.shape, dim)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from cvxift.argmax.checks import Range
+from cvxift.argmax.groups import Groups
 
 Array = Any
 
@@ -49,6 +50,10 @@ class Framework(Protocol):
 
     def integers(self, value: Any, like: Array) -> Array:
         """Integers, or whatever else it is, as an array on another's device."""
+        ...
+
+    def index(self, x: Array) -> Array:
+        """Integers in a dtype that serves for indices."""
         ...
 
     def cast(self, x: Array, like: Array) -> Array:
@@ -121,6 +126,22 @@ class Framework(Protocol):
 
     def capped_softmax(self, x: Array, upper: Array) -> Array:
         """Softmax under upper bounds of x's shape."""
+        ...
+
+    def segments(self, ids: Array, number: int) -> Groups:
+        """Groups of entries by their ids; sums and spreading have derivatives."""
+        ...
+
+    def segment_entmax(self, x: Array, alpha: Any, ids: Array, number: int) -> Array:
+        """α-entmax over groups of entries (N,); alpha is a float, or has one for each group."""
+        ...
+
+    def segment_loss(self, theta: Array, y: Array, alpha: Any, ids: Array, number: int) -> Array:
+        """Its Fenchel–Young losses, one for each group."""
+        ...
+
+    def segment_budget(self, x: Array, total: Array, lower: Array, upper: Array, ids: Array, number: int) -> Array:
+        """`budget` over groups of entries (N,), bounds for each, in float64 where that is to be had."""
         ...
 
     def permutahedron(self, s: Array, w: Array, regularizer: Any) -> Array:

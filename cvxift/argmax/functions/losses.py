@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cvxift.argmax import checks
 from cvxift.argmax.functions.arguments import order_of, scores_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
+from cvxift.argmax.functions.ragged import NONE, Given, Ragged, is_ragged
 from cvxift.errors import ProgramError
 
 Array = Any
 
 
 @public
-def fenchel_young_loss(fw: Framework, theta: Array, target: Array, alpha: Any, dim: int, temperature: Any) -> Array:
+def fenchel_young_loss(
+    fw: Framework, theta: Array, target: Array, alpha: Any, dim: int, temperature: Any, groups: Given = NONE
+) -> Array:
     """Fenchel–Young loss of α-entmax: Ω*(θ) + Ω(y) − θᵀy, with gradient entmax(θ) − y.
 
     Args:
@@ -24,9 +28,13 @@ def fenchel_young_loss(fw: Framework, theta: Array, target: Array, alpha: Any, d
             entropy, 2 the sparsemax loss.
         dim: the dimension along which the distributions lie.
         temperature: > 0, a number or a tensor that broadcasts against θ; the loss is that of θ/temperature.
+        segments: groups of unequal length, as for `entmax`.
+        offsets: as for `entmax`.
+        num_segments: as for `entmax`.
 
     Returns:
-        Losses ≥ 0 of θ's shape without ``dim``, differentiable in θ, alpha and the temperature.
+        Losses ≥ 0 of θ's shape without ``dim``, differentiable in θ, alpha and the temperature; of groups, one for each
+        along ``dim``, 0 where a group is empty.
 
     Raises:
         ProgramError: as for `entmax`, or the shapes differ.
@@ -41,6 +49,12 @@ def fenchel_young_loss(fw: Framework, theta: Array, target: Array, alpha: Any, d
     """
     name = "fenchel_young_loss"
     theta = fw.floating(name, theta)
+    if is_ragged(groups):
+        ragged = Ragged(fw, name, theta, dim, groups)
+        scores = ragged.scores(theta, temperature)
+        y = ragged.flat(target_of(fw, name, theta, target, scores))
+        order = ragged.of_groups("alpha", alpha, scores, checks.ORDER)
+        return ragged.placed_groups(fw.segment_loss(scores, y, order, ragged.ids, ragged.number), theta)
     scores = scores_of(fw, name, theta, dim, temperature)
     y = target_of(fw, name, theta, target, scores)
     order = order_of(fw, name, alpha, theta.shape, dim, scores)
