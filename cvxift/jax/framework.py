@@ -84,8 +84,11 @@ def array(value: Any, like: Array) -> Array:
 
 
 def integers(value: Any, like: Array) -> Array:
-    """Integers as an array."""
-    return jnp.asarray(value)
+    """Integers as an array, whose values can be seen where they are constants in a function that is being traced."""
+    if not visible(value):
+        return value
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value)
 
 
 def index(x: Array) -> Array:

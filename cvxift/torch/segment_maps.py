@@ -69,7 +69,7 @@ def _like(array: Any, shape: tuple[int, ...], x: Tensor) -> Tensor:
 @kernels.register("entmax of segments", lambda x, *_: (x.new_empty(x.shape),))
 def _entmax(x: Tensor, *given: Any) -> tuple[Tensor]:
     alpha, ids, number = _parts(given)
-    if not bool(x.max() < float("inf")):
+    if x.numel() and not bool(x.max() < float("inf")):
         check_entries("entmax", x)
     groups, flat = _groups(ids, number)
     if isinstance(alpha, Tensor):

@@ -67,8 +67,7 @@ def budget(
         scores = fw.widest(ragged.scores(x, temperature))
         need = ragged.of_groups("total", fw.array(total, scores), scores)
         low, high = (
-            ragged.of_entries(argument, bound, scores, tuple(x.shape))
-            for argument, bound in (("lower", lower), ("upper", upper))
+            ragged.of_entries(argument, bound, scores) for argument, bound in (("lower", lower), ("upper", upper))
         )
         if 0 in x.shape:
             return x

@@ -47,7 +47,7 @@ class Ragged:
     def __init__(self, fw: Framework, name: str, x: Array, dim: int, given: Given) -> None:
         check_dim(fw, name, x, dim)
         self._fw, self._name, self._dim = fw, name, dim
-        self._length = x.shape[dim]
+        self._shape, self._length = tuple(x.shape), x.shape[dim]
         self._lead = tuple(fw.moveaxis(x, dim, -1).shape[:-1])
         segments, offsets, number = given
         if (segments is None) == (offsets is None):
@@ -136,30 +136,31 @@ class Ragged:
         return scores / (warmth if isinstance(warmth, float) else groups.spread(warmth))
 
     def flat(self, x: Array) -> Array:
-        """Entries of all instances in one axis."""
+        """Entries, or groups in their place, of all instances in one axis."""
         return self._fw.moveaxis(x, self._dim, -1).reshape((-1,))
 
     def of_groups(self, argument: str, value: Any, like: Array, allowed: checks.Range | None = None) -> Any:
-        """A number as it is, or an array that has one for each group, flat; refused, or NaN, out of its range."""
+        """A number as it is, or an array of x's shape, groups in place of entries, flat; checked against its range."""
         fw = self._fw
         if fw.is_number(value):
             if allowed is not None:
                 checks.check_number(self._name, allowed, value)
             return float(value)
         array = fw.array(value, like)
-        shape = (*self._lead, self._number)
+        shape = list(self._shape)
+        shape[self._dim] = self._number
         if not broadcasts(array.shape, shape):
             raise ProgramError(
-                f"{self._name} got {argument} of shape {tuple(array.shape)}; expected one for each group, {shape}, or"
-                " what broadcasts to it."
+                f"{self._name} got {argument} of shape {tuple(array.shape)}; expected one for each group,"
+                f" {tuple(shape)}, or what broadcasts to it."
             )
         if allowed is not None:
             array = fw.guarded(self._name, allowed, array)
-        return fw.xp.broadcast_to(array, shape).reshape((-1,))
+        return self.flat(fw.xp.broadcast_to(array, tuple(shape)))
 
-    def of_entries(self, argument: str, value: Any, like: Array, shape: tuple[int, ...]) -> Array:
-        """A bound for each entry, flat, of one that broadcasts to the scores' shape, or of (…, G, 1), one a group."""
-        fw = self._fw
+    def of_entries(self, argument: str, value: Any, like: Array) -> Array:
+        """A bound for each entry, flat, of what broadcasts to x's shape; or of groups, with one more axis of size 1."""
+        fw, shape = self._fw, self._shape
         array = fw.array(value, like)
         if array.ndim > len(shape) and array.shape[-1] == 1:
             return fw.segments(self.ids, self.number).spread(self.of_groups(argument, array[..., 0], like))
