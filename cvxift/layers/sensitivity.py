@@ -375,7 +375,7 @@ def differentiate(
     choice("check", check, get_args(Check))
     policy = Policy(singular, mu, linear_solver)
     program = Program(problem, gp=gp) if program is None else program
-    theta = program.pack({p: p.value for p in program.parameters})
+    theta = program.pack({})  # what the parameters hold
     canonical = theta.copy()
     if program.log_mask is not None:
         canonical[program.log_mask] = np.log(theta[program.log_mask])

@@ -148,8 +148,9 @@ def _holding(values: Mapping[Any, Any]) -> Iterator[None]:
 def _hold(values: Mapping[Any, Any]) -> None:
     for leaf, value in values.items():
         if leaf.sparse_idx is not None:
-            value = sp.coo_array((np.asarray(value)[leaf.sparse_idx], leaf.sparse_idx), shape=leaf.shape)
-        leaf.save_value(value)
+            leaf._value = np.asarray(value)[leaf.sparse_idx]
+        else:
+            leaf.save_value(value)
 
 
 def _value(expr: Any, held: Mapping[Any, Any]) -> Floats | None:

@@ -120,6 +120,8 @@ def read_terms(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Probl
         >>> read_terms(problem, [theta]).E.toarray()
         array([[1., 1., 1.]])
     """
+    # CVXPY's coefficients of a sparse parameter have a column for every entry, zero or not.
+    need(not any(p.attributes["sparsity"] for p in parameters), "a sparse parameter")
     variables = problem.variables()
     tree, equal, below = Tree(), [], []
     objective = tree.rewrite(problem.objective.args[0])
