@@ -21,12 +21,13 @@ from cvxift import solvers
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_newton import DensePoints, polish
+from cvxift.kkt.dense_newton import DensePoints, check, polish
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import GOAL, Point
 from cvxift.kkt.regularity.thresholds import CLEAR
+from cvxift.kkt.starts import CLOSE, FOLLOWING, NEAR, WORDS, Starts
 from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.lazy import Made
 from cvxift.program.structure import Data, Floats
@@ -207,6 +208,19 @@ class DenseBatch(Made[Solution]):
         near = size if cones.polyhedral else cone.margin(cones, v)
         return ~(near.min(axis=-1, initial=np.inf) > CLEAR * (1.0 + size.max(axis=-1, initial=0.0)))
 
+    def starts(self) -> Starts:
+        """The condensed programs' points in their own units, to start the next solve from."""
+        x, s = np.array(self.x), np.array(self.programs.place.host(self.points.spectrum.s))
+        y = s - self.v
+        if isinstance(self.elimination, Rescaled):
+            way = self.host().substitution
+            assert isinstance(way, Rescaled)
+            x, s, y = way.units.point_back(x, s, y)
+        for i, solution in self.singles.items():
+            found = solution.start()
+            x[i], s[i], y[i] = (np.nan, np.nan, np.nan) if found is None else (found.x, found.s, found.y)
+        return Starts(x, s, y)
+
     def replace(self, rows: Mapping[int, Solution]) -> None:
         """Put in the solutions of instances that were solved one by one."""
         if not rows:
@@ -280,17 +294,42 @@ def forward(
         The solver's name, what it returned, x (B, n) and v = s − y (B, m).
     """
     structure, count = engine.condensation.structure, len(small.q)
-    if warm is not None and isinstance(way, Rescaled):
-        points = zip(warm, (way.units[i] for i in range(count)), strict=True)
-        warm = [raw and Raw(*units.point(raw.x, raw.s, raw.y), raw.status, "") for raw, units in points]
     order, options, session = engine.open(solver, solver_args)
-    if structure.nnzA + structure.nnzP < THREAD_COST:
-        raws = session.solve_batch(small.P, small.q, small.A, small.b, warm)
+
+    def ask(small: Data, starts: Starts | None) -> list[Raw]:
+        if structure.nnzA + structure.nnzP < THREAD_COST:
+            return session.solve_batch(small.P, small.q, small.A, small.b, starts)
+        return _pool(engine, order[0], options).solve_batch(small, starts)
+
+    starts = None if warm is None else Starts.of(warm, structure.n, structure.m)
+    if starts is not None and isinstance(way, Rescaled):
+        starts = Starts(*way.units.point(starts.x, starts.s, starts.y))
+    if starts is not None and engine.follows(order[0], count):
+        raws = _followed(engine, small, starts, ask)
     else:
-        raws = _pool(engine, order[0], options).solve_batch(small, warm)
+        raws = ask(small, starts)
     x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
     v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
     return order[0], raws, x, v
+
+
+def _followed(
+    engine: Engine, small: Data, starts: Starts, ask: Callable[[Data, Starts | None], list[Raw]]
+) -> list[Raw]:
+    """Newton's steps from the points that are close; the solver is asked for the other instances."""
+    P, A = engine.layout.stack(small)
+    programs = DensePrograms(HOST, P, small.q, A, small.b, on_host(engine.cones))
+    x, v = starts.x, starts.s - starts.y
+    if not engine.cones.polyhedral:
+        x = np.where(check(programs, x, v).worst[:, None] <= NEAR, x, np.nan)
+    points = polish(programs, x, v, max_steps=FOLLOWING, close=CLOSE)
+    done, s = points.worst <= TOLERANCE, np.asarray(points.spectrum.s)  # `checked` polishes further
+    raws = {i: Raw(points.x[i], s[i], s[i] - points.v[i], Status.SOLVED, WORDS) for i in np.flatnonzero(done).tolist()}
+    rest = np.flatnonzero(~done)
+    if len(rest):
+        asked = ask(small[rest], Starts(starts.x[rest], starts.s[rest], starts.y[rest]))
+        raws.update(zip(rest.tolist(), asked, strict=True))
+    return [raws[i] for i in range(len(small.q))]
 
 
 def _pool(engine: Engine, name: str, options: Mapping[str, Any]) -> Pool:

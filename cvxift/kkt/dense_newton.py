@@ -92,7 +92,13 @@ def _checked(
 
 
 def polish(
-    programs: DensePrograms, x: Array, v: Array, *, goal: float = GOAL, max_steps: int = MAX_STEPS
+    programs: DensePrograms,
+    x: Array,
+    v: Array,
+    *,
+    goal: float = GOAL,
+    max_steps: int = MAX_STEPS,
+    close: float = np.inf,
 ) -> DensePoints:
     """Newton on all instances until no residual above the goal falls any more.
 
@@ -105,6 +111,7 @@ def polish(
         v: s − y, shape (B, m).
         goal: relative residual from which an instance is left as it is.
         max_steps: largest number of steps.
+        close: as in `newton.polish`: if finite, whole steps are taken that lead to no larger residual.
 
     Returns:
         The best points found.
@@ -116,9 +123,9 @@ def polish(
         if not wanting.any():
             break
         if programs.place.reads_freely and 2 * wanting.sum() <= len(wanting):
-            return _some(at.point, np.flatnonzero(wanting), settled, goal, max_steps - step)
-        new = _stepped(programs, at, wanting)
-        falls = new.point.worst < at.point.worst
+            return _some(at.point, np.flatnonzero(wanting), settled, goal, max_steps - step, close)
+        new = _stepped(programs, at, wanting, close)
+        falls = (new.point.worst < at.point.worst) | (wanting & (new.point.worst <= close) & np.isfinite(close))
         settled |= wanting & new.certified & ~falls
         wanting &= falls & (new.point.worst > goal)
         if not falls.any():
@@ -128,25 +135,28 @@ def polish(
     return DensePoints(programs, point.x, point.v, point.residuals, point.most, point.known, settled)
 
 
-def _some(point: DensePoints, index: np.ndarray, settled: np.ndarray, goal: float, max_steps: int) -> DensePoints:
+def _some(
+    point: DensePoints, index: np.ndarray, settled: np.ndarray, goal: float, max_steps: int, close: float
+) -> DensePoints:
     """Go on with some instances alone; on the host."""
     programs = point.programs
-    some = polish(programs.taken(index), point.x[index], point.v[index], goal=goal, max_steps=max_steps)
+    x, v = point.x[index], point.v[index]
+    some = polish(programs.taken(index), x, v, goal=goal, max_steps=max_steps, close=close)
     x, v, residuals = np.array(point.x), np.array(point.v), np.array(point.residuals)
     x[index], v[index], residuals[index], settled[index] = some.x, some.v, some.residuals, some.settled
     return DensePoints(programs, x, v, residuals, None, None, settled)
 
 
-def _stepped(programs: DensePrograms, at: _Checked, wanting: np.ndarray) -> _Checked:
-    """One step of the wanting instances: the longest of those tried that takes a tenth off, or none."""
+def _stepped(programs: DensePrograms, at: _Checked, wanting: np.ndarray, close: float) -> _Checked:
+    """One step of the wanting instances: the longest of those tried that takes a tenth off, or the whole, or none."""
     place, xp, point = programs.place, programs.place.xp, at.point
     x, v = point.x, point.v
     dx, dy, certified = DenseSystems(programs, point.spectrum, point.most).solve(-at.dual, -at.primal)
     dv = -at.primal - apply(programs.A, dx) - dy
     least = place.put(np.where(wanting, point.worst, -np.inf))
-    bound = 0.9 * least
+    bound, lengths = (0.9 * least, SHRINK) if np.isinf(close) else (close, SHRINK[:1])
     new_x, new_v, taken = x, v, (least < 0.0) | ~certified
-    for length in SHRINK:
+    for length in lengths:
         trial_x, trial_v = x + length * dx, v + length * dv
         errors = programs.errors(trial_x, trial_v, point.spectrum)
         take = (xp.max(errors[2], axis=-1) < bound) & ~taken

@@ -23,6 +23,7 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Solution
+from cvxift.kkt.starts import WORTH
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.kkt.units import Equilibration, Rescaled, Way
 from cvxift.program.elimination import Condensation
@@ -137,6 +138,13 @@ class Engine:
             options = {**options, **solver_args}
         return order, options, self.session(order[0], options)
 
+    def follows(self, name: str, count: int = 1) -> bool:
+        """Whether Newton's steps from `count` old points may take this solver's place: where they are less work."""
+        if solvers.get(name).active_set or self.quick_options:
+            return False
+        structure = self.condensation.structure
+        return self.cones.polyhedral or count * (structure.n + structure.m) >= WORTH
+
     def condense(self, data: Data) -> tuple[Data, Way | None]:
         """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""
         small, way = self.condensation.condense(data)
@@ -152,6 +160,7 @@ class Engine:
         solver: str | None = None,
         found: Raw | None = None,
         condensed: tuple[Data, Way | None] | None = None,
+        follow: bool = False,
     ) -> Solution:
         """Solve one instance.
 
@@ -162,6 +171,7 @@ class Engine:
             solver: name of the solver to try first, instead of the engine's.
             found: what the first solver returned, if it was called already.
             condensed: what `condense` gives, if it was called already.
+            follow: whether Newton's steps from the point to start from may take the solvers' place.
 
         Returns:
             The solution; its `ok` says whether the optimality conditions hold.
@@ -170,7 +180,8 @@ class Engine:
         order, options, _ = self.open(solver, solver_args)
         instance = self.layout.instance(small, moderate=True)
         search = Search(self, small, instance, _in_units(warm, way))
-        search.run(order, options, found)
+        if not (follow and search.follow(order[0])):
+            search.run(order, options, found)
         if isinstance(way, Rescaled) and not search.reached:
             # Solvers scale programs as well, sometimes better.
             small, way_back = self.condensation.condense(data)

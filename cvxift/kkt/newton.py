@@ -62,7 +62,15 @@ def evaluate(
     return Point(x, s, y, v, residuals, spectrum=spectrum), dual, primal
 
 
-def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_steps: int = MAX_STEPS) -> Point:
+def polish(
+    instance: Instance,
+    x: Floats,
+    v: Floats,
+    *,
+    goal: float = GOAL,
+    max_steps: int = MAX_STEPS,
+    close: float = np.inf,
+) -> Point:
     """Newton from (x, v) until the residual stops falling or is below the goal.
 
     Args:
@@ -71,6 +79,9 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
         v: s − y, shape (m,).
         goal: relative residual at which to stop.
         max_steps: largest number of steps.
+        close: if finite, the start is the solution of a program that was a little different: steps are taken whole as
+            long as they lead to no residual larger than this, whether it falls or not, because it is one step in
+            which rows become tight or slack, and only the next one in which it falls.
 
     Returns:
         The best point found; the start itself if no step helped.
@@ -86,11 +97,12 @@ def polish(instance: Instance, x: Floats, v: Floats, *, goal: float = GOAL, max_
             system = ReducedSystem(instance, turn)  # least squares: a step that does not help is dropped
         dx, dy, _ = system.solve(-dual, -primal)
         ds = -primal - instance.A @ dx
-        for length in SHRINK:
+        limit, lengths = (0.9 * point.residuals.worst, SHRINK) if np.isinf(close) else (close, SHRINK[:1])
+        for length in lengths:
             trial, trial_dual, trial_primal = evaluate(
                 instance, point.x + length * dx, point.v + length * (ds - dy), point.spectrum
             )
-            if trial.residuals.worst < 0.9 * point.residuals.worst:
+            if trial.residuals.worst < limit:
                 break
         else:
             break

@@ -19,6 +19,7 @@ from cvxift import solvers
 from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point, polish
+from cvxift.kkt.starts import CLOSE, FOLLOWING, WORDS
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Status
 
@@ -74,6 +75,27 @@ class Search:
     def _refuted(self) -> bool:
         """Whether two calls found that no point exists."""
         return len(self._verdicts) > 1
+
+    def follow(self, name: str) -> bool:
+        """Newton's steps alone from the point to start from: enough where θ moved little since it was found.
+
+        Args:
+            name: the solver whose place they take.
+
+        Returns:
+            Whether they reached the goal; if not, nothing is kept of them.
+        """
+        warm = self._warm
+        if warm is None or not self._engine.follows(name):
+            return False
+        point = polish(self._instance, warm.x, warm.s - warm.y, max_steps=FOLLOWING, close=CLOSE)
+        self._worst = point.residuals.worst
+        if not self.reached:
+            self._worst = np.inf
+            return False
+        self.attempts.append((name, Status.SOLVED, WORDS, self._worst))
+        self.best, self.name, self.status = point, name, Status.SOLVED
+        return True
 
     def run(self, order: list[str], options: Mapping[str, Any], found: Raw | None = None) -> None:
         """Ask the solvers in turn.

@@ -179,7 +179,8 @@ class SolutionMap(InstanceProducts):
         batch = theta.shape[:-1]
         if not batch:
             start = warm[0] if warm else None
-            solution = self.engine.solve(self.data(theta), solver_args=solver_args, warm=start, solver=solver)
+            data = self.data(theta)
+            solution = self.engine.solve(data, solver_args=solver_args, warm=start, solver=solver, follow=True)
             solved = Solved((), (solution,), self._recover(solution.x, solution.y))
         else:
             flat = theta.reshape(-1, theta.shape[-1])
@@ -191,7 +192,11 @@ class SolutionMap(InstanceProducts):
             else:
                 solutions = self._each(
                     lambda i: self.engine.solve(
-                        data[i], solver_args=solver_args, warm=None if points is None else points[i], solver=solver
+                        data[i],
+                        solver_args=solver_args,
+                        warm=None if points is None else points[i],
+                        solver=solver,
+                        follow=True,
                     ),
                     len(flat),
                     solver,

@@ -32,6 +32,8 @@ class Solved:
             return self.solutions.ok
         return all(solution.ok for solution in self.solutions)
 
-    def warm(self) -> list[Raw | None]:
+    def warm(self) -> Sequence[Raw | None]:
         """Points of the condensed programs to start the next solve from."""
+        if isinstance(self.solutions, DenseBatch):
+            return self.solutions.starts()
         return [solution.start() for solution in self.solutions]

@@ -274,6 +274,8 @@ class Solver(abc.ABC):
     """The options that cvxift sets unless told otherwise, where they differ from the solver's own defaults."""
     tight: Mapping[str, Any] = MappingProxyType({})
     """The options of a second call, made where the first one's point is not good enough; empty for none."""
+    active_set: ClassVar[bool] = False
+    """Whether it starts from a point's active set and solves small programs in less than a Newton step takes."""
     patient: bool = False
     """Whether the second call may take long: it is made after all other solvers were asked."""
     brief: Mapping[str, Any] = MappingProxyType({})

@@ -45,6 +45,7 @@ class Daqp(Solver):
     """DAQP through its Python package `daqp`, which solves outside Python's lock."""
 
     name = "daqp"
+    active_set = True
     # primal_tol: inactive rows may be violated by so much; the solver's 1e-6 can decide the active set of a nearly
     # degenerate point wrongly. eta_prox: with a singular P the proximal iterations stop at ‖Δx‖ ≤ eta_prox / eps_prox;
     # the solver's 1e-6 leaves residuals of 1e-4 (GOULDQP2 of the Maros–Mészáros set), 1e-10 costs no more time.
