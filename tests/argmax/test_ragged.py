@@ -328,3 +328,22 @@ def test_what_cannot_be_refused_is_nan() -> None:
     assert np.isfinite(empty[:2]).all() and np.isnan(empty[2:]).all()
     with pytest.raises(cvxift.ProgramError):
         vmap(lambda o: ct.softmax(torch.zeros(3), offsets=o))(torch.tensor([[0, 1, 3], [0, 4, 3]]))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.2, 1.5, 2.0, 2.5, "orders"])
+def test_kernels_of_other_devices(alpha: Any, rng: np.random.Generator) -> None:
+    """What serves where NumPy cannot, run on the host."""
+    from cvxift.argmax import bounded, segments
+    from cvxift.torch.segment_maps import Segments
+
+    x, ids = rng.standard_normal(len(IDS)), IDS[SHUFFLE]
+    theirs, ours = NumpySegments(ids, 6), Segments(torch.tensor(ids), 6)
+    order = ORDERS if alpha == "orders" else alpha
+    given = torch.tensor(order) if alpha == "orders" else alpha
+    found = segments.entmax(torch.tensor(x), given, ours)
+    np.testing.assert_allclose(found, segments.entmax(x, order, theirs), atol=1e-13)
+    arrays = x, TOTALS, np.zeros(len(IDS)), UPPER[SHUFFLE]
+    tensors = [torch.tensor(part) for part in arrays]
+    z = bounded.value(*tensors, bounded.sides(*tensors, groups=ours), groups=ours)
+    expected = bounded.value(*arrays, bounded.sides(*arrays, groups=theirs), groups=theirs)
+    np.testing.assert_allclose(z, expected, atol=1e-14)
