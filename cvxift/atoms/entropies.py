@@ -18,6 +18,7 @@ from cvxpy.atoms.atom import Atom
 from cvxpy.expressions.expression import Expression
 from scipy.special import rel_entr, xlogy
 
+from cvxift._types import override
 from cvxift.atoms.base import Definition, Regularizer, over_slices
 from cvxift.atoms.registry import register
 from cvxift.errors import ProgramError
@@ -47,8 +48,8 @@ class neg_entropy(Regularizer):
 
     symbol = r"\sum_i %s_i \log %s_i"
 
+    @override
     def latex(self) -> str:
-        """LaTeX of the atom."""
         word = rf"\mathrm{{{self.args[0].name()}}}"
         return self.symbol % (word, word)
 
@@ -93,13 +94,13 @@ class gini(Regularizer):
 
     symbol = r"\tfrac12 \sum_i %s_i (%s_i - 1)"
 
+    @override
     def latex(self) -> str:
-        """LaTeX of the atom."""
         word = rf"\mathrm{{{self.args[0].name()}}}"
         return self.symbol % (word, word)
 
     def numeric(self, values: list[Any]) -> Any:
-        """Value."""
+        """The value at values of the arguments."""
         z = np.asarray(values[0], dtype=float)
         return 0.5 * np.sum(z * (z - 1), axis=self.axis, keepdims=self.keepdims)
 
@@ -175,8 +176,8 @@ class TsallisNegEntropy(Regularizer):
         """α."""
         return [self.alpha]
 
+    @override
     def latex(self) -> str:
-        """LaTeX of the atom."""
         word = rf"\mathrm{{{self.args[0].name()}}}"
         return self.symbol % (f"{self.alpha * (self.alpha - 1):g}", word, f"{self.alpha:g}", word)
 
@@ -275,12 +276,12 @@ class norm_neg_entropy(Regularizer):
         """The order."""
         return [self.q]
 
+    @override
     def latex(self) -> str:
-        """LaTeX of the atom."""
         return self.symbol % (rf"\mathrm{{{self.args[0].name()}}}", f"{self.q:g}")
 
     def numeric(self, values: list[Any]) -> Any:
-        """Value."""
+        """The value at values of the arguments."""
         return over_slices(lambda v: np.linalg.norm(v, self.q) - 1, values[0], self.axis, self.keepdims)
 
     def definition(self, args: list[Expression]) -> Definition:

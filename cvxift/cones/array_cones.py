@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from cvxift._types import Array
 from cvxift.cones.base import Cone, Group
 from cvxift.cones.curve import CurveGroup, bent
 from cvxift.cones.nonneg import Nonneg
 from cvxift.cones.product import CONES, spectrum
 from cvxift.cones.psd import Semidefinite
 from cvxift.cones.soc import SecondOrder
-from cvxift.cones.spec import Cones, Part
 from cvxift.cones.spectrum import Spectrum
 from cvxift.cones.zero import Zero
+from cvxift.program.cones import Cones, Part
 
 ROOTS = ("exp", "pow")  # kinds of cones whose spectra are computed on the host
-
-Array = Any
 
 
 class LinearSpectrum:

@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.cones.base import BELOW_ONE, TINY, Cone, Floats, Group
-from cvxift.cones.spec import Part
+from cvxift._types import Floats
+from cvxift.cones.base import BELOW_ONE, TINY, Cone, Group
+from cvxift.program.cones import Part
 
 INSIDE, CURVED, POLAR, FACE = 1, 0, -1, 2  # Π(v) = v; on the curved boundary; 0; on a flat face
 Regimes = NDArray[np.int8]

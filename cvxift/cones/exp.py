@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones.base import Floats
+from cvxift._types import Floats
 from cvxift.cones.bracket import descend
 from cvxift.cones.curve import CURVED, FACE, INSIDE, POLAR, CurveCone, Frame, Regimes
 

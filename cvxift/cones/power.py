@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.cones.base import Floats
+from cvxift._types import Floats
 from cvxift.cones.bracket import descend
 from cvxift.cones.curve import CURVED, FAR, INSIDE, POLAR, CurveCone, Frame, Regimes
 

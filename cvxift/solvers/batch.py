@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
+from cvxift._types import Floats
 from cvxift.program.structure import Data
-from cvxift.solvers.base import Floats, Raw, Session
+from cvxift.solvers.base import Raw, Session
 
 # A solve shorter than this is mostly Python, which holds the lock: threads would only wait for each other.
 _THREADS_FROM = 60e-6  # seconds per instance
@@ -103,7 +104,7 @@ class Pool:
 
     Example:
         >>> import numpy as np
-        >>> from cvxift.cones.spec import Cones
+        >>> from cvxift.program.cones import Cones
         >>> from cvxift.program.structure import Data, Structure
         >>> from cvxift.solvers import Pool, get
         >>> structure = Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0]))

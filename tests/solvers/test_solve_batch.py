@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from planted_programs import plant, structure_of
 
-from cvxift.cones.spec import Cones
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Data
 from cvxift.solvers import Pool, Session, Status, get, solve_batch
 from cvxift.solvers.base import Raw

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cvxift._types import override
 from cvxift.argmax.closed_form.derivative import Mask
 from cvxift.argmax.closed_form.kinds import STRICT, Allocation, Kind, Limits, total_of
 from cvxift.program.structure import Floats
@@ -20,8 +21,8 @@ class Budget(Kind):
 
     name = "budget"
 
+    @override
     def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
-        """See `Kind`."""
         assert k is not None
         slack = STRICT * (1.0 + np.abs(k))
         if upper is None:
@@ -38,8 +39,8 @@ class Budget(Kind):
         inside = (low <= high).all() and (all_low < k - slack).all() and (k + slack < all_high).all()
         return Limits(k, lower, upper, low, high) if inside and np.isfinite(all_high - all_low).all() else None
 
+    @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        """See `Kind`."""
         return self._simplex(x, limits) if limits.high is None else self._clip(x, limits)
 
     def _simplex(self, x: Floats, limits: Limits) -> Allocation:
@@ -107,16 +108,16 @@ class Budget(Kind):
             return None
         return Allocation(self, x, limits, z, at_lower, at_upper, tau + top)
 
+    @override
     def slope(self, found: Allocation) -> Floats:
-        """See `Kind`."""
         out = np.ones_like(found.z)
         for mask in found.held.values():
             if mask is not None:
                 out[mask] = 0.0
         return out
 
+    @override
     def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
-        """See `Kind`."""
         d, out = found.x - found.tau, []
         for bound, gain, sign in ((found.limits.lower, gain_lower, 1.0), (found.limits.upper, gain_upper, -1.0)):
             if bound is not None:
@@ -130,13 +131,13 @@ class Box(Budget):
 
     name = "box"
 
+    @override
     def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
-        """See `Kind`."""
         empty = lower is not None and upper is not None and not (lower < upper).all()
         return None if empty else Limits(None, lower, upper)
 
+    @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        """See `Kind`."""
         lower, upper = limits.lower, limits.upper
         at_lower = None if lower is None else x <= lower
         at_upper = None if upper is None else x >= upper

@@ -13,6 +13,7 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import override
 from cvxift.argmax.closed_form.affine import Coefficients, Rows, gathered
 from cvxift.argmax.closed_form.terms import Problem, Terms, Tops
 from cvxift.program.attributes import fortran_order
@@ -71,7 +72,7 @@ def _no_terms(N: int) -> Terms:
 
 
 @dataclass(frozen=True, eq=False)
-class CarriedPermutahedron:
+class CarriedPermutahedron(Carried):
     """The projection of θ over a temperature onto a permutahedron.
 
     Attributes:
@@ -88,8 +89,8 @@ class CarriedPermutahedron:
     temperature: Any
     entropic: bool
 
+    @override
     def __call__(self, offsets: Mapping[cp.Parameter, slice]) -> Problem:
-        """See `Carried`."""
         n, every = self.z.size, np.arange(self.z.size)
         score = _rows(self.theta, offsets)
         N = score.M.shape[1]
@@ -114,7 +115,7 @@ class CarriedPermutahedron:
 
 
 @dataclass(frozen=True, eq=False)
-class CarriedChain:
+class CarriedChain(Carried):
     """The marginals of a linear chain.
 
     Attributes:
@@ -131,8 +132,8 @@ class CarriedChain:
     pairwise: tuple[cp.Parameter, ...]
     temperature: Any
 
+    @override
     def __call__(self, offsets: Mapping[cp.Parameter, slice]) -> Problem:
-        """See `Carried`."""
         T, S = self.z.shape
         nodes, joint = np.arange(T * S).reshape(T, S), T * S + np.arange((T - 1) * S * S).reshape(T - 1, S, S)
         n, c = nodes.size + joint.size, _rows(self.temperature, offsets)

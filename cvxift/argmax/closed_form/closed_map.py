@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import cvxpy as cp
 import numpy as np
 
+from cvxift._types import override
 from cvxift.argmax.closed_form.carried import carries
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
@@ -221,13 +222,13 @@ class ClosedMap(SolutionMap):
         return places, (none, none)
 
     @cached_property
+    @override
     def log_mask(self) -> np.ndarray | None:
-        """See `SolutionMap`."""
         return None if self.form is not None else super().log_mask
 
     @cached_property
+    @override
     def exp_mask(self) -> np.ndarray | None:
-        """See `SolutionMap`."""
         return None if self.form is not None else super().exp_mask
 
     @property
@@ -239,8 +240,8 @@ class ClosedMap(SolutionMap):
         """Which way a solved call went, in words."""
         return self.path if isinstance(solved, ClosedSolved) else GENERIC
 
+    @override
     def check(self, theta: Floats) -> None:
-        """See `SolutionMap`."""
         if self.form is None or np.isinf(theta).any():
             super().check(theta)  # which infinities are bounds that bind nothing, the canonical program says
         else:

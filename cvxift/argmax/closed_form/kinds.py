@@ -24,6 +24,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit
 
+from cvxift._types import override
 from cvxift.argmax import simplex
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Mask, Sums
 from cvxift.program.structure import Floats
@@ -78,18 +79,18 @@ class Allocation(Argmax):
         self._tau = tau
 
     @cached_property
+    @override
     def slope(self) -> Floats:
-        """See `Argmax`."""
         return self.kind.slope(self)
 
     @cached_property
+    @override
     def bend(self) -> Floats | None:
-        """See `Argmax`."""
         return self.kind.bend(self)
 
     @cached_property
+    @override
     def sums(self) -> Sums | None:
-        """See `Argmax`."""
         return None if self.limits.k is None else GroupSums(self.slope)
 
     @property
@@ -170,8 +171,8 @@ class Tsallis(Kind):
         self.name = "softmax" if alpha == 1.0 else f"{alpha:.6g}-entmax"
         self.unit = 1.0 if alpha == 1.0 else 0.0
 
+    @override
     def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
-        """See `Kind`."""
         assert k is not None
         if not (k > 0).all():
             return None
@@ -182,8 +183,8 @@ class Tsallis(Kind):
             return None
         return Limits(k, None, upper, None, high)
 
+    @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        """See `Kind`."""
         k, high = limits.k, limits.high
         assert k is not None
         if self.alpha != 1.0:
@@ -218,19 +219,19 @@ class Tsallis(Kind):
         z *= (k - held.sum(axis=-1, keepdims=True)) / z.sum(axis=-1, keepdims=True)
         return Allocation(self, x, limits, z + held, None, capped, tau)
 
+    @override
     def inverse(self, z: Floats) -> Floats:
-        """See `Kind`."""
         return np.log(z) if self.alpha == 1.0 else z ** (self.alpha - 1.0) / (self.alpha - 1.0)
 
+    @override
     def slope(self, found: Allocation) -> Floats:
-        """See `Kind`."""
         if self.alpha != 1.0:
             return self._power(found.z, 2.0 - self.alpha)
         capped = found.held["upper"]
         return found.z if capped is None else np.where(capped, 0.0, found.z)
 
+    @override
     def bend(self, found: Allocation) -> Floats | None:
-        """See `Kind`."""
         if self.alpha == 1.0:
             return found.slope
         return (2.0 - self.alpha) * self._power(found.z, 3.0 - 2.0 * self.alpha)
@@ -240,7 +241,7 @@ class Tsallis(Kind):
         return np.power(z, exponent, out=np.zeros_like(z), where=z > 0)
 
     def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
-        """See `Kind`; for α < 2 the map is continuously differentiable where an entry leaves the support."""
+        """For α < 2 there are none: the map is continuously differentiable where an entry leaves the support."""
         z, upper = found.z, found.limits.high
         if upper is not None:
             beyond = found.x - found.tau - np.log(upper)
@@ -255,16 +256,16 @@ class Sigmoid(Kind):
 
     name = "sigmoid"
 
+    @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        """See `Kind`."""
         return Allocation(self, x, limits, expit(x))
 
+    @override
     def slope(self, found: Allocation) -> Floats:
-        """See `Kind`."""
         return found.z * expit(-found.x)
 
+    @override
     def bend(self, found: Allocation) -> Floats | None:
-        """See `Kind`."""
         return found.slope * (1.0 - 2.0 * found.z)
 
 
