@@ -74,17 +74,6 @@ def svec(matrix: Floats) -> Floats:
     return _svec(np, _layout(matrix.shape[-1]), matrix)
 
 
-def smat(vector: Floats, order: int) -> Floats:
-    """Symmetric matrices (..., n, n) of svec coordinates (..., n(n + 1)/2); the inverse of `svec`.
-
-    Example:
-        >>> smat(np.array([1.0, 0.0, 2.0]), 2)
-        array([[1., 0.],
-               [0., 2.]])
-    """
-    return _smat(np, _layout(order), vector)
-
-
 def _eigh(xp: Any, layout: _Layout, v: Floats) -> tuple[Floats, Floats]:
     """Ascending eigenvalues (..., count, n) and eigenvectors; NaN eigenvalues where v is not finite."""
     good = xp.all(xp.isfinite(v), axis=-1)[..., None]

@@ -44,7 +44,6 @@ class Analysis:
         kernel: K on the piece that the checks look at.
         primal_unique: whether the user's variables are unique.
         dual_unique: whether the user's multipliers are.
-        error_bound: bound on the relative error of the gradient.
     """
 
     verdict: Verdict
@@ -54,7 +53,6 @@ class Analysis:
     kernel: Kernel
     primal_unique: bool
     dual_unique: bool
-    error_bound: float
 
 
 def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
@@ -165,7 +163,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
     primal_unique = direction is None
     checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, curved)
-    return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique, bound)
+    return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique)
 
 
 def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:

@@ -114,11 +114,6 @@ class Program:
         """Whether an entry of P depends on θ."""
         return self._maps.P_varies
 
-    @property
-    def row_sources(self) -> np.ndarray:
-        """For each row of A, its place among the rows that CVXPY states, before redundant ones left, shape (m,)."""
-        return self._presolved.source
-
     def pack(self, values: Mapping[cp.Parameter, Any], check: bool = True) -> Floats:
         """Concatenate parameter values into θ.
 

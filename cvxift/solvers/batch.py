@@ -186,24 +186,3 @@ class Pool:
         if not self._parallel or seconds < _THREADS_FROM:
             return 0
         return max(0, min(self.workers - 1, instances - 1, int(instances * seconds / _WORTH_A_THREAD)))
-
-
-def solve_batch(
-    open_session: Callable[[], Session],
-    data: Data,
-    warm: Sequence[Raw | None] | None = None,
-    *,
-    workers: int | None = None,
-) -> list[Raw]:
-    """Solve a batch once, without keeping a pool.
-
-    Args:
-        open_session: opens a session, such as ``lambda: get("daqp").session(structure)``.
-        data: values with leading batch dimensions.
-        warm: for each instance a point to start from, or None.
-        workers: at most so many threads; default: the cores this process may use, 1 to stay in the calling thread.
-
-    Returns:
-        One `Raw` for each instance, in C order of the batch dimensions.
-    """
-    return Pool(open_session, workers).solve_batch(data, warm)
