@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cvxift.diagnostics.findings import Finding, listed
 
 if TYPE_CHECKING:
-    from cvxift.diagnostics.dependence import Dependence
+    from cvxift.diagnostics.null_space import Dependence
     from cvxift.kkt.regularity.kernel import Kernel
     from cvxift.kkt.regularity.point import LocalPoint
 

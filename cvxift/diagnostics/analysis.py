@@ -10,12 +10,18 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.diagnostics import advice
-from cvxift.diagnostics.dependence import dependent_groups, loose_multipliers
 from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
-from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
-from cvxift.diagnostics.sides import compare_sides
-from cvxift.diagnostics.uniqueness import costs_nothing, flat_direction, moves_curved, steepest
+from cvxift.diagnostics.neighbourhood import compare_sides
+from cvxift.diagnostics.null_space import (
+    costs_nothing,
+    dependent_groups,
+    flat_direction,
+    loose_multipliers,
+    moves_curved,
+    steepest,
+)
+from cvxift.diagnostics.user_terms import direction_text, row_names, unit_names, user_rows
 from cvxift.kkt.engine import ACCEPTABLE
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
