@@ -11,7 +11,7 @@ with everything else. Nothing is canonicalized: a problem with another atom or c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import cvxpy as cp
@@ -54,6 +54,10 @@ class Terms:
 
     def __len__(self) -> int:
         return len(self.entry)
+
+    def __getitem__(self, at: Indices) -> Terms:
+        parts = (getattr(self, one.name) for one in fields(self))
+        return Terms(*(part[at] for part in parts))
 
 
 @dataclass(frozen=True, eq=False)
