@@ -21,14 +21,15 @@ import cvxift
 from cvxift import argmax
 from cvxift.argmax.closed_form import terms as terms_module
 from cvxift.argmax.closed_form.carried import carries
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
 from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import warm_point
 from cvxift.layers.core import LayerCore
-from tests.argmax.agreement import agree, optimal
+from tests.argmax.agreement import Builders, agree, optimal
 
 OLD = tuple(int(part) for part in cp.__version__.split(".")[:2]) < (1, 9)
 
@@ -91,10 +92,7 @@ def maximize(regularizer: Any, z: cp.Variable, constraints: list[Any], theta: An
 
 def spellings() -> dict[str, Callable[[], Built]]:
     """By name, a problem and what it must be recognized as."""
-    found: dict[str, Callable[[], Built]] = {}
-
-    def spelling(build: Callable[[], Built]) -> None:
-        found[build.__name__] = build
+    found = spelling = Builders[Built]()
 
     @spelling
     def entr():
@@ -396,10 +394,7 @@ def test_a_prior_without_mass_somewhere_is_left_to_the_solvers() -> None:
 
 def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     """By name, a problem that is none of the closed forms, though nearly."""
-    found: dict[str, Callable[[], cp.Problem]] = {}
-
-    def lookalike(build: Callable[[], cp.Problem]) -> None:
-        found[build.__name__] = build
+    found = lookalike = Builders[cp.Problem]()
 
     def entropic(z, *more, weight: Any = 1.0):
         return maximize(-cp.sum(cp.multiply(weight, cp.entr(z))), z, [cp.sum(z) == 1, *more])

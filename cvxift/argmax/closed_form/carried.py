@@ -109,9 +109,9 @@ def carry_separable(
         lower: numbers or a parameter; one for all entries, or of z's shape; None for none.
         upper: likewise.
     """
-    one = () if sums is None else sums[1]
+    sums = (sp.csr_array((0, z.size)), ()) if sums is None else sums
     numbers = all(
-        isinstance(v, cp.Parameter) or not isinstance(v, cp.Expression) for v in (*one, lower, upper, omega.prior)
+        isinstance(v, cp.Parameter) or not isinstance(v, cp.Expression) for v in (*sums[1], lower, upper, omega.prior)
     )
     shapes = all(v is None or np.shape(v) in ((), (1,), z.shape) for v in (lower, upper))
     if not (numbers and shapes):
@@ -124,7 +124,7 @@ def _separable(
     theta: cp.Parameter,
     temperature: Any,
     omega: Omega,
-    sums: tuple[Sparse, Sequence[Any]] | None,
+    sums: tuple[Sparse, Sequence[Any]],
     lower: Any,
     upper: Any,
     offsets: Offsets,
@@ -148,21 +148,15 @@ def _separable(
         np.full(n * count, -1),
         np.zeros(n * count),
     )
-    E, b = (sp.csr_array((0, n)), []) if sums is None else sums
-    bounds = [(-1.0, lower), (1.0, upper)]
-    rows = [_spread(_rows(bound, offsets), n).times(side) for side, bound in bounds if bound is not None]
-    G = [side * sp.eye_array(n, format="csr") for side, bound in bounds if bound is not None]
-    h = _stacked(rows, N)
-    binds = ~np.isposinf(h.c) | h.varies
-    return _problem(
-        (z,),
-        N,
-        linear,
-        omega.kind,
-        terms,
-        (E, _stacked([_rows(value, offsets) for value in b], N)[: E.shape[0]]),
-        (sp.csr_array(sp.vstack(G))[np.flatnonzero(binds)] if G else sp.csr_array((0, n)), h[np.flatnonzero(binds)]),
-    )
+    E, b = sums
+    sides = [(-1.0, lower), (1.0, upper)]
+    bounds = [(side, _spread(_rows(bound, offsets), n).times(side)) for side, bound in sides if bound is not None]
+    h = _stacked([rows for _, rows in bounds], N)
+    binds = np.flatnonzero(~np.isposinf(h.c) | h.varies)
+    row, gain = np.arange(len(h.c)), np.repeat([side for side, _ in bounds], n)
+    G: Sparse = sp.csr_array((gain, (row, row % n)), shape=(len(row), n))
+    equal = E, _stacked([_rows(value, offsets) for value in b], N)[: E.shape[0]]
+    return _problem((z,), N, linear, omega.kind, terms, equal, (G[binds], h[binds]))
 
 
 def permutahedron(
@@ -170,11 +164,11 @@ def permutahedron(
 ) -> Problem:
     """Terms of the projection of θ over the temperature onto the permutahedron of decreasing values."""
     n = z.size
-    problem = _separable(z, theta, temperature, omega, None, None, None, offsets)
+    problem = _separable(z, theta, temperature, omega, (ones(z), ()), None, None, offsets)
     k, i = np.tril_indices(n)
     heads = gathered(n, problem.N, [(k, _rows(values, offsets)[i])])
     tops = Tops(np.arange(1, n), heads[: n - 1], np.zeros(n - 1, dtype=bool))
-    return replace(problem, E=ones(z), b=heads[n - 1 :], tops=tops)
+    return replace(problem, b=heads[n - 1 :], tops=tops)
 
 
 def linear_chain(

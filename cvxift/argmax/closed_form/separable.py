@@ -16,9 +16,8 @@ import numpy as np
 
 from cvxift._types import override
 from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
-from cvxift.argmax.closed_form.budget import Box, Budget
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.kinds import Allocation, Kind, Limits, Sigmoid, Tsallis
+from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.program.structure import Floats
 
