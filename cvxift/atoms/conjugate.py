@@ -26,8 +26,9 @@ from scipy.special import logsumexp, softmax
 
 from cvxift._types import override
 from cvxift.atoms.base import Definition, Regularizer, over_slices
-from cvxift.atoms.entropies import gini, neg_entropy, tsallis_neg_entropy
+from cvxift.atoms.entropies import gini, neg_entropy
 from cvxift.atoms.registry import register
+from cvxift.atoms.tsallis import tsallis_neg_entropy
 from cvxift.errors import ProgramError
 
 Omega = float | Callable[[Any], Any]

@@ -16,7 +16,7 @@ import numpy as np
 
 from cvxift._types import Array
 from cvxift.cones.base import Cone, Group
-from cvxift.cones.curve import CurveGroup, bent
+from cvxift.cones.curve_group import CurveGroup, bent
 from cvxift.cones.nonneg import Nonneg
 from cvxift.cones.product import CONES, spectrum
 from cvxift.cones.psd import Semidefinite

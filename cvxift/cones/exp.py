@@ -22,7 +22,8 @@ import numpy as np
 
 from cvxift._types import Floats
 from cvxift.cones.bracket import descend
-from cvxift.cones.curve import CURVED, FACE, INSIDE, POLAR, CurveCone, Frame, Regimes
+from cvxift.cones.curve import CurveCone
+from cvxift.cones.curve_group import CURVED, FACE, INSIDE, POLAR, Frame, Regimes
 
 E = float(np.e)
 EPS = float(np.finfo(np.float64).eps)

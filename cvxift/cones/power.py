@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from cvxift._types import Floats
 from cvxift.cones.bracket import descend
-from cvxift.cones.curve import CURVED, FAR, INSIDE, POLAR, CurveCone, Frame, Regimes
+from cvxift.cones.curve import FAR, CurveCone
+from cvxift.cones.curve_group import CURVED, INSIDE, POLAR, Frame, Regimes
 
 
 class Power(CurveCone):

@@ -14,11 +14,11 @@ from cvxpy.lin_ops.lin_op import CONSTANT_ID
 from cvxpy.settings import COO_CANON_BACKEND
 from numpy.typing import NDArray
 
+from cvxift._types import Indices
 from cvxift.program.attributes import read
 from cvxift.program.structure import Floats
 
 SAME = 1e-12  # relative difference up to which two coefficients are the same
-Indices = NDArray[np.integer]
 Sparse = Any  # a sp.csr_array, of which the stubs know neither shape nor data
 
 

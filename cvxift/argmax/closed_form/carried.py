@@ -254,5 +254,7 @@ def ones(z: cp.Variable) -> Sparse:
 def plan_sums(z: cp.Variable) -> Sparse:
     """E of a plan's row sums, and of its column sums but the last, which follows."""
     m, n = z.shape
-    rows, columns = sp.kron(sp.eye_array(m), np.ones((1, n))), sp.kron(np.ones((1, m)), sp.eye_array(n))
-    return sp.csr_array(sp.vstack([rows, columns]))[: m + n - 1]
+    entries = np.arange(m * n).reshape(m, n)
+    columns = np.concatenate([entries.ravel(), entries.T.ravel()])
+    row = np.concatenate([np.repeat(np.arange(m), n), m + np.repeat(np.arange(n), m)])
+    return sp.csr_array((np.ones(len(row)), (row, columns)), shape=(m + n, m * n))[: m + n - 1]

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvxift._types import override
+from cvxift._types import Indices, override
 from cvxift.argmax.chain import POSSIBLE
-from cvxift.argmax.closed_form.affine import Indices, gathered, need
+from cvxift.argmax.closed_form.affine import gathered, need
 from cvxift.argmax.closed_form.chain_products import ChainProducts, parted
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.terms import Problem

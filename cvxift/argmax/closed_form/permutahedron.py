@@ -21,8 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cvxift._types import override
-from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift._types import Indices, override
+from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.separable import one_stiffness, regularizer

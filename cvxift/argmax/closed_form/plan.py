@@ -18,8 +18,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd_warshall
 
-from cvxift._types import override
-from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift._types import Indices, override
+from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.separable import Bound, bounds, one_stiffness, regularizer

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift._types import override
-from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift._types import Indices, override
+from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem

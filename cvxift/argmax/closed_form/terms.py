@@ -21,7 +21,8 @@ from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
 from cvxpy.constraints.zero import Equality, Zero
 from numpy.typing import NDArray
 
-from cvxift.argmax.closed_form.affine import Coefficients, Indices, Rows, Sparse, gathered, need
+from cvxift._types import Indices
+from cvxift.argmax.closed_form.affine import Coefficients, Rows, Sparse, gathered, need
 from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds
 from cvxift.program.attributes import fortran_order
 from cvxift.program.structure import Floats
