@@ -15,8 +15,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift import solvers
-from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
-from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.compat import named_solver, solver_and_options
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Check, Policy, choice
