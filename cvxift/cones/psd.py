@@ -22,7 +22,6 @@ from cvxift.cones.base import BELOW_ONE, TINY, Cone, Group
 from cvxift.program.cones import Part
 
 ROOT_TWO = 2.0**0.5
-ROOT_HALF = 0.5**0.5
 
 
 class _Layout(NamedTuple):

@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvxift._types import Floats
-from cvxift.cones.base import BELOW_ONE, TINY, Cone, Group, length
+from cvxift.cones.base import BELOW_ONE, ROOT_HALF, TINY, Cone, Group, length
 from cvxift.program.cones import Part
-
-ROOT_HALF = 0.5**0.5
 
 
 class _Split(NamedTuple):

@@ -18,6 +18,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.batch import DenseBatch
 from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.policy import Check, Policy
+from cvxift.kkt.regularity.point import KINK
 from cvxift.kkt.regularity.products import differs_somewhere
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.solution_map import SolutionMap, Solved
@@ -27,7 +28,6 @@ from cvxift.program.structure import Floats
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TRIGGER = 1e-7  # relative margin under which an instance counts as on a kink
 KINDS = 32  # sets of weak rows that are judged in a layer's life before a derivative is asked for
 LARGE = 300  # rows + columns up to which a closed form's condition number is computed
 CONDITIONED = 8  # instances of a batch whose condition number is computed
@@ -82,7 +82,7 @@ class CallReport:
     @property
     def weak(self) -> int:
         """Instances on a kink."""
-        return int(np.count_nonzero(self.margins <= TRIGGER))
+        return int(np.count_nonzero(self.margins <= KINK))
 
     @cached_property
     def condition(self) -> float:

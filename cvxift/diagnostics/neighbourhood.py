@@ -24,17 +24,17 @@ import numpy as np
 from cvxift.diagnostics.domain import inward, told
 from cvxift.diagnostics.user_terms import unit_names
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.thresholds import STEP
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.analysis import Analysis
 
-SIDE = 1e-6  # relative step at which a one-sided derivative is taken
-STEPS = tuple(SIDE * 10.0**k for k in range(5))
+STEPS = tuple(STEP * 10.0**k for k in range(5))  # relative, at which a one-sided derivative is taken
 MATCH = 1e-2  # relative difference of a derivative and the slope between two points up to which they are the same
-ACCURATE = 1e-9  # residual up to which a point at a side is good enough for its derivative
 GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
 ALIKE = 0.25  # relative difference of the logarithms of two such factors up to which they are one power's
 AGREE = 1e-4  # relative difference up to which the two sides have one derivative
@@ -90,7 +90,7 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
     slope = (at[1].value - at[0].value) / (steps[k + 1] - steps[k] or 1.0)
     size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
     largest = max(float(np.abs(at[1].value).max(initial=0.0)), float(np.abs(point.x).max(initial=0.0)) or 1.0)
-    level = MATCH * size + ACCURATE * largest / (steps[k + 1] or 1.0)
+    level = MATCH * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
     alike = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
     limit = near + (near - far) / (STEPS[1] / STEPS[0] - 1.0)  # of what changes with the step
     out = np.where(alike, limit, np.nan)
@@ -114,7 +114,7 @@ def _at(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float)
     if mask is not None:
         value = np.where(mask, np.exp(np.where(mask, value, 0.0)), value)
         flat = np.where(mask, flat * value, flat)
-    return _Point(value, flat, solved.solutions[0].residuals.worst <= ACCURATE)
+    return _Point(value, flat, solved.solutions[0].residuals.worst <= TOLERANCE)
 
 
 def _growth(near: Floats, far: Floats) -> Floats:

@@ -18,15 +18,16 @@ import numpy as np
 
 from cvxift._types import override
 from cvxift.argmax.closed_form.carried import carries
-from cvxift.argmax.closed_form.closed_solved import WEAK, ClosedSolutions, ClosedSolved
+from cvxift.argmax.closed_form.closed_solved import ClosedSolutions, ClosedSolved
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
 from cvxift.argmax.closed_form.optimality import first_trial, violation
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
-from cvxift.kkt.engine import Solution
+from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.failures import OnFailure
 from cvxift.kkt.policy import Check, Policy, choice
+from cvxift.kkt.regularity.point import KINK
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.warm_point import completed
 from cvxift.program import parameters as _parameters
@@ -38,7 +39,6 @@ from cvxift.solvers.base import Raw
 ClosedForm = Literal["auto", "never"]
 
 GENERIC = "solver and KKT system"
-OPTIMAL = 1e-9  # relative residual up to which the closed form's point passes for optimal
 JUDGED = 8  # instances of a call on a kink whose products are compared between its sides
 
 
@@ -188,7 +188,7 @@ class ClosedMap(SolutionMap):
         """Keep the form only if the point it gives is optimal."""
         assert self.recognized is not None
         self._proven = True
-        if not violation(*self.recognized, state, theta) <= OPTIMAL:
+        if not violation(*self.recognized, state, theta) <= TOLERANCE:
             self.recognized = self.form = None
 
     def solve(

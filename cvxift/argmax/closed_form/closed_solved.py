@@ -10,6 +10,7 @@ import numpy as np
 
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.kkt.engine import Solution
+from cvxift.kkt.regularity.point import KINK
 from cvxift.kkt.solution_map import Solved
 from cvxift.program.lazy import Made
 from cvxift.program.structure import Floats
@@ -18,7 +19,6 @@ from cvxift.solvers.base import Raw
 if TYPE_CHECKING:
     from cvxift.argmax.closed_form.closed_map import ClosedMap
 
-WEAK = 1e-7  # relative distance to a kink under which an instance is looked at
 SHOWN = 8  # instances of a batch whose optimality a report measures
 
 
@@ -42,7 +42,7 @@ class ClosedSolved(Solved):
     @property
     def weak(self) -> int:
         """Number of instances that seem to lie on a kink."""
-        return int(np.count_nonzero(self.solutions.margins <= WEAK))
+        return int(np.count_nonzero(self.solutions.margins <= KINK))
 
     def warm(self) -> list[Raw | None]:
         """Nothing that a solver could start from."""
