@@ -265,7 +265,7 @@ class ClosedMap(SolutionMap):
             lead = vectors.shape[: vectors.ndim - 1 - len(solved.batch_shape)]
             return vectors.reshape(*lead, len(solutions), vectors.shape[-1])[..., index, :]
 
-        for index in map(int, np.flatnonzero(solutions.margins <= WEAK)[:JUDGED]):
+        for index in map(int, np.flatnonzero(solutions.margins <= KINK)[:JUDGED]):
             if solutions[index].ok:
                 dots = [of(dot, index) for dot in tangents]
                 self._one(solutions[index], dots, None if bar is None else of(bar, index))
