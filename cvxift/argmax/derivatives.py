@@ -14,10 +14,10 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax import losses, polytope, tsallis
 from cvxift.argmax.groups import ROWS, Groups
 
-Array = Any
 Moves = Sequence[Any]  # one array for each input or output, or None: it does not move
 
 
