@@ -90,7 +90,8 @@ class Derivatives(abc.ABC):
             ProgramError: the order is not supported; see `check_order`.
             ApplicabilityError: under ``singular="raise"``, where the derivative does not exist.
         """
-        self.check_order(len(tangents) + (bar is not None))
+        if len(tangents) > 1:
+            self.check_order(len(tangents) + (bar is not None))
         if bar is None:
             return self._recover.alive(solved.outputs, self._product(solved, tangents, None))
         return self._product(solved, tangents, self._recover.alive(solved.outputs, bar))

@@ -43,6 +43,9 @@ class AffineMap:
         mixed = np.flatnonzero((entries > 0) & ~single)
         self._source = np.full(rows, self._size, dtype=np.intp)
         coefficient = constant.copy()
+        self._one = float(np.any(constant))  # what constant rows read
+        if not self._one:
+            coefficient[entries == 0] = 1.0
         first = matrix.indptr[:-1][single]
         self._source[single] = matrix.indices[first]
         coefficient[single] = matrix.data[first]
@@ -65,7 +68,7 @@ class AffineMap:
         Returns:
             A new array of shape (..., K).
         """
-        return self._apply(v, 1.0)
+        return self._apply(v, self._one)
 
     def linear(self, v: Floats) -> Floats:
         """The linear part Mv.
@@ -83,7 +86,7 @@ class AffineMap:
         rows = np.arange(len(self._source))
         weight = np.ones(len(rows)) if self._coefficient is None else self._coefficient
         single = self._source < self._size
-        constant = np.where(single, 0.0, weight)
+        constant = np.where(single, 0.0, self._one * weight)
         matrix = sp.csr_array((weight[single], (rows[single], self._source[single])), shape=(len(rows), self._size))
         if self._mixed is not None:
             at = rows[self._mixed]
