@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.kkt.factor import DenseFactor, SparseFactor
+from cvxift.kkt.factor import DenseFactor
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, MANY, NULL, PULLED, REGULAR
+from cvxift.kkt.sparse_factor import SparseFactor
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
