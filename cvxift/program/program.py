@@ -308,7 +308,7 @@ class Program:
     def _set_outputs(self, stuffed: Stuffed, rows: Rows) -> None:
         columns, n = stuffed.program.var_id_to_col, self.structure.n
         self._primal = [
-            primal_output(variable, inner, columns.get(inner.id), n)
+            primal_output(variable, inner, columns.get(inner.id), n, self.offsets, self.theta_size)
             for variable, inner in zip(self._variables, stuffed.variables, strict=True)
         ]
         self.user_columns = np.zeros(n, dtype=bool)
