@@ -249,6 +249,9 @@ class ClosedMap(SolutionMap):
         order = len(tangents) + (bar is not None)
         if not isinstance(solved, ClosedSolved) or order > 2:
             return super().derivative(solved, tangents, bar)
+        unbounded = self._not_finite(solved, tangents, bar)
+        if unbounded is not None:
+            return unbounded
         outputs, state = self._outputs, solved.state
         if order == 1:
             self._judge(solved, tangents, bar)
