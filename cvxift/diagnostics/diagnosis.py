@@ -13,6 +13,7 @@ from cvxift.diagnostics import advice, audit, domain, neighbourhood
 from cvxift.diagnostics.findings import Finding, Verdict
 from cvxift.diagnostics.report import BatchReport, Report
 from cvxift.errors import ProgramError
+from cvxift.kkt.conflict import why
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import saddle
 from cvxift.kkt.policy import Policy
@@ -188,7 +189,8 @@ def _report(
     notes: Sequence[Finding] = (),
 ) -> Report:
     if not solution.ok:
-        text = f"No optimal point was found: {solution.status.value}. Tried {solution.describe()}."
+        text = f"No optimal point was found: {solution.status.value}. Tried {solution.describe()}. "
+        text = (text + why(solution, mapping.program)).rstrip()
         if solution.descent is not None:
             text += " " + saddle(solution.descent, mapping.program)
         return Report(

@@ -13,6 +13,7 @@ none.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, SOLVED, STEP
+from cvxift.kkt.regularity.thresholds import FAR, MEAN_STEP, NULL, PULLED, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -35,78 +36,113 @@ if TYPE_CHECKING:
 SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
 SURE = 2 * (2 + 4)  # directions that are looked at in any case: two random ones and the parameters alone, both ways
 FURTHER = 12  # random directions besides, where all of those lead to one piece
+HOPELESS = 2 * (1 + 4)  # directions after which no more are looked at where none of them leads to a solution
 ALONE = 4  # parameters that are moved alone, at most
 
 
-def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[list[tuple[Linearization, Floats]], bool]:
-    """The distinct pieces around a point, and whether some direction of θ leads to no solution at all.
+def find(
+    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, flat: Floats | None, torn: Floats | None
+) -> tuple[list[tuple[Linearization, Floats]], tuple[int, ...]]:
+    """The distinct pieces around a point, and which parameters lead to no solution at all.
 
     Args:
         local: the point.
         jacobian: F_θ there.
         policy: how derivatives are taken.
+        flat: a random direction along which columns can move at no cost, shape (n,): those may differ between
+            solutions of one point; None without.
+        torn: a random combination of dependent rows, shape (m,); None without.
 
     Returns:
         The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
-        leads to first; empty if no neighbour could be solved.
+        leads to first, empty if no neighbour could be solved; and the numbers of the parameters that lead to no
+        solution by themselves, with −1 for all of them together, empty if none does.
     """
     found: dict[bytes, tuple[Linearization, Floats]] = {}
-    ended = False
-    for number, direction in enumerate(_directions(local, jacobian)):
+    pull = _pull_of_equalities(local, jacobian, torn)
+    parameters = local.program.parameters
+    ended = {k for k, p in enumerate(parameters) if pull is not None and pull[local.program.offsets[p]].any()}
+    for number, (parameter, direction) in enumerate(_directions(local, jacobian)):
         if number >= SURE and len(found) > 1:
             break  # that the pieces differ is known; the further directions are for maps that look smooth so far
-        near = _neighbour(local, direction)
+        if number >= HOPELESS and not found:
+            break
+        if pull is not None:  # equalities that contradict each other have no solution: nothing is solved to learn it
+            direction = direction - pull * (pull @ direction) / (pull @ pull)
+        near = _neighbour(local, direction, flat)
         if near is None:
-            ended = True
+            ended.add(parameter)
             continue
         assert near.point is not None
         key = near.point.v[local.solution.engine.cones.zero :] > 0.0
         if not local.cones.polyhedral:
             found[direction.tobytes()] = near.linearization(policy), near.point.v
         elif key.tobytes() not in found:
-            piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy)
+            piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy, flat)
             if piece is not None:
                 found[key.tobytes()] = piece, near.point.v
-    return list(found.values()), ended
+    return list(found.values()), tuple(sorted(ended))
 
 
-def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[Linearization, ...]:
-    """Linearizations on both sides of a point, a larger step away: their mean is the point's up to the step squared.
+def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bool) -> tuple[Linearization, ...]:
+    """Two linearizations a step away, from which the point's follows up to the step squared.
 
-    For cones that are not linear, where the pieces that meet were found to be one.
+    For cones that are not linear. Where the pieces that meet are one, they lie on both sides, further away, and their
+    mean is the point's; where the map ends, one lies twice as far as the other on the side that there is.
     """
-    directions = _directions(local, jacobian)
-    sides = [_neighbour(local, MEAN_STEP / STEP * next(directions)) for _ in range(2)]
-    return tuple(side.linearization(policy) for side in sides if side is not None)
+    steps = [step for _, step in itertools.islice(_directions(local, jacobian), HOPELESS)]
+    if not ended:
+        sides = [_neighbour(local, MEAN_STEP / STEP * step) for step in steps[:2]]
+        return tuple(side.linearization(policy) for side in sides if side is not None)
+    for step in steps:
+        near = _neighbour(local, step)
+        if near is not None:
+            far = _neighbour(local, 2.0 * step)
+            return () if far is None else (near.linearization(policy), far.linearization(policy))
+    return ()
 
 
-def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
-    """Steps of θ: at random and back, then each parameter alone, then others at random."""
+def _pull_of_equalities(local: LocalPoint, jacobian: ThetaJacobian, torn: Floats | None) -> Floats | None:
+    """How θ pulls dependent rows apart, shape (N,), where these are equalities alone; None where it does not."""
+    zero = local.cones.zero
+    if torn is None or np.abs(torn[zero:]).max(initial=0.0) > NULL * np.abs(torn[:zero]).max(initial=0.0):
+        return None
+    pull = jacobian.transposed[1] @ torn
+    pull[np.abs(pull) <= PULLED * (jacobian.sizes_of_entries[1] @ np.abs(torn))] = 0.0
+    return pull if pull.any() else None
+
+
+def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[tuple[int, Floats]]:
+    """Steps of θ: at random and back, then each parameter alone, then others at random.
+
+    Each with the number of the parameter that moves, −1 where several do.
+    """
     rows, columns = local.balance(1.0)
     sizes = jacobian.sizes(columns, rows)
     reach = np.divide(STEP, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
     rng = np.random.default_rng(0)
     random = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
-    yield random
-    yield -random
+    several = -1 if len(local.program.parameters) > 1 else 0
+    yield several, random
+    yield several, -random
     if local.structure.n + local.structure.m > SMALL:
         return
     if len(local.program.parameters) > 1:
-        for parameter in local.program.parameters[:ALONE]:
+        for number, parameter in enumerate(local.program.parameters[:ALONE]):
             alone = np.zeros_like(random)
             alone[local.program.offsets[parameter]] = random[local.program.offsets[parameter]]
-            yield alone
-            yield -alone
+            yield number, alone
+            yield number, -alone
     if len(reach) > 1:
         other = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
-        yield other
-        yield -other
+        yield several, other
+        yield several, -other
         # An odd map, such as the least norm without data, tells nothing by its two sides.
         for _ in range(FURTHER if local.cones.polyhedral else 0):
-            yield reach * rng.standard_normal(len(reach))
+            yield several, reach * rng.standard_normal(len(reach))
 
 
-def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
+def _neighbour(local: LocalPoint, step: Floats, flat: Floats | None = None) -> Solution | None:
     """The solution a step of θ away; None if there is none."""
     solution = local.solution
     moved, data = local.program.jvp(step), local.data
@@ -116,7 +152,12 @@ def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
     found = solution.engine.solve(near, warm=solution.start())
     # A step out of the feasible set leaves a residual of the step's own size.
     limit = max(STEP * SOLVED, 10.0 * solution.residuals.worst)
-    return found if found.ok and found.residuals.worst <= limit else None
+    if not found.ok or found.residuals.worst > limit:
+        return None
+    # Rows that are parallel up to rounding meet far away, where nothing tends to the point.
+    away = np.abs(found.x - solution.x) / local.units[0]
+    settled = local.program.user_columns if flat is None else local.program.user_columns & ~_moves(local, flat)
+    return found if float(away[settled].max(initial=0.0)) <= FAR else None
 
 
 def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
@@ -127,7 +168,9 @@ def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
     return Raw(*units.point(start.x, start.s, start.y), start.status, start.message)
 
 
-def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, policy: Policy) -> Linearization | None:
+def on_active_set(
+    local: LocalPoint, v: Floats, start: Point | Raw | None, policy: Policy, flat: Floats | None = None
+) -> Linearization | None:
     """The point's own linearization with the rows tight that are so at another point, for linear constraints.
 
     Args:
@@ -135,6 +178,7 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
         v: condensed s − y, negative where a row is tight.
         start: a nearby condensed point. Free auxiliary columns keep its values.
         policy: how derivatives are taken.
+        flat: as in `find`.
 
     Returns:
         The linearization; None if these rows do not meet in the point, or cannot hold it with multipliers ≥ 0.
@@ -151,7 +195,10 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     units = solution.units
     columns, _ = engine.condensation.restrict(*local.units)
     columns = columns if units is None else columns / units.columns
-    user = engine.condensation.restrict(local.program.user_columns.astype(float), local.y)[0] > 0.0
+    compared = local.program.user_columns.astype(float)
+    if flat is not None:
+        compared[_moves(local, flat)] = 0.0
+    user = engine.condensation.restrict(compared, local.y)[0] > 0.0
     # At the origin, the point's own size is rounding: one unit of the columns, far above the step, stands in for it.
     size = max(1.0, float(np.abs(solution.point.x / columns).max(initial=0.0)))
     if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
@@ -161,6 +208,12 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     if float((y / weight)[engine.cones.zero :].min(initial=0.0)) < -KINK:
         return None
     return _linearization(local, system, x, y)
+
+
+def _moves(local: LocalPoint, flat: Floats) -> np.ndarray:
+    """Columns that a direction moves, mask of shape (n,)."""
+    size = np.abs(flat) / local.units[0]
+    return size > NULL * size.max(initial=0.0)
 
 
 def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:
