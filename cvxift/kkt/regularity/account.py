@@ -118,8 +118,9 @@ class Regularity:
         if not self._degenerate():
             return (self.plain,), ()
         # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
-        flat = None if self.null is None or not self.null.u.any() else self.null.u
-        key = None if flat is not None else self._active_set("pieces", self.plain)
+        u = None if self.null is None or not self.null.u.any() else self.null.u
+        flat = None if u is None or self.moves(NullVector(u, np.zeros_like(self.solution.y))) else u
+        key = None if u is not None else self._active_set("pieces", self.plain)
         made: list[Linearization] = []
 
         torn = None if self.null is None or not self.null.w.any() else self.null.w
