@@ -16,16 +16,17 @@ from cvxift.errors import ProgramError, SolveError
 from cvxift.implicit.diagnose import diagnose
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
-from cvxift.implicit.residual import relative_residual, tolerance_of
+from cvxift.implicit.residual import tolerance_of
 from cvxift.implicit.settings import Settings
 from cvxift.implicit.voice import no_solution, say
 from cvxift.jax.arrays import visible
-from cvxift.jax.implicit_active import multipliers, weights_of
+from cvxift.jax.implicit_active import multipliers
 from cvxift.jax.implicit_diagnose import oracle
 from cvxift.jax.implicit_function import Conditions
-from cvxift.jax.implicit_rule import Rule, attached, tell
+from cvxift.jax.implicit_rule import Rule, tell
 from cvxift.jax.implicit_solver import Runner
-from cvxift.jax.trees import Layout, flatten, floating, is_array, require_real, unflatten
+from cvxift.jax.implicit_traced import Compiled, Programs, trace
+from cvxift.jax.trees import Layout, flatten, is_array, require_real, unflatten
 
 Array = Any
 
@@ -71,6 +72,7 @@ class ImplicitFunction:
         self.settings = settings
         self.certificate: Certificate | None = None
         self._run = Runner(settings.solver, settings.like)
+        self._programs = Programs()
 
     def __call__(self, *theta: Any, init: Any = None) -> Any:
         """Solve, once.
@@ -91,9 +93,9 @@ class ImplicitFunction:
         layout = prepared.conditions.layout
         if not layout.size:
             return (prepared.x, prepared.aux) if self.settings.has_aux else prepared.x
-        stopped = [jax.lax.stop_gradient(t) for t in prepared.operands]
-        w = self._verified(prepared.conditions, prepared.function, prepared.w, stopped)
-        out = layout.unravel(attached(prepared.function, self._rule(prepared), w, prepared.operands)[: layout.size])
+        compiled = self._programs.compiled(prepared.function, self._key(layout), lambda: self._rule(prepared))
+        w = self._verified(prepared, compiled)
+        out = layout.unravel(compiled.attach(w, *prepared.operands)[: layout.size])
         return (out, prepared.aux) if self.settings.has_aux else out
 
     def diagnose(self, *theta: Any, init: Any = None) -> Report:
@@ -160,9 +162,15 @@ class ImplicitFunction:
             operands = [active, *operands]
         function = conditions.value
         if layout.size:
-            function, hoisted = jax.closure_convert(conditions.value, w, *operands)
+            function, hoisted = trace(conditions.value, w, operands)
             operands += hoisted
         return Prepared(x, aux, conditions, w, function, operands, weak, [names[i] for i in places])
+
+    def _key(self, layout: Layout) -> Any:
+        """What the rule depends on beside the program; None where leaves of x are no part of it."""
+        if any(leaf is not None for leaf in layout.constants):
+            return None
+        return layout.treedef, tuple(layout.shapes), tuple(map(str, layout.dtypes))
 
     def _rule(self, prepared: Prepared) -> Rule:
         """How linear systems at the point are solved."""
@@ -174,32 +182,26 @@ class ImplicitFunction:
         report = self._certified if loud else None
         return Rule(option, settings.damping, settings.symmetric, minimum, structured, report)
 
-    def _verified(self, conditions: Conditions, function: Any, w: Array, operands: list[Array]) -> Array:
+    def _verified(self, prepared: Prepared, compiled: Compiled) -> Array:
         """The point; refused if it is no number, told of where F ≠ 0."""
-        settings = self.settings
+        settings, conditions, w = self.settings, prepared.conditions, prepared.w
         if visible(w) and not np.all(np.isfinite(np.asarray(w))):
             where = conditions.entry(int(np.flatnonzero(~np.isfinite(np.asarray(w)))[0]))
             raise SolveError(f"{settings.title}: the solver returned NaN or infinity at {where}.")
         if settings.check == "off":
             return w
-        residual = function(w, *operands)
-        along = [weights_of(w), *(weights_of(t) if floating(t) else None for t in operands)]
-        ratio = jax.lax.stop_gradient(relative_residual(jnp, function, w, operands, residual, along))
-        residual = jax.lax.stop_gradient(residual)
         limit = settings.tolerance or tolerance_of(float(jnp.finfo(w.dtype).eps))
 
         def off(values: np.ndarray) -> None:
             size, worst, place = (float(value) for value in values)
             say(no_solution(settings.title, conditions.entry(int(place)), size, worst, limit), settings.check)
 
-        place = jnp.argmax(ratio)
-        values = jnp.stack([residual[place], ratio[place], place.astype(w.dtype)])
-        bad = ~(ratio[place] <= limit)
+        values = compiled.judge(w, *map(jax.lax.stop_gradient, prepared.operands))
         if visible(values):
-            if bad:
+            if not float(values[1]) <= limit:
                 off(np.asarray(values))
             return w
-        return tell(off, bad, values, w)
+        return tell(off, ~(values[1] <= limit), values, w)
 
     def _certified(self, certificate: Certificate) -> None:
         self.certificate = certificate

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.dtypes import float0
 
 from cvxift.implicit import linear
@@ -197,10 +198,9 @@ def attached(function: Function, rule: Rule, x: Array, operands: Sequence[Array]
     def value(x: Array, *operands: Array) -> Array:
         return x
 
-    @value.defjvp
     def derivative(primals: Any, tangents: Any) -> Any:
         x, *own = value(*primals), *primals[1:]
-        moving = [i for i, dot in enumerate(tangents[1:]) if getattr(dot, "dtype", float0) != float0]
+        moving = [i for i, dot in enumerate(tangents[1:]) if _moves(dot)]
 
         def of_operands(*values: Array) -> Array:
             now = list(own)
@@ -222,4 +222,10 @@ def attached(function: Function, rule: Rule, x: Array, operands: Sequence[Array]
         y = jax.lax.custom_linear_solve(product, -b, rule.solve, rule.solve, symmetric=rule.symmetric)
         return x, y
 
+    value.defjvp(derivative, symbolic_zeros=True)
     return value(x, *operands)
+
+
+def _moves(tangent: Any) -> bool:
+    """Whether a tangent is one, not a zero that stands for a constant or an integer."""
+    return not isinstance(tangent, SymbolicZero) and tangent.dtype != float0

@@ -101,7 +101,8 @@ class Layout:
         """The tree that holds a vector's entries."""
         leaves, start = list(self.constants), 0
         for i, size, shape, dtype in zip(self.positions, self.sizes, self.shapes, self.dtypes):
-            leaves[i] = flat[start : start + size].reshape(shape).astype(dtype)
+            part = flat[start : start + size].reshape(shape)
+            leaves[i] = part if part.dtype == dtype else part.astype(dtype)
             start += size
         return unflatten(leaves, self.treedef)
 
