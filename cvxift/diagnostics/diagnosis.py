@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, overload
@@ -25,6 +26,7 @@ from cvxift.program.program import Program
 from cvxift.solvers.base import Status
 
 SAME = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
+_FACES = {"torch": "cvxift.torch.implicit", "jax": "cvxift.jax.implicit", "jaxlib": "cvxift.jax.implicit"}
 _REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
 
@@ -71,8 +73,10 @@ def diagnose(
 
     Args:
         subject: a CVXPY problem (at its parameters' values, and at the point it holds if it was solved); a
-            `Sensitivity`; a cvxift layer; an implicit function; or a layer of the cvxpylayers package.
-        *tensors: a layer's inputs, arrays or tensors, of its parameters' shapes with any leading batch dimensions.
+            `Sensitivity`; a cvxift layer; an implicit function; a layer of the cvxpylayers package; or a function F
+            of (x, *theta) that is zero at the tensors or JAX arrays given.
+        *tensors: a layer's inputs, arrays or tensors, of its parameters' shapes with any leading batch dimensions; an
+            implicit function's theta; x and theta of a function F, nested structures of tensors or of JAX arrays.
         gp: whether a problem is a geometric program.
         solver: solve a problem with this solver, whatever point it holds.
         solver_args: options for that solver.
@@ -106,9 +110,11 @@ def diagnose(
         return _layer(mapping, tensors)
     if audit.is_layer(subject):
         return _peer(subject, tensors)
+    if callable(subject) and tensors:
+        return _equation(subject, tensors)
     raise ProgramError(
-        f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, or a layer of cvxift or "
-        "cvxpylayers."
+        f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, a layer of cvxift or "
+        "cvxpylayers, or a function F with the x and theta at which it is zero."
     )
 
 
@@ -287,6 +293,28 @@ def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:
         first = replace(report.reports[0], findings=(finding, *report.reports[0].findings))
         return replace(report, reports=(first, *report.reports[1:]))
     return replace(report, findings=(finding, *report.findings))
+
+
+def _equation(F: Any, point: Sequence[Any]) -> Report:
+    """F(x, *theta) = 0 at a point, by the adapter of the framework that the arrays belong to."""
+    modules = {type(leaf).__module__.split(".")[0] for leaf in _leaves(point)}
+    faces = {_FACES[module] for module in modules & _FACES.keys()}
+    if len(faces) != 1:
+        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in _leaves(point)})) or "nothing"
+        raise ProgramError(
+            f"diagnose(F, x, *theta) needs x and theta as torch tensors or as JAX arrays, which differentiate F; got "
+            f"{kinds}."
+        )
+    face = importlib.import_module(faces.pop())
+    return face.ImplicitFunction.at_point(F, point[0], tuple(point[1:]))
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, Mapping):
+        return [leaf for value in tree.values() for leaf in _leaves(value)]
+    if isinstance(tree, tuple | list):
+        return [leaf for value in tree for leaf in _leaves(value)]
+    return [tree]
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -118,17 +118,25 @@ def figure(report: Report, point: LocalPoint, found: Analysis) -> Figure:
     """The figure; see `Report.plot`."""
     rows = report.active_set
     named = len(rows) <= _NAMED
-    labels = [_wrapped(row.name) for row in rows] if named else []
+    labels = [wrapped(row.name) for row in rows] if named else []
     lines = sum(label.count("\n") + 1 for label in labels)
-    fig = _blank(12.5 if named else 10.5, max(3.8, 1.6 + 0.17 * lines))
+    fig = blank(12.5 if named else 10.5, max(3.8, 1.6 + 0.17 * lines))
     active, margins, values = fig.subplots(1, 3)
     _active_set(active, rows, labels)
     finite = np.sort(point.margins[np.isfinite(point.margins)])
-    _sorted(margins, finite, point.tolerance, "kink", "right", ("cone, sorted", "relative distance to a kink"))
+    sorted_values(
+        margins,
+        finite,
+        point.tolerance,
+        "kink",
+        "right",
+        ("cone, sorted", "relative distance to a kink"),
+        "no cones that can have a kink",
+    )
     margins.set_title("margins")
     index = "index" if found.kernel.exact else "index (those nearest 0)"
     spectrum = np.abs(found.kernel.values)
-    _sorted(values, spectrum, found.kernel.tolerance * found.kernel.largest, "singular", "left", (index, ""))
+    sorted_values(values, spectrum, found.kernel.tolerance * found.kernel.largest, "singular", "left", (index, ""))
     values.set_title("singular values")
     for axes in (active, margins, values):
         axes.spines[["top", "right"]].set_visible(False)
@@ -156,35 +164,35 @@ def _active_set(axes: Axes, rows: Sequence[ActiveRow], labels: list[str]) -> Non
     axes.set_xscale("log")
     axes.set(title="active set", xlabel="multiplier (○: zero)", xlim=(start, end))
     if not rows:
-        return _empty(axes, "no constraints")
+        return empty(axes, "no constraints")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if labels:
         axes.set_yticks(at, labels, fontsize=_SMALL)
     else:
         axes.set_ylabel("constraint entry")
-        _integers(axes.yaxis)
+        integers(axes.yaxis)
 
 
-def _sorted(axes: Axes, values: Floats, limit: float, name: str, side: str, labels: tuple[str, str]) -> None:
+def sorted_values(
+    axes: Axes, values: Floats, limit: float, name: str, side: str, labels: tuple[str, str], nothing: str = ""
+) -> None:
     """Values by their index on a logarithmic axis, and a limit that is named where it has room."""
     if not len(values):
-        return _empty(axes, "no cones that can have a kink")
+        return empty(axes, nothing)
     shown = np.maximum(values, _FLOOR)
     axes.semilogy(np.arange(1, len(shown) + 1), shown, "o", ms=3, color="#1d4ed8")
     axes.axhline(limit, color="#dc2626", lw=1)
     place = (0.99, "right") if side == "right" else (0.01, "left")
-    axes.text(
-        place[0], limit, name, color="#dc2626", fontsize=_SMALL, ha=place[1], va="bottom", transform=_across(axes)
-    )
+    axes.text(place[0], limit, name, color="#dc2626", fontsize=_SMALL, ha=place[1], va="bottom", transform=across(axes))
     axes.set_ylim(min(limit, float(shown.min())) / 10.0, max(1.0, float(shown.max())) * 10.0)
     axes.set_xlim(1 - 0.5 - 0.01 * len(shown), len(shown) + 0.5 + 0.01 * len(shown))
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    _integers(axes.xaxis)
+    integers(axes.xaxis)
 
 
 def batch_figure(report: BatchReport) -> Figure:
     """The figure; see `BatchReport.plot`."""
-    fig = _blank(10, 3.6)
+    fig = blank(10, 3.6)
     verdicts, spread = fig.subplots(1, 2)
     names = [verdict.value for verdict in _VERDICTS]
     counts = [report.verdicts.get(name, 0) for name in names]
@@ -192,7 +200,7 @@ def batch_figure(report: BatchReport) -> Figure:
     verdicts.set_yticks(np.arange(len(names)), names, fontsize=_SMALL)
     verdicts.set(title="verdicts", xlabel="instances", ylim=(len(names) - 0.5, -0.5))
     verdicts.set_xlim(0.0, 1.12 * max(counts, default=1))
-    _integers(verdicts.xaxis)
+    integers(verdicts.xaxis)
     for at, count in enumerate(counts):
         verdicts.text(count, at, f" {count}", va="center", fontsize=_SMALL)
     margin = np.array([r.margin for r in report], dtype=float)
@@ -212,7 +220,12 @@ def batch_figure(report: BatchReport) -> Figure:
     return fig
 
 
-def _blank(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """An empty figure, of no window.
+
+    Raises:
+        ProgramError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -220,7 +233,7 @@ def _blank(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _empty(axes: Axes, text: str) -> None:
+def empty(axes: Axes, text: str) -> None:
     """A panel without data says so."""
     axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
     axes.minorticks_off()
@@ -233,14 +246,14 @@ def _decades(values: Floats) -> tuple[float, float]:
     return 10.0 ** float(np.floor(low)), 10.0 ** float(np.ceil(high))
 
 
-def _integers(axis: Any) -> None:
+def integers(axis: Any) -> None:
     """Ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _across(axes: Axes) -> Any:
+def across(axes: Axes) -> Any:
     """Coordinates of the axes along x, of the data along y."""
     return axes.get_yaxis_transform()
 
@@ -251,6 +264,6 @@ def _patch(color: str) -> Any:
     return Patch(color=color)
 
 
-def _wrapped(name: str) -> str:
+def wrapped(name: str) -> str:
     """The whole name, on several lines where it is long."""
     return "\n".join(textwrap.wrap(name, _LINE, break_long_words=False)) or name

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvxift.diagnostics.audit import Audit
-from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
+from cvxift.diagnostics.findings import Check, Finding, Verdict, listed, number
+from cvxift.diagnostics.labelled import LARGEST, LabelledMatrix
 from cvxift.diagnostics.report import Report
 from cvxift.errors import CvxiftError, ProgramError
-from cvxift.implicit.oracle import Oracle
+from cvxift.implicit.oracle import EXACT, Oracle
 from cvxift.implicit.probe import JUMP, Probe, probe
 from cvxift.implicit.residual import relative_residual, tolerance_of, weights
-from cvxift.implicit.spectrum import EXACT, Spectrum, curvature, spectrum
+from cvxift.implicit.spectrum import Spectrum, curvature, spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 AGREE = 1e-5  # relative difference of derivative and central differences that counts as agreement
 STEPS = (1e-3, 5e-4)  # relative steps of these
@@ -73,9 +78,7 @@ class ImplicitReport(Report):
         Returns:
             The differences, and what explains them.
         """
-        oracle = self.oracle
-        if oracle is None:
-            raise ProgramError(f"{self.title} has no point to look at: {self.verdict.value}.")
+        oracle = self._point()
         if not len(oracle.theta):
             return Audit(True, 0.0, "The function has no floating arguments, so there is nothing to compare.")
         rng = np.random.default_rng(seed)
@@ -105,7 +108,66 @@ class ImplicitReport(Report):
         )
         return Audit(False, worst, f"They differ by {worst:.1e} (relative); the cause: {why}.")
 
-    def _known(self) -> tuple[object, object]:  # type: ignore[override]  # nothing of a cone program is known here
+    @property
+    def margin(self) -> float:
+        """Smallest relative distance of an inequality to a change of the active set; NaN without inequalities."""
+        return (
+            float(self.oracle.margins.min()) if self.oracle is not None and len(self.oracle.margins) else float("nan")
+        )
+
+    @property
+    def residuals(self) -> dict[str, float]:  # type: ignore[override]  # of equations, not of constraints
+        """Size of every equation of the system, relative to what balances in it, by its name."""
+        oracle = self._point()
+        return {oracle.entry(i): float(ratio) for i, ratio in enumerate(_residual(oracle))}
+
+    def system(self, kind: str = "full") -> LabelledMatrix:
+        """The Jacobian ∂F/∂x, or the KKT matrix, with its rows and columns named.
+
+        Args:
+            kind: ``"full"``: all unknowns. ``"reduced"``: without the multipliers of inactive constraints.
+
+        Raises:
+            ProgramError: another kind, or too many unknowns to write out.
+        """
+        oracle = self._point()
+        if kind not in ("full", "reduced"):
+            raise ProgramError(f"kind={kind!r} is not known; choose 'full' or 'reduced'.")
+        if len(oracle.w) > LARGEST:
+            raise ProgramError(f"The system has {len(oracle.w)} unknowns; it is written out up to {LARGEST}.")
+        keep = np.arange(len(oracle.w))
+        if kind == "reduced":
+            start = oracle.variables + oracle.sizes[0]
+            keep = np.concatenate([keep[:start], start + np.flatnonzero(oracle.active)])
+        names = tuple(oracle.entry(int(i)) for i in keep)
+        return LabelledMatrix(oracle.matrix()[np.ix_(keep, keep)], names, names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain types, ready for JSON."""
+        out = super().to_dict()
+        if self.oracle is not None:
+            out["error_bound"] = number(self.error_bound)
+            out["singular_values"] = [number(value) for value in self.singular_values]
+            out["active"], out["multipliers"] = list(self.active), self.multipliers
+        return out
+
+    def plot(self) -> Figure:
+        """Residuals or multipliers, singular values, and the probe of smoothness in one figure; needs matplotlib.
+
+        Raises:
+            ProgramError: matplotlib is not installed.
+        """
+        from cvxift.implicit.plot import figure
+
+        self._point()
+        return figure(self)
+
+    def _point(self) -> Oracle:
+        if self.oracle is None:
+            raise ProgramError(f"{self.title} has no point to look at: {self.verdict.value}.")
+        return self.oracle
+
+    def _known(self) -> tuple[Any, Any]:  # nothing of a cone program is known here
         raise ProgramError(f"{self.title} is no CVXPY problem: there are no cones, radii or rows to look at.")
 
 

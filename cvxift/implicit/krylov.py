@@ -53,6 +53,7 @@ def cg(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, 
     goal = tolerance * norm(xp, b)
     z = M(b)
     rz = dot(xp, b, z)
+    zero, one = xp.zeros_like(rz), xp.ones_like(rz)
     status = xp.where(norm(xp, b) <= goal, CONVERGED, RUNNING) + _count(xp, b)
 
     def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -60,15 +61,15 @@ def cg(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, 
         live = status == RUNNING
         q = A(p)
         curvature = dot(xp, p, q)
-        good = live & (curvature > 0) & (rz > 0)
-        step = xp.where(good, divided(xp, rz, curvature), xp.zeros_like(rz))
+        good = live & (xp.minimum(curvature, rz) > 0)
+        step = xp.where(good, rz, zero) / xp.where(good, curvature, one)
         y, r = y + step * p, r - step * q
         z = M(r)
         rz_next = dot(xp, r, z)
-        p = xp.where(good, z + divided(xp, rz_next, rz) * p, p)
-        done = norm(xp, r) <= goal
-        status = xp.where(live & ~good, INDEFINITE, xp.where(live & done, CONVERGED, status))
-        return k + 1, count + xp.astype(live, count.dtype), status, y, r, p, xp.where(good, rz_next, rz)
+        p = z + xp.where(good, rz_next, zero) / xp.where(good, rz, one) * p  # of an ended instance p stays bounded
+        size = xp.sqrt(rz_next) if z is r else norm(xp, r)
+        ended = xp.where(good, xp.where(size <= goal, CONVERGED, status), INDEFINITE)
+        return k + 1, count + live, xp.where(live, ended, status), y, r, p, rz_next
 
     start = (_zero(xp, status), _count(xp, b), status)
     _, count, status, y, *_ = loop(_going(xp, limit), body, (*start, xp.zeros_like(b), b, z, rz))

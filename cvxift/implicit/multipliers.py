@@ -26,12 +26,15 @@ class Multipliers:
         equality: ν, shape (p,).
         inequality: λ, shape (m,); zero where inactive.
         active: whether a row is active, shape (m,).
-        weak: whether it is tight without a multiplier, so that the active set may change either way; shape (m,).
+        margin: the larger of slack and multiplier, relative to what they are compared with, shape (m,): how far the row
+            is from being weakly active, tight without a multiplier, where the active set may change either way.
+        weak: whether it is, shape (m,).
     """
 
     equality: np.ndarray
     inequality: np.ndarray
     active: np.ndarray
+    margin: np.ndarray
     weak: np.ndarray
 
 
@@ -78,5 +81,5 @@ def recover(
     pressure = np.zeros(m)
     pressure[candidates] = lam[candidates] * norms[p:] / (size if size > 0.0 else 1.0)
     active = ((pressure > tolerance) & (pressure > np.abs(slack))) | (slack > tolerance)
-    weak = (np.abs(slack) <= tolerance) & ~active
-    return Multipliers(nu, np.where(active, lam, 0.0), active, weak)
+    margin = np.maximum(np.abs(slack), pressure)
+    return Multipliers(nu, np.where(active, lam, 0.0), active, margin, margin <= tolerance)

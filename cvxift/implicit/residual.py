@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def tolerance_of(eps: float) -> float:
     return eps**0.375
 
 
+@lru_cache(maxsize=32)
 def weights(n: int) -> np.ndarray:
     """n different weights in [½, 3/2]: no two terms of a row cancel in what a step along them changes."""
     return 0.5 + np.modf(GOLDEN * np.arange(1, n + 1))[0]
@@ -35,6 +37,7 @@ def relative_residual(
     tensors: Sequence[Array],
     residual: Array,
     along: Sequence[Array],
+    enough: Callable[[Array], bool] | None = None,
 ) -> Array:
     """|F_i| over what balances in F_i, shape (*batch, n).
 
@@ -48,6 +51,7 @@ def relative_residual(
         tensors: θ.
         residual: F(x, θ), shape (*batch, n).
         along: `weights` of x and of each tensor, broadcastable to them; None for a tensor that has no floating entries.
+        enough: whether ratios are small enough to leave it at that: what θ balances can but lower them. None to go on.
 
     Returns:
         Ratios; infinite where F_i ≠ 0 changes with nothing, or is NaN.
@@ -55,9 +59,15 @@ def relative_residual(
     floor = tolerance_of(float(xp.finfo(x.dtype).eps))  # an x of all zeros has no size of its own
     size = xp.where(xp.abs(x) > floor, x, xp.full_like(x, floor))
     balance = _change(xp, function(x + STEP * size * along[0], *tensors), residual)
+    if enough is not None or all(weight is None for weight in along[1:]):
+        ratio = _ratio(xp, residual, balance)
+        if enough is None or enough(ratio):
+            return ratio
     moved = [t if weight is None else t + STEP * t * weight for t, weight in zip(tensors, along[1:], strict=True)]
-    if any(weight is not None for weight in along[1:]):
-        balance = balance + _change(xp, function(x, *moved), residual)
+    return _ratio(xp, residual, balance + _change(xp, function(x, *moved), residual))
+
+
+def _ratio(xp: Any, residual: Array, balance: Array) -> Array:
     ratio = divided(xp, xp.abs(residual), balance)
     lost = xp.isnan(residual) | ((balance == 0) & (residual != 0))
     return xp.where(lost, xp.full_like(ratio, xp.inf), ratio)

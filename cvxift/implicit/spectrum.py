@@ -11,7 +11,6 @@ import scipy.sparse.linalg as sla
 
 from cvxift.implicit.oracle import Oracle
 
-EXACT = 500  # unknowns up to which the matrix is formed
 LANCZOS = 300  # iterations beyond
 
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
@@ -26,12 +25,14 @@ class Spectrum:
         largest: the largest one.
         smallest: the smallest one, or an upper bound.
         exact: whether they come from the whole matrix.
+        values: those that are known, falling.
         null: the right singular vector of the smallest, in w's units, shape (N,); None where it is not known.
     """
 
     largest: float
     smallest: float
     exact: bool
+    values: np.ndarray
     null: np.ndarray | None
 
     @property
@@ -55,9 +56,9 @@ def spectrum(oracle: Oracle, J: np.ndarray | None) -> Spectrum:
     column[column == 0.0] = 1.0
     scaled = J / row[:, None] / column
     if not np.isfinite(scaled).all():
-        return Spectrum(float("inf"), 0.0, True, None)
+        return Spectrum(float("inf"), 0.0, True, np.zeros(0), None)
     _, values, right = np.linalg.svd(scaled)
-    return Spectrum(float(values[0]), float(values[-1]), True, right[-1] / column)
+    return Spectrum(float(values[0]), float(values[-1]), True, values, right[-1] / column)
 
 
 def _lanczos(oracle: Oracle) -> Spectrum:
@@ -76,7 +77,8 @@ def _lanczos(oracle: Oracle) -> Spectrum:
     except sla.ArpackNoConvergence as error:
         found = error.eigenvalues
         smallest, null = (float(found[0]), None) if len(found) else (largest, None)
-    return Spectrum(np.sqrt(max(largest, 0.0)), np.sqrt(max(smallest, 0.0)), False, null)
+    ends = np.sqrt(np.maximum([largest, smallest], 0.0))
+    return Spectrum(float(ends[0]), float(ends[1]), False, ends, null)
 
 
 def curvature(oracle: Oracle, J: np.ndarray | None) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvxift.diagnostics.report import Report
 from cvxift.errors import ProgramError, SolveError
-from cvxift.implicit.diagnose import diagnose
+from cvxift.implicit import function
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
+from cvxift.implicit.oracle import Oracle
 from cvxift.implicit.residual import tolerance_of
 from cvxift.implicit.settings import Settings
 from cvxift.implicit.voice import no_solution, say
@@ -42,7 +41,7 @@ class Prepared:
         w: the point as a vector; with constraints followed by the multipliers.
         function: the conditions' value at w and the operands.
         operands: the active rows, θ's arrays, what is closed over.
-        weak: weakly active rows.
+        margins: of the rows of H, to a change of the active set.
         names: of θ's arrays.
     """
 
@@ -52,11 +51,11 @@ class Prepared:
     w: Array
     function: Callable[..., Array]
     operands: list[Array]
-    weak: Array
+    margins: Array
     names: list[str]
 
 
-class ImplicitFunction:
+class ImplicitFunction(function.ImplicitFunction):
     """x(θ), the solution that a solver finds, with the derivative that the equations define.
 
     Made by `implicit_root`, `implicit_fixed_point` and `implicit_argmin`.
@@ -66,11 +65,8 @@ class ImplicitFunction:
         certificate: of the last linear solve of a derivative that had a problem; None if none had.
     """
 
-    reports_itself = True  # `cvxift.diagnose` asks it
-
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.certificate: Certificate | None = None
+        super().__init__(settings)
         self._run = Runner(settings.solver, settings.like)
         self._programs = Programs()
 
@@ -98,35 +94,19 @@ class ImplicitFunction:
         out = layout.unravel(compiled.attach(w, *prepared.operands)[: layout.size])
         return (out, prepared.aux) if self.settings.has_aux else out
 
-    def diagnose(self, *theta: Any, init: Any = None) -> Report:
-        """Solve, and say whether the theorem applies at the point, how far from failing, and why.
+    def _oracle(self, theta: tuple[Any, ...], init: Any) -> Oracle:
+        return oracle(self, self._prepared(theta, init))
 
-        Args:
-            *theta: the parameters of one instance, outside of transformations.
-            init: a warm start.
-
-        Returns:
-            The report, of the same class as for CVXPY problems; its ``audit()`` compares the derivative with central
-            differences of the solver.
-        """
-        quiet = ImplicitFunction(replace(self.settings, check="off"))
-        return diagnose(oracle(quiet, quiet._prepared(theta, init)))
+    def _instances(self, theta: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        names, leaves, spec = flatten("theta", theta)
+        own = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+        count = function.batch_size([names[i] for i in own], [jnp.shape(leaves[i]) for i in own])
+        return [unflatten([leaf[k] if i in own else leaf for i, leaf in enumerate(leaves)], spec) for k in range(count)]
 
     def _solve(self, rebuild: Any, arrays: Sequence[Array], init: Any) -> tuple[Any, Any, Any]:
         """What the solver returned: x, aux, multipliers."""
-        settings = self.settings
-        if init is not None and not _takes_init(settings.solver):
-            raise ProgramError("init was given, but the solver has no argument `init`. Add it, or leave init out.")
-        answer = self._run(rebuild, arrays, init)
-        aux = given = None
-        for flag, what in ((settings.has_aux, "(x, aux)"), (settings.has_multipliers, "(x, (nu, lambda))")):
-            if flag and not (isinstance(answer, tuple) and len(answer) == 2):
-                raise ProgramError(f"The solver must return a pair {what}; got {type(answer).__name__}.")
-            if flag and what == "(x, aux)":
-                answer, aux = answer
-            elif flag:
-                answer, given = answer
-        return answer, aux, given
+        self._check_init(init)
+        return self._parts(self._run(rebuild, arrays, init))
 
     def _prepared(self, theta: tuple[Any, ...], init: Any) -> Prepared:
         """The solver's answer, the conditions at it, and the arrays that they depend on."""
@@ -147,7 +127,7 @@ class ImplicitFunction:
         layout = Layout.of(*flatten("x", x))
         conditions = Conditions(settings, layout, rebuild)
         w = jax.lax.stop_gradient(layout.ravel(flatten("x", x)[1]))
-        operands, weak = list(arrays), jnp.zeros(0)
+        operands, margins = list(arrays), jnp.zeros(0)
         if settings.constrained and layout.size:
             stopped = [jax.lax.stop_gradient(array) for array in arrays]
             sizes = [jax.eval_shape(lambda x, *t, i=i: conditions.sides(x, *t)[i], w, *stopped).size for i in (0, 1)]
@@ -157,20 +137,20 @@ class ImplicitFunction:
                 own = jnp.concatenate([jnp.ravel(jnp.asarray(part, dtype=w.dtype)) for part in jax.tree.leaves(given)])
                 if own.size != sum(sizes):
                     raise ProgramError(f"The solver returned {own.size} multipliers; expected {sizes[0]} + {sizes[1]}.")
-            nu, lam, active, weak = multipliers(conditions, w, stopped, own)
+            nu, lam, active, margins = multipliers(conditions, w, stopped, own)
             w = jnp.concatenate([w, nu, lam])
             operands = [active, *operands]
-        function = conditions.value
+        program = conditions.value
         if layout.size:
-            function, hoisted = trace(conditions.value, w, operands)
+            program, hoisted = trace(conditions.value, w, operands)
             operands += hoisted
-        return Prepared(x, aux, conditions, w, function, operands, weak, [names[i] for i in places])
+        return Prepared(x, aux, conditions, w, program, operands, margins, [names[i] for i in places])
 
     def _key(self, layout: Layout) -> Any:
         """What the rule depends on beside the program; None where leaves of x are no part of it."""
         if any(leaf is not None for leaf in layout.constants):
             return None
-        return layout.treedef, tuple(layout.shapes), tuple(map(str, layout.dtypes))
+        return layout.spec, tuple(layout.shapes), tuple(map(str, layout.dtypes))
 
     def _rule(self, prepared: Prepared) -> Rule:
         """How linear systems at the point are solved."""
@@ -232,7 +212,7 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
         >>> bool(abs(jax.grad(solve)(0.6) + 0.75) < 1e-6)  # −t/x
         True
     """
-    return _made("root", F, solver, options)
+    return function.made(ImplicitFunction, "root", F, solver, options)
 
 
 def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -246,7 +226,7 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
     Returns:
         solve: (*theta) ↦ x.
     """
-    return _made("fixed_point", T, solver, options)
+    return function.made(ImplicitFunction, "fixed_point", T, solver, options)
 
 
 def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -263,18 +243,4 @@ def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = N
         solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
         formed.
     """
-    return _made("argmin", E, solver, options)
-
-
-def _made(kind: Any, function: Any, solver: Any, options: dict[str, Any]) -> Any:
-    if solver is None:
-        return lambda solver: _made(kind, function, solver, options)
-    return ImplicitFunction(Settings.of(kind, function, solver, **options))
-
-
-def _takes_init(solver: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(solver).parameters.values()
-    except (TypeError, ValueError):
-        return True  # builtins without a signature: the call itself will tell
-    return any(p.name == "init" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    return function.made(ImplicitFunction, "argmin", E, solver, options)

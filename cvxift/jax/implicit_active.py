@@ -52,7 +52,7 @@ def _one(host: _Host, g: np.ndarray, rows: np.ndarray, slack: np.ndarray, given:
     if found.weak.any() and settings.check != "off":
         names = [host.conditions.entry(len(g) + p + int(i)) for i in np.flatnonzero(found.weak)]
         say(weakly_active(settings.title, names), settings.check)
-    return np.concatenate([found.equality, found.inequality, found.active, found.weak])
+    return np.concatenate([found.equality, found.inequality, found.active, found.margin])
 
 
 def _result(*operands: ShapedArray, host: _Host) -> ShapedArray:
@@ -64,7 +64,7 @@ _on_host = constant("cvxift_implicit_multipliers", _recover, _result)
 
 
 def multipliers(conditions: Conditions, x: Array, theta: list[Array], given: Array | None) -> tuple[Array, ...]:
-    """ν, λ, and masks of active and weakly active rows, in x's dtype, without derivatives."""
+    """ν, λ, the mask of active rows and the margins, in x's dtype, without derivatives."""
     p, m = conditions.sizes
     g = jax.grad(conditions.energy)(x, *theta)
     values = conditions.constraints(x, *theta)

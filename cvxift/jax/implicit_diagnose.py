@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.implicit.oracle import Oracle
+from cvxift.implicit.trees import entry_of
 from cvxift.jax.arrays import visible
 from cvxift.jax.trees import floating
 
@@ -78,7 +78,7 @@ def oracle(function: Any, prepared: Any) -> Oracle:
         conditions.layout.size,
         conditions.sizes,
         _host(prepared.operands[0]) if settings.constrained else np.zeros(0),
-        _host(prepared.weak),
+        _host(prepared.margins),
         float(jnp.finfo(w.dtype).eps),
         lambda v, theta: _host(value(given(v), jnp.asarray(theta, wide))),
         tangent,
@@ -88,18 +88,8 @@ def oracle(function: Any, prepared: Any) -> Oracle:
         derivative,
         solve,
         conditions.entry,
-        lambda j: _entry(j, [names[i - first] for i in own], shapes),
+        lambda j: entry_of([names[i - first] for i in own], shapes, j),
     )
-
-
-def _entry(index: int, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> str:
-    for name, shape in zip(names, shapes, strict=True):
-        size = int(np.prod(shape))
-        if index < size:
-            where = ", ".join(str(int(k)) for k in np.unravel_index(index, shape)) if shape else ""
-            return name + (f"[{where}]" if where else "")
-        index -= size
-    raise IndexError(index)
 
 
 def _host(array: Any) -> np.ndarray:

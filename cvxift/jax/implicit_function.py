@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from cvxift.errors import ProgramError
 from cvxift.implicit.settings import Settings
+from cvxift.implicit.trees import equation_of
 from cvxift.jax.trees import Layout, flatten, floating, is_array
 
 Array = Any
@@ -89,7 +90,4 @@ class Conditions:
 
     def entry(self, index: int) -> str:
         """Name of an equation."""
-        n, (p, _) = self.layout.size, self.sizes
-        if index < n:
-            return self.layout.entry(index)
-        return f"equality[{index - n}]" if index < n + p else f"inequality[{index - n - p}]"
+        return equation_of(self.layout, self.sizes[0], index)

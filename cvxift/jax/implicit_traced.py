@@ -1,7 +1,7 @@
 """F as a program whose closed-over arrays are operands too, and what is compiled of equal programs once.
 
-A call traces F anew, since what F closes over may have changed since the last one. The arrays that it closes over become
-operands, so that the program itself says the same from call to call; then what was compiled for it serves again.
+A call traces F anew, since what F closes over may have changed since the last one. The arrays that it closes over
+become operands, so that the program itself says the same from call to call; then what was compiled for it serves again.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def same(one: Jaxpr, other: Jaxpr) -> bool:
     def both(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
         return len(ours) == len(theirs) and all(map(read, ours, theirs))
 
-    if len(one.eqns) != len(other.eqns) or not bound(
-        [*one.constvars, *one.invars], [*other.constvars, *other.invars]
-    ):
+    if len(one.eqns) != len(other.eqns) or not bound([*one.constvars, *one.invars], [*other.constvars, *other.invars]):
         return False
     for ours, theirs in zip(one.eqns, other.eqns):
         if ours.primitive is not theirs.primitive or not both(ours.invars, theirs.invars):

@@ -9,21 +9,21 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 
-from cvxift.diagnostics.report import Report
 from cvxift.errors import ProgramError, SolveError
-from cvxift.implicit.diagnose import diagnose
+from cvxift.implicit import function
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
-from cvxift.implicit.residual import relative_residual, tolerance_of, weights
+from cvxift.implicit.oracle import Oracle
+from cvxift.implicit.residual import relative_residual, tolerance_of
 from cvxift.implicit.settings import Settings
 from cvxift.implicit.voice import no_solution, say
 from cvxift.torch.closures import find, tracked, wrapped
-from cvxift.torch.implicit_active import multipliers
+from cvxift.torch.implicit_active import multipliers, weights_of
 from cvxift.torch.implicit_diagnose import oracle
 from cvxift.torch.implicit_function import Conditions
 from cvxift.torch.implicit_operator import structured_by
 from cvxift.torch.implicit_rule import System, attached
-from cvxift.torch.implicit_solver import Runner, run, takes_init
+from cvxift.torch.implicit_solver import Runner, run
 from cvxift.torch.trees import Layout, flatten, unflatten
 
 Tensor = torch.Tensor
@@ -40,7 +40,7 @@ class Prepared:
         w: the point as a vector; with constraints followed by the multipliers.
         operands: the tensors that the conditions depend on: θ's, the active rows, what is closed over.
         residual: the conditions' value.
-        weak: weakly active rows.
+        margins: of the rows of H, to a change of the active set.
         names: of θ's tensors.
     """
 
@@ -50,11 +50,11 @@ class Prepared:
     w: Tensor
     operands: list[Tensor]
     residual: Tensor
-    weak: Tensor
+    margins: Tensor
     names: list[str]
 
 
-class ImplicitFunction:
+class ImplicitFunction(function.ImplicitFunction):
     """x(θ), the solution that a solver finds, with the derivative that the equations define.
 
     Made by `implicit_root`, `implicit_fixed_point` and `implicit_argmin`.
@@ -64,11 +64,8 @@ class ImplicitFunction:
         certificate: of the last linear solve of a derivative; None before the first.
     """
 
-    reports_itself = True  # `cvxift.diagnose` asks it
-
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.certificate: Certificate | None = None
+        super().__init__(settings)
         self._with_grad = False
 
     @torch.compiler.disable
@@ -93,40 +90,28 @@ class ImplicitFunction:
         return (out, prepared.aux) if self.settings.has_aux else out
 
     @torch.compiler.disable
-    def diagnose(self, *theta: Any, init: Any = None) -> Report:
-        """Solve, and say whether the theorem applies at the point, how far from failing, and why.
+    def _oracle(self, theta: tuple[Any, ...], init: Any) -> Oracle:
+        return oracle(self, self._prepared(theta, init))
 
-        Args:
-            *theta: the parameters of one instance.
-            init: a warm start.
-
-        Returns:
-            The report, of the same class as for CVXPY problems; its ``audit()`` compares the derivative with central
-            differences of the solver.
-        """
-        quiet = ImplicitFunction(replace(self.settings, check="off"))
-        return diagnose(oracle(quiet, quiet._prepared(theta, init)))
+    def _instances(self, theta: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        names, leaves, spec = flatten("theta", list(theta))
+        own = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        count = function.batch_size([names[i] for i in own], [leaves[i].shape for i in own])
+        return [
+            tuple(unflatten([leaf[k] if i in own else leaf for i, leaf in enumerate(leaves)], spec))
+            for k in range(count)
+        ]
 
     def _solve(self, rebuild: Any, tensors: Sequence[Tensor], init: Any) -> tuple[Any, Any, Any]:
         """What the solver returned: x, aux, multipliers."""
-        settings = self.settings
-        if init is not None and not takes_init(settings.solver):
-            raise ProgramError("init was given, but the solver has no argument `init`. Add it, or leave init out.")
+        self._check_init(init)
         like = next((t for t in tensors if t.is_floating_point()), None)
         runner = Runner(
-            settings.solver, rebuild, init, self._with_grad, torch.empty(0) if like is None else like.detach()
+            self.settings.solver, rebuild, init, self._with_grad, torch.empty(0) if like is None else like.detach()
         )
         answer = runner.result(run(runner, tensors))
         self._with_grad = runner.with_grad
-        aux = given = None
-        for flag, what in ((settings.has_aux, "(x, aux)"), (settings.has_multipliers, "(x, (nu, lambda))")):
-            if flag and not (isinstance(answer, tuple) and len(answer) == 2):
-                raise ProgramError(f"The solver must return a pair {what}; got {type(answer).__name__}.")
-            if flag and what == "(x, aux)":
-                answer, aux = answer
-            elif flag:
-                answer, given = answer
-        return answer, aux, given
+        return self._parts(answer)
 
     def _prepared(self, theta: tuple[Any, ...], init: Any) -> Prepared:
         """The solver's answer, the conditions at it, and the tensors that they depend on."""
@@ -151,12 +136,12 @@ class ImplicitFunction:
         if not layout.size:
             return Prepared(x, aux, conditions, flat, tensors, nothing, nothing, [names[i] for i in places])
         if self.settings.constrained:
-            conditions, w, operands, residual, weak = self._constrain(conditions, flat, tensors, given)
+            conditions, w, operands, residual, margins = self._constrain(conditions, flat, tensors, given)
         else:
             residual, found = find(conditions.value, flat, *(t.detach() for t in tensors))
             conditions = replace(conditions, found=tuple(found))
-            w, operands, weak = flat, [*tensors, *found], nothing
-        return Prepared(x, aux, conditions, w, operands, residual, weak, [names[i] for i in places])
+            w, operands, margins = flat, [*tensors, *found], nothing
+        return Prepared(x, aux, conditions, w, operands, residual, margins, [names[i] for i in places])
 
     def _system(self, prepared: Prepared) -> System:
         """How linear systems at the point are solved."""
@@ -187,7 +172,7 @@ class ImplicitFunction:
     def _constrain(
         self, conditions: Conditions, flat: Tensor, tensors: Sequence[Tensor], given: Any
     ) -> tuple[Conditions, Tensor, list[Tensor], Tensor, Tensor]:
-        """The KKT conditions at a point, with multipliers, active set and weakly active rows."""
+        """The KKT conditions at a point, with multipliers, active set and margins."""
         detached = [t.detach() for t in tensors]
         arguments = (conditions.layout.unravel(flat), *conditions.rebuild(detached))
         sizes = [conditions.side(function, arguments, flat.dtype).numel() for function in conditions.sides]
@@ -206,11 +191,11 @@ class ImplicitFunction:
                 if vector.numel() != size:
                     raise ProgramError(f"The solver returned {vector.numel()} multipliers {name}; expected {size}.")
                 own.append(vector.to(flat.dtype))
-        nu, lam, active, weak = multipliers(conditions, flat, [*tensors, *found], own)
+        nu, lam, active, margins = multipliers(conditions, flat, [*tensors, *found], own)
         w = torch.cat([flat, nu, lam])
         operands = [*tensors, active, *found]
         residual = conditions.value(w, *(t.detach() for t in operands)).detach()
-        return conditions, w, operands, residual, weak
+        return conditions, w, operands, residual, margins
 
     def _verify(
         self, conditions: Conditions, system: System, w: Tensor, tensors: Sequence[Tensor], residual: Tensor | None
@@ -226,10 +211,12 @@ class ImplicitFunction:
             if settings.check == "off":
                 return
             eps = torch.finfo(w.dtype).eps
-            along = [_weights(w), *(_weights(t) if t.is_floating_point() else None for t in tensors)]
-            ratio = relative_residual(xp, system, w, tensors, residual, along)
-            worst = float(ratio.max())
             limit = settings.tolerance or tolerance_of(eps)
+            along = [weights_of(w), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
+            ratio = relative_residual(
+                xp, system, w, tensors, residual, along, lambda ratio: float(ratio.max()) <= limit
+            )
+            worst = float(ratio.max())
             if worst <= limit:
                 return
             place = int(ratio.reshape(-1).argmax())
@@ -269,7 +256,7 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
         >>> round(float(t.grad), 12)  # −t/x
         -0.75
     """
-    return _made("root", F, solver, options)
+    return function.made(ImplicitFunction, "root", F, solver, options)
 
 
 def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -283,7 +270,7 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
     Returns:
         solve: (*theta) ↦ x.
     """
-    return _made("fixed_point", T, solver, options)
+    return function.made(ImplicitFunction, "fixed_point", T, solver, options)
 
 
 def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -300,15 +287,4 @@ def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = N
         solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
         formed.
     """
-    return _made("argmin", E, solver, options)
-
-
-def _made(kind: Any, function: Any, solver: Any, options: dict[str, Any]) -> Any:
-    if solver is None:
-        return lambda solver: _made(kind, function, solver, options)
-    return ImplicitFunction(Settings.of(kind, function, solver, **options))
-
-
-def _weights(t: Tensor) -> Tensor:
-    """`weights` of an instance's entries, broadcastable to the tensor."""
-    return torch.as_tensor(weights(t.numel()), dtype=t.dtype, device=t.device).reshape(t.shape)
+    return function.made(ImplicitFunction, "argmin", E, solver, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -19,7 +20,7 @@ Tensor = torch.Tensor
 
 
 class _Recover(torch.autograd.Function):
-    """(x, [ν, λ,] θ) ↦ (ν, λ, active, weak) without derivatives; its inputs are detached."""
+    """(x, [ν, λ,] θ) ↦ (ν, λ, active, margins) without derivatives; its inputs are detached."""
 
     @staticmethod
     def forward(conditions: Conditions, given: int, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -49,7 +50,7 @@ class _Recover(torch.autograd.Function):
 def multipliers(
     conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """ν, λ, and masks of active and weakly active rows, in x's dtype, for tensors at any level of transforms."""
+    """ν, λ, the mask of active rows and the margins, in x's dtype, for tensors at any level of transforms."""
     operands = [t.detach() for t in (x, *given, *tensors)]
     return _Recover.apply(conditions, len(given), *operands)  # type: ignore[return-value]  # apply is untyped
 
@@ -62,7 +63,7 @@ def plain(conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: S
         point = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(conditions.energy(point, *tensors), point, allow_unused=True)
         values = conditions.constraints(point, *tensors)
-        along = [_weights(point), *(_weights(t) if t.is_floating_point() else None for t in tensors)]
+        along = [weights_of(point), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
         with torch.no_grad():
             ratio = relative_residual(xp, conditions.constraints, x, tensors, values.detach(), along)
         slack = (_host(ratio) * np.sign(_host(values)))[p:] if m else np.zeros(0)
@@ -74,7 +75,7 @@ def plain(conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: S
     if found.weak.any() and settings.check != "off":
         names = [conditions.entry(len(x) + p + int(i)) for i in np.flatnonzero(found.weak)]
         say(weakly_active(settings.title, names), settings.check)
-    parts = (found.equality, found.inequality, found.active, found.weak)
+    parts = (found.equality, found.inequality, found.active, found.margin)
     return tuple(torch.as_tensor(part, dtype=x.dtype, device=x.device) for part in parts)  # type: ignore[return-value]
 
 
@@ -90,8 +91,14 @@ def _rows(values: Tensor, point: Tensor, which: Sequence[int] | Any) -> np.ndarr
     return out
 
 
-def _weights(t: Tensor) -> Tensor:
-    return torch.as_tensor(weights(t.numel()), dtype=t.dtype, device=t.device).reshape(t.shape)
+def weights_of(t: Tensor) -> Tensor:
+    """`weights` of the entries, in the tensor's shape."""
+    return _kept_weights(t.numel(), t.dtype, t.device).reshape(t.shape)
+
+
+@lru_cache(maxsize=32)
+def _kept_weights(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(weights(count), dtype=dtype, device=device)
 
 
 def _host(t: Tensor) -> np.ndarray:

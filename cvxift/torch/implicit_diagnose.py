@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cvxift.implicit.oracle import Oracle
+from cvxift.implicit.trees import entry_of
 from cvxift.torch.implicit_rule import along, solved
 
 Tensor = torch.Tensor
@@ -74,7 +75,7 @@ def oracle(function: Any, prepared: Any) -> Oracle:
         conditions.layout.size,
         (p, m),
         active,
-        _host(prepared.weak),
+        _host(prepared.margins),
         float(torch.finfo(w.dtype).eps),
         value,
         tangent,
@@ -84,17 +85,8 @@ def oracle(function: Any, prepared: Any) -> Oracle:
         derivative,
         solve,
         conditions.entry,
-        lambda j: _entry(j, [prepared.names[i] for i in own], shapes),
+        lambda j: entry_of([prepared.names[i] for i in own], shapes, j),
     )
-
-
-def _entry(index: int, names: Sequence[str], shapes: Sequence[torch.Size]) -> str:
-    for name, shape in zip(names, shapes, strict=True):
-        if index < shape.numel():
-            where = ", ".join(str(int(k)) for k in np.unravel_index(index, tuple(shape))) if shape else ""
-            return name + (f"[{where}]" if where else "")
-        index -= shape.numel()
-    raise IndexError(index)
 
 
 def _flat(tensors: Sequence[Tensor]) -> np.ndarray:

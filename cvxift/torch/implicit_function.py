@@ -10,6 +10,7 @@ import torch
 
 from cvxift.errors import ProgramError
 from cvxift.implicit.settings import Settings
+from cvxift.implicit.trees import equation_of
 from cvxift.torch.closures import with_values
 from cvxift.torch.trees import Layout, flatten
 
@@ -108,12 +109,7 @@ class Conditions:
 
     def entry(self, index: int) -> str:
         """Name of an equation."""
-        n, (p, _) = self.layout.size, self.sizes
-        if index < n:
-            return self.layout.entry(index)
-        if index < n + p:
-            return f"equality[{index - n}]"
-        return f"inequality[{index - n - p}]"
+        return equation_of(self.layout, self.sizes[0], index)
 
 
 def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> tuple[Tensor, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -131,12 +130,3 @@ def run(runner: Runner, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if any(mapped(t) for t in out) and not any(mapped(t) for t in tensors):
             raise SolveError("The solver closes over a tensor that torch.func.vmap maps. Pass it as an argument.")
     return tuple(t.detach() for t in out)  # type: ignore[union-attr]
-
-
-def takes_init(solver: Callable[..., Any]) -> bool:
-    """Whether a solver has an argument ``init`` or takes any keyword."""
-    try:
-        parameters = inspect.signature(solver).parameters.values()
-    except (TypeError, ValueError):
-        return True  # builtins without a signature: the call itself will tell
-    return any(p.name == "init" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
 from cvxift.errors import ProgramError
+from cvxift.implicit import trees
 
 Tensor = torch.Tensor
 
@@ -29,30 +29,17 @@ def unflatten(leaves: Sequence[Any], spec: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """A tree whose floating leaves lie side by side in one vector.
+class Layout(trees.Layout):
+    """The layout of tensors.
 
     Attributes:
-        names: of all leaves.
-        spec: the structure.
-        constants: all leaves, None in place of floating ones: integers, None and what is no tensor passes through.
-        positions: of the floating leaves.
-        shapes: of the floating leaves.
-        sizes: of the floating leaves.
-        dtypes: of the floating leaves.
-        dtype: of the vector.
         device: of the vector.
     """
 
-    names: list[str]
-    spec: Any
-    constants: list[Any]
-    positions: list[int]
-    shapes: list[tuple[int, ...]]
-    sizes: list[int]
-    dtypes: list[torch.dtype]
-    dtype: torch.dtype
     device: torch.device
+
+    word = "tensor"
+    flatten = staticmethod(flatten)
 
     @classmethod
     def of(cls, names: list[str], leaves: list[Any], spec: Any) -> Layout:
@@ -78,16 +65,20 @@ class Layout:
             [None if i in positions else leaf for i, leaf in enumerate(leaves)],
             positions,
             [tuple(leaf.shape) for leaf in chosen],
-            [leaf.numel() for leaf in chosen],
             [leaf.dtype for leaf in chosen],
             dtype or torch.get_default_dtype(),
             device or torch.device("cpu"),
         )
 
-    @property
-    def size(self) -> int:
-        """Length of the vector."""
-        return sum(self.sizes)
+    @staticmethod
+    def is_array(leaf: Any) -> bool:
+        """Whether a leaf is a tensor."""
+        return isinstance(leaf, Tensor)
+
+    @staticmethod
+    def is_complex(leaf: Tensor) -> bool:
+        """Whether a tensor is complex."""
+        return leaf.is_complex()
 
     def ravel(self, leaves: Sequence[Any]) -> Tensor:
         """The floating leaves among all leaves, as one vector."""
@@ -101,41 +92,7 @@ class Layout:
         if self.spec is None and self.positions:
             return flat.reshape(self.shapes[0])
         leaves = list(self.constants)
-        parts = flat.split(self.sizes) if len(self.sizes) > 1 else (flat,)
+        parts = flat.split(self.sizes) if len(self.shapes) > 1 else (flat,)
         for i, part, shape, dtype in zip(self.positions, parts, self.shapes, self.dtypes):
             leaves[i] = part.reshape(shape).to(dtype)
         return unflatten(leaves, self.spec)
-
-    def entry(self, index: int) -> str:
-        """Name of an entry of the vector, such as ``x['w'][2, 0]``."""
-        for i, size, shape in zip(self.positions, self.sizes, self.shapes):
-            if index < size:
-                where = ", ".join(str(int(k)) for k in np.unravel_index(index, shape)) if shape else ""
-                return self.names[i] + (f"[{where}]" if where else "")
-            index -= size
-        raise IndexError(index)
-
-    def matching(self, what: str, tree: Any) -> Tensor:
-        """A tree of this structure, such as F's value, as a vector of this dtype.
-
-        Raises:
-            ProgramError: another structure, or a leaf of another shape, by name.
-        """
-        if self.spec is None and isinstance(tree, Tensor):
-            leaves = [tree]
-        else:
-            names, leaves, spec = flatten("", tree)
-            if spec != self.spec:
-                got = ", ".join(name or "one tensor" for name in names) or "nothing"
-                wanted = ", ".join(name for name in self.names)
-                raise ProgramError(f"{what} has another structure than x: leaves {got}; expected those of {wanted}.")
-        for i, shape in zip(self.positions, self.shapes):
-            leaf = leaves[i]
-            if not isinstance(leaf, Tensor) or tuple(leaf.shape) != shape:
-                got = f"shape {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
-                raise ProgramError(
-                    f"{what} has {got} where {self.names[i]} has shape {shape}: every entry of x needs its equation."
-                )
-            if leaf.is_complex():
-                raise ProgramError(f"{what} is complex at {self.names[i]}; expected real values.")
-        return self.ravel(leaves)
