@@ -6,7 +6,7 @@ import abc
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cvxift.implicit.linear import Certificate
 from cvxift.implicit.oracle import Oracle, newton
 from cvxift.implicit.settings import Settings
 
+OPTIONS = ("linear_solver", "damping", "has_aux", "check", "tolerance")
 Function = TypeVar("Function", bound="ImplicitFunction")
 
 
@@ -30,6 +31,11 @@ class ImplicitFunction(abc.ABC):
     """
 
     reports_itself = True  # `cvxift.diagnose` asks it
+    options: ClassVar[dict[str, tuple[str, ...]]] = {
+        "root": OPTIONS,
+        "fixed_point": OPTIONS,
+        "argmin": (*OPTIONS, "equality", "inequality", "has_multipliers"),
+    }
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -95,11 +101,19 @@ class ImplicitFunction(abc.ABC):
                 answer, aux = answer
             elif flag:
                 answer, given = answer
+                if not (isinstance(given, tuple | list) and len(given) == 2):
+                    raise ProgramError(
+                        "The solver must return its multipliers as a pair (nu, lambda), of equality and inequality; got "
+                        f"{type(given).__name__}. Give () for one that there is not."
+                    )
         return answer, aux, given
 
 
 def made(cls: type[Function], kind: Any, function: Any, solver: Any, options: dict[str, Any]) -> Any:
     """The implicit function, or without a solver a decorator for one."""
+    unknown = [name for name in options if name not in cls.options[kind]]
+    if unknown:
+        raise ProgramError(f"{unknown[0]} is no option of implicit_{kind}; choose from {', '.join(cls.options[kind])}.")
     if solver is None:
         return lambda solver: made(cls, kind, function, solver, options)
     return cls(Settings.of(kind, function, solver, **options))

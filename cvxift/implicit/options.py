@@ -90,6 +90,11 @@ class GMRES(Iterative):
     name: ClassVar[str] = "gmres"
     restart: int = 30
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.restart < 1:
+            raise ProgramError(f"GMRES got restart = {self.restart}; it must be >= 1.")
+
 
 @dataclass(frozen=True)
 class BiCGStab(Iterative):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from cvxift.errors import ProgramError
 from cvxift.implicit.options import LinearSolver, resolve
 
@@ -74,10 +76,10 @@ class Settings:
             raise ProgramError(f"inequality must be callable; got {type(inequality).__name__}.")
         if check not in CHECKS:
             raise ProgramError(f"check = {check!r} is not known; choose 'off', 'warn' or 'raise'.")
-        if not damping >= 0.0:
-            raise ProgramError(f"damping = {damping}; it must be >= 0.")
-        if tolerance is not None and not tolerance > 0.0:
-            raise ProgramError(f"tolerance = {tolerance}; it must be > 0.")
+        if not (_is_number(damping) and 0.0 <= damping < float("inf")):
+            raise ProgramError(f"damping = {damping!r}; it must be a number >= 0.")
+        if tolerance is not None and not (_is_number(tolerance) and tolerance > 0.0):
+            raise ProgramError(f"tolerance = {tolerance!r}; it must be a number > 0.")
         if has_multipliers and equality is None and inequality is None:
             raise ProgramError("has_multipliers=True needs equality= or inequality=: without them there are none.")
         option = resolve(linear_solver)
@@ -110,3 +112,7 @@ class Settings:
     def title(self) -> str:
         """The function in words, for messages."""
         return f"implicit_{self.kind}({getattr(self.function, '__name__', type(self.function).__name__)})"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -68,8 +68,8 @@ class Layout(abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def is_complex(leaf: Any) -> bool:
-        """Whether an array is complex."""
+    def kind_of(leaf: Any) -> str:
+        """The name of an array's dtype, such as ``float32``, ``complex128`` or ``int64``."""
 
     @abc.abstractmethod
     def ravel(self, leaves: Sequence[Any]) -> Any:
@@ -112,6 +112,26 @@ class Layout(abc.ABC):
                 raise ProgramError(
                     f"{what} has {got} where {self.names[i]} has shape {shape}: every entry of x needs its equation."
                 )
-            if self.is_complex(leaf):
+            kind = self.kind_of(leaf)
+            if "complex" in kind:
                 raise ProgramError(f"{what} is complex at {self.names[i]}; expected real values.")
+            if "float" not in kind:
+                raise ProgramError(
+                    f"{what} has dtype {kind} at {self.names[i]}, which has no derivative; expected floating values."
+                )
         return self.ravel(leaves)
+
+    def floating(self) -> Layout:
+        """The layout itself.
+
+        Raises:
+            ProgramError: no leaf is a floating array, so that there is nothing to differentiate.
+        """
+        if self.positions:
+            return self
+        leaves = zip(self.names, self.constants, strict=True)
+        told = [f"{name} ({self.kind_of(v) if self.is_array(v) else type(v).__name__})" for name, v in leaves]
+        raise ProgramError(
+            f"The solver returned no floating {self.word}, so nothing can be differentiated: its leaves are "
+            f"{', '.join(told[:4]) or 'none'}. Return x as floating {self.word}s."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,10 @@ class ImplicitFunction(function.ImplicitFunction):
         settings: what it is made of.
         certificate: of the last linear solve of a derivative that had a problem; None if none had.
     """
+
+    options: ClassVar[dict[str, tuple[str, ...]]] = {
+        kind: (*known, "like") for kind, known in function.ImplicitFunction.options.items()
+    }
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -125,6 +129,7 @@ class ImplicitFunction(function.ImplicitFunction):
         arrays = [jnp.asarray(leaves[i]) for i in places]
         x, aux, given = self._solve(rebuild, arrays, init)
         layout = Layout.of(*flatten("x", x))
+        layout.floating()
         conditions = Conditions(settings, layout, rebuild)
         w = jax.lax.stop_gradient(layout.ravel(flatten("x", x)[1]))
         operands, margins = list(arrays), jnp.zeros(0)
@@ -134,9 +139,13 @@ class ImplicitFunction(function.ImplicitFunction):
             conditions = replace(conditions, sizes=tuple(sizes))
             own = None
             if given is not None:
-                own = jnp.concatenate([jnp.ravel(jnp.asarray(part, dtype=w.dtype)) for part in jax.tree.leaves(given)])
-                if own.size != sum(sizes):
-                    raise ProgramError(f"The solver returned {own.size} multipliers; expected {sizes[0]} + {sizes[1]}.")
+                parts = []
+                for name, part, size in zip(("nu", "lambda"), given, sizes, strict=True):
+                    pieces = [jnp.ravel(jnp.asarray(leaf, dtype=w.dtype)) for leaf in jax.tree.leaves(part)]
+                    parts.append(jnp.concatenate(pieces) if pieces else w[:0])
+                    if parts[-1].size != size:
+                        raise ProgramError(f"The solver returned {parts[-1].size} multipliers {name}; expected {size}.")
+                own = jnp.concatenate(parts)
             nu, lam, active, margins = multipliers(conditions, w, stopped, own)
             w = jnp.concatenate([w, nu, lam])
             operands = [active, *operands]

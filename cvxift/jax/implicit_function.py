@@ -69,12 +69,15 @@ class Conditions:
             if function is None:
                 out.append(jnp.zeros(0, x.dtype))
                 continue
-            names, leaves, _ = flatten(getattr(function, "__name__", "constraint"), function(*arguments))
+            value = function(*arguments)
+            own = getattr(function, "__name__", "constraint")
+            names, leaves, _ = ([own], [None], None) if value is None else flatten(own, value)
             for name, leaf in zip(names, leaves):
                 if not floating(leaf):
                     got = jnp.result_type(leaf) if is_array(leaf) else type(leaf).__name__
                     raise ProgramError(f"The constraint {name} must be made of floating arrays; got {got}.")
-            out.append(jnp.concatenate([jnp.ravel(jnp.asarray(leaf, dtype=x.dtype)) for leaf in leaves]))
+            parts = [jnp.ravel(jnp.asarray(leaf, dtype=x.dtype)) for leaf in leaves]
+            out.append(jnp.concatenate(parts) if parts else jnp.zeros(0, x.dtype))
         return out
 
     def _kkt(self, w: Array, active: Array, theta: Sequence[Array]) -> Array:

@@ -69,9 +69,9 @@ class Layout(trees.Layout):
         )
 
     @staticmethod
-    def is_complex(leaf: Array) -> bool:
-        """Whether an array is complex."""
-        return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating))
+    def kind_of(leaf: Array) -> str:
+        """The name of an array's dtype."""
+        return str(jnp.result_type(leaf))
 
     def ravel(self, leaves: Sequence[Any]) -> Array:
         """The floating leaves among all leaves, as one vector."""

@@ -130,6 +130,7 @@ class ImplicitFunction(function.ImplicitFunction):
 
         x, aux, given = self._solve(rebuild, tensors, init)
         layout = Layout.of(*flatten("x", x))
+        layout.floating()
         conditions = Conditions(self.settings, layout, rebuild, len(tensors))
         flat = layout.ravel(flatten("x", x)[1]).detach()
         nothing = flat[:0]

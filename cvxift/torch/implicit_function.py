@@ -92,7 +92,8 @@ class Conditions:
             if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
                 got = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
                 raise ProgramError(f"The constraint {name} must be made of floating tensors; got {got}.")
-        return torch.cat([leaf.reshape(-1).to(dtype) for leaf in leaves])
+        parts = [leaf.reshape(-1).to(dtype) for leaf in leaves]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=dtype, device=self.layout.device)
 
     def _kkt(self, w: Tensor, active: Tensor, theta: Sequence[Tensor]) -> Tensor:
         p, m = self.sizes

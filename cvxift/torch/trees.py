@@ -76,9 +76,9 @@ class Layout(trees.Layout):
         return isinstance(leaf, Tensor)
 
     @staticmethod
-    def is_complex(leaf: Tensor) -> bool:
-        """Whether a tensor is complex."""
-        return leaf.is_complex()
+    def kind_of(leaf: Tensor) -> str:
+        """The name of a tensor's dtype."""
+        return str(leaf.dtype)
 
     def ravel(self, leaves: Sequence[Any]) -> Tensor:
         """The floating leaves among all leaves, as one vector."""

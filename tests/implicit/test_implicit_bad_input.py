@@ -10,6 +10,7 @@ import pytest
 from implicit_faces import FACES, Face
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
+from cvxift.implicit.options import GMRES
 
 
 @pytest.fixture(params=sorted(FACES))
@@ -112,3 +113,97 @@ def test_arguments_are_checked_when_the_function_is_made(face: Face) -> None:
             make(abs, abs, **options)
     with pytest.raises(ProgramError, match="solver must be callable"):
         make(abs, 3)
+
+
+@pytest.mark.parametrize("answer", [2, None, "two", np.array([1, 2]), {"n": 3, "k": None}])
+def test_a_solver_without_a_floating_leaf_is_refused(face: Face, answer: Any) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: x, lambda t: answer)
+    with pytest.raises(ProgramError, match="no floating"):
+        solve(face.array([1.0, 2.0]))
+
+
+def test_a_function_with_integer_values_is_refused(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: (x - t) * 0.0 > 1.0, lambda t: t * 1.0, check="off")
+    with pytest.raises(ProgramError, match=r"dtype .*bool at x, which has no derivative"):
+        solve(face.array([1.0, 2.0]))
+
+
+def test_single_precision_answers_keep_their_dtype(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: x - t, lambda t: face.xp.asarray(t, dtype=face.xp.float32))
+    t = face.array([1.5, 2.0])
+    assert "float32" in str(solve(t).dtype)
+    assert np.allclose(np.asarray(face.jacrev(solve)(t)), np.eye(2))
+
+
+def test_constraints_of_no_rows_and_of_none(face: Face) -> None:
+    def solve(**sides: Any) -> Any:
+        return face.implicit.implicit_argmin(lambda x, t: ((x - t) ** 2).sum(), lambda t: t * 1.0, **sides)
+
+    t = face.array([1.0, 2.0])
+    for name in ("equality", "inequality"):
+        assert np.allclose(np.asarray(face.jacrev(solve(**{name: lambda x, t: []}))(t)), np.eye(2))
+        with pytest.raises(ProgramError, match="must be made of floating"):
+            solve(**{name: lambda x, t: None})(t)
+        with pytest.raises(ProgramError, match="must be made of floating"):
+            solve(**{name: lambda x, t: x > t})(t)
+
+
+def test_multipliers_are_a_pair_of_the_constraints_sizes(face: Face) -> None:
+    def solve(given: Any) -> Any:
+        return face.implicit.implicit_argmin(
+            lambda x, t: 0.5 * (x**2).sum(), lambda t: (t * 1.0, given(t)), equality=lambda x, t: x - t,
+            has_multipliers=True,
+        )  # fmt: skip
+
+    t = face.array([1.0, 2.0])
+    assert np.allclose(np.asarray(face.jacrev(solve(lambda t: (-t, ())))(t)), np.eye(2))
+    with pytest.raises(ProgramError, match=r"pair \(nu, lambda\)"):
+        solve(lambda t: -t)(t)
+    with pytest.raises(ProgramError, match="2 multipliers lambda; expected 0"):
+        solve(lambda t: (-t, t))(t)
+    with pytest.raises(SolveError, match=r"equality\[0\]"):
+        solve(lambda t: (t * np.nan, ()))(t)
+
+
+def test_unknown_options_list_the_known(face: Face) -> None:
+    with pytest.raises(ProgramError, match=r"dampng is no option of implicit_root; choose from linear_solver"):
+        face.implicit.implicit_root(abs, abs, dampng=1.0)
+    with pytest.raises(ProgramError, match="equality is no option of implicit_fixed_point"):
+        face.implicit.implicit_fixed_point(abs, abs, equality=abs)
+    with pytest.raises(ProgramError, match="damping = 'much'"):
+        face.implicit.implicit_root(abs, abs, damping="much")
+    with pytest.raises(ProgramError, match="restart = 0"):
+        GMRES(restart=0)
+
+
+def test_by_products_are_not_differentiated(face: Face) -> None:
+    def solver(t: Any) -> Any:
+        return t * 1.0, {"sum": t.sum(), "nothing": None, "word": "k"}
+
+    solve = face.implicit.implicit_root(lambda x, t: x - t, solver, has_aux=True)
+    t = face.array([1.0, 2.0])
+    aux = solve(t)[1]
+    assert float(aux["sum"]) == 3.0 and aux["nothing"] is None and aux["word"] == "k"
+    assert np.allclose(np.asarray(face.jacrev(lambda t: solve(t)[1]["sum"])(t)), 0.0)
+    assert np.allclose(np.asarray(face.jacrev(lambda t: solve(t)[0])(t)), np.eye(2))
+
+
+def test_a_function_that_is_nan_at_the_point_is_told(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: x - t + face.xp.sqrt(-1.0 - x * x), lambda t: t * 1.0)
+    with pytest.warns(ApplicabilityWarning, match="no solution"):
+        solve(face.array([1.0]))
+
+
+def test_the_solver_runs_once_a_call(face: Face) -> None:
+    calls = []
+
+    def solver(t: Any) -> Any:
+        calls.append(1)
+        return np.sqrt(np.asarray(t))
+
+    solve = face.implicit.implicit_root(lambda x, t: x * x - t, solver)
+    t = face.array([4.0, 9.0])
+    solve(t)
+    face.jacrev(solve)(t)
+    face.hessian(lambda t: solve(t).sum())(t)
+    assert len(calls) <= 3 + (face.name == "jax")  # forward-over-reverse maps in JAX: a trial call is none of these
