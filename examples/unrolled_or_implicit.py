@@ -1,103 +1,199 @@
-"""Gradient descent on a ridge objective: the gradient of its result, unrolled and by the implicit function theorem.
+"""The gradient of a ridge regression found by K steps of gradient descent: unrolled, checkpointed, truncated, implicit.
 
-Reverse-mode differentiation of K steps keeps K iterates; the theorem needs the last one. Both derivatives are compared
-with the exact one. The report says how far the last iterate is from a solution: the derivative is as wrong as that.
+Reverse-mode differentiation of the steps keeps K iterates (checkpointing √K), the implicit function theorem the last
+one. All are compared with the exact gradient. The report says that the theorem applies and how far the last iterate is
+from a solution: the implicit gradient is as wrong as that.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from figures import panels, save
+from scipy.linalg import solveh_banded
+from torch.utils.checkpoint import checkpoint
 
 from cvxift.torch import implicit_argmin
 
+TRUNCATED = 30  # last steps that the truncated gradient differentiates
+STEP = 0.25  # of gradient descent, below 2/‖H‖
+WAYS = ("unrolled", "checkpointed", "truncated", "implicit")
 
-class Kept:
-    """Counts the bytes that autograd keeps for the backward pass."""
+
+class Live:
+    """Counts the bytes that autograd holds for the backward pass, and their largest number."""
 
     def __init__(self) -> None:
-        self.storages: dict[int, int] = {}
+        self.count: dict[int, int] = {}
+        self.bytes = self.peak = 0
 
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def pack(self, tensor: torch.Tensor) -> Held:
         """Called with every tensor that is kept."""
+        return Held(self, tensor)
+
+
+class Held:
+    """A tensor that is kept; storages are counted once."""
+
+    def __init__(self, live: Live, tensor: torch.Tensor) -> None:
+        self.live, self.tensor = live, tensor
         storage = tensor.untyped_storage()
-        self.storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        self.key, self.size = storage.data_ptr(), storage.nbytes()
+        live.count[self.key] = live.count.get(self.key, 0) + 1
+        if live.count[self.key] == 1:
+            live.bytes += self.size
+            live.peak = max(live.peak, live.bytes)
 
-    @property
-    def megabytes(self) -> float:
-        """What is kept, each storage once."""
-        return sum(self.storages.values()) / 1e6
-
-
-def problem(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Data of 2n rows with a condition number of about 30 in the curvature."""
-    generator = torch.Generator().manual_seed(0)
-    A = torch.randn(2 * n, n, generator=generator, dtype=torch.float64) / (2 * n) ** 0.5
-    return A, torch.randn(2 * n, generator=generator, dtype=torch.float64)
+    def __del__(self) -> None:
+        self.live.count[self.key] -= 1
+        if not self.live.count[self.key]:
+            self.live.bytes -= self.size
 
 
-def energy(x: torch.Tensor, penalty: torch.Tensor, A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def blurred(x: torch.Tensor) -> torch.Tensor:
+    """A x, where A averages neighbours: x_i + ½ x_{i+1}."""
+    return x + 0.5 * torch.cat([x[1:], x[:1] * 0.0])
+
+
+def blurred_back(r: torch.Tensor) -> torch.Tensor:
+    """Aᵀ r."""
+    return r + 0.5 * torch.cat([r[:1] * 0.0, r[:-1]])
+
+
+def energy(x: torch.Tensor, penalty: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """½‖Ax − b‖² + ½ e^penalty ‖x‖²."""
-    return 0.5 * (A @ x - b).square().sum() + 0.5 * torch.exp(penalty) * x.square().sum()
+    return 0.5 * (blurred(x) - b).square().sum() + 0.5 * torch.exp(penalty) * x.square().sum()
 
 
-def descend(penalty: torch.Tensor, A: torch.Tensor, b: torch.Tensor, steps: int) -> torch.Tensor:
-    """Gradient descent from zero with a step of 0.3, below 1/‖H‖."""
-    x = torch.zeros(A.shape[1], dtype=A.dtype)
+def descend(x: torch.Tensor, penalty: torch.Tensor, b: torch.Tensor, steps: int) -> torch.Tensor:
+    """Gradient descent."""
     for _ in range(steps):
-        x = x - 0.3 * (A.T @ (A @ x - b) + torch.exp(penalty) * x)
+        x = x - STEP * (blurred_back(blurred(x) - b) + torch.exp(penalty) * x)
     return x
 
 
-def measured(run: object, penalty: torch.Tensor) -> tuple[float, float, float]:
-    """Gradient of ½‖x‖² in the penalty, megabytes kept, seconds."""
-    assert callable(run)
-    kept = Kept()
+def exact_gradient(penalty: float, b: np.ndarray) -> float:
+    """Of ½‖x‖² in the penalty, by a banded factorization."""
+    n = len(b)
+    bands = np.zeros((2, n))
+    bands[1] = 1.25 + np.exp(penalty)
+    bands[1, 0] -= 0.25
+    bands[0, 1:] = 0.5
+    right = b + 0.5 * np.concatenate([[0.0], b[:-1]])
+    x = solveh_banded(bands, right)
+    return float(-np.exp(penalty) * x @ solveh_banded(bands, x))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Relative error of the gradient, megabytes held for the backward pass at most, seconds."""
+
+    error: float
+    memory: float
+    seconds: float
+
+
+def ways(b: torch.Tensor, steps: int) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """The four functions of the penalty."""
+    zero = torch.zeros_like(b)
+    segment = max(1, round(steps**0.5))
+
+    def checkpointed(p: torch.Tensor) -> torch.Tensor:
+        x = zero
+        for start in range(0, steps, segment):
+            x = checkpoint(descend, x, p, b, min(segment, steps - start), use_reentrant=True)
+        return x
+
+    def truncated(p: torch.Tensor) -> torch.Tensor:
+        last = min(TRUNCATED, steps)
+        return descend(descend(zero, p.detach(), b, steps - last), p, b, last)
+
+    solve = implicit_argmin(
+        lambda x, p: energy(x, p, b), lambda p: descend(zero, p, b, steps), check="off", linear_solver="cg"
+    )
+    return {"unrolled": lambda p: descend(zero, p, b, steps), "checkpointed": checkpointed, "truncated": truncated,
+            "implicit": solve}  # fmt: skip
+
+
+def measured(run: Callable[[torch.Tensor], torch.Tensor], penalty: float, exact: float) -> Measured:
+    """The gradient of ½‖x‖² by one of them."""
+    p = torch.tensor(penalty, dtype=torch.float64, requires_grad=True)
+    live = Live()
     start = time.perf_counter()
-    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-        value = 0.5 * run(penalty).square().sum()
-    (grad,) = torch.autograd.grad(value, penalty)
-    return float(grad), kept.megabytes, time.perf_counter() - start
+    with torch.autograd.graph.saved_tensors_hooks(live.pack, lambda held: held.tensor):
+        value = 0.5 * run(p).square().sum()
+        value.backward()
+    return Measured(abs(float(p.grad) / exact - 1.0), live.peak / 1e6, time.perf_counter() - start)
+
+
+def crossing(at: list[int], ours: list[float], theirs: list[float]) -> float | None:
+    """Where our curve falls below theirs for good, between two points by straight lines on logarithmic axes."""
+    gap = np.log(np.array(ours) / np.array(theirs))
+    above = np.flatnonzero(gap > 0.0)
+    if not len(above) or above[-1] == len(gap) - 1:
+        return None
+    i = int(above[-1])
+    share = gap[i] / (gap[i] - gap[i + 1])
+    return float(np.exp((1 - share) * np.log(at[i]) + share * np.log(at[i + 1])))
+
+
+def draw(by_steps: dict[str, list[Measured]], counts: list[int], by_size: dict[str, list[Measured]],
+         sizes: list[int], n: int, steps: int) -> None:  # fmt: skip
+    """Memory, time and error over the steps; time over the variables; crossings marked."""
+    figure, axes = panels(4, width=3.6)
+    floor = 1e-16
+    for axis, field, label in zip(
+        axes, ("memory", "seconds", "error"), ("MB held at most", "seconds", "relative error")
+    ):
+        for name, marker in zip(WAYS, "osv^"):
+            values = [max(getattr(row, field), floor) for row in by_steps[name]]
+            axis.loglog(counts[: len(values)], values, marker=marker, ms=4, label=name)
+        axis.set(title=f"{label}, n = {n}", xlabel="steps K of the solver")
+        ours, theirs = ([getattr(row, field) for row in by_steps[name]] for name in ("implicit", "unrolled"))
+        at = crossing(counts, ours, theirs) if field != "error" else None
+        if at is not None:
+            axis.axvline(at, color="#6b7280", linestyle=":", lw=1)
+            axis.text(at, axis.get_ylim()[0], f" K ≈ {at:.0f}", fontsize=8, va="bottom", color="#6b7280")
+    for name, marker in zip(WAYS, "osv^"):
+        axes[3].loglog(sizes, [row.memory for row in by_size[name]], marker=marker, ms=4)
+    axes[3].set(title=f"MB held at most, K = {steps}", xlabel="variables n")
+    axes[0].legend(fontsize=8)
+    save(figure, "unrolled_or_implicit")
 
 
 def main() -> None:
-    """Sweep the number of steps, print, draw."""
+    """Sweep the steps and the variables, print, draw."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=3000, help="largest number of steps")
-    parser.add_argument("--n", type=int, default=100, help="number of variables")
+    parser.add_argument("--steps", type=int, default=10000, help="largest number of steps")
+    parser.add_argument("--n", type=int, default=1000, help="number of variables while the steps change")
+    parser.add_argument("--largest", type=int, default=10000, help="largest number of variables")
     arguments = parser.parse_args()
-    A, b = problem(arguments.n)
-    penalty = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
-    H = A.T @ A + torch.exp(penalty.detach()) * torch.eye(arguments.n, dtype=A.dtype)
-    x = torch.linalg.solve(H, A.T @ b)
-    exact = -float(torch.exp(penalty.detach()) * x @ torch.linalg.solve(H, x))
+    penalty = -2.0
     counts = [count for count in (10, 30, 100, 300, 1000, 3000, 10000) if count <= arguments.steps]
-    rows: dict[str, list[tuple[float, float, float]]] = {"unrolled": [], "implicit": []}
-    for count in counts:
-        solve = implicit_argmin(
-            lambda x, p: energy(x, p, A, b), lambda p, count=count: descend(p, A, b, count), check="off"
-        )
-        for name, run in (("unrolled", lambda p, count=count: descend(p, A, b, count)), ("implicit", solve)):
-            grad, memory, seconds = measured(run, penalty)
-            rows[name].append((abs(grad / exact - 1.0), memory, seconds))
-            print(f"{name} {count} steps: error {rows[name][-1][0]:.1e}, kept {memory:.4f} MB, {seconds:.3f} s")
-    report = solve.diagnose(penalty)
-    print(f"report: {report.verdict.value}")
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
-    for axis, place, label in zip(axes, (1, 2, 0), ("kept for the backward pass, MB", "seconds", "relative error")):
-        for name, marker in (("unrolled", "o"), ("implicit", "s")):
-            axis.loglog(counts, [max(row[place], 1e-16) for row in rows[name]], marker=marker, label=name)
-        axis.set(xlabel="steps of the solver", ylabel=label)
-    axes[0].legend()
-    figure.tight_layout()
-    figure.savefig("unrolled_or_implicit.png", dpi=150)
+    sizes = [size for size in (10, 100, 1000, 10000) if size <= arguments.largest]
+    middle = min(300, arguments.steps)
+    tables: list[dict[str, list[Measured]]] = []
+    for cases in ([(arguments.n, count) for count in counts], [(size, middle) for size in sizes]):
+        rows: dict[str, list[Measured]] = {name: [] for name in WAYS}
+        for n, steps in cases:
+            b = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            exact = exact_gradient(penalty, b.numpy())
+            for name, run in ways(b, steps).items():
+                row = measured(run, penalty, exact)
+                rows[name].append(row)
+                print(f"{name} {steps} steps {n} variables: error {row.error:.1e}, held {row.memory:.4f} MB, "
+                      f"{row.seconds:.3f} s")  # fmt: skip
+        tables.append(rows)
+    b = torch.randn(arguments.n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    solve = ways(b, counts[-1])["implicit"]
+    report = solve.diagnose(torch.tensor(penalty, dtype=torch.float64))  # type: ignore[attr-defined]
+    print(f"report: {report.verdict.value}, error bound {report.error_bound:.1e}")
+    draw(tables[0], counts, tables[1], sizes, arguments.n, middle)
 
 
 if __name__ == "__main__":

@@ -103,8 +103,8 @@ class ImplicitFunction(abc.ABC):
                 answer, given = answer
                 if not (isinstance(given, tuple | list) and len(given) == 2):
                     raise ProgramError(
-                        "The solver must return its multipliers as a pair (nu, lambda), of equality and inequality; got "
-                        f"{type(given).__name__}. Give () for one that there is not."
+                        "The solver must return its multipliers as a pair (nu, lambda), of equality and inequality; "
+                        f"got {type(given).__name__}. Give () for one that there is not."
                     )
         return answer, aux, given
 

@@ -38,6 +38,8 @@ from cvxift.implicit.status import (
 
 Array = Any
 
+NOTHING = 1.0  # relative residual of y = 0, which no approximation may exceed
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -171,7 +173,8 @@ def certify(outcome: Outcome, option: LinearSolver, eps: float) -> Certificate:
     """The certificate of a batch, its arrays as NumPy arrays: that of the worst instance.
 
     A result is a problem if an exact method left a true residual above ten times its tolerance, a factorization an
-    error bound eps · condition under which less than a fifth of the digits survive, or a series diverges.
+    error bound eps · condition under which less than a fifth of the digits survive, a series diverges, or an approximation
+    is worse than zero.
     """
     residual, status = np.asarray(outcome.residual).ravel(), np.asarray(outcome.status).ravel()
     condition = np.asarray(outcome.condition).ravel()
@@ -210,6 +213,8 @@ def _judge(option: LinearSolver, residual: float, code: int, condition: float, e
     if code in (DIVERGED, ASYMMETRIC) or (code == INDEFINITE and not option.exact):
         return f"{name}: {WORDS[code]}; the relative residual is {residual:.1e}", False
     if not option.exact:
+        if residual > NOTHING:
+            return f"{name}: the approximation is worse than zero: its relative residual is {residual:.1e}", False
         return "", False
     limit = 10.0 * (getattr(option, "tolerance", None) or goal_of(eps))
     if residual > limit:
@@ -230,9 +235,8 @@ def suspect(xp: Any, outcome: Outcome, option: LinearSolver, eps: float) -> tupl
     bad = ~finite
     for code in (DIVERGED, ASYMMETRIC) if option.exact else (DIVERGED, ASYMMETRIC, INDEFINITE):
         bad = bad | (outcome.status == code)
-    if option.exact:
-        bad = bad | (outcome.residual > 10.0 * (getattr(option, "tolerance", None) or goal_of(eps)))
-    return bad, ~finite
+    limit = 10.0 * (getattr(option, "tolerance", None) or goal_of(eps)) if option.exact else NOTHING
+    return bad | (outcome.residual > limit), ~finite
 
 
 def with_problem(certificate: Certificate, problem: str) -> Certificate:

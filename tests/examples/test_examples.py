@@ -95,13 +95,16 @@ def test_unit_circle(tmp_path: Path) -> None:
 
 def test_unrolled_or_implicit(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    out = run("unrolled_or_implicit.py", "--steps", "300", "--n", "20", cwd=tmp_path)
-    names, counts = ("unrolled", "implicit"), (30, 100, 300)
-    kept = {name: [numbers(out, f"{name} {count} steps")[2] for count in counts] for name in names}
-    few, more, most = kept["unrolled"]  # linear in the number of steps, above what is kept once
+    out = run("unrolled_or_implicit.py", "--steps", "300", "--n", "50", "--largest", "100", cwd=tmp_path)
+    names, counts = ("unrolled", "checkpointed", "truncated", "implicit"), (30, 100, 300)
+    held = {name: [numbers(out, f"{name} {count} steps 50 variables")[3] for count in counts] for name in names}
+    few, more, most = held["unrolled"]  # linear in the number of steps, above what is held once
     assert abs((most - more) / (more - few) - 200 / 70) < 0.05 * 200 / 70
-    assert max(kept["implicit"]) <= 1.05 * min(kept["implicit"])
-    assert numbers(out, "implicit 300 steps")[1] < 1e-6 and "report: applies" in out
+    assert max(held["implicit"]) <= 1.05 * min(held["implicit"])
+    assert held["implicit"][2] < held["checkpointed"][2] < held["unrolled"][2]
+    errors = {name: numbers(out, f"{name} 300 steps 50 variables")[2] for name in names}
+    assert errors["implicit"] < 1e-10 and errors["unrolled"] < 1e-10 < 1e-3 < errors["truncated"]
+    assert "report: applies" in out
     assert (tmp_path / "unrolled_or_implicit.png").exists()
 
 

@@ -86,6 +86,8 @@ LOUD = {
     "indefinite cg": (np.diag([1.0, -1.0] * 6), "negative or no curvature"),
     "neumann": (3.0 * np.eye(12), "diverges"),
     "nystrom": (GENERAL, "not symmetric"),
+    "nystrom of full rank": (SYMMETRIC, "worse than zero"),
+    "identity": (3.0 * np.eye(12), "worse than zero"),
     "gmres": (np.diag(np.arange(12.0)), "did not solve"),
 }
 
@@ -93,7 +95,12 @@ LOUD = {
 @pytest.mark.parametrize("name", sorted(LOUD))
 def test_what_fails_is_told(face: Face, name: str) -> None:
     A, word = LOUD[name]
-    option = {"cg": CG(max_iterations=3), "indefinite cg": "cg", "neumann": Neumann(20)}.get(name, name)
+    option = {
+        "cg": CG(max_iterations=3),
+        "indefinite cg": "cg",
+        "neumann": Neumann(20),
+        "nystrom of full rank": Nystrom(3),
+    }.get(name, name)
     solve = face.implicit.implicit_root(
         lambda x, b: face.array(A) @ x - b, lambda b: np.linalg.lstsq(A, np.asarray(b), rcond=None)[0],
         linear_solver=option, tolerance=10.0,
