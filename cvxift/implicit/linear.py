@@ -173,8 +173,8 @@ def certify(outcome: Outcome, option: LinearSolver, eps: float) -> Certificate:
     """The certificate of a batch, its arrays as NumPy arrays: that of the worst instance.
 
     A result is a problem if an exact method left a true residual above ten times its tolerance, a factorization an
-    error bound eps · condition under which less than a fifth of the digits survive, a series diverges, or an approximation
-    is worse than zero.
+    error bound eps · condition under which less than a fifth of the digits survive, a series diverges, or an
+    approximation is worse than zero.
     """
     residual, status = np.asarray(outcome.residual).ravel(), np.asarray(outcome.status).ravel()
     condition = np.asarray(outcome.condition).ravel()

@@ -146,8 +146,8 @@ class Identity(LinearSolver):
 class Nystrom(LinearSolver):
     """Randomized Nyström approximation of a symmetric positive semidefinite J, of low rank, inverted with damping.
 
-    For Jacobians of low numerical rank, such as the curvature of a large model: directions beyond the rank are divided by
-    ρ. Where the spectrum is flat that is worse than nothing, which is told.
+    For Jacobians of low numerical rank, such as the curvature of a large model: directions beyond the rank are divided
+    by ρ. Where the spectrum is flat that is worse than nothing, which is told.
 
     Args:
         rank: products spent; from the number of unknowns on, only the damping separates the result from the exact one.

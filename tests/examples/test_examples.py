@@ -130,3 +130,52 @@ def test_softmax_four_ways(tmp_path: Path) -> None:
     for name in ("closed form", "full KKT system", "reduced KKT system", "layer"):
         assert numbers(out, name)[-1] < 1e-9
     assert "report: applies, active bounds: 0" in out and (tmp_path / "softmax_four_ways.png").exists()
+
+
+def test_conserved_mass(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("conserved_mass.py", "--points", "12", cwd=tmp_path)
+    assert numbers(out, "slopes against differences")[-1] < 1e-6 and numbers(out, "mass conserved to")[-1] < 1e-12
+    assert "report: applies" in out and (tmp_path / "conserved_mass.png").exists()
+
+
+def test_argmax_lp(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("argmax_lp.py", "--points", "21", cwd=tmp_path)
+    assert numbers(out, "linear program")[0] == 0.0
+    assert all(numbers(out, name)[0] > 0.5 for name in ("entropy", "central path"))
+    assert "away from the tie: applies; at it: does not apply" in out and (tmp_path / "argmax_lp.png").exists()
+
+
+def test_structured_energy(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("structured_energy.py", "--steps", "8", "--length", "24", cwd=tmp_path)
+    first, last = numbers(out, "training error from")
+    assert numbers(out, "dL/dw against differences")[-1] < 1e-6 and last < first
+    assert "report: applies" in out and (tmp_path / "structured_energy.png").exists()
+
+
+def test_deep_equilibrium(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("deep_equilibrium.py", "--steps", "20", "--width", "8", "--points", "20", cwd=tmp_path)
+    first, last, _ = numbers(out, "loss from")
+    assert numbers(out, "gradient against unrolling")[-1] < 1e-9 and last < first
+    assert "report: applies" in out and (tmp_path / "deep_equilibrium.png").exists()
+
+
+def test_penalties(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    out = run("penalties.py", "--steps", "30", "--degree", "2", cwd=tmp_path)
+    for name in ("ridge", "LASSO"):
+        grid, _, implicit = numbers(out, f"{name}: grid")
+        assert implicit < grid + 1e-3 and f"report of {name}: applies" in out
+    assert numbers(out, "Neumann series against")[-1] < 0.1 and (tmp_path / "penalties.png").exists()
+
+
+def test_mpc(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("mpc.py", "--steps", "3", "--length", "6", cwd=tmp_path)
+    first, last = numbers(out, "closed-loop cost from")
+    assert numbers(out, "gradient through the closed loop")[-1] < 1e-6 and last < first
+    assert "report: applies" in out and (tmp_path / "mpc.png").exists()
