@@ -16,7 +16,7 @@ from figures import panels, save
 from cvxift.implicit.options import CG
 from cvxift.torch import implicit_argmin
 
-PULL = 0.05  # λ
+PULL = 0.1  # λ
 SHAPES = {"w0": (16, 1), "b0": (16,), "w1": (16, 16), "b1": (16,), "w2": (1, 16), "b2": (1,)}
 Weights = dict[str, torch.Tensor]
 
@@ -38,7 +38,7 @@ def adapt(theta: Weights, x: torch.Tensor, y: torch.Tensor) -> Weights:
     """The minimizer near θ, by L-BFGS."""
     phi = {k: v.detach().clone().requires_grad_() for k, v in theta.items()}
     optimizer = torch.optim.LBFGS(
-        phi.values(), max_iter=400, max_eval=2000, tolerance_grad=1e-8, tolerance_change=0.0, history_size=30,
+        phi.values(), max_iter=150, max_eval=400, tolerance_grad=1e-6, tolerance_change=0.0, history_size=30,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ def task(generator: torch.Generator, count: int) -> tuple[torch.Tensor, torch.Te
 def main() -> None:
     """Meta-learn, compare with a random start, draw."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--tasks", type=int, default=4, help="of each step")
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(0)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from cvxift.diagnostics.batch import BatchReport
 from cvxift.diagnostics.report import Report
 from cvxift.errors import ProgramError
@@ -134,8 +132,8 @@ def batch_size(names: Sequence[str], shapes: Sequence[Sequence[int]]) -> int:
     Raises:
         ProgramError: there is none, by name.
     """
-    sizes = {shape[0] if len(shape) else None for shape in shapes}
-    if len(sizes) != 1 or None in sizes:
+    sizes = {shape[0] if len(shape) else -1 for shape in shapes}
+    if len(sizes) != 1 or -1 in sizes:
         told = ", ".join(f"{name} {tuple(shape)}" for name, shape in zip(names, shapes, strict=True))
         raise ProgramError(f"batch=True needs one leading dimension in every array of theta; got {told or 'none'}.")
-    return int(np.max(list(sizes)))
+    return sizes.pop()

@@ -55,4 +55,4 @@ def _constraints(axes: Axes, oracle: Oracle) -> None:
     axes.set(xlabel="multiplier", ylim=(p + m - 0.5, -0.5))
     if p + m <= _NAMED:
         states = np.where(active, "", " (inactive)")
-        axes.set_yticks(at, [wrapped(oracle.entry(n + i) + states[i]) for i in at], fontsize=_SMALL)
+        axes.set_yticks(at, [wrapped(oracle.entry(n + i) + states[i]) for i in range(p + m)], fontsize=_SMALL)

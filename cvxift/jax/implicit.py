@@ -24,7 +24,7 @@ from cvxift.jax.implicit_diagnose import oracle
 from cvxift.jax.implicit_function import Conditions
 from cvxift.jax.implicit_rule import Rule, tell
 from cvxift.jax.implicit_solver import Runner
-from cvxift.jax.implicit_traced import Compiled, Programs, trace
+from cvxift.jax.implicit_traced import Compiled, Programs, Traced, trace
 from cvxift.jax.trees import Layout, flatten, is_array, require_real, unflatten
 
 Array = Any
@@ -39,7 +39,7 @@ class Prepared:
         aux: its by-products.
         conditions: the equations.
         w: the point as a vector; with constraints followed by the multipliers.
-        function: the conditions' value at w and the operands.
+        function: the conditions' value at w and the operands, as a program unless x is empty.
         operands: the active rows, θ's arrays, what is closed over.
         margins: of the rows of H, to a change of the active set.
         names: of θ's arrays.
@@ -93,7 +93,9 @@ class ImplicitFunction(function.ImplicitFunction):
         layout = prepared.conditions.layout
         if not layout.size:
             return (prepared.x, prepared.aux) if self.settings.has_aux else prepared.x
-        compiled = self._programs.compiled(prepared.function, self._key(layout), lambda: self._rule(prepared))
+        program = prepared.function
+        assert isinstance(program, Traced)  # since x is not empty
+        compiled = self._programs.compiled(program, self._key(layout), lambda: self._rule(prepared))
         w = self._verified(prepared, compiled)
         out = layout.unravel(compiled.attach(w, *prepared.operands)[: layout.size])
         return (out, prepared.aux) if self.settings.has_aux else out

@@ -69,7 +69,9 @@ class ImplicitFunction(function.ImplicitFunction):
         self._with_grad = False
 
     @torch.compiler.disable
-    def __call__(self, *theta: Any, init: Any = None) -> Any:
+    def __call__(  # type: ignore[override]  # the decorator's type is a union of what it may be given
+        self, *theta: Any, init: Any = None
+    ) -> Any:
         """Solve, once.
 
         Args:
@@ -89,7 +91,6 @@ class ImplicitFunction(function.ImplicitFunction):
         out = layout.unravel(self._attach(prepared)[: layout.size]) if layout.size else prepared.x
         return (out, prepared.aux) if self.settings.has_aux else out
 
-    @torch.compiler.disable
     def _oracle(self, theta: tuple[Any, ...], init: Any) -> Oracle:
         return oracle(self, self._prepared(theta, init))
 

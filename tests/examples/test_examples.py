@@ -179,3 +179,26 @@ def test_mpc(tmp_path: Path) -> None:
     first, last = numbers(out, "closed-loop cost from")
     assert numbers(out, "gradient through the closed loop")[-1] < 1e-6 and last < first
     assert "report: applies" in out and (tmp_path / "mpc.png").exists()
+
+
+def test_semi_amortized(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("semi_amortized.py", "--steps", "10", "--documents", "40", cwd=tmp_path)
+    first, last = numbers(out, "loss on unseen words")
+    alone, refined, _ = numbers(out, "fresh documents")
+    assert last < first and refined < alone
+    assert "report: applies" in out and (tmp_path / "semi_amortized.png").exists()
+
+
+def test_portfolio(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("portfolio.py", "--steps", "5", "--days", "60", cwd=tmp_path)
+    first, last = numbers(out, "training utility a day")
+    assert last > first and "report: applies" in out and (tmp_path / "portfolio.png").exists()
+
+
+def test_maml(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("maml.py", "--steps", "4", "--tasks", "2", cwd=tmp_path)
+    assert all(value > 0.0 for value in numbers(out, "test loss after ten points")[-2:])
+    assert "report: applies" in out and (tmp_path / "maml.png").exists()
