@@ -2,7 +2,7 @@
 
 A room may import the rooms below it and none beside or above it:
 
-    cli → torch jax → layers implicit → argmax diagnostics → compat → kkt → solvers → cones → program
+    cli → torch jax → layers implicit → argmax diagnostics → compat → nlp → kkt → solvers → cones → program
 
 Inside a room nothing imports itself by way of others, and a module has one idea, which takes few lines.
 
@@ -30,6 +30,7 @@ LEVELS = (
     ("cones",),
     ("solvers",),
     ("kkt",),
+    ("nlp",),
     ("compat",),
     ("argmax", "diagnostics"),
     ("layers", "implicit"),

@@ -42,6 +42,8 @@ _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDict
 
 def fits(engine: Engine) -> bool:
     """Whether an engine's instances are small programs that pay for dense arrays."""
+    if not engine.vectorized:
+        return False
     structure = engine.condensation.structure
     # Of a sparse instance with curved cones most of the time goes into calls, which a batch makes once.
     dense = engine.layout.dense or not engine.cones.polyhedral

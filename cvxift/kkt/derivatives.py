@@ -40,6 +40,7 @@ class Derivatives(abc.ABC):
     output_size: int
     _recover: Recovery
     _permutation: np.ndarray | None
+    highest_order: int | None = None  # how often the map can be differentiated; None for as often as its cones allow
 
     @property
     def theta_size(self) -> int:
@@ -52,6 +53,12 @@ class Derivatives(abc.ABC):
         Raises:
             ProgramError: the order is above 2 and the cones are curved, or the derivative is the central path's.
         """
+        if self.highest_order is not None and order > self.highest_order:
+            raise ProgramError(
+                f"A derivative of order {order} was asked for; order {self.highest_order} is supported of nonlinear "
+                "programs, because CVXPY's engine gives no third derivatives of the problem's functions. State a "
+                "convex problem by the DPP rules without nlp=True, or differentiate less often."
+            )
         if order <= 2:
             return
         if self.policy.singular == "smooth":

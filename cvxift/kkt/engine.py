@@ -45,6 +45,8 @@ class Engine:
         dense: force the dense or the sparse layout.
     """
 
+    vectorized = True  # whether batches of small instances may be solved as arrays
+
     def __init__(
         self,
         structure: Structure,

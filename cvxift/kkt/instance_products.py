@@ -18,6 +18,7 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity import products
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.solved import Solved
+from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
 JACOBIAN_CHUNK = 20_000_000  # numbers held at once while right-hand sides are taken together
@@ -59,7 +60,7 @@ class InstanceProducts(Derivatives):
         if not solution.ok:
             return np.zeros((*lead, self.output_size if bar is None else self.theta_size))
         account, check = self.account(solution), self.applicability
-        directions = [self._tangent(dot) for dot in tangents]
+        directions = [self._tangent(dot, account.program) for dot in tangents]
         if bar is None:
             if len(directions) == 1:
                 return products.tangent(account, directions[0], check)
@@ -90,12 +91,13 @@ class InstanceProducts(Derivatives):
             solution.accounts[key] = Regularity(self.program, solution, self.policy, self._recover)
         return solution.accounts[key]
 
-    def _tangent(self, theta_dot: Floats) -> Data:
-        return self.program.jvp(theta_dot if self._permutation is None else theta_dot[..., self._permutation])
+    def _tangent(self, theta_dot: Floats, program: Program) -> Data:
+        return program.jvp(theta_dot if self._permutation is None else theta_dot[..., self._permutation])
 
     def determined(self, solution: Solution, theta_dot: Floats) -> Floats:
         """As `jvp` of one instance, without warnings; NaN where an output has no derivative."""
-        return products.determined(self.account(solution), self._tangent(theta_dot))
+        account = self.account(solution)
+        return products.determined(account, self._tangent(theta_dot, account.program))
 
     @cached_property
     def _batched(self) -> BatchProducts:

@@ -325,6 +325,7 @@ def differentiate(
     problem: cp.Problem,
     *,
     gp: bool = False,
+    nlp: bool = False,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     singular: Singular = "least_squares",
@@ -344,6 +345,8 @@ def differentiate(
     Args:
         problem: a DPP problem whose parameters have values.
         gp: whether it is a geometric program (log-log convex).
+        nlp: differentiate a local solution of a nonlinear problem (``problem.is_dnlp()``), or the solution of a convex
+            one that is not DPP; parameters may stand anywhere. See docs/nonlinear.md.
         solver: name of the solver to use; the problem is then always solved.
         solver_args: options for that solver.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
@@ -377,6 +380,17 @@ def differentiate(
     choice("closed_form", closed_form, get_args(ClosedForm))
     choice("check", check, get_args(Check))
     policy = Policy(singular, mu, linear_solver)
+    if nlp:
+        from cvxift.layers.nonlinear import differentiate_nonlinear
+
+        if gp:
+            raise ProgramError("gp=True and nlp=True exclude each other: choose one.")
+        local, held = differentiate_nonlinear(
+            problem, solver=solver, solver_args=solver_args, policy=policy, check=check
+        )
+        if not held:
+            _save(local)
+        return local
     program = Program(problem, gp=gp) if program is None else program
     theta = program.pack({})  # what the parameters hold
     canonical = theta.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,8 @@ def _check_curvature(problem: cp.Problem, gp: bool) -> None:
     hint = ""
     if not gp and problem.is_dgp():
         hint = " It does follow the rules of geometric programs: pass gp=True."
+    elif not gp and _nonlinear(problem):
+        hint = " It does follow the rules of nonlinear programs: pass nlp=True, for a local solution."
     elif gp and problem.is_dcp():
         hint = " It does follow the DCP rules: pass gp=False."
     raise ProgramError(
@@ -92,7 +95,15 @@ def _check_dpp(problem: cp.Problem, gp: bool) -> None:
     raise ProgramError(
         "The problem is not DPP: its data are not affine in the parameters. "
         f"The smallest part that breaks the rule: {short(culprit)}. {_remedy(culprit, gp)}"
+        + (" Or pass nlp=True, which takes parameters anywhere." if not gp and _nonlinear(problem) else "")
     )
+
+
+def _nonlinear(problem: cp.Problem) -> bool:
+    """Whether a problem follows CVXPY's rules of nonlinear programs; before version 1.9 it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(hasattr(problem, "is_dnlp") and problem.is_dnlp())
 
 
 def _rule(gp: bool, dpp: bool) -> Callable[[Any], bool]:

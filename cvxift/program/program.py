@@ -109,6 +109,10 @@ class Program:
         """Entries of A that depend on θ, shape (nnzA,)."""
         return self._maps.A_varies
 
+    def at(self, solution: Any) -> Program:
+        """The program whose data are affine in θ around a solution: this one, whatever the solution."""
+        return self
+
     @property
     def P_varies(self) -> bool:
         """Whether an entry of P depends on θ."""

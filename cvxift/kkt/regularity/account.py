@@ -55,7 +55,7 @@ class Regularity:
     """
 
     def __init__(self, program: Program, solution: Solution, policy: Policy, recover: Recovery) -> None:
-        self.program, self.solution, self.policy, self.recover = program, solution, policy, recover
+        self.program, self.solution, self.policy, self.recover = program.at(solution), solution, policy, recover
         self.told: set[str] = set()  # what was said of the point already
 
     @cached_property

@@ -60,7 +60,7 @@ class LocalPoint:
     def __init__(
         self, program: Program, solution: Solution, theta: Floats | None = None, outputs: Sequence[Output] = ()
     ) -> None:
-        self.program, self.solution = program, solution
+        self.program, self.solution = program.at(solution), solution
         self.theta = np.zeros(program.theta_size) if theta is None else theta
         self.structure, self.data = solution.structure, solution.data
         self.cones = self.structure.cones

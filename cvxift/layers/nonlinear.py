@@ -1,0 +1,81 @@
+"""Sensitivities of local solutions of nonlinear programs; `cvxift.differentiate` with ``nlp=True``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+
+from cvxift.kkt.failures import inaccurate
+from cvxift.kkt.policy import Check, Policy
+from cvxift.kkt.solution_map import Solved
+from cvxift.layers.sensitivity import Sensitivity
+from cvxift.nlp import NonlinearEngine, NonlinearMap, start_values
+from cvxift.program.smooth import SmoothProgram
+from cvxift.program.write_back import write_back_none
+from cvxift.solvers.base import Status
+
+
+class NonlinearSensitivity(Sensitivity):
+    """Derivatives of a local solution of a nonlinear program; made by `cvxift.differentiate` with ``nlp=True``."""
+
+    def _map(self, keys: list[Any]) -> NonlinearMap:  # pyright: ignore[reportIncompatibleMethodOverride]
+        index = tuple(key.id for key in keys)
+        maps: dict[Any, Any] = self._maps
+        if index not in maps:
+            maps[index] = NonlinearMap(
+                self.problem,
+                None,
+                keys,
+                program=self.program,  # pyright: ignore[reportArgumentType]
+                engine=self._engine,  # pyright: ignore[reportArgumentType]
+                policy=self.policy,
+                check=self.check,
+            )
+        return maps[index]
+
+
+def differentiate_nonlinear(
+    problem: cp.Problem,
+    *,
+    solver: str | None,
+    solver_args: Mapping[str, Any] | None,
+    policy: Policy,
+    check: Check,
+    program: SmoothProgram | None = None,
+) -> tuple[NonlinearSensitivity, bool]:
+    """The sensitivities at the local solution that the problem holds, or that is found from its variables' values.
+
+    Args:
+        problem: a problem that follows the rules of disciplined nonlinear programs.
+        solver: as for `cvxift.differentiate`.
+        solver_args: likewise.
+        policy: how derivatives are taken.
+        check: likewise.
+        program: its smooth program, if it was built earlier.
+
+    Returns:
+        The sensitivities, and whether the problem held that solution.
+
+    Raises:
+        ProgramError: the problem cannot be used.
+        SolveError: no local solution was found.
+    """
+    program = SmoothProgram(problem) if program is None else program
+    theta = program.pack({p: p.value for p in program.parameters})
+    values = start_values(problem)
+    engine = NonlinearEngine(program, values, solver=solver, solver_args=solver_args)
+    mapping = NonlinearMap(problem, None, [], program=program, engine=engine, policy=policy, check=check)
+    named = solver is not None or bool(solver_args)
+    held = engine.held(theta, values) if len(values) == len(problem.variables()) and not named else None
+    solution = held if held is not None else engine.solve(program.evaluate(theta))
+    if not solution.ok:
+        if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
+            write_back_none(problem, solution.status.value)
+        mapping.raise_unsolved(solution)
+    if held is None:
+        inaccurate(Solved((), (solution,), np.empty(0)), program, check)  # pyright: ignore[reportArgumentType]
+    found = NonlinearSensitivity(problem, program.at(solution), solution, theta, policy, mapping, check)  # type: ignore[arg-type]
+    return found, held is not None

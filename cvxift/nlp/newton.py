@@ -1,0 +1,151 @@
+"""Newton on the optimality conditions of a nonlinear program, as the normal map of its linearization.
+
+At (x, v) with s = Π_K(v), y = Π_K(v) − v the residual of the nonlinear program is that of the quadratic program which
+linearizes it there (`cvxift.program.smooth.program`), and so is its Jacobian:
+
+    F(x, v) = [ ∇f + Jᵀy ;  g + s ],        J_F (dx, dv) = −F      (one SQP step on the active set that v's signs name)
+
+Near a regular point convergence is quadratic. Where the second-order condition fails at the point alone, as for x⁴, it
+is linear: the steps shrink by a constant factor. That is what tells such a point, whose Hessian is small but not
+singular a good way before it (Griewank & Osborne 1983).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cvxift.kkt.cone_basis import rotation
+from cvxift.kkt.instance import Instance, Layout
+from cvxift.kkt.newton import GOAL, SHRINK, Point, evaluate
+from cvxift.kkt.system import ReducedSystem
+from cvxift.program.smooth import LinearizedData, SmoothProgram
+from cvxift.program.structure import Floats
+
+MAX_STEPS = 30
+SLOW = (0.35, 0.95)  # ratio of one step's length to the one before, of a minimum of order 3 (1/2) and above
+STEADY = 4  # steps in a row with such a ratio that tell linear convergence
+DUST = 1e-15  # part of the cost's gradient that a multiplier's force must exceed
+STILL = 1e-13  # relative length of a step that rounding makes
+
+
+@dataclass(frozen=True, eq=False)
+class Converged:
+    """Where Newton ended.
+
+    Attributes:
+        point: the point, with its residuals.
+        data: the linearized program there.
+        instance: its matrices.
+        slow: whether the steps shrank by a constant factor to the end.
+        moved: how far the columns went from the start, relative to their size.
+    """
+
+    point: Point
+    data: LinearizedData
+    instance: Instance
+    slow: bool
+    moved: float
+
+
+def converge(
+    program: SmoothProgram,
+    layout: Layout,
+    theta: Floats,
+    p: Floats,
+    x: Floats,
+    v: Floats,
+    max_steps: int = MAX_STEPS,
+) -> Converged:
+    """Newton's steps from a point until its residual is at the goal or falls no more.
+
+    Args:
+        program: the program.
+        layout: of its instances.
+        theta: parameters, shape (N,).
+        p: data columns, shape (n_p,).
+        x: columns, shape (n,).
+        v: s − y, shape (m,).
+        max_steps: largest number of steps.
+
+    Returns:
+        The best point found.
+    """
+    start = x
+    at = _at(program, layout, theta, p, x, v)
+    lengths: list[float] = []
+    while np.isfinite(at.worst) and len(lengths) < max_steps:
+        if at.worst <= GOAL and not _slow(lengths):
+            break
+        turn = rotation(program.cones, at.point.v)
+        system = ReducedSystem(at.instance, turn)
+        dx, dy, _ = system.solve(-at.dual, -at.primal)
+        ds = -at.primal - at.instance.A @ dx
+        for length in SHRINK:
+            with np.errstate(all="ignore"):
+                v = _without_dust(at, at.point.v + length * (ds - dy))
+                trial = _at(program, layout, theta, p, at.point.x + length * dx, v)
+            if trial.worst < 0.9 * at.worst:
+                break
+        else:
+            break
+        lengths.append(float(np.abs(length * dx).max(initial=0.0)) / _size(at.point.x))
+        if lengths[-1] <= STILL:
+            at = trial
+            break
+        at = trial
+    point = replace(at.point, steps=len(lengths))
+    moved = float(np.abs(point.x - start).max(initial=0.0)) / _size(start)
+    return Converged(point, at.data, at.instance, _slow(lengths), moved)
+
+
+@dataclass(frozen=True, eq=False)
+class _At:
+    """A point with its linearization and errors."""
+
+    point: Point
+    data: LinearizedData
+    instance: Instance
+    dual: Floats
+    primal: Floats
+
+    @property
+    def worst(self) -> float:
+        return self.point.residuals.worst
+
+
+def _at(program: SmoothProgram, layout: Layout, theta: Floats, p: Floats, x: Floats, v: Floats) -> _At:
+    cones = program.cones
+    y = np.where(np.arange(cones.m) < cones.zero, -v, np.maximum(-v, 0.0))
+    data = program.linearized(theta, p, x, y)
+    instance = layout.instance(data)
+    point, dual, primal = evaluate(instance, x, v)
+    return _At(point, data, instance, dual, primal)
+
+
+def _without_dust(at: _At, v: Floats) -> Floats:
+    """v without what rounding leaves of equalities' multipliers.
+
+    Where the cost is constant they are zero, and a Hessian made of rounding alone would have a scale of its own.
+    """
+    zero = at.instance.structure.cones.zero
+    A: Any = abs(at.instance.A if at.instance.dense else at.instance.AT.T)
+    rows = np.asarray(A[:zero].sum(axis=1)).ravel()
+    cost = float(np.abs(at.data.program.gradient).max(initial=0.0)) or 1.0
+    out = v.copy()
+    out[:zero][np.abs(v[:zero]) * rows <= DUST * cost] = 0.0
+    return out
+
+
+def _slow(lengths: list[float]) -> bool:
+    if len(lengths) <= STEADY:
+        return False
+    last = np.array(lengths[-STEADY - 1 :])
+    ratios = last[1:] / np.maximum(last[:-1], 1e-300)
+    return bool(((ratios > SLOW[0]) & (ratios < SLOW[1])).all())
+
+
+def _size(x: Floats) -> float:
+    return float(np.abs(x).max(initial=0.0)) or 1.0

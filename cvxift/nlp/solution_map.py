@@ -1,0 +1,91 @@
+"""The solution map of a nonlinear program: as `cvxift.kkt.solution_map`, at local solutions, to first order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cvxpy as cp
+
+from cvxift.kkt.engine import Solution
+from cvxift.kkt.higher_order import check_order
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.nlp.engine import NonlinearEngine, start_values
+from cvxift.program.smooth import SmoothProgram
+from cvxift.program.structure import Floats
+
+PATH = "nonlinear solver and KKT system"
+
+
+class NonlinearMap(SolutionMap):
+    """θ ↦ outputs of a local solution, with its vector-Jacobian and Jacobian-vector products.
+
+    Args:
+        problem: a problem that follows the rules of disciplined nonlinear programs.
+        parameters: as for `SolutionMap`.
+        outputs: likewise.
+        solver: name of the nonlinear solver; None for the first that is installed.
+        solver_args: its options, and ``best_of``: a number of starts.
+        verbose: whether it may print.
+        policy: how derivatives are taken.
+        **options: the other arguments of `SolutionMap`.
+    """
+
+    form = None
+    path = PATH
+    highest_order = 1
+
+    def __init__(
+        self,
+        problem: cp.Problem,
+        parameters: Sequence[cp.Parameter] | None,
+        outputs: Sequence[Any],
+        *,
+        solver: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        verbose: bool = False,
+        policy: Policy | None = None,
+        program: SmoothProgram | None = None,
+        engine: NonlinearEngine | None = None,
+        **options: Any,
+    ) -> None:
+        program = SmoothProgram(problem) if program is None else program
+        if engine is None:
+            engine = NonlinearEngine(
+                program, start_values(problem), solver=solver, solver_args=solver_args, verbose=verbose
+            )
+        super().__init__(problem, parameters, outputs, policy=policy, program=program, engine=engine, **options)  # type: ignore[arg-type]
+
+    def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
+        """One instance after the other: the engine's oracles hold one point at a time."""
+        return [work(i) for i in range(count)]
+
+    def path_of(self, solved: Solved) -> str:
+        """Which way a solved call went, in words."""
+        return PATH
+
+    def closed(self, theta: Floats) -> None:
+        """No closed form is known."""
+
+    def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
+        """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
+        return self.jacobian(solved.solutions[0], columns)
+
+    def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
+        """Not available.
+
+        Raises:
+            ProgramError: always.
+        """
+        check_order(self, 2)
+        return super().second(solved, bar, theta_dot)
+
+    def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
+        """Not available.
+
+        Raises:
+            ProgramError: always.
+        """
+        check_order(self, 2)
+        return super().second_tangent(solved, theta_dot, other)

@@ -1,0 +1,104 @@
+"""Columns that hold parameters, or what depends on parameters alone: their values p(θ) and derivatives dp/dθ.
+
+Values of an expression are CVXPY's own; so are its derivatives (`Expression.grad`), in which a kink of a nonsmooth atom
+counts as one of its sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.errors import ProgramError
+from cvxift.program.attributes import expand, read
+from cvxift.program.messages import short
+from cvxift.program.structure import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class DataColumn:
+    """One variable of the rewritten problem whose value parameters give.
+
+    Attributes:
+        column: the variable.
+        expression: its value, in earlier columns; `column` itself for a parameter.
+        source: the user's parameter or expression.
+        reciprocal: whether the value is one divided by the expression.
+    """
+
+    column: cp.Variable
+    expression: Any
+    source: Any
+    reciprocal: bool = False
+
+    @classmethod
+    def of_parameter(cls, column: cp.Variable, parameter: cp.Parameter) -> DataColumn:
+        """The column of a parameter itself."""
+        return cls(column, column, parameter)
+
+    @property
+    def direct(self) -> bool:
+        """Whether it is a parameter itself."""
+        return self.column is self.expression and not self.reciprocal
+
+    @property
+    def constant(self) -> bool:
+        """Whether dp/dθ is the same for every θ."""
+        return self.direct or (not self.reciprocal and bool(self.expression.is_affine()))
+
+    def reading(self) -> sp.csr_array:
+        """For a parameter: its column, Fortran order, from its entries of θ, C order; shape (size, size)."""
+        parameter = self.source
+        inner, own, weight = read(parameter, is_reduced=True)
+        size = parameter.size
+        free = sp.csr_array((weight, (inner, own)), shape=(int(np.max(inner, initial=-1)) + 1, size))
+        order = np.arange(size).reshape(parameter.shape).ravel(order="F")
+        return sp.csr_array((expand(parameter) @ free)[order])
+
+    def value(self) -> Floats:
+        """The value, at the values that earlier columns hold, Fortran order.
+
+        Raises:
+            ProgramError: the expression has no value there.
+        """
+        with np.errstate(all="ignore"):
+            value = np.asarray(_dense(self.expression.value), dtype=float).ravel(order="F")
+            value = 1.0 / value if self.reciprocal else value
+        if not np.isfinite(value).all():
+            what = f"1 / ({short(self.source)})" if self.reciprocal else short(self.source)
+            raise ProgramError(
+                f"The expression {what} has no finite value at these parameters: they are outside of its domain."
+            )
+        return value
+
+    def derivative(self) -> dict[cp.Variable, sp.csr_array]:
+        """The derivative with respect to each earlier column, shape (size, its size), Fortran order.
+
+        Raises:
+            ProgramError: the expression has no derivative there, or CVXPY knows none.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                gradients = self.expression.grad
+        except NotImplementedError:
+            gradients = {None: None}
+        out = {}
+        for column, gradient in gradients.items():
+            if gradient is None:
+                raise ProgramError(
+                    f"CVXPY gives no derivative of {short(self.source)} at these parameters. Replace it by one "
+                    "parameter that holds its value."
+                )
+            matrix = sp.csr_array(sp.csr_array(gradient if sp.issparse(gradient) else np.atleast_2d(gradient)).T)
+            if self.reciprocal:
+                matrix = sp.csr_array(sp.diags_array(-(self.value() ** 2)) @ matrix)
+            out[column] = matrix
+        return out
+
+
+def _dense(value: Any) -> Any:
+    return value.toarray() if sp.issparse(value) else value

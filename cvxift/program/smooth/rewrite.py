@@ -1,0 +1,180 @@
+"""A nonlinear problem with its parameters swapped for variables, before anything is canonicalized.
+
+CVXPY's differentiation engine knows variables and constants. A parameter that is swapped for a variable first is
+differentiated with the others; swapped after canonicalization its value would be part of the constants. What depends on
+parameters alone and is not a mere selection or sum of their entries becomes a variable of its own, whose value and
+derivative CVXPY's expressions give: as a factor of the problem it would be smoothed by an epigraph, which nothing ties
+to its value.
+
+    problem in (x, θ)   →   problem in (x, p),   p = p(θ)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+from cvxpy.atoms.affine.add_expr import AddExpression
+from cvxpy.atoms.affine.binary_operators import DivExpression, MulExpression, multiply
+from cvxpy.atoms.affine.broadcast_to import broadcast_to
+from cvxpy.atoms.affine.hstack import Hstack
+from cvxpy.atoms.affine.index import index, special_index
+from cvxpy.atoms.affine.promote import Promote
+from cvxpy.atoms.affine.reshape import reshape
+from cvxpy.atoms.affine.sum import Sum
+from cvxpy.atoms.affine.transpose import transpose
+from cvxpy.atoms.affine.unary_operators import NegExpression
+from cvxpy.atoms.affine.vstack import Vstack
+from cvxpy.atoms.quad_form import QuadForm
+from cvxpy.atoms.quad_over_lin import quad_over_lin
+from cvxpy.constraints.constraint import Constraint
+from cvxpy.constraints.nonpos import Inequality, NonNeg
+from cvxpy.constraints.zero import Equality, Zero
+
+from cvxift.errors import ProgramError
+from cvxift.program.messages import short
+from cvxift.program.smooth.data_columns import DataColumn
+
+# Of parameters, these and products are left to the differentiation engine.
+SELECTIONS = (
+    AddExpression, NegExpression, Promote, broadcast_to, index, special_index, reshape, transpose, Sum, Hstack, Vstack,
+)  # fmt: skip
+PRODUCTS = (MulExpression, multiply)
+SIGNS = ("nonneg", "nonpos", "pos", "neg")
+
+
+@dataclass(frozen=True, eq=False)
+class Rewritten:
+    """A problem in variables alone.
+
+    Attributes:
+        objective: the expression to minimize.
+        constraints: for each of the user's constraints and each parametric bound the equality or inequality it is, with
+            the position of the user's constraint (None for a bound) and of the variable (None for a constraint).
+        variables: a copy of each of the user's variables, of which values may be set.
+        data: the columns that hold parameters and what depends on them alone.
+    """
+
+    objective: cp.Expression
+    constraints: tuple[tuple[Equality | Inequality, int | None, int | None], ...]
+    variables: tuple[cp.Variable, ...]
+    data: tuple[DataColumn, ...]
+
+
+def rewrite(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Rewritten:
+    """Swap parameters for variables.
+
+    Args:
+        problem: a problem that follows the rules of disciplined nonlinear programs.
+        parameters: its parameters.
+
+    Raises:
+        ProgramError: a parameter stands where no value can be swapped, such as an exponent; names the expression.
+    """
+    swap = _Swap(problem, parameters)
+    sign = -1.0 if isinstance(problem.objective, cp.Maximize) else 1.0
+    objective = swap(problem.objective.args[0])
+    objective = objective if sign > 0 else -objective
+    constraints: list[tuple[Equality | Inequality, int | None, int | None]] = [
+        (swap.constraint(constraint), number, None) for number, constraint in enumerate(problem.constraints)
+    ]
+    for number, (variable, inner) in enumerate(zip(problem.variables(), swap.variables, strict=True)):
+        for bound, lower in zip(variable.attributes["bounds"] or (), (True, False), strict=False):
+            if isinstance(bound, cp.Expression) and bound.parameters():
+                stated = swap(bound)
+                constraints.append((stated <= inner if lower else inner <= stated, None, number))
+    left = [p for item in (objective, *(c for c, _, _ in constraints)) for p in item.parameters()]
+    if left:
+        raise ProgramError(
+            f"Parameter '{left[0].name()}' is an exponent, a threshold or another setting of an atom, with respect to "
+            "which CVXPY's engine has no derivative. Make it a constant, or write the expression out."
+        )
+    return Rewritten(objective, tuple(constraints), swap.variables, tuple(swap.data))
+
+
+class _Swap:
+    """Rewrites expressions; a shared subexpression is rewritten once."""
+
+    def __init__(self, problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> None:
+        self._done: dict[int, Any] = {}
+        self._kept: list[Any] = []  # ids are those of living objects
+        self.data: list[DataColumn] = []
+        self._stand_in: dict[cp.Parameter, cp.Variable] = {}
+        for parameter in parameters:
+            column = cp.Variable(parameter.shape, name=parameter.name(), **_signs(parameter))
+            self._stand_in[parameter] = column
+            self.data.append(DataColumn.of_parameter(column, parameter))
+            self._done[id(parameter)] = column
+        inner = []
+        for variable in problem.variables():
+            inner.append(_copy(variable))
+            self._done[id(variable)] = inner[-1]
+        self.variables: tuple[cp.Variable, ...] = tuple(inner)
+
+    def __call__(self, expr: Any) -> Any:
+        """The expression in variables alone."""
+        if id(expr) not in self._done:
+            self._kept.append(expr)
+            self._done[id(expr)] = self._rewritten(expr)
+        return self._done[id(expr)]
+
+    def constraint(self, constraint: Constraint) -> Equality | Inequality:
+        """A constraint as an equality or inequality."""
+        args: list[Any] = [self(arg) for arg in constraint.args]
+        if isinstance(constraint, Equality | Inequality):
+            return type(constraint)(*args)
+        if isinstance(constraint, Zero):
+            return Equality(args[0], cp.Constant(0.0))
+        if isinstance(constraint, NonNeg):
+            return Inequality(cp.Constant(0.0), args[0])
+        return Inequality(args[0], cp.Constant(0.0))  # NonPos
+
+    def _rewritten(self, expr: Any) -> Any:
+        fixed = not expr.variables()
+        if fixed and not expr.parameters():
+            return expr
+        if isinstance(expr, QuadForm) and expr.args[1].parameters():
+            x, P = self(expr.args[0]), self(expr.args[1])
+            return cp.sum(cp.multiply(x, P @ x))
+        if isinstance(expr, DivExpression) and not expr.args[1].variables():
+            return self._divided(self(expr.args[0]), expr.args[1])
+        if isinstance(expr, quad_over_lin) and not expr.args[1].variables() and getattr(expr, "axis", None) is None:
+            return self._divided(cp.sum(cp.power(self(expr.args[0]), 2)), expr.args[1])
+        args = [self(arg) for arg in expr.args]
+        if fixed and not isinstance(expr, (*SELECTIONS, *PRODUCTS)):
+            return self._column(expr, expr.copy(args))
+        return expr if all(new is old for new, old in zip(args, expr.args, strict=True)) else expr.copy(args)
+
+    def _divided(self, numerator: Any, denominator: Any) -> Any:
+        if denominator.parameters():
+            factor = self._column(denominator, self(denominator), reciprocal=True)
+        else:
+            factor = cp.Constant(1.0 / np.asarray(denominator.value, dtype=float))
+        return cp.multiply(factor, numerator)
+
+    def _column(self, source: Any, expr: Any, reciprocal: bool = False) -> cp.Variable:
+        """A variable for one atom of other such variables: CVXPY's derivative of a single atom is all that it needs."""
+        signs = {"nonneg": bool(expr.is_nonneg()), "nonpos": bool(expr.is_nonpos()) and not expr.is_nonneg()}
+        column = cp.Variable(expr.shape, name=short(source), **signs)
+        self.data.append(DataColumn(column, expr, source, reciprocal))
+        return column
+
+
+def _signs(leaf: cp.Variable | cp.Parameter) -> dict[str, Any]:
+    return {name: leaf.attributes[name] for name in SIGNS if leaf.attributes[name]}
+
+
+def _copy(variable: cp.Variable) -> cp.Variable:
+    """A variable of the same name, shape, sign and constant bounds."""
+    bounds = variable.attributes["bounds"]
+    if bounds is not None:
+        ends = [
+            (-np.inf, np.inf)[k] if isinstance(end, cp.Expression) and end.parameters() else end
+            for k, end in enumerate(bounds)
+        ]
+        ends = [end.value if isinstance(end, cp.Expression) else end for end in ends]
+        return cp.Variable(variable.shape, name=variable.name(), bounds=ends)
+    return cp.Variable(variable.shape, name=variable.name(), **_signs(variable))

@@ -1,0 +1,180 @@
+"""What CVXPY 1.9's own nonlinear path gets wrong, and what cvxift does about each."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+import cvxift
+
+pytest.importorskip("unopy")
+
+from differences import assert_close, differences  # beside this file
+
+
+def test_bounds_and_starts_follow_the_variables() -> None:
+    # The lowered problem lists y before x, the user's x before y.
+    t, x, y = cp.Variable(name="t"), cp.Variable(bounds=[-1, 1], name="x"), cp.Variable(bounds=[5, 6], name="y")
+    p = cp.Parameter(value=1.0)
+    t.value, x.value, y.value = 3.0, 0.5, 5.5
+    problem = cp.Problem(cp.Minimize(p * t), [x <= t + y])
+    s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+    assert (s.value(x), s.value(y), s.value(t)) == pytest.approx((-1.0, 6.0, -7.0))
+
+
+@pytest.mark.parametrize("solver", [None, "UNO"])
+@pytest.mark.parametrize(
+    ("objective", "constraints", "status"),
+    [
+        (lambda x: x, lambda x: [cp.square(x) == -1], "infeasible"),
+        (lambda x: -cp.exp(x), lambda x: [], "unbounded"),
+        (lambda x: x, lambda x: [x >= 1, x <= 0], "infeasible"),
+    ],
+)
+def test_no_solution_is_said(objective, constraints, status: str, solver: str | None) -> None:
+    x = cp.Variable()
+    x.value = 0.5
+    problem = cp.Problem(cp.Minimize(objective(x)), constraints(x))
+    with pytest.raises(cvxift.SolveError, match=status):
+        cvxift.differentiate(problem, nlp=True, solver=solver)
+    assert problem.status == status
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, q: cp.quad_over_lin(x, q[0]),
+        lambda x, q: cp.sum(cp.rel_entr(x, q)),
+        lambda x, q: cp.sum(cp.kl_div(x, q)),
+        lambda x, q: cp.norm(q) * x[0] + cp.sum_squares(x - 1),
+        lambda x, q: cp.sum(cp.abs(q)) * x[0] + cp.sum_squares(x - 1),
+        lambda x, q: cp.max(q) * x[0] + cp.sum_squares(x - 1),
+        lambda x, q: cp.sum_squares(q) * x[0] + cp.sum_squares(x - 1),
+    ],
+)
+def test_parameters_are_followed_and_differentiated(f) -> None:
+    a = np.array([3.0, 4.0])
+    x, q = cp.Variable(2), cp.Parameter(2, pos=True, value=a)
+    problem = cp.Problem(cp.Minimize(f(x, q) + 0.1 * cp.sum_squares(x - a)))
+
+    q.value = 1.5 * a
+    cvxift.differentiate(problem, nlp=True, solver="UNO")
+    q.value = a
+    s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+    assert_close(s.jacobian(x, q), differences(s, x, q))
+    problem.solve(solver="CLARABEL")
+    np.testing.assert_allclose(s.value(x), x.value, atol=1e-3)
+
+
+def test_parametric_bounds_are_constraints() -> None:
+    p = cp.Parameter(value=0.3, name="p")
+    x = cp.Variable(2, bounds=[p, 5], name="x")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x + 1)))
+    for value in (0.3, 0.5, 0.7):
+        p.value, x.value = value, None
+        s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+        np.testing.assert_allclose(s.value(x), value)
+        np.testing.assert_allclose(s.jacobian(x, p), np.ones(2))
+    assert any("x[0] >= p (bounds)" in s.program.row_labels[i].text for i in range(s.program.structure.m))
+
+
+def test_division_by_what_may_be_negative() -> None:
+    x, q = cp.Variable(2), cp.Parameter(value=-2.0)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x) + cp.sum(x) / q + x[0] / -4.0))
+    s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+    np.testing.assert_allclose(s.value(x), [0.25 + 0.125, 0.25], atol=1e-10)
+    np.testing.assert_allclose(s.jacobian(x, q), 0.5 / 4.0 * np.ones(2), atol=1e-10)
+
+
+def test_every_elementwise_kind_of_constraint_counts() -> None:
+    x, p = cp.Variable(3), cp.Parameter(value=2.0)
+    objective = cp.Minimize(cp.sum_squares(x))
+    problem = cp.Problem(objective, [cp.NonNeg(x[0] - p), cp.Zero(x[1] - p), cp.NonPos(p - x[2])])
+    s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+    np.testing.assert_allclose(s.value(x), 2.0)
+    for constraint in problem.constraints:
+        assert abs(s.value(constraint.dual_variables[0])) == pytest.approx(4.0)
+
+
+def variables_of_kind(**kind) -> cp.Problem:
+    X, c = cp.Variable((2, 2), **kind), cp.Parameter((2, 2), value=np.eye(2))
+    return cp.Problem(cp.Minimize(cp.sum_squares(X - c)))
+
+
+REFUSED = {
+    "integer": (lambda: cp.Problem(cp.Minimize(cp.square(cp.Variable(integer=True, name="k")))), "'k' is integer"),
+    "symmetric": (lambda: variables_of_kind(symmetric=True, name="X"), "'X' is declared symmetric"),
+    "PSD": (lambda: variables_of_kind(PSD=True, name="X"), "'X' is declared PSD"),
+    "diag": (lambda: variables_of_kind(diag=True, name="X"), "'X' is declared diag"),
+    "cone": (lambda: cone_problem(), "nonlinear programs|PSD"),
+    "log_det": (lambda: log_det_problem(), "log_det"),
+    "pnorm": (lambda: pnorm_problem(), "norm"),
+    "exponent": (lambda: exponent_problem(), "'p'"),
+    "nonsmooth equality": (lambda: equality_problem(), r"abs\(x\)"),
+}
+
+
+def cone_problem() -> cp.Problem:
+    X = cp.Variable((2, 2))
+    return cp.Problem(cp.Minimize(cp.sum_squares(X)), [X >> np.eye(2)])
+
+
+def log_det_problem() -> cp.Problem:
+    X = cp.Variable((2, 2))
+    return cp.Problem(cp.Minimize(-cp.log_det(X) + cp.sum_squares(X)))
+
+
+def pnorm_problem() -> cp.Problem:
+    x = cp.Variable(3)
+    return cp.Problem(cp.Minimize(cp.pnorm(x - 1, 3)))
+
+
+def exponent_problem() -> cp.Problem:
+    x, p = cp.Variable(3), cp.Parameter(pos=True, value=2.0, name="p")
+    return cp.Problem(cp.Minimize(cp.sum(cp.power(x, p))))
+
+
+def equality_problem() -> cp.Problem:
+    x = cp.Variable(3, name="x")
+    return cp.Problem(cp.Minimize(cp.sum(x)), [cp.abs(x) == 1])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
+    build, words = REFUSED[name]
+    with pytest.raises(cvxift.ProgramError, match=words):
+        cvxift.differentiate(build(), nlp=True)
+
+
+def test_parameters_outside_a_domain_are_told() -> None:
+    x, p = cp.Variable(name="x"), cp.Parameter(value=-1.0, name="p")
+    problem = cp.Problem(cp.Minimize(cp.square(x - cp.log(p))))
+    with pytest.raises(cvxift.SolveError, match=r"log\(p\) has no finite value"):
+        cvxift.differentiate(problem, nlp=True)
+
+
+def test_solvers_and_options_are_checked_by_name() -> None:
+    x = cp.Variable(bounds=[0, 1])
+    problem = cp.Problem(cp.Minimize(cp.square(x - 0.5) + cp.nlp.sin(x)))
+    with pytest.raises(cvxift.ProgramError, match="CLARABEL"):
+        cvxift.differentiate(problem, nlp=True, solver="CLARABEL")
+    with pytest.raises(cvxift.ProgramError, match="best_of"):
+        cvxift.differentiate(problem, nlp=True, solver_args={"best_of": 0})
+    with pytest.raises(cvxift.ProgramError, match="no_such_option"):
+        cvxift.differentiate(problem, nlp=True, solver_args={"no_such_option": 1.0})
+    with pytest.raises(cvxift.SolveError, match="limit"):
+        cvxift.differentiate(problem, nlp=True, solver_args={"max_iterations": 0})
+
+
+def test_the_refusal_of_a_convex_problem_names_the_way() -> None:
+    w, a, b = cp.Variable(2), cp.Parameter(nonneg=True, value=2.0), cp.Parameter(nonneg=True, value=3.0)
+    problem = cp.Problem(cp.Minimize(a * b * cp.sum_squares(w) - cp.sum(w)))
+    with pytest.raises(cvxift.ProgramError, match="nlp=True"):
+        cvxift.differentiate(problem)
+    s = cvxift.differentiate(problem, nlp=True)
+    np.testing.assert_allclose(s.value(w), 1.0 / 12.0)
+    np.testing.assert_allclose(s.jacobian(w, a), -1.0 / 24.0)
+    nonconvex = cp.Problem(cp.Minimize(cp.nlp.sin(w[0]) + a * cp.sum_squares(w)))
+    with pytest.raises(cvxift.ProgramError, match="nlp=True"):
+        cvxift.differentiate(nonconvex)
