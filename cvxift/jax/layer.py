@@ -23,6 +23,7 @@ from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check, LayerCore
 from cvxift.layers.interop import number, refused
+from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -46,6 +47,8 @@ class CvxpyLayer:
         verbose: print the solver's output.
         canon_backend: CVXPY's canonicalization backend.
         solver_args: options for the solver, by its own names.
+        nlp: whether to take a local solution of a nonlinear problem, or the solution of a convex one that is not DPP;
+            it starts from the values that the variables hold. Derivatives of the first order. See docs/nonlinear.md.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
             ``"raise"``; see `cvxift.Policy`.
         mu: the central path's parameter under ``"smooth"``, positive.
@@ -87,6 +90,7 @@ class CvxpyLayer:
         canon_backend: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
         *,
+        nlp: bool = False,
         singular: Singular = "least_squares",
         mu: float = 1e-3,
         linear_solver: LinearSolver | Iterative = "auto",
@@ -95,7 +99,7 @@ class CvxpyLayer:
         closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
-        self.core = LayerCore(
+        self.core = core_of(nlp)(
             problem,
             parameters,
             variables,

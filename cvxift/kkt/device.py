@@ -154,6 +154,8 @@ def reason(mapping: SolutionMap) -> str | None:
     """Why a problem has no batched dense path on a device; None if it has one."""
     condensation = mapping.engine.condensation
     structure = condensation.structure
+    if not mapping.engine.vectorized:
+        return "nonlinear programs are solved on the host"
     if not condensation.batches:
         return "its least-squares terms are too large to be eliminated in a batch"
     if not 0 < structure.n + structure.m <= LARGEST:

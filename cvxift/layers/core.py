@@ -95,28 +95,10 @@ class LayerCore:
                 )
         if not variables:
             raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
-        args = dict(solver_args or {})
-        named = named_solver(solver)
-        self._given = named, args
-        general = named is not None or bool(args) or verbose
-        self.map = ClosedMap(
-            problem,
-            parameters,
-            variables,
-            closed_form="never" if general else closed_form,
-            gp=gp,
-            solver=named,
-            policy=policy,
-            on_failure=on_failure,
-            check=check,
-            canon_backend=canon_backend,
-        )
-        if general:
-            engine = self.map.engine
-            first, args = self._solver_and_options({})
-            if first is not None:
-                engine.choose(first)
-            engine.set_options({**args, **(solvers.get(engine.first).verbose_options if verbose else {})})
+        self._given = named_solver(solver), dict(solver_args or {})
+        how = {"policy": policy, "on_failure": on_failure, "check": check}
+        canonical = {"gp": gp, "canon_backend": canon_backend, "closed_form": closed_form}
+        self._set_map((problem, parameters, variables), verbose, how, canonical)
         self.parameters = self.map.parameters
         self.shapes = tuple(p.shape for p in self.parameters)
         self.sizes = tuple(p.size for p in self.parameters)
@@ -131,6 +113,19 @@ class LayerCore:
         self._check: Check = check
         self._watch: Watch | None = None
         self._looks, self._agreed = 0, False
+
+    def _set_map(self, what: Any, verbose: bool, how: Mapping[str, Any], canonical: Mapping[str, Any]) -> None:
+        """Make the solution map, with its solver and options."""
+        named, args = self._given
+        general = named is not None or bool(args) or verbose
+        closed_form = "never" if general else canonical["closed_form"]
+        self.map = ClosedMap(*what, solver=named, **{**how, **canonical, "closed_form": closed_form})
+        if general:
+            engine = self.map.engine
+            first, args = self._solver_and_options({})
+            if first is not None:
+                engine.choose(first)
+            engine.set_options({**args, **(solvers.get(engine.first).verbose_options if verbose else {})})
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.

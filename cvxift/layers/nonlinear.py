@@ -1,4 +1,4 @@
-"""Sensitivities of local solutions of nonlinear programs; `cvxift.differentiate` with ``nlp=True``."""
+"""Local solutions of nonlinear programs as sensitivities and as layers: what ``nlp=True`` makes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
+from cvxift.errors import ProgramError
 from cvxift.kkt.failures import inaccurate
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.solution_map import Solved
+from cvxift.layers.core import LayerCore
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.nlp import NonlinearEngine, NonlinearMap, start_values
 from cvxift.program.smooth import SmoothProgram
@@ -35,6 +37,32 @@ class NonlinearSensitivity(Sensitivity):
                 check=self.check,
             )
         return maps[index]
+
+
+class NonlinearCore(LayerCore):
+    """A nonlinear problem as a layer, without a framework: local solutions, one instance after the other.
+
+    Args: as `LayerCore`; ``solver`` is a nonlinear solver's name, ``solver_args`` may hold ``best_of``.
+    """
+
+    def _set_map(self, what: Any, verbose: bool, how: Mapping[str, Any], canonical: Mapping[str, Any]) -> None:
+        if canonical["gp"]:
+            raise ProgramError("gp=True and nlp=True exclude each other: choose one.")
+        named, args = self._given
+        self.map: Any = NonlinearMap(*what, solver=named, solver_args=args, verbose=verbose, **how)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._agreed = True  # the engine evaluates CVXPY's own expressions
+
+    def _solver_and_options(self, args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """A call's options; the solver is the constructor's."""
+        return None, dict(args)
+
+
+def core_of(nlp: bool) -> type[LayerCore]:
+    """The kind of core that a layer has."""
+    return NonlinearCore if nlp else LayerCore
 
 
 def differentiate_nonlinear(
@@ -69,7 +97,7 @@ def differentiate_nonlinear(
     engine = NonlinearEngine(program, values, solver=solver, solver_args=solver_args)
     mapping = NonlinearMap(problem, None, [], program=program, engine=engine, policy=policy, check=check)
     named = solver is not None or bool(solver_args)
-    held = engine.held(theta, values) if len(values) == len(problem.variables()) and not named else None
+    held = engine.held(theta, values) if not named and all(value is not None for value in values) else None
     solution = held if held is not None else engine.solve(program.evaluate(theta))
     if not solution.ok:
         if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):

@@ -6,7 +6,6 @@ smooth program's, multipliers fitted, and judged as any other.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
@@ -35,8 +34,21 @@ class ConvexSolver:
     def __init__(self, program: SmoothProgram) -> None:
         self._program = program
         problem = program.problem
-        self._copy = copy.deepcopy(cp.Problem(problem.objective, problem.constraints))
-        self._parameters = {p.id: q for p, q in zip(problem.parameters(), self._copy.parameters(), strict=True)}
+        # Deep copies of CVXPY's objects keep answers that hold the originals' ids; these are copies of the trees alone.
+        self._parameters = [_copied(parameter) for parameter in program.parameters]
+        self._variables = [_copied(variable) for variable in problem.variables()]
+        leaves = dict(zip(map(id, program.parameters), self._parameters, strict=True))
+        leaves.update(zip(map(id, problem.variables()), self._variables, strict=True))
+        bounds = [
+            own >= bound.tree_copy(dict(leaves)) if lower else own <= bound.tree_copy(dict(leaves))
+            for variable, own in zip(problem.variables(), self._variables, strict=True)
+            for bound, lower in zip(variable.attributes["bounds"] or (), (True, False), strict=False)
+            if _is_parametric(bound)
+        ]
+        self._copy = cp.Problem(
+            problem.objective.tree_copy(dict(leaves)),
+            [constraint.tree_copy(dict(leaves)) for constraint in problem.constraints] + bounds,
+        )
 
     @staticmethod
     def applies(program: SmoothProgram) -> bool:
@@ -51,15 +63,14 @@ class ConvexSolver:
                 return False
         return not any(isinstance(node, Power) and _odd(node) for node, _ in reach.nodes(problem))
 
-    def solve(self, theta: Floats, verbose: bool = False) -> tuple[dict[int, Any] | None, Status, str]:
+    def solve(self, theta: Floats, verbose: bool = False) -> tuple[list[Any] | None, Status, str]:
         """Solve at θ, shape (N,).
 
         Returns:
-            The variables' values by the ids of the user's, or None; the status; and CVXPY's words.
+            The variables' values in order, or None; the status; and CVXPY's words.
         """
         program, problem = self._program, self._copy
-        for parameter in program.parameters:
-            own = self._parameters[parameter.id]
+        for parameter, own in zip(program.parameters, self._parameters, strict=True):
             own.save_value(theta[program.offsets[parameter]].reshape(parameter.shape))
         try:
             with warnings.catch_warnings():
@@ -68,10 +79,23 @@ class ConvexSolver:
         except (SolverError, DCPError, ParameterError, ValueError) as error:
             return None, Status.FAILED, f"{type(error).__name__}: {error}"
         words = str(problem.status)
-        pairs = list(zip(program.problem.variables(), problem.variables(), strict=True))
-        if any(own.value is None for _, own in pairs):
+        if any(own.value is None for own in self._variables):
             return None, STATUS.get(words.removesuffix("_inaccurate"), Status.FAILED), words
-        return {v.id: np.asarray(own.value, dtype=float) for v, own in pairs}, Status.SOLVED, words
+        return [np.asarray(own.value, dtype=float) for own in self._variables], Status.SOLVED, words
+
+
+def _copied(leaf: Any) -> Any:
+    """A leaf with the same name, shape and attributes, but for bounds that parameters state."""
+    kind = cp.Variable if isinstance(leaf, cp.Variable) else cp.Parameter
+    attributes = {name: value for name, value in leaf.attributes.items() if value is not None and value is not False}
+    if "bounds" in attributes:
+        ends = zip(attributes["bounds"], (-np.inf, np.inf), strict=True)
+        attributes["bounds"] = [none if _is_parametric(end) else end for end, none in ends]
+    return kind(leaf.shape, name=leaf.name(), **attributes)
+
+
+def _is_parametric(bound: Any) -> bool:
+    return isinstance(bound, cp.Expression) and bool(bound.parameters())
 
 
 def _odd(node: Power) -> bool:

@@ -7,7 +7,7 @@ along the direction in which the cost falls, once, and refused if no minimum is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +37,7 @@ class NonlinearEngine(Engine):
 
     Args:
         program: the program.
-        values: where the user's variables start, by id; others start between their bounds, or at zero.
+        values: where the user's variables start, in order; those that are None start between their bounds, or at zero.
         solver: name of the nonlinear solver; None for the first that is installed.
         solver_args: its options, and ``best_of``: a number of starts.
         verbose: whether it may print.
@@ -48,7 +48,7 @@ class NonlinearEngine(Engine):
     def __init__(
         self,
         program: SmoothProgram,
-        values: Mapping[int, Any] | None = None,
+        values: Sequence[Any] | None = None,
         *,
         solver: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
@@ -57,7 +57,7 @@ class NonlinearEngine(Engine):
         super().__init__(program.structure)
         self.vouched = True  # curvature is looked at, whatever the pattern of P
         self.program = program
-        self.values = dict(values or {})
+        self.values = [None] * len(program.problem.variables()) if values is None else list(values)
         self.verbose = verbose
         self._name = solver
         if solver is not None:
@@ -121,12 +121,12 @@ class NonlinearEngine(Engine):
         search.call(solver or self._name, options, start, count, short=warm is not None)
         return search.solution()
 
-    def held(self, theta: Floats, values: Mapping[int, Any]) -> Solution | None:
+    def held(self, theta: Floats, values: Sequence[Any]) -> Solution | None:
         """The solution at the values that the variables hold, if they are near one.
 
         Args:
             theta: the parameters, shape (N,).
-            values: of all the user's variables, by id.
+            values: of all the user's variables, in order.
         """
         data = self.program.evaluate(theta)
         p = self.program.p(theta)
@@ -154,8 +154,9 @@ class NonlinearEngine(Engine):
                 "or finite bounds."
             )
         for _ in range(count - 1):
-            drawn = {v.id: rng.uniform(*r, size=v.shape) for v, r in ranges if r is not None}
-            out.append(self.program.start({**self.values, **drawn}, theta))
+            drawn = [None if r is None else rng.uniform(*r, size=v.shape) for v, r in ranges]
+            at = [own if new is None else new for own, new in zip(self.values, drawn, strict=True)]
+            out.append(self.program.start(at, theta))
         return out
 
     def _failed(self, data: Request, status: Status, attempts: list[Any]) -> Solution:
@@ -306,6 +307,6 @@ def _range(variable: cp.Variable) -> tuple[Floats, Floats] | None:
     return ends if all(np.isfinite(end).all() for end in ends) else None  # type: ignore[return-value]
 
 
-def start_values(problem: cp.Problem) -> dict[int, Any]:
-    """The values that a problem's variables hold, by id."""
-    return {v.id: np.array(v.value, dtype=float) for v in problem.variables() if v.value is not None}
+def start_values(problem: cp.Problem) -> list[Any]:
+    """The values that a problem's variables hold, in order; None where one holds none."""
+    return [None if v.value is None else np.array(v.value, dtype=float) for v in problem.variables()]

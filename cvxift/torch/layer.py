@@ -15,8 +15,9 @@ from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.layers.core import Check, LayerCore
+from cvxift.layers.core import Check
 from cvxift.layers.interop import Exchanged
+from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
@@ -49,6 +50,8 @@ class CvxpyLayer(torch.nn.Module):
         verbose: print the solver's output.
         canon_backend: CVXPY's canonicalization backend.
         solver_args: options for the solver, by its own names.
+        nlp: whether to take a local solution of a nonlinear problem, or the solution of a convex one that is not DPP;
+            it starts from the values that the variables hold. Derivatives of the first order. See docs/nonlinear.md.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
             ``"raise"``; see `cvxift.Policy`.
         mu: the central path's parameter under ``"smooth"``.
@@ -95,6 +98,7 @@ class CvxpyLayer(torch.nn.Module):
         canon_backend: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
         *,
+        nlp: bool = False,
         singular: Singular = "least_squares",
         mu: float = 1e-3,
         linear_solver: LinearSolver | Iterative = "auto",
@@ -104,7 +108,7 @@ class CvxpyLayer(torch.nn.Module):
         on_device: OnDevice = "auto",
     ) -> None:
         super().__init__()
-        self.core = LayerCore(
+        self.core = core_of(nlp)(
             problem,
             parameters,
             variables,

@@ -9,7 +9,7 @@ alone. Its linearization at a point (`cvxift.program.smooth.linearized`) is what
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -231,16 +231,15 @@ class SmoothProgram:
                 value = d.value()
             d.column.save_value(value.reshape(d.column.shape, order="F"))
 
-    def start(self, values: Mapping[int, Any], theta: Floats) -> Floats:
+    def start(self, values: Sequence[Any], theta: Floats) -> Floats:
         """A first point: the variables' values, and the values that tie the added columns to them.
 
         Args:
-            values: of the user's variables, by id; others start between their bounds, or at zero.
+            values: of the user's variables in order; those that are None start between their bounds, or at zero.
             theta: the parameters, shape (N,).
         """
         self._set_data(theta)
-        for variable, inner in zip(self._variables, self._inner, strict=True):
-            value = values.get(variable.id)
+        for value, inner in zip(values, self._inner, strict=True):
             low, high = (np.broadcast_to(np.asarray(end, dtype=float), inner.shape) for end in inner.get_bounds())
             if value is None:
                 with np.errstate(invalid="ignore"):
