@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems = find_problems(options.target)
         reports = {}
         for name, problem in problems.items():
-            report = diagnose(problem, gp=options.gp, solver=options.solver)
+            report = diagnose(problem, gp=options.gp, nlp=options.nlp, solver=options.solver)
             assert isinstance(report, Report)
             report.title = f"{name} ({report.title})"
             reports[name] = report
@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "target", metavar="FILE.py[:NAME]", help="the file, and the problem's or a function's name in it"
     )
     check.add_argument("--gp", action="store_true", help="the problems are geometric programs")
+    check.add_argument("--nlp", action="store_true", help="the problems are nonlinear, or convex and not DPP")
     check.add_argument("--solver", help="name of the solver to use")
     check.add_argument("--json", action="store_true", help="print the reports as JSON")
     check.add_argument("--html", metavar="OUT", help="write the reports as an HTML page")

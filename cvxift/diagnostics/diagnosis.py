@@ -12,6 +12,7 @@ import numpy as np
 
 from cvxift.diagnostics import advice, audit, domain, neighbourhood
 from cvxift.diagnostics.findings import Finding, Verdict
+from cvxift.diagnostics.nonlinear import nonlinear_report, report_of
 from cvxift.diagnostics.report import BatchReport, Report
 from cvxift.errors import ProgramError
 from cvxift.kkt.conflict import why
@@ -22,6 +23,7 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point
+from cvxift.nlp import NonlinearMap
 from cvxift.program.program import Program
 from cvxift.solvers.base import Status
 
@@ -44,6 +46,7 @@ def diagnose(
     subject: cp.Problem | Reporting,
     *tensors: Any,
     gp: bool = False,
+    nlp: bool = False,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     outputs: Sequence[Any] = (),
@@ -55,6 +58,7 @@ def diagnose(
     subject: Any,
     *tensors: Any,
     gp: bool = False,
+    nlp: bool = False,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     outputs: Sequence[Any] = (),
@@ -65,6 +69,7 @@ def diagnose(
     subject: Any,
     *tensors: Any,
     gp: bool = False,
+    nlp: bool = False,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     outputs: Sequence[Any] = (),
@@ -78,6 +83,8 @@ def diagnose(
         *tensors: a layer's inputs, arrays or tensors, of its parameters' shapes with any leading batch dimensions; an
             implicit function's theta; x and theta of a function F, nested structures of tensors or of JAX arrays.
         gp: whether a problem is a geometric program.
+        nlp: report on a local solution of a nonlinear problem, or of a convex one that is not DPP; see
+            docs/nonlinear.md.
         solver: solve a problem with this solver, whatever point it holds.
         solver_args: options for that solver.
         outputs: variables and dual variables whose derivatives are wanted, which alone are judged; without them, all
@@ -99,6 +106,8 @@ def diagnose(
     if isinstance(subject, cp.Problem):
         if tensors:
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
+        if nlp:
+            return nonlinear_report(subject, _title(subject), solver, solver_args, outputs)
         return _problem(subject, gp, solver, solver_args, outputs)
     if getattr(subject, "reports_itself", False):
         return subject.diagnose(*tensors)
@@ -127,6 +136,9 @@ def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: 
         solution: a solution of it.
         theta: the parameters it was solved at, in the user's units, shape (N,).
     """
+    if program.nonlinear:
+        own = NonlinearMap(problem, None, [], program=program, engine=solution.engine)  # type: ignore[arg-type]
+        return report_of(_title(problem), own, solution, theta)
     mapping = SolutionMap(problem, None, [], program=program, engine=solution.engine)
     return _report(_title(problem), mapping, solution, _logged(program, theta))
 
@@ -254,7 +266,10 @@ def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport
         solution = mapping.engine.solve(program.evaluate(row))
         where = tuple(map(int, np.unravel_index(index, theta.shape[:-1]))) if theta.ndim > 1 else ()
         name = f"{title}, instance {where}" if where else title
-        reports.append(_report(name, mapping, solution, row, mapping.outputs, notes))
+        if isinstance(mapping, NonlinearMap) and solution.ok:
+            reports.append(report_of(name, mapping, solution, row, mapping.outputs, notes))
+        else:
+            reports.append(_report(name, mapping, solution, row, mapping.outputs, notes))
     return reports[0] if theta.ndim == 1 else BatchReport(title, theta.shape[:-1], tuple(reports))
 
 

@@ -75,10 +75,33 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     return _negative(P + curved.T @ (curved / h[:, None]), fixed)
 
 
+def least_curvature(instance: Instance, tight: np.ndarray) -> tuple[float, Floats] | None:
+    """The least eigenvalue of the equilibrated P along the null space of tight linear rows, and its direction, (n,).
+
+    Args:
+        instance: a program with linear constraints.
+        tight: mask of rows, shape (m,).
+
+    Returns:
+        None where the rows leave nothing free, or the program has more than `DENSE` columns.
+    """
+    if instance.structure.n > DENSE:
+        return None
+    P, A = (M if isinstance(M, np.ndarray) else M.toarray() for M in (instance.P, instance.A))
+    return _least(P, A[tight])
+
+
 def _negative(M: Floats, rows: Floats) -> Floats | None:
     """The direction of least curvature of M along the rows' null space, shape (n,), if that is negative."""
+    found = _least(M, rows)
+    return found[1] if found is not None and found[0] < -NEGATIVE else None
+
+
+def _least(M: Floats, rows: Floats) -> tuple[float, Floats] | None:
     diagonal = np.abs(M).max(axis=0, initial=0.0)
     scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
     Z = null_space(rows * scale) if len(rows) else np.eye(len(M))
+    if not Z.shape[1]:
+        return None
     values, vectors = np.linalg.eigh(Z.T @ (scale[:, None] * M * scale) @ Z)
-    return scale * (Z @ vectors[:, 0]) if len(values) and values[0] < -NEGATIVE else None
+    return float(values[0]), scale * (Z @ vectors[:, 0])

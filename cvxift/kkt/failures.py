@@ -51,6 +51,10 @@ _ADVICE = {
     Status.ITERATION_LIMIT: ("Raise the solver's limit through solver_args=, or check the scaling of the parameters."),
 }
 
+_ELSEWHERE = (
+    "Start elsewhere: set the variables' values, or solver_args={'best_of': 10} with sample_bounds on variables."
+)
+
 
 def unsolved(
     solutions: Sequence[Solution],
@@ -77,8 +81,12 @@ def unsolved(
     where = f"Instance {indices[0]} of the batch" if batch_shape else "The problem"
     count = f" ({len(bad)} of {len(solutions)} instances failed)" if len(solutions) > 1 else ""
     advice = _ADVICE.get(first.status, _CHECK)
-    advice = conflict.why(first, program) + advice
-    if first.descent is not None:
+    nonlinear = program is not None and program.nonlinear
+    if not nonlinear:
+        advice = conflict.why(first, program) + advice
+    if first.descent is not None and nonlinear:
+        advice = f"The point found is stationary, but no local minimum: {_falls(first.descent, program)} {_ELSEWHERE}"
+    elif first.descent is not None:
         advice = saddle(first.descent, program) + " " + advice
     message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {advice}"
     if on_failure == "nan":
@@ -136,14 +144,23 @@ def saddle(descent: Floats, program: Program | None) -> str:
         descent: the direction, shape (n,).
         program: the program; None to number the columns.
     """
+    return "The point found satisfies the first-order conditions, but it is a saddle: P is indefinite, and " + _falls(
+        descent, program
+    )
+
+
+def falls_along(solution: Solution, program: Program) -> str:
+    """Where the objective falls from a stationary point that is no minimum, in the user's variables."""
+    assert solution.descent is not None
+    return _falls(solution.descent, program)
+
+
+def _falls(descent: Floats, program: Program | None) -> str:
     largest = np.abs(descent).max()
     columns = [j for j in np.argsort(-np.abs(descent))[:_NAMED] if abs(descent[j]) > 1e-3 * largest]
     names = "column {}".format if program is None else lambda j: program.column_labels[j].text
     direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(int(j))}" for j in columns)
-    return (
-        "The point found satisfies the first-order conditions, but it is a saddle: P is indefinite, and the objective "
-        f"falls from there along {direction}, and along the opposite direction."
-    )
+    return f"the objective falls from there along {direction}, and along the opposite direction."
 
 
 def certify(certificate: Certificate | None, singular: Singular, check: Check = "warn") -> None:

@@ -97,13 +97,15 @@ def differentiate_nonlinear(
     engine = NonlinearEngine(program, values, solver=solver, solver_args=solver_args)
     mapping = NonlinearMap(problem, None, [], program=program, engine=engine, policy=policy, check=check)
     named = solver is not None or bool(solver_args)
-    held = engine.held(theta, values) if not named and all(value is not None for value in values) else None
-    solution = held if held is not None else engine.solve(program.evaluate(theta))
+    solution = engine.held(theta, values) if not named and all(value is not None for value in values) else None
+    held = solution is not None and solution.ok
+    if solution is None or not held:
+        solution = engine.solve(program.evaluate(theta))
     if not solution.ok:
         if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
             write_back_none(problem, solution.status.value)
         mapping.raise_unsolved(solution)
-    if held is None:
+    if not held:
         inaccurate(Solved((), (solution,), np.empty(0)), program, check)  # pyright: ignore[reportArgumentType]
     found = NonlinearSensitivity(problem, program.at(solution), solution, theta, policy, mapping, check)  # type: ignore[arg-type]
-    return found, held is not None
+    return found, held

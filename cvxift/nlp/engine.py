@@ -15,21 +15,15 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.errors import ProgramError
-from cvxift.kkt import convexity
-from cvxift.kkt.cone_basis import rotation
-from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Engine, Solution
+from cvxift.kkt.engine import Engine, Solution
 from cvxift.nlp.convex import ConvexSolver
-from cvxift.nlp.multipliers import fitted
-from cvxift.nlp.newton import Converged, converge
+from cvxift.nlp.quadratic import QuadraticModel
+from cvxift.nlp.search import CLOSE, NEAR, Search
 from cvxift.program.smooth import Request, SmoothProgram, interface
-from cvxift.program.structure import Floats
+from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Status
 
-NEAR = 0.1  # relative distance from the last solution up to which Newton's point counts as the same branch
-CLOSE = 1e-3  # relative residual of the point that variables hold from which Newton alone is tried
-ESCAPE = 1e-2  # relative step off a saddle
-FOLLOW_STEPS = 12  # Newton steps to another parameter's solution
-BEST_OF = "best_of"
+BEST_OF = "best_of"  # of the options, the one that is not the solver's
 
 
 class NonlinearEngine(Engine):
@@ -84,7 +78,7 @@ class NonlinearEngine(Engine):
 
     def solve(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        data: Request,
+        data: Data,
         *,
         solver_args: Mapping[str, Any] | None = None,
         warm: Raw | None = None,
@@ -94,7 +88,8 @@ class NonlinearEngine(Engine):
         """Solve one instance.
 
         Args:
-            data: the parameters, and the point to follow if there is one.
+            data: the parameters, and the point to follow if there is one (`Request`); or those of a quadratic program
+                near a solution, which is then `warm`.
             solver_args: options for this call, over the engine's.
             warm: a point to start from.
             solver: name of the solver, instead of the engine's.
@@ -102,14 +97,17 @@ class NonlinearEngine(Engine):
         Returns:
             The solution; its `ok` says whether it is a local minimum that satisfies the optimality conditions.
         """
+        if not isinstance(data, Request):
+            assert warm is not None
+            return self._model.solve(data, warm)
         theta, near = data.theta, data.near
         try:
             p = self.program.p(theta)
         except ProgramError as error:
-            return self._failed(data, Status.FAILED, [("parameters", Status.FAILED, str(error), float("nan"))])
+            return self.failed(data, Status.FAILED, [("parameters", Status.FAILED, str(error), float("nan"))])
         if warm is None and near is not None:
             warm = Raw(near.x, np.maximum(-near.g, 0.0), near.y, Status.SOLVED, "")
-        search = _Search(self, data, theta, p)
+        search = Search(self, data, theta, p)
         if warm is not None and np.isfinite(warm.x).all() and search.follow(warm):
             return search.solution()
         convex = self._convex_solver if solver is None and not solver_args else None
@@ -121,8 +119,8 @@ class NonlinearEngine(Engine):
         search.call(solver or self._name, options, start, count, short=warm is not None)
         return search.solution()
 
-    def held(self, theta: Floats, values: Sequence[Any]) -> Solution | None:
-        """The solution at the values that the variables hold, if they are near one.
+    def held(self, theta: Floats, values: Sequence[Any]) -> Solution:
+        """The solution at the values that the variables hold; not `ok` if they are not near one.
 
         Args:
             theta: the parameters, shape (N,).
@@ -130,9 +128,25 @@ class NonlinearEngine(Engine):
         """
         data = self.program.evaluate(theta)
         p = self.program.p(theta)
-        search = _Search(self, data, theta, p)
+        search = Search(self, data, theta, p)
         x = self.program.start(values, theta)
-        return search.solution() if search.take("cvxpy", x, fitted(self.program, p, x), "", near=CLOSE) else None
+        search.take("cvxpy", x, None, "", near=CLOSE, far=NEAR)
+        return search.solution()
+
+    def beside(self, theta: Floats, x: Floats, y: Floats) -> Solution | None:
+        """The solution that Newton leads to from a point; None if there is none.
+
+        Args:
+            theta: parameters, shape (N,).
+            x: columns, shape (n,).
+            y: multipliers, shape (m,).
+        """
+        search = Search(self, self.program.evaluate(theta), theta, self.program.p(theta))
+        return search.solution() if search.take("Newton", x, y, "") else None
+
+    @cached_property
+    def _model(self) -> QuadraticModel:
+        return QuadraticModel(self)
 
     @cached_property
     def _convex_solver(self) -> ConvexSolver | None:
@@ -159,144 +173,15 @@ class NonlinearEngine(Engine):
             out.append(self.program.start(at, theta))
         return out
 
-    def _failed(self, data: Request, status: Status, attempts: list[Any]) -> Solution:
-        return self.solution(data, None, None, None, "", status, attempts)  # type: ignore[arg-type]
-
-
-class _Search:
-    """One instance's search."""
-
-    def __init__(self, engine: NonlinearEngine, data: Request, theta: Floats, p: Floats) -> None:
-        self.engine, self.data, self.theta, self.p = engine, data, theta, p
-        self.program = engine.program
-        self.best: Converged | None = None
-        self.name, self.status = "", Status.FAILED
-        self.descent: Floats | None = None
-        self.attempts: list[tuple[str, Status, str, float]] = []
-
-    def follow(self, warm: Raw) -> bool:
-        """Newton from a solution at other parameters; whether it led to one nearby."""
-        return self.take("Newton", warm.x, warm.y, "", steps=FOLLOW_STEPS, far=NEAR)
-
-    def call(self, solver: str | None, options: Mapping[str, Any], start: Floats, count: int, short: bool) -> None:
-        """Call the solver from one start or several; keep the best local minimum."""
-        name, own = interface.named(solver)
-        own = {**own, **options}
-        if short and name in interface.SMALL_STEPS:
-            own.setdefault(interface.SMALL_STEPS[name], NEAR * (float(np.abs(start).max(initial=0.0)) or 1.0))
-        for x in (start, *self.engine.starts(self.theta, count)):
-            self._from(name, own, x)
-
-    def convex(self, solver: ConvexSolver) -> bool:
-        """Take the point of a convex solver; whether it is a solution, or there is none."""
-        values, status, words = solver.solve(self.theta, self.engine.verbose)
-        if values is None:
-            self._tell(solver.name, status, words, float("nan"))
-            return status in (Status.INFEASIBLE, Status.UNBOUNDED)
-        return self.take(solver.name, self.program.start(values, self.theta), None, words)
-
-    def _from(self, name: str, options: Mapping[str, Any], start: Floats, escapes: int = 1) -> None:
-        self.descent, before = None, self.best
-        found = interface.solve(self.program, self.p, start, name, options, self.engine.verbose)
-        if found.x is None:
-            self._tell(name, _status(found.words, 1.0), found.words, float("nan"))
-            return
-        self.take(name, found.x, found.y, found.words)
-        if self.best is before and self.descent is not None and escapes:
-            step = self.descent * (ESCAPE * max(1.0, float(np.abs(found.x).max())) / np.abs(self.descent).max())
-            for sign in (1.0, -1.0):
-                if self.best is before:
-                    self._from(name, options, found.x + sign * step, escapes - 1)
-
-    def take(
-        self,
-        name: str,
-        x: Floats,
-        y: Floats | None,
-        words: str,
-        *,
-        steps: int | None = None,
-        far: float = np.inf,
-        near: float = np.inf,
-    ) -> bool:
-        """Make a point accurate and keep it if it is the best local minimum so far.
+    def failed(self, data: Request, status: Status, attempts: list[Any]) -> Solution:
+        """A solution without a point.
 
         Args:
-            name: whose point it is.
-            x: columns, shape (n,).
-            y: multipliers, shape (m,); fitted if None, or if they do not fit.
-            words: the solver's.
-            steps: largest number of Newton steps.
-            far: relative distance from the point up to which Newton's counts.
-            near: relative residual of the point from which Newton is tried.
-
-        Returns:
-            Whether it is one.
+            data: what was to be solved.
+            status: why it was not.
+            attempts: of each solver: its name, status, words and residual.
         """
-        at = None
-        for multipliers in (y, None):
-            y_used = fitted(self.program, self.p, x) if multipliers is None else multipliers
-            at = self._converge(x, y_used, steps, near)
-            if at is not None and at.point.residuals.worst <= TOLERANCE:
-                break
-        if at is None:
-            return False
-        residual = at.point.residuals
-        if residual.worst > ACCEPTABLE or at.moved > far:
-            self._tell(name, _status(words, residual.primal), words, residual.worst)
-            return False
-        descent = self._descent(at)
-        if descent is not None:
-            self.descent = descent
-            self._tell(name, Status.NONCONVEX, words or "a saddle", residual.worst)
-            return False
-        self._tell(name, Status.SOLVED, words, residual.worst)
-        if self.best is None or at.data.program.value < self.best.data.program.value:
-            self.best, self.name, self.status = at, name, Status.SOLVED
-        return True
-
-    def _converge(self, x: Floats, y: Floats, steps: int | None, near: float) -> Converged | None:
-        _, g = self.program.oracles.values(x, self.p)
-        if not np.isfinite(g).all():
-            return None
-        cones = self.program.cones
-        v = np.where(np.arange(cones.m) < cones.zero, -y, np.maximum(-g, 0.0) - np.maximum(y, 0.0))
-        arguments = (self.program, self.engine.layout, self.theta, self.p, x, v)
-        if near < np.inf and converge(*arguments, 0).point.residuals.worst > near:
-            return None
-        return converge(*arguments) if steps is None else converge(*arguments, steps)
-
-    def _descent(self, at: Converged) -> Floats | None:
-        """A direction in which the cost falls, shape (n,); None at a minimum."""
-        if self.engine.convex(at.data.P, at.instance):
-            return None
-        return convexity.descent(at.instance, rotation(self.engine.cones, at.point.v))
-
-    def _tell(self, name: str, status: Status, words: str, residual: float) -> None:
-        self.attempts.append((name, status, words, residual))
-        if self.best is None:
-            self.status = status
-
-    def solution(self) -> Solution:
-        """What the search found."""
-        engine, best = self.engine, self.best
-        if best is None:
-            out = engine._failed(self.data, self.status, self.attempts)
-            out.descent = self.descent
-            return out
-        best.data.program.slow = best.slow
-        return engine.solution(best.data, best.point, best.instance, None, self.name, self.status, self.attempts)
-
-
-def _status(words: str, primal: float) -> Status:
-    """What a solver's words come to at a point that is no solution."""
-    if any(word in words for word in interface.LIMITS):
-        return Status.ITERATION_LIMIT
-    if any(word in words for word in interface.UNBOUNDED):
-        return Status.UNBOUNDED
-    if any(word in words for word in interface.INFEASIBLE):
-        return Status.INFEASIBLE
-    return Status.INFEASIBLE if primal > CLOSE else Status.INACCURATE
+        return self.solution(data, None, None, None, "", status, attempts)  # type: ignore[arg-type]
 
 
 def _range(variable: cp.Variable) -> tuple[Floats, Floats] | None:

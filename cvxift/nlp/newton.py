@@ -26,6 +26,7 @@ from cvxift.program.structure import Floats
 
 MAX_STEPS = 30
 SLOW = (0.35, 0.95)  # ratio of one step's length to the one before, of a minimum of order 3 (1/2) and above
+FLATTER = 0.7  # of a slope that a step may leave; Newton leaves (1 − 1/(p − 1))^(p − 1) of it at a minimum of order p
 STEADY = 4  # steps in a row with such a ratio that tell linear convergence
 DUST = 1e-15  # part of the cost's gradient that a multiplier's force must exceed
 STILL = 1e-13  # relative length of a step that rounding makes
@@ -87,7 +88,7 @@ def converge(
             with np.errstate(all="ignore"):
                 v = _without_dust(at, at.point.v + length * (ds - dy))
                 trial = _at(program, layout, theta, p, at.point.x + length * dx, v)
-            if trial.worst < 0.9 * at.worst:
+            if trial.worst < 0.9 * at.worst or trial.flatter(at):
                 break
         else:
             break
@@ -114,6 +115,16 @@ class _At:
     @property
     def worst(self) -> float:
         return self.point.residuals.worst
+
+    def flatter(self, other: _At) -> bool:
+        """Whether the slope is less than at another point, where both are feasible to the same accuracy.
+
+        On the way to a minimum of higher order the slope falls with all that it is the sum of, and no relative
+        residual does.
+        """
+        feasible = self.point.residuals.primal <= max(GOAL, other.point.residuals.primal)
+        slopes = [float(np.abs(one.dual).max(initial=0.0)) for one in (self, other)]
+        return feasible and slopes[0] <= FLATTER * slopes[1]
 
 
 def _at(program: SmoothProgram, layout: Layout, theta: Floats, p: Floats, x: Floats, v: Floats) -> _At:

@@ -8,6 +8,7 @@ from typing import Any
 import cvxpy as cp
 
 from cvxift.kkt.engine import Solution
+from cvxift.kkt.failures import tell_steep
 from cvxift.kkt.higher_order import check_order
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
@@ -71,6 +72,20 @@ class NonlinearMap(SolutionMap):
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
         return self.jacobian(solved.solutions[0], columns)
+
+    def _vjp_one(self, solution: Solution, bar: Floats) -> Floats:
+        self._tell(solution)
+        return super()._vjp_one(solution, bar)
+
+    def _jvp_one(self, solution: Solution, theta_dot: Floats) -> Floats:
+        self._tell(solution)
+        return super()._jvp_one(solution, theta_dot)
+
+    def _tell(self, solution: Solution) -> None:
+        """Say that curvature vanishes at a point, where Newton's convergence showed it."""
+        data: Any = solution.data
+        if solution.ok and data.program.slow:
+            tell_steep(self.account(solution), self.applicability)
 
     def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
         """Not available.

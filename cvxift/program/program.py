@@ -72,6 +72,8 @@ class Program:
         (2, [1.0, -2.0])
     """
 
+    nonlinear = False  # whether solutions are local ones
+
     def __init__(self, problem: cp.Problem, gp: bool = False, canon_backend: str | None = None) -> None:
         self.parameters: tuple[cp.Parameter, ...] = check_problem(problem, gp)
         self.problem = problem

@@ -163,8 +163,13 @@ def test_solvers_and_options_are_checked_by_name() -> None:
         cvxift.differentiate(problem, nlp=True, solver_args={"best_of": 0})
     with pytest.raises(cvxift.ProgramError, match="no_such_option"):
         cvxift.differentiate(problem, nlp=True, solver_args={"no_such_option": 1.0})
+    y = cp.Variable(2)
+    y.value = np.array([1.0, 0.5])
+    far = cp.Problem(
+        cp.Minimize(cp.sum_squares(y - np.array([0.3, 0.9])) + 0.9 * y[0] * y[1]), [cp.sum_squares(y) == 2]
+    )
     with pytest.raises(cvxift.SolveError, match="limit"):
-        cvxift.differentiate(problem, nlp=True, solver_args={"max_iterations": 0})
+        cvxift.differentiate(far, nlp=True, solver_args={"max_iterations": 0})
 
 
 def test_the_refusal_of_a_convex_problem_names_the_way() -> None:

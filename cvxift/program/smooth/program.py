@@ -48,6 +48,7 @@ class SmoothProgram:
         ProgramError: the problem is not such a program; names the part that is not.
     """
 
+    nonlinear = True
     gp = False
     log_mask = None
     objective_exp = False

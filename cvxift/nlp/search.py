@@ -1,0 +1,200 @@
+"""One instance's search for a local solution: points from several sources, made accurate, judged, the best kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvxift.kkt import convexity
+from cvxift.kkt.cone_basis import rotation
+from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
+from cvxift.nlp.convex import ConvexSolver
+from cvxift.nlp.multipliers import fitted
+from cvxift.nlp.newton import Converged, converge
+from cvxift.program.smooth import Request, interface
+from cvxift.program.structure import Floats
+from cvxift.solvers.base import Raw, Status
+
+if TYPE_CHECKING:
+    from cvxift.nlp.engine import NonlinearEngine
+
+NEAR = 0.1  # relative distance from the last solution up to which Newton's point counts as the same branch
+CLOSE = 1e-3  # relative residual of the point that variables hold from which Newton alone is tried
+ESCAPE = 1e-2  # relative step off a saddle
+FOLLOW_STEPS = 12  # Newton steps to another parameter's solution
+FEASIBLE = 1e-6  # relative violation up to which a point counts as feasible
+FLAT = 1e-7  # slope, relative to that at the start, up to which a minimum of higher order counts as reached
+ROUNDING = 1e-12  # the same where the slope is rounding
+HUGE = 1e7  # multipliers, relative to the objective's gradient, that are those of no multipliers
+NO_MULTIPLIERS = "no multipliers satisfy the optimality conditions there"
+
+
+class Search:
+    """One instance's search."""
+
+    def __init__(self, engine: NonlinearEngine, data: Request, theta: Floats, p: Floats) -> None:
+        self.engine, self.data, self.theta, self.p = engine, data, theta, p
+        self.program = engine.program
+        self.best: Converged | None = None
+        self.name, self.status = "", Status.FAILED
+        self.descent: Floats | None = None
+        self.scale = 0.0  # of the objective's gradient at the start
+        self.attempts: list[tuple[str, Status, str, float]] = []
+
+    def follow(self, warm: Raw) -> bool:
+        """Newton from a solution at other parameters; whether it led to one nearby."""
+        return self.take("Newton", warm.x, warm.y, "", steps=FOLLOW_STEPS, far=NEAR)
+
+    def call(self, solver: str | None, options: Mapping[str, Any], start: Floats, count: int, short: bool) -> None:
+        """Call the solver from one start or several; keep the best local minimum."""
+        name, own = interface.named(solver)
+        _, _, found = self.program.oracles.derivatives(start, self.p, np.zeros(self.program.cones.m))
+        self.scale = float(np.nan_to_num(np.abs(found.gradient)).max(initial=0.0))
+        own = {**own, **options}
+        if short and name in interface.SMALL_STEPS:
+            own.setdefault(interface.SMALL_STEPS[name], NEAR * (float(np.abs(start).max(initial=0.0)) or 1.0))
+        for x in (start, *self.engine.starts(self.theta, count)):
+            self._from(name, own, x)
+
+    def convex(self, solver: ConvexSolver) -> bool:
+        """Take the point of a convex solver; whether it is a solution, or there is none."""
+        values, status, words = solver.solve(self.theta, self.engine.verbose)
+        if values is None:
+            self._tell(solver.name, status, words, float("nan"))
+            return status in (Status.INFEASIBLE, Status.UNBOUNDED)
+        return self.take(solver.name, self.program.start(values, self.theta), None, words)
+
+    def _from(self, name: str, options: Mapping[str, Any], start: Floats, escapes: int = 1) -> None:
+        self.descent, before = None, self.best
+        found = interface.solve(self.program, self.p, start, name, options, self.engine.verbose)
+        if found.x is None:
+            self._tell(name, status_of(found.words, 1.0), found.words, float("nan"))
+            return
+        self.take(name, found.x, found.y, found.words)
+        if self.best is before and self.descent is not None and escapes:
+            step = self.descent * (ESCAPE * max(1.0, float(np.abs(found.x).max())) / np.abs(self.descent).max())
+            for sign in (1.0, -1.0):
+                if self.best is before:
+                    self._from(name, options, found.x + sign * step, escapes - 1)
+
+    def take(
+        self,
+        name: str,
+        x: Floats,
+        y: Floats | None,
+        words: str,
+        *,
+        steps: int | None = None,
+        far: float = np.inf,
+        near: float = np.inf,
+    ) -> bool:
+        """Make a point accurate and keep it if it is the best local minimum so far.
+
+        Args:
+            name: whose point it is.
+            x: columns, shape (n,).
+            y: multipliers, shape (m,); fitted if None, or if they do not fit.
+            words: the solver's.
+            steps: largest number of Newton steps.
+            far: relative distance from the point up to which Newton's counts.
+            near: relative residual of the point from which Newton is tried.
+
+        Returns:
+            Whether it is one.
+        """
+        at = None
+        for multipliers in (y, None):
+            y_used = fitted(self.program, self.p, x) if multipliers is None else multipliers
+            at = self._converge(x, y_used, steps, near)
+            if at is not None and at.point.residuals.worst <= TOLERANCE:
+                break
+        if at is None:
+            return False
+        residual = at.point.residuals
+        flat = residual.worst > ACCEPTABLE and self._flat(at)
+        if not flat and self._unqualified(x, at):
+            words = f"{words}, {NO_MULTIPLIERS}" if words else NO_MULTIPLIERS
+            self._tell(name, Status.INACCURATE, words, residual.worst)
+            return False
+        if at.moved > far or (residual.worst > ACCEPTABLE and not flat):
+            self._tell(name, status_of(words, residual.primal), words, residual.worst)
+            return False
+        descent = self._descent(at)
+        if descent is not None:
+            self.descent = descent
+            self._tell(name, Status.NONCONVEX, words or "a saddle", residual.worst)
+            return False
+        self._tell(name, Status.SOLVED, words, residual.worst)
+        if self.best is None or at.data.program.value < self.best.data.program.value:
+            self.best, self.name, self.status = at, name, Status.SOLVED
+        return True
+
+    def _converge(self, x: Floats, y: Floats, steps: int | None, near: float) -> Converged | None:
+        _, g = self.program.oracles.values(x, self.p)
+        if not np.isfinite(g).all():
+            return None
+        cones = self.program.cones
+        v = np.where(np.arange(cones.m) < cones.zero, -y, np.maximum(-g, 0.0) - np.maximum(y, 0.0))
+        arguments = (self.program, self.engine.layout, self.theta, self.p, x, v)
+        if near < np.inf and converge(*arguments, 0).point.residuals.worst > near:
+            return None
+        return converge(*arguments) if steps is None else converge(*arguments, steps)
+
+    def _flat(self, at: Converged) -> bool:
+        """Whether Newton is on its slow way to a minimum of higher order, beside which no residual is small."""
+        point, scale = at.point, max(1.0, self.scale)
+        dual = at.data.program.gradient + at.instance.AT @ point.y
+        limit = FLAT * scale if at.slow else ROUNDING * scale
+        return point.residuals.primal <= ACCEPTABLE and float(np.abs(dual).max(initial=0.0)) <= limit
+
+    def _unqualified(self, x: Floats, at: Converged) -> bool:
+        """Whether a point is feasible, but no multipliers of moderate size make it stationary."""
+        cones, structure = self.program.cones, self.program.structure
+        if at.point.residuals.worst <= ACCEPTABLE:
+            gradient = float(np.abs(at.data.program.gradient).max(initial=0.0))
+            return float(np.abs(at.point.y).max(initial=0.0)) > HUGE * max(1.0, gradient)
+        _, g = self.program.oracles.values(x, self.p)
+        equality = np.arange(cones.m) < cones.zero
+        reach = max(1.0, float(np.abs(x).max(initial=0.0)))
+        if not np.where(equality, np.abs(g), np.maximum(g, 0.0)).max(initial=0.0) <= FEASIBLE * reach:
+            return False
+        y = fitted(self.program, self.p, x)
+        _, _, found = self.program.oracles.derivatives(x, self.p, y)
+        left = float(np.abs(found.gradient + structure.A_matrix(found.A).T @ y).max(initial=0.0))
+        active = bool((equality | (g >= -FEASIBLE * reach)).any())
+        size = max(self.scale, float(np.abs(found.gradient).max(initial=0.0)))
+        return active and (left > CLOSE * size or float(np.abs(y).max(initial=0.0)) > HUGE * max(1.0, size))
+
+    def _descent(self, at: Converged) -> Floats | None:
+        """A direction in which the cost falls, shape (n,); None at a minimum."""
+        if self.engine.convex(at.data.P, at.instance):
+            return None
+        return convexity.descent(at.instance, rotation(self.engine.cones, at.point.v))
+
+    def _tell(self, name: str, status: Status, words: str, residual: float) -> None:
+        self.attempts.append((name, status, words, residual))
+        if self.best is None:
+            self.status = status
+
+    def solution(self) -> Solution:
+        """What the search found."""
+        engine, best = self.engine, self.best
+        if best is None:
+            out = engine.failed(self.data, self.status, self.attempts)
+            out.descent = self.descent
+            return out
+        best.data.program.slow = best.slow or best.point.residuals.worst > ACCEPTABLE  # see `_flat`
+        return engine.solution(best.data, best.point, best.instance, None, self.name, self.status, self.attempts)
+
+
+def status_of(words: str, primal: float) -> Status:
+    """What a solver's words come to at a point that is no solution."""
+    if any(word in words for word in interface.LIMITS):
+        return Status.ITERATION_LIMIT
+    if any(word in words for word in interface.UNBOUNDED):
+        return Status.UNBOUNDED
+    if any(word in words for word in interface.INFEASIBLE):
+        return Status.INFEASIBLE
+    return Status.INFEASIBLE if primal > CLOSE else Status.INACCURATE
