@@ -9,7 +9,6 @@ import cvxpy as cp
 
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import tell_steep
-from cvxift.kkt.higher_order import check_order
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.nlp.engine import NonlinearEngine, start_values
@@ -73,34 +72,12 @@ class NonlinearMap(SolutionMap):
         """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
         return self.jacobian(solved.solutions[0], columns)
 
-    def _vjp_one(self, solution: Solution, bar: Floats) -> Floats:
+    def _one(self, solution: Solution, tangents: Sequence[Floats], bar: Floats | None) -> Floats:
         self._tell(solution)
-        return super()._vjp_one(solution, bar)
-
-    def _jvp_one(self, solution: Solution, theta_dot: Floats) -> Floats:
-        self._tell(solution)
-        return super()._jvp_one(solution, theta_dot)
+        return super()._one(solution, tangents, bar)
 
     def _tell(self, solution: Solution) -> None:
         """Say that curvature vanishes at a point, where Newton's convergence showed it."""
         data: Any = solution.data
         if solution.ok and data.program.slow:
             tell_steep(self.account(solution), self.applicability)
-
-    def second(self, solved: Solved, bar: Floats, theta_dot: Floats) -> Floats:
-        """Not available.
-
-        Raises:
-            ProgramError: always.
-        """
-        check_order(self, 2)
-        return super().second(solved, bar, theta_dot)
-
-    def second_tangent(self, solved: Solved, theta_dot: Floats, other: Floats) -> Floats:
-        """Not available.
-
-        Raises:
-            ProgramError: always.
-        """
-        check_order(self, 2)
-        return super().second_tangent(solved, theta_dot, other)
