@@ -35,6 +35,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for framework in ("torch", "jax"):
         if any(f"import {framework}" in body for _, body in blocks(page, "python")):
             pytest.importorskip(framework)
+    if any("nlp=True" in body for _, body in blocks(page, "python")):
+        pytest.importorskip("unopy")
+        pytest.importorskip("cvxpy", minversion="1.9")
     monkeypatch.chdir(tmp_path)  # a block that saves a figure saves it here
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, body in blocks(page, "python"):

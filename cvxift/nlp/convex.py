@@ -11,11 +11,11 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
-from cvxpy.atoms.elementwise.power import Power
 from cvxpy.error import DCPError, ParameterError, SolverError
 
 from cvxift.program import reach
 from cvxift.program.smooth import SmoothProgram
+from cvxift.program.smooth.checks import POWERS
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status
 
@@ -61,7 +61,7 @@ class ConvexSolver:
             warnings.simplefilter("ignore")
             if not problem.is_dcp() or len(problem.parameters()) < len(program.parameters):
                 return False
-        return not any(isinstance(node, Power) and _odd(node) for node, _ in reach.nodes(problem))
+        return not any(type(node).__name__ in POWERS and _odd(node) for node, _ in reach.nodes(problem))
 
     def solve(self, theta: Floats, verbose: bool = False) -> tuple[list[Any] | None, Status, str]:
         """Solve at θ, shape (N,).
@@ -98,7 +98,7 @@ def _is_parametric(bound: Any) -> bool:
     return isinstance(bound, cp.Expression) and bool(bound.parameters())
 
 
-def _odd(node: Power) -> bool:
+def _odd(node: Any) -> bool:
     """Whether a power is odd, of something that may be negative."""
     p = float(np.ravel(np.asarray(node.p.value))[0])
     return p > 1.0 and p % 2.0 == 1.0 and not node.args[0].is_nonneg()

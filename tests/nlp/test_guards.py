@@ -9,6 +9,7 @@ import pytest
 import cvxift
 
 pytest.importorskip("unopy")
+pytest.importorskip("cvxpy", minversion="1.9")
 
 from differences import assert_close, differences  # beside this file
 

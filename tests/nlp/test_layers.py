@@ -13,6 +13,7 @@ import pytest
 import cvxift
 
 pytest.importorskip("unopy")
+pytest.importorskip("cvxpy", minversion="1.9")
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 

@@ -10,6 +10,7 @@ import cvxift
 from cvxift import cli
 
 pytest.importorskip("unopy")
+pytest.importorskip("cvxpy", minversion="1.9")
 
 from corpus import CORPUS  # beside this file
 

@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import cvxpy as cp
-from cvxpy.atoms.elementwise.power import Power
 from cvxpy.constraints.finite_set import FiniteSet
 
 from cvxift.errors import ProgramError
@@ -14,6 +13,7 @@ from cvxift.program import reach
 from cvxift.program.messages import short
 from cvxift.program.recover import ELEMENTWISE
 
+POWERS = ("Power", "PowerApprox", "power")  # CVXPY's classes of powers, by version
 STRUCTURED = ("symmetric", "PSD", "NSD", "hermitian", "diag", "sparsity", "complex", "imag")
 
 
@@ -66,7 +66,7 @@ def check_nonlinear(problem: Any) -> tuple[cp.Parameter, ...]:
                 "with t >= 0, or a semidefinite one by a factor, X == L @ L.T."
             )
     for node, _ in reach.nodes(problem):
-        if isinstance(node, Power) and node.p.parameters():
+        if type(node).__name__ in POWERS and node.p.parameters():
             raise ProgramError(
                 f"Parameter '{node.p.parameters()[0].name()}' is the exponent of {short(node)}, with respect to which "
                 "CVXPY's engine has no derivative. Write a power of a positive expression as cp.exp(p * cp.log(x))."

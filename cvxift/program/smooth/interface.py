@@ -24,7 +24,7 @@ try:
 except ImportError:  # CVXPY before 1.9
     INSTALLED_SOLVERS, NLP_SOLVER_VARIANTS, SOLVER_MAP_NLP = [], {}, {}
 
-INSTALL = "pip install 'cvxift[nlp]' (UNO), or one of IPOPT (cyipopt), KNITRO and COPT"
+INSTALL = "pip install 'cvxift[nlp]' brings UNO; or install one of IPOPT (cyipopt), KNITRO and COPT"
 QUIET = {"UNO": {"logger": "SILENT"}, "IPOPT": {"print_level": 0, "sb": "yes"}}
 SMALL_STEPS = {"UNO": "TR_radius"}  # the option that holds the first steps short
 INFEASIBLE = ("INFEASIBLE_STATIONARY_POINT", "INFEASIBLE_SMALL_STEP", "Infeasible_Problem_Detected")

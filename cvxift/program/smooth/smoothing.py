@@ -19,13 +19,17 @@ from cvxpy.atoms.elementwise.huber import huber
 from cvxpy.atoms.sum_largest import sum_largest
 from cvxpy.constraints.nonpos import Inequality
 from cvxpy.constraints.zero import Equality
-from cvxpy.reductions.dnlp2smooth.dnlp2smooth import Dnlp2Smooth
 
 from cvxift.errors import ProgramError
 from cvxift.program.canonicalize import Origin
 from cvxift.program.messages import short
 from cvxift.program.smooth.rewrite import Rewritten
 from cvxift.program.structure import Floats
+
+try:
+    from cvxpy.reductions.dnlp2smooth.dnlp2smooth import Dnlp2Smooth
+except ImportError:  # CVXPY before 1.9, which `check_nonlinear` refuses
+    Dnlp2Smooth: Any = object
 
 INSIDE = 1e-3  # distance from the end of an atom's domain at which a column starts whose argument lies outside
 
