@@ -1,6 +1,7 @@
 """A user's script, for type checkers; it also runs."""
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownArgumentType=false  # of CVXPY and JAX
+# What CVXPY and JAX leave untyped is theirs.
+# pyright: strict, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from typing import assert_type
 
