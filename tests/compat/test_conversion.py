@@ -96,3 +96,18 @@ def test_sparse_tensors_are_taken_and_their_gradients_have_their_pattern(layout,
     mask = dense != 0
     assert torch.allclose(sparse.grad.to_dense()[mask], plain.grad[mask])
     assert float(np.abs(plain.grad[mask]).max()) > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+def test_an_objective_of_one_entry_is_a_scalar(shape):
+    # As in cvxpylayers' notebooks: a weight declared as cp.Parameter(1) makes the objective a vector of one entry.
+    x, t, w = cp.Variable(2), cp.Parameter(2), cp.Parameter(shape, nonneg=True)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t) + w * cp.sum_squares(x)), [x >= -5])
+    layer = cvxift.torch.CvxpyLayer(problem, [t, w], [x])
+    point = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    (found,) = layer(point, torch.ones(shape, dtype=torch.float64))
+    assert torch.allclose(found, point / 2, atol=1e-9)
+    t.value, w.value = point.numpy(), np.ones(shape)
+    s = cvxift.differentiate(problem)
+    assert np.allclose(s.jacobian(x, t), np.eye(2) / 2, atol=1e-9)
+    assert np.isclose(s.value(problem.objective), 2.5)
