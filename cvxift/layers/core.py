@@ -21,11 +21,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
-<<<<<<< HEAD
-=======
 from cvxift.layers.description import facts
-from cvxift.program.agreement import first_agrees
->>>>>>> 0d1d0d8 (Layers of cvxpylayers are taken over as they are; sparse tensors; notebooks show layers, sensitivities and calls; layers over two processes as examples)
 from cvxift.program.parameters import batch_of
 from cvxift.program.structure import Floats
 

@@ -24,11 +24,7 @@ from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import held_point
-<<<<<<< HEAD
-=======
 from cvxift.layers.description import facts, in_html, in_words
-from cvxift.program.agreement import check_agreement
->>>>>>> 0d1d0d8 (Layers of cvxpylayers are taken over as they are; sparse tensors; notebooks show layers, sensitivities and calls; layers over two processes as examples)
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.program.write_back import write_back, write_back_none

@@ -19,9 +19,9 @@ from cvxift.diagnostics.call_check import relative_margins
 from cvxift.diagnostics.diagnosis import report_at
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning
 from cvxift.kkt.batch import DenseBatch
+from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.instance_products import JACOBIAN_CHUNK
 from cvxift.kkt.solution_map import Solved
-from cvxift.program.agreement import first_agrees
 from cvxift.program.structure import Floats
 
 Columns = dict[str, Any]
