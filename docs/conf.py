@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gallery
 
 project = "cvxift"
 author = "The cvxift developers"
@@ -14,20 +20,45 @@ release = metadata.version("cvxift")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # pages can be read without a network
+    "sphinx_copybutton",
 ]
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 default_role = "code"
 
+autosummary_generate = True
+autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
+# Inventories are read only where a builder asks for it (CVXIFT_INTERSPHINX=1): a build needs no network.
+intersphinx_mapping = (
+    {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+        "jax": ("https://docs.jax.dev/en/latest", None),
+        "cvxpy": ("https://www.cvxpy.org", None),
+    }
+    if os.environ.get("CVXIFT_INTERSPHINX")
+    else {}
+)
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"cvxift {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+templates_path = ["templates"]
 exclude_patterns = ["_build"]
 
 # Docstrings are plain text with mathematics: a star or a bar in them is a star or a bar, not reST markup.
@@ -44,5 +75,6 @@ def plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[st
 
 
 def setup(app: Any) -> None:
-    """Register the hook behind napoleon's."""
+    """Write the gallery's pages, and register the hook behind napoleon's."""
+    gallery.write_pages(Path(__file__).parent / "generated" / "gallery")
     app.connect("autodoc-process-docstring", plain, priority=600)

@@ -67,3 +67,32 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)", text):
         if "://" not in target and not target.startswith("mailto:"):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}, which does not exist."
+
+
+REPOSITORY = "https://github.com/cvxift/cvxift/blob/main/"
+
+
+def test_readme_links_live_outside_of_the_repository_and_lead_somewhere() -> None:
+    text = FENCE.sub("", (ROOT / "README.md").read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert targets and all("://" in target for target in targets)  # PyPI shows the page without the files around it
+    for target in targets:
+        if target.startswith(REPOSITORY):
+            assert (ROOT / target.removeprefix(REPOSITORY).partition("#")[0]).exists(), target
+    raw = "https://raw.githubusercontent.com/cvxift/cvxift/main/"
+    assert all((ROOT / target.removeprefix(raw)).exists() for target in targets if target.startswith(raw))
+
+
+def test_readme_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    page = ROOT / "README.md"
+    exec(blocks(page, "python")[0][1], {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip() == blocks(page, "text")[0][1].strip()
+
+
+def test_the_citation_names_the_version() -> None:
+    import cvxift
+
+    for name in ("CITATION.cff", "README.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.search(rf"version\s*[:=]\s*\{{?{re.escape(cvxift.__version__)}\b", text), name

@@ -108,6 +108,20 @@ class CallReport:
             f"worst residual {self.residual:.1e}, smallest margin {self.margin:.1e}{condition}; path: {self.path}"
         )
 
+    def _repr_html_(self) -> str:
+        from cvxift.diagnostics.render import html_table
+
+        facts = {
+            "instances": str(self.instances),
+            "failed": str(self.failed),
+            "on a kink": str(self.weak),
+            "worst residual": f"{self.residual:.1e}",
+            "smallest margin": f"{self.margin:.1e}",
+            "condition": f"{self.condition:.1e}",
+            "path": self.path,
+        }
+        return html_table("Last call", facts)
+
 
 def relative_margins(solved: Solved) -> Floats:
     """Smallest distance of v to a kink, relative to 1 + ‖v‖∞, of each instance, shape (instances,)."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from cvxift.diagnostics import advice
 from cvxift.diagnostics.findings import Check, Finding, Verdict
-from cvxift.diagnostics.user_terms import direction_text
 from cvxift.diagnostics.report import Report
+from cvxift.diagnostics.user_terms import direction_text
 from cvxift.errors import ProgramError
 from cvxift.kkt.convexity import NEGATIVE, least_curvature
 from cvxift.kkt.engine import Solution

@@ -6,7 +6,7 @@ import html
 import importlib.util
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -267,3 +267,16 @@ def _patch(color: str) -> Any:
 def wrapped(name: str) -> str:
     """The whole name, on several lines where it is long."""
     return "\n".join(textwrap.wrap(name, _LINE, break_long_words=False)) or name
+
+
+def html_table(title: str, facts: Mapping[str, str]) -> str:
+    """An HTML fragment: a title, and a row for each fact.
+
+    Args:
+        title: plain text.
+        facts: name -> value, plain text.
+    """
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items()
+    )
+    return f"<div><h4>{html.escape(title)}</h4><table>{rows}</table></div>"

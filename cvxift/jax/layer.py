@@ -22,6 +22,7 @@ from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check, LayerCore
+from cvxift.layers.description import in_html, in_words
 from cvxift.layers.interop import number, refused
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
@@ -162,7 +163,10 @@ class CvxpyLayer:
         return _split(flat, shapes=core.output_shapes, sizes=_sizes(core), exps=core.exps)
 
     def __repr__(self) -> str:
-        return f"CvxpyLayer({self.core.describe()})"
+        return f"CvxpyLayer({in_words(self.core.facts())})"
+
+    def _repr_html_(self) -> str:
+        return in_html("CvxpyLayer (JAX)", self.core.facts(), last_call=self.last_report)
 
     def diagnose(self, *params: jax.typing.ArrayLike) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`.

@@ -21,9 +21,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift import solvers
-from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError, SolveError
 from cvxift.program import agreement
+from cvxift.program.cones import Cones
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Status

@@ -21,6 +21,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
+from cvxift.layers.description import facts
 from cvxift.program.parameters import batch_of
 from cvxift.program.structure import Floats
 
@@ -334,12 +335,10 @@ class LayerCore:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
-    def describe(self) -> str:
-        """The layer in words: parameters and variables with their shapes, the way its calls go, its solver."""
-        parameters = ", ".join(f"{p.name()} {p.shape}" for p in self.parameters) or "none"
-        variables = ", ".join(f"{v.name()} {tuple(v.shape)}" for v in self._variables)
+    def facts(self) -> dict[str, str]:
+        """What `repr` shows of a layer."""
         solver = self._given[0] or (self.map.engine.first if self._given[1] else "auto")
-        return f"parameters: {parameters}; variables: {variables}; solver: {solver}, path: {self.map.path}"
+        return facts(self.parameters, self._variables, solver, self.map.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_warm": None, "_watch": None}

@@ -24,6 +24,7 @@ from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import held_point
+from cvxift.layers.description import facts, in_html, in_words
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.program.write_back import write_back, write_back_none
@@ -64,10 +65,14 @@ class Sensitivity:
         self._maps: dict[tuple[int, ...], ClosedMap] = {}
 
     def __repr__(self) -> str:
-        parameters = ", ".join(f"{p.name()} {p.shape}" for p in self.program.parameters) or "none"
-        variables = ", ".join(f"{v.name()} {v.shape}" for v in self.problem.variables())
-        way = f"solver: {self.solution.solver}, path: {self.path}"
-        return f"Sensitivity(parameters: {parameters}; variables: {variables}; {way})"
+        return f"Sensitivity({in_words(self._facts())})"
+
+    def _repr_html_(self) -> str:
+        residual = f"{self.residuals.worst:.1e}"
+        return in_html("Sensitivity", self._facts(), relative_residual=residual, last_linear_solve=self.certificate)
+
+    def _facts(self) -> dict[str, str]:
+        return facts(self.program.parameters, self.problem.variables(), self.solution.solver, self.path)
 
     @cached_property
     def path(self) -> str:

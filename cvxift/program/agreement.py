@@ -66,12 +66,15 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
         warnings.simplefilter("ignore")
         ours = float(program.primal_value(data, x))
         theirs = _value(problem.objective.expr, held)
+        theirs = (
+            None if theirs is None else np.asarray(theirs).item()
+        )  # CVXPY admits objectives of shape (1,) and (1, 1)
         terms = np.abs(data.P * x[structure.P_rows] * x[structure.P_cols]).sum() / 2 + np.abs(data.q) @ np.abs(x)
         # With gp=True the canonical objective is the logarithm of the user's.
         scale = 1.0 + abs(ours) if not program.objective_exp else abs(ours) * (1.0 + abs(np.log(ours)))
         scale += 0.0 if program.objective_exp else float(terms) + abs(float(data.d))
-        if theirs is not None and not abs(float(theirs) - ours) <= tolerance * scale:
-            raise ProgramError(_words(f"the objective {short(problem.objective)}", float(theirs), ours))
+        if theirs is not None and not abs(theirs - ours) <= tolerance * scale:
+            raise ProgramError(_words(f"the objective {short(problem.objective)}", theirs, ours))
         rows = np.abs(data.b) + np.bincount(
             structure.A_rows, np.abs(data.A) * np.abs(x[structure.A_cols]), minlength=structure.m
         )

@@ -5,6 +5,7 @@ try:
 except ImportError as error:
     raise ImportError("cvxift.torch needs PyTorch: pip install 'cvxift[torch]'") from error
 
+from cvxift.torch.conversion import from_cvxpylayers
 from cvxift.torch.functions import (
     argmax_loss,
     birkhoff,
@@ -38,6 +39,7 @@ __all__ = [
     "constrained_sparsemax",
     "entmax",
     "fenchel_young_loss",
+    "from_cvxpylayers",
     "implicit_argmin",
     "implicit_fixed_point",
     "implicit_root",

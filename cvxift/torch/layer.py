@@ -16,6 +16,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check
+from cvxift.layers.description import in_html, in_words
 from cvxift.layers.interop import Exchanged
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
@@ -28,8 +29,8 @@ from cvxift.torch.traced import (
     checked,
     exponentials,
     logarithms,
-    numbers_taken,
     opaque,
+    tensors_taken,
     through_operator,
 )
 
@@ -151,7 +152,8 @@ class CvxpyLayer(torch.nn.Module):
 
         Args:
             *params: a tensor for each parameter, of the parameter's shape with any leading batch dimensions; a
-                Python number or 0-d array, as a constant, for a scalar parameter.
+                Python number or 0-d array, as a constant, for a scalar parameter. Sparse tensors are taken as dense
+                ones; their gradients are sparse, with their own pattern.
             solver_args: options for this call, over those of the constructor.
             warm_start: start from the previous call's solutions, where the solver can make use of them.
             from_dlpack: take arrays of other libraries (NumPy, JAX, CuPy) as well, by DLPack, as constants.
@@ -164,8 +166,8 @@ class CvxpyLayer(torch.nn.Module):
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
         core = self.core
-        if not all(isinstance(p, torch.Tensor) for p in params):
-            params = numbers_taken(params)
+        if not all(isinstance(p, torch.Tensor) and p.layout is torch.strided for p in params):
+            params = tensors_taken(params)
         if from_dlpack:
             params = taken_over(core, params)
         if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
@@ -194,7 +196,10 @@ class CvxpyLayer(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """What `repr` shows between the parentheses."""
-        return self.core.describe()
+        return in_words(self.core.facts())
+
+    def _repr_html_(self) -> str:
+        return in_html("CvxpyLayer (PyTorch)", self.core.facts(), last_call=self.last_report)
 
     if TYPE_CHECKING:  # torch.nn.Module types the call as Any
 

@@ -20,8 +20,9 @@ from cvxift.torch.operators import compute, encoded, host_of
 PLAIN = encoded(Options())  # a call without options of its own
 
 
-def numbers_taken(params: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The parameters, with Python numbers and 0-d arrays as tensors of the others' dtype and device."""
+def tensors_taken(params: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Python numbers and 0-d arrays as tensors of the others' dtype and device; sparse tensors as dense ones."""
+    params = tuple(p if not isinstance(p, torch.Tensor) or p.layout is torch.strided else p.to_dense() for p in params)
     first = next((p for p in params if isinstance(p, torch.Tensor)), None)
     dtype, device = (torch.get_default_dtype(), None) if first is None else (first.dtype, first.device)
     numbers = [None if isinstance(p, torch.Tensor) else number(p) for p in params]

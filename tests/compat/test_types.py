@@ -11,7 +11,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "compat" / "typed_script.py"
 
 
-@pytest.mark.parametrize("command", [["pyright"], ["mypy", "--follow-imports=silent"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [["pyright"], ["mypy", "--strict", "--allow-untyped-calls", "--implicit-reexport", "--follow-imports=silent"]],
+    ids=lambda command: command[0],
+)
 def test_a_checker_finds_every_type_as_declared(command, tmp_path):
     pytest.importorskip(command[0])
     cache = ["--cache-dir", str(tmp_path)] if command[0] == "mypy" else []

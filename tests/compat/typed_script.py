@@ -1,5 +1,8 @@
 """A user's script, for type checkers; it also runs."""
 
+# What CVXPY and JAX leave untyped is theirs.
+# pyright: strict, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from typing import assert_type
 
 import cvxpy as cp
@@ -29,3 +32,9 @@ assert_type(layer.diagnose(torch.zeros(2)), cvxift.Report | cvxift.BatchReport)
 assert_type(cvxift.diagnose(layer, torch.zeros(2)), cvxift.Report | cvxift.BatchReport)
 
 assert_type(JaxLayer(problem, [t], [x])(jnp.zeros(2)), tuple[jax.Array, ...])
+
+found = cvxift.sweep(problem, {t: np.zeros((3, 2))}, jacobian=[(x, t)], n_jobs=1)
+assert_type(found, cvxift.Sweep)
+assert_type(found.value(x), NDArray[np.float64])
+assert_type(found.jacobian(x, t), NDArray[np.float64])
+assert_type(found.failed[0].reason if found.failed else "", str)

@@ -202,3 +202,18 @@ def test_maml(tmp_path: Path) -> None:
     out = run("maml.py", "--steps", "4", "--tasks", "2", cwd=tmp_path)
     assert all(value > 0.0 for value in numbers(out, "test loss after ten points")[-2:])
     assert "report: applies" in out and (tmp_path / "maml.png").exists()
+
+
+def test_ddp(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("ddp.py", "--steps", "5", cwd=tmp_path)
+    assert numbers(out, "weights of 2 processes")[-1] < 1e-14
+    first, last = numbers(out, "loss")
+    assert last < first
+
+
+def test_shard_map(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    lines = [line for line in run("shard_map.py", cwd=tmp_path).splitlines() if line.startswith("process")]
+    assert len(lines) == 2 and all("1 of 2 devices" in line for line in lines)
+    assert all(float(line.split()[-1]) < 1e-5 for line in lines)  # JAX's default is float32

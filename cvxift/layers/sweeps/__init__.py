@@ -1,0 +1,1 @@
+"""Sweeps: one problem at many parameter values, over processes or machines."""

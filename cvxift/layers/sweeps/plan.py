@@ -1,0 +1,178 @@
+"""What a sweep computes: its columns, its solution map, and the description that a folder keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+
+from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
+from cvxift.errors import ProgramError
+from cvxift.kkt.policy import Policy
+from cvxift.layers.sweeps.block import BlockSolver, Column
+from cvxift.program.structure import Floats
+
+Pairs = Iterable[tuple[Any, cp.Parameter]]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A sweep before its values.
+
+    Attributes:
+        solver: solves blocks.
+        shapes: column -> shape of one instance's entry, as the user sees it.
+        columns: what is recorded -> its column: a variable, a pair of a variable and a parameter, or a parameter (of
+            vector-Jacobian products); by the objects' ids.
+        cotangents: shared cotangents of the flat outputs, shape (K,), or one an instance, shape (n, K); None.
+    """
+
+    solver: BlockSolver
+    shapes: Mapping[str, tuple[int, ...]]
+    columns: Mapping[tuple[int, ...], str]
+    cotangents: Floats | None
+
+    def description(self, shard_size: int) -> dict[str, Any]:
+        """What tells this sweep from another, but for its values; the same in every process."""
+        mapping = self.solver.map
+        return {
+            "format": 1,
+            "program": _digest(mapping),
+            "options": repr(
+                (mapping.policy, mapping.path, mapping.engine.named, sorted(mapping.engine.solver_args.items()))
+            ),
+            "columns": {name: list(shape) for name, shape in self.shapes.items()},
+            "report": self.solver.report,
+            "shard_size": shard_size,
+        }
+
+
+def plan(
+    problem: cp.Problem,
+    *,
+    outputs: Sequence[Any] | None,
+    jacobian: Pairs,
+    vjp: Mapping[Any, Any] | None,
+    report: bool,
+    gp: bool,
+    solver: str | None,
+    solver_args: Mapping[str, Any] | None,
+    policy: Policy,
+    closed_form: ClosedForm,
+) -> Plan:
+    """Check the arguments of a sweep; see `cvxift.sweep`.
+
+    Raises:
+        ProgramError: an argument cannot be used; says which and why.
+    """
+    if not isinstance(problem, cp.Problem):
+        raise ProgramError(f"A sweep takes a cp.Problem; got {type(problem).__name__}.")
+    shown = list(problem.variables() if outputs is None else outputs)
+    pairs: list[Any] = [jacobian] if _is_pair(jacobian) else list(jacobian)
+    if not all(_is_pair(pair) for pair in pairs):
+        raise ProgramError("jacobian must list pairs (variable, parameter), such as [(x, theta)].")
+    named = [*shown, *(pair[0] for pair in pairs), *(vjp or {})]
+    refused = [type(v).__name__ for v in named if not isinstance(v, cp.Variable)]
+    if refused or not named:
+        what = f"got {refused[0]}" if refused else "there is none"
+        raise ProgramError(f"outputs, jacobian and vjp name variables or dual variables of the problem; {what}.")
+    wanted = {v.id: v for v in named}
+    mapping = ClosedMap(
+        problem,
+        None,
+        list(wanted.values()),
+        closed_form="never" if solver or solver_args else closed_form,
+        gp=gp,
+        solver=solver,
+        solver_args=solver_args,
+        policy=policy,
+        on_failure="nan",
+        check="raise" if pairs or vjp else "off",
+    )
+    place = dict(zip(wanted, mapping.slices, strict=True))
+    ends = np.cumsum([p.size for p in mapping.parameters], dtype=int)
+    theta = {p.id: slice(int(end) - p.size, int(end)) for p, end in zip(mapping.parameters, ends, strict=True)}
+    for _, p in pairs:
+        if not isinstance(p, cp.Parameter) or p.id not in theta:
+            name = p.name() if isinstance(p, cp.Parameter) else p
+            raise ProgramError(f"jacobian names '{name}', which is no parameter of the problem.")
+    names = _names(problem, mapping.parameters, list(wanted.values()))
+    shapes: dict[str, tuple[int, ...]] = {}
+    columns: dict[tuple[int, ...], str] = {}
+
+    def column(key: tuple[int, ...], name: str, shape: tuple[int, ...], *where: slice) -> Column:
+        shapes[name], columns[key] = shape, name
+        return Column(name, *where)
+
+    values = [column((v.id,), f"value_{names[v.id]}", v.shape, place[v.id]) for v in shown]
+    jacobians = [
+        column((v.id, p.id), f"jacobian_{names[v.id]}_{names[p.id]}", (*v.shape, *p.shape), place[v.id], theta[p.id])
+        for v, p in pairs
+    ]
+    everything = slice(0, mapping.output_size)
+    gradients = [
+        column((p.id,), f"gradient_{names[p.id]}", p.shape, everything, theta[p.id]) for p in mapping.parameters if vjp
+    ]
+    if len(shapes) < len(values) + len(jacobians) + len(gradients):
+        raise ProgramError("Two outputs or parameters have the same name, and would share a column: rename one.")
+    cotangents = _cotangents(vjp, place, mapping.output_size) if vjp else None
+    return Plan(BlockSolver(mapping, values, jacobians, gradients, report), shapes, columns, cotangents)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], cp.Variable)
+
+
+def _names(problem: cp.Problem, parameters: Sequence[cp.Parameter], outputs: Sequence[Any]) -> dict[int, str]:
+    """Names of columns; those that CVXPY numbers, which differ between processes, by their place in the problem."""
+    own = [v.id for v in problem.variables()]
+    names = {}
+    for v in outputs:
+        kind, number = ("variable", own.index(v.id)) if v.id in own else ("dual", _place_of_dual(problem, v))
+        names[v.id] = v.name() if kind == "variable" and v.name() != f"var{v.id}" else f"{kind}{number}"
+    for number, p in enumerate(parameters):
+        names[p.id] = p.name() if p.name() != f"param{p.id}" else f"parameter{number}"
+    return names
+
+
+def _place_of_dual(problem: cp.Problem, dual: Any) -> int:
+    ids = [variable.id for constraint in problem.constraints for variable in constraint.dual_variables]
+    return ids.index(dual.id)
+
+
+def _cotangents(vjp: Mapping[Any, Any], place: Mapping[int, slice], size: int) -> Floats:
+    """Cotangents side by side, shape (K,) if all are shared, else (n, K)."""
+    arrays = {v: np.asarray(value, dtype=np.float64) for v, value in vjp.items()}
+    counts = {}
+    for v, array in arrays.items():
+        if array.shape == v.shape:
+            continue
+        if array.shape[1:] != v.shape or array.ndim != len(v.shape) + 1:
+            raise ProgramError(
+                f"vjp of variable '{v.name()}' has shape {array.shape}; expected {v.shape}, which all instances share, "
+                f"or {('n', *v.shape)}."
+            )
+        counts[v.name()] = len(array)
+    if len(set(counts.values())) > 1:
+        raise ProgramError(f"The cotangents' numbers of instances differ: {counts}.")
+    out = np.zeros((*list(counts.values())[:1], size))
+    for v, array in arrays.items():
+        out[..., place[v.id]] = array.reshape(*array.shape[: array.ndim - len(v.shape)], v.size)
+    return out
+
+
+def _digest(mapping: ClosedMap) -> str:
+    """Digest of the canonical program: its affine maps at two points, which tell one map from another."""
+    found, program = hashlib.sha256(), mapping.program
+    random = np.random.default_rng(0)
+    structure = program.structure
+    found.update(repr((structure.n, structure.m, structure.cones)).encode())
+    for theta in (np.ones(program.theta_size), random.uniform(0.5, 1.5, program.theta_size)):
+        data = program.evaluate(theta)
+        for part in (data.P, data.q, data.A, data.b, data.d):
+            found.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
+    return found.hexdigest()
