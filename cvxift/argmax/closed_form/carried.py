@@ -97,7 +97,7 @@ def carry_separable(
 ) -> cp.Problem:
     """Let a problem carry the terms of maximize ⟨θ, z⟩ − temperature · Ω(z) with sums and bounds, and return it.
 
-    It does where the values are numbers or parameters, which are known to be affine; other expressions are read.
+    It does where the values are numbers or dense parameters, which are known to be affine; other expressions are read.
 
     Args:
         problem: the problem.
@@ -110,9 +110,9 @@ def carry_separable(
         upper: likewise.
     """
     sums = (sp.csr_array((0, z.size)), ()) if sums is None else sums
-    numbers = all(
-        isinstance(v, cp.Parameter) or not isinstance(v, cp.Expression) for v in (*sums[1], lower, upper, omega.prior)
-    )
+    given = (*sums[1], lower, upper, omega.prior)
+    numbers = all(isinstance(v, cp.Parameter) or not isinstance(v, cp.Expression) for v in given)
+    numbers = numbers and not any(isinstance(v, cp.Parameter) and v.attributes["sparsity"] for v in given)
     shapes = all(v is None or np.shape(v) in ((), (1,), z.shape) for v in (lower, upper))
     if not (numbers and shapes):
         return problem
