@@ -67,7 +67,8 @@ class Regularity:
     @cached_property
     def local(self) -> LocalPoint:
         """The point on the scale of its own data."""
-        return LocalPoint(self.program, self.solution)
+        outputs = () if self.recover.has_dual else self.recover.outputs
+        return LocalPoint(self.program, self.solution, outputs=outputs)
 
     @cached_property
     def jacobian(self) -> ThetaJacobian:
@@ -89,7 +90,7 @@ class Regularity:
 
     @property
     def ended(self) -> bool:
-        """Whether some change of θ leads to no solution."""
+        """Whether some change of θ leads to no solution near the point."""
         return self._found[1]
 
     @cached_property
@@ -104,7 +105,7 @@ class Regularity:
         made: list[Linearization] = []
 
         def find() -> tuple[list[np.ndarray], bool]:
-            found, ended = around.find(self.local, self.jacobian, self.policy)
+            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover)
             made.extend(piece for piece, _ in found)
             return [v for _, v in found], ended
 
@@ -231,10 +232,12 @@ class Regularity:
         # The steepest way to open all of them at once, within the null space of K.
         downhill = -(A[at].T @ rows[at]) * columns**2
         u = null_part(self, self.plain, downhill, np.zeros(self.local.structure.m)).u
+        if _largest(u / columns) <= NULL * _largest(downhill / columns):
+            return weak  # what is left of it is rounding
         if self.moves(NullVector(u, np.zeros_like(self.solution.y))):
             return weak
         opening = -(A[at] @ u) * rows[at]
-        return weak[opening <= FELT * float(np.abs(u / columns).max(initial=0.0))]
+        return weak[opening <= FELT * _largest(u / columns)]
 
     def _felt(self, weak: np.ndarray) -> bool:
         """Whether closing weak rows can move an output, and θ can move their slacks."""
@@ -314,8 +317,12 @@ def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
 
 def lost(part: Floats, unit: Floats) -> bool:
     """Whether a part of a random vector of the size of its units is more than what rounding loses."""
-    return float(np.abs(part / unit).max(initial=0.0)) > NULL
+    return _largest(part / unit) > NULL
 
 
 def _vanishes(value: Floats, whole: Floats) -> bool:
-    return float(np.max(np.abs(value), initial=0.0)) <= PULLED * float(np.max(whole, initial=0.0))
+    return _largest(value) <= PULLED * _largest(whole)
+
+
+def _largest(values: Floats) -> float:
+    return float(np.max(np.abs(values), initial=0.0))

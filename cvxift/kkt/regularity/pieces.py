@@ -31,6 +31,7 @@ from cvxift.solvers.base import Raw
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
+    from cvxift.kkt.recovery import Recovery
 
 SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
 SURE = 2 * (2 + 4)  # directions that are looked at in any case: two random ones and the parameters alone, both ways
@@ -38,13 +39,16 @@ FURTHER = 12  # random directions besides, where all of those lead to one piece
 ALONE = 4  # parameters that are moved alone, at most
 
 
-def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[list[tuple[Linearization, Floats]], bool]:
-    """The distinct pieces around a point, and whether some direction of θ leads to no solution at all.
+def find(
+    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, recover: Recovery
+) -> tuple[list[tuple[Linearization, Floats]], bool]:
+    """The distinct pieces around a point, and whether some direction of θ leads to no solution near it.
 
     Args:
         local: the point.
         jacobian: F_θ there.
         policy: how derivatives are taken.
+        recover: the outputs.
 
     Returns:
         The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
@@ -67,6 +71,8 @@ def find(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[li
             piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy)
             if piece is not None:
                 found[key.tobytes()] = piece, near.point.v
+            else:
+                ended |= _far(local, near, recover)
     return list(found.values()), ended
 
 
@@ -119,6 +125,17 @@ def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
     return found if found.ok and found.residuals.worst <= limit else None
 
 
+def _far(local: LocalPoint, near: Solution, recover: Recovery) -> bool:
+    """Whether the outputs at a neighbour are farther than the point's own size: what was solved is another problem.
+
+    A step out of the feasible set may leave a residual that is small only beside a solution that it blew up.
+    """
+    columns, _ = local.units
+    size = max(1.0, float(np.abs(local.x / columns).max(initial=0.0)))
+    moved, unit = np.abs(recover.X @ (near.x - local.x)), abs(recover.X) @ columns
+    return bool((moved > size * unit).any())
+
+
 def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
     """A neighbour's condensed point in a solution's units, which may be others than its own."""
     start, units = near.start(), solution.units
@@ -151,14 +168,16 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     units = solution.units
     columns, _ = engine.condensation.restrict(*local.units)
     columns = columns if units is None else columns / units.columns
-    user = engine.condensation.restrict(local.program.user_columns.astype(float), local.y)[0] > 0.0
+    # What the outputs are not tied to is a problem of its own, which may lie anywhere.
+    tied_columns, tied_rows = local.connected
+    user, tied = engine.condensation.restrict(local.program.user_columns & tied_columns, tied_rows)
     # At the origin, the point's own size is rounding: one unit of the columns, far above the step, stands in for it.
     size = max(1.0, float(np.abs(solution.point.x / columns).max(initial=0.0)))
     if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
         return None
     _, weight = engine.condensation.restrict(local.x, local.scales[1])
     weight = weight if units is None else weight * (units.cost / units.rows)
-    if float((y / weight)[engine.cones.zero :].min(initial=0.0)) < -KINK:
+    if float(np.where(tied, y / weight, 0.0)[engine.cones.zero :].min(initial=0.0)) < -KINK:
         return None
     return _linearization(local, system, x, y)
 

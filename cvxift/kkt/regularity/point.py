@@ -71,6 +71,8 @@ class LocalPoint:
             self.asked = np.zeros(self.structure.n, dtype=bool)
             for output in primal:
                 self.asked[output.matrix.indices] = True
+            if np.array_equal(self.asked, program.user_columns):
+                self.asked = program.user_columns
         self.tolerance = min(max(KINK, 10.0 * solution.residuals.worst), NEAR)
 
     @cached_property
