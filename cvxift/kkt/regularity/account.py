@@ -12,32 +12,25 @@ auxiliary columns can open them; what is left is looked at from the pieces that 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.kkt.factor import DenseFactor, SparseFactor
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
+from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
+from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, MANY, NULL, PULLED, REGULAR
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.regularity.thresholds import CLEAR, FELT, MANY, NULL, PULLED
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
     from cvxift.kkt.recovery import Recovery
-
-
-class NullVector(NamedTuple):
-    """A random vector of the null space of K: u on columns (n,), w on rows (m,), original program and units."""
-
-    u: Floats
-    w: Floats
 
 
 class Regularity:
@@ -58,11 +51,14 @@ class Regularity:
     def plain(self) -> Linearization:
         """The linearization with weak rows counted as slack, and dependent rows all kept."""
         direct = self.policy.singular not in ("smooth", "regularize")
-        iterative = self.policy.iterative(0.0) is not None
-        linear = direct and not iterative and self.solution.engine.cones.polyhedral
+        linear = direct and not self._iterative and self.solution.engine.cones.polyhedral
         if linear and not self.clear and len(self.local.weak):
             return around.opened(self.local, self.local.weak, self.policy)
         return self.solution.linearization(self.policy)
+
+    @property
+    def _iterative(self) -> bool:
+        return self.policy.iterative(0.0) is not None
 
     @cached_property
     def local(self) -> LocalPoint:
@@ -93,9 +89,53 @@ class Regularity:
         """Whether some change of θ leads to no solution near the point."""
         return self._found[1]
 
+    @property
+    def curved(self) -> bool:
+        """Whether curvature vanishes at the point, though the solution is unique: derivatives are of first order."""
+        return self._borne_out is not None
+
+    @property
+    def steep(self) -> bool:
+        """Whether no derivative fits solutions nearby, where curvature is too small to say where the solution is."""
+        return self._found[2]
+
     @cached_property
-    def _found(self) -> tuple[tuple[Linearization, ...], bool]:
-        if self.policy.singular in ("smooth", "regularize") or (self.clear and _regular(self.plain)):
+    def _found(self) -> tuple[tuple[Linearization, ...], bool, bool]:
+        """The pieces, and whether the map is `ended` and `steep`."""
+        pieces, ended = self._around
+        if self._borne_out is not None:
+            return (self._borne_out,), False, False
+        return pieces, ended, self._unsettled and self._flat_of(pieces) is None
+
+    @cached_property
+    def _unsettled(self) -> bool:
+        return self._direct and unsettled(self.local, self.plain)
+
+    @property
+    def _direct(self) -> bool:
+        """Whether K is factorized, or could be without much ado."""
+        small = self.solution.engine.structure.n + self.solution.engine.structure.m <= around.SMALL
+        return self.policy.singular in ("least_squares", "raise") and (small or not self._iterative)
+
+    @cached_property
+    def _borne_out(self) -> Linearization | None:
+        """A linearization that solutions nearby bear out, where curvature vanishes; None elsewhere."""
+        if self.solution.engine.cones.polyhedral or not self._direct:
+            return None
+        pieces, _ = self._around
+        flat = self._flat_of(pieces) is not None
+        if not flat and not self._unsettled:
+            return None
+        for piece in (curved(self.local), *(() if flat else pieces)):
+            if piece is not None and borne_out(self.local, self.jacobian, self.recover, piece):
+                null = self._null_of(piece)
+                if null is None or not self.moves(null):
+                    return piece
+        return None
+
+    @cached_property
+    def _around(self) -> tuple[tuple[Linearization, ...], bool]:
+        if self.policy.singular in ("smooth", "regularize") or (self.clear and is_regular(self.plain)):
             return (self.plain,), False
         if not self._degenerate():
             return (self.plain,), False
@@ -174,9 +214,9 @@ class Regularity:
         return self._null_of(self.plain)
 
     def _null_of(self, piece: Linearization) -> NullVector | None:
-        if _regular(piece):
+        if is_regular(piece):
             return None
-        return self.local.constants.judged(self._active_set("null", piece), lambda: null_vector(self, piece))
+        return self.local.constants.judged(self._active_set("null", piece), lambda: null_vector(self.local, piece))
 
     @cached_property
     def pulled(self) -> np.ndarray:
@@ -211,7 +251,10 @@ class Regularity:
     @cached_property
     def flat(self) -> NullVector | None:
         """A flat direction along which an output moves; None if there is none."""
-        for piece in self.pieces:
+        return self._flat_of(self.pieces)
+
+    def _flat_of(self, pieces: tuple[Linearization, ...]) -> NullVector | None:
+        for piece in pieces:
             null = self.null if piece is self.plain else self._null_of(piece)
             if null is not None and self.moves(null):
                 return null
@@ -231,13 +274,13 @@ class Regularity:
         columns, rows = self.local.units
         # The steepest way to open all of them at once, within the null space of K.
         downhill = -(A[at].T @ rows[at]) * columns**2
-        u = null_part(self, self.plain, downhill, np.zeros(self.local.structure.m)).u
-        if _largest(u / columns) <= NULL * _largest(downhill / columns):
+        u = null_part(self.local, self.plain, downhill, np.zeros(self.local.structure.m)).u
+        if largest(u / columns) <= NULL * largest(downhill / columns):
             return weak  # what is left of it is rounding
         if self.moves(NullVector(u, np.zeros_like(self.solution.y))):
             return weak
         opening = -(A[at] @ u) * rows[at]
-        return weak[opening <= FELT * _largest(u / columns)]
+        return weak[opening <= FELT * largest(u / columns)]
 
     def _felt(self, weak: np.ndarray) -> bool:
         """Whether closing weak rows can move an output, and θ can move their slacks."""
@@ -264,65 +307,3 @@ class Regularity:
         whole = G_size @ np.abs(u.T) + H_size @ np.abs(w.T) + np.abs(own)
         driven = (np.abs(rate) > FELT * whole).any(axis=0)
         return bool(moved.any() and driven.any())
-
-
-def _regular(piece: Linearization) -> bool:
-    """Whether the factorization says at once that K is not singular."""
-    if not isinstance(piece.system, ReducedSystem):
-        return False
-    factor = piece.system.factor
-    if isinstance(factor, DenseFactor):
-        return factor.rcond > REGULAR
-    return isinstance(factor, SparseFactor) and factor.growth < GROWN
-
-
-def null_part(account: Regularity, piece: Linearization, u: Floats, t: Floats) -> NullVector:
-    """The part of a vector that solving K r for r loses: its part in the null space of K.
-
-    Args:
-        account: the point's.
-        piece: whose K.
-        u: columns, shape (n,).
-        t: rows; w = (D − I) t, shape (m,).
-    """
-    Dt = piece._spectrum.apply(t)
-    Pu, Au = piece.entries.act(account.local.data, u, Dt - t)
-    u2, w2 = piece.solve(Pu, Au + Dt)
-    return NullVector(u - u2, Dt - t - w2)
-
-
-def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
-    """A random vector of the null space of a piece's K; None where K is regular.
-
-    Solving K z = K r gives r back where K is regular and r without its null part where it is not, for every way of
-    solving that returns a solution of least norm.
-    """
-    columns, rows = account.local.units
-    rng = np.random.default_rng(1)
-    u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))
-    t = rows * rng.uniform(0.5, 1.0, len(rows)) * rng.choice((-1.0, 1.0), len(rows))
-    null = null_part(account, piece, u, t)
-    # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither.
-    Pu, Au = piece.entries.act(account.local.data, null.u, np.zeros_like(null.w))
-    ATw, _ = piece.entries.act(account.local.data, np.zeros_like(null.u), null.w)
-    A, P = account.local.magnitudes
-    tight = piece._spectrum.apply(Au)
-    whole = np.concatenate([P @ np.abs(null.u), A @ np.abs(null.u)])
-    flat = _vanishes(np.concatenate([Pu, Au - tight]), whole) and lost(null.u, columns)
-    torn = _vanishes(ATw, A.T @ np.abs(null.w)) and lost(null.w, rows)
-    if not flat and not torn:
-        return None
-    return NullVector(null.u if flat else np.zeros_like(u), null.w if torn else np.zeros_like(t))
-
-
-def lost(part: Floats, unit: Floats) -> bool:
-    """Whether a part of a random vector of the size of its units is more than what rounding loses."""
-    return _largest(part / unit) > NULL
-
-
-def _vanishes(value: Floats, whole: Floats) -> bool:
-    return _largest(value) <= PULLED * _largest(whole)
-
-
-def _largest(values: Floats) -> float:
-    return float(np.max(np.abs(values), initial=0.0))

@@ -14,7 +14,7 @@ none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def find(
     for number, direction in enumerate(_directions(local, jacobian)):
         if number >= SURE and len(found) > 1:
             break  # that the pieces differ is known; the further directions are for maps that look smooth so far
-        near = _neighbour(local, direction)
+        near = neighbour(local, direction)
         if near is None:
             ended = True
             continue
@@ -82,17 +82,14 @@ def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[
     For cones that are not linear, where the pieces that meet were found to be one.
     """
     directions = _directions(local, jacobian)
-    sides = [_neighbour(local, MEAN_STEP / STEP * next(directions)) for _ in range(2)]
+    sides = [neighbour(local, MEAN_STEP / STEP * next(directions)) for _ in range(2)]
     return tuple(side.linearization(policy) for side in sides if side is not None)
 
 
 def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
     """Steps of θ: at random and back, then each parameter alone, then others at random."""
-    rows, columns = local.balance(1.0)
-    sizes = jacobian.sizes(columns, rows)
-    reach = np.divide(STEP, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
-    rng = np.random.default_rng(0)
-    random = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
+    reach, rng = _reach(local, jacobian, STEP), np.random.default_rng(0)
+    random = _random(reach, rng)
     yield random
     yield -random
     if local.structure.n + local.structure.m > SMALL:
@@ -104,7 +101,7 @@ def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
             yield alone
             yield -alone
     if len(reach) > 1:
-        other = reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
+        other = _random(reach, rng)
         yield other
         yield -other
         # An odd map, such as the least norm without data, tells nothing by its two sides.
@@ -112,16 +109,47 @@ def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
             yield reach * rng.standard_normal(len(reach))
 
 
-def _neighbour(local: LocalPoint, step: Floats) -> Solution | None:
-    """The solution a step of θ away; None if there is none."""
+def steps_of_theta(local: LocalPoint, jacobian: ThetaJacobian, length: float, count: int) -> Iterator[Floats]:
+    """Random steps of θ that move the program by a part of its size.
+
+    Args:
+        local: the point.
+        jacobian: F_θ there.
+        length: the part.
+        count: how many.
+
+    Yields:
+        Steps, shape (N,).
+    """
+    reach, rng = _reach(local, jacobian, length), np.random.default_rng(0)
+    for _ in range(count):
+        yield _random(reach, rng)
+
+
+def _reach(local: LocalPoint, jacobian: ThetaJacobian, length: float) -> Floats:
+    rows, columns = local.balance(1.0)
+    sizes = jacobian.sizes(columns, rows)
+    return np.divide(length, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
+
+
+def _random(reach: Floats, rng: np.random.Generator) -> Floats:
+    return reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
+
+
+def neighbour(local: LocalPoint, step: Floats, length: float = STEP) -> Solution | None:
+    """The solution a step of θ away; None if there is none.
+
+    Args:
+        local: the point.
+        step: of θ, shape (N,).
+        length: the part of the program's size that it moves.
+    """
     solution = local.solution
     moved, data = local.program.jvp(step), local.data
     near = Data(data.P + moved.P, data.q + moved.q, data.A + moved.A, data.b + moved.b, data.d + moved.d)
-    point = solution.point
-    assert point is not None
     found = solution.engine.solve(near, warm=solution.start())
     # A step out of the feasible set leaves a residual of the step's own size.
-    limit = max(STEP * SOLVED, 10.0 * solution.residuals.worst)
+    limit = max(length * SOLVED, 10.0 * solution.residuals.worst)
     return found if found.ok and found.residuals.worst <= limit else None
 
 
@@ -170,10 +198,11 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     columns = columns if units is None else columns / units.columns
     # What the outputs are not tied to is a problem of its own, which may lie anywhere.
     tied_columns, tied_rows = local.connected
-    user, tied = engine.condensation.restrict(local.program.user_columns & tied_columns, tied_rows)
+    masks: Any = local.program.user_columns & tied_columns, tied_rows
+    user, tied = engine.condensation.restrict(*masks)
     # At the origin, the point's own size is rounding: one unit of the columns, far above the step, stands in for it.
     size = max(1.0, float(np.abs(solution.point.x / columns).max(initial=0.0)))
-    if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
+    if float(np.abs(np.where(user, (x - solution.point.x) / columns, 0.0)).max(initial=0.0)) > SAME_POINT * size:
         return None
     _, weight = engine.condensation.restrict(local.x, local.scales[1])
     weight = weight if units is None else weight * (units.cost / units.rows)

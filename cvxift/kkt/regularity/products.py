@@ -109,8 +109,7 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
     """∂/∂θ ⟨bar, J θ̇⟩ in the program's order, shape (..., N)."""
     x_bar, y_bar = account.recover.transpose(bar)
     values = [account.program.vjp(piece.second(x_bar, y_bar, direction)) for piece in account.pieces]
-    if len(account.pieces) > 1:  # a map that has no first derivative here has no second one
-        tangent(account, direction, check)
+    _first_order(account, direction, check)
     if _judge(account, values[:1], np.zeros(()), check, theta=True):
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)), check)
@@ -119,11 +118,18 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
 def second_tangent(account: Regularity, direction: Data, other: Data, check: Check) -> Floats:
     """Second derivatives of the outputs along two tangents of the data, shape (..., K)."""
     value = account.recover.linear(*account.pieces[0].second_tangent(direction, other))
-    if len(account.pieces) > 1:
-        tangent(account, direction, check)
+    _first_order(account, direction, check)
     if _judge(account, [value], np.zeros(()), check, theta=False):
         return value
     return _mean(account, value, lambda side: account.recover.linear(*side.second_tangent(direction, other)), check)
+
+
+def _first_order(account: Regularity, direction: Data, check: Check) -> None:
+    """Say why a second derivative may not exist: the first one does not, or is known without its change."""
+    if account.curved:
+        tell_flat(account, check)
+    elif len(account.pieces) > 1:
+        tangent(account, direction, check)
 
 
 def _jumps(account: Regularity) -> np.ndarray:
@@ -186,5 +192,7 @@ def _judge(
             entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
             tell_kink(account, check, (entries if len(entries) else account.pulled) if theta else None)
             return True
+    if account.steep:
+        tell_steep(account, check)
     certify(account.pieces[0].certificate, account.policy.singular, check)
     return False

@@ -17,3 +17,7 @@ DIFFERENT_CURVED = 1e-4  # the same where a piece is known up to its curvature o
 SAME_POINT = 1e-8  # relative distance up to which the rows tight at a neighbour meet in the point itself
 STEEP = 1e-2  # relative difference of derivatives at two distances from a point from which the map is told to be steep
 MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
+MULTIPLIER = 1e-3  # margin under which a cone gets a multiplier where curvature vanishes, and that multiplier's part
+FAR_STEP = 1e-3  # part of the program's size by which a derivative is tried that only the solutions can bear out
+BORNE_OUT = 1e-2  # relative difference from them that it may have: the step's curvature, not another derivative
+SETTLED = 0.1  # part of its distance to a kink by which a Newton step may move a cone: a fourth power's moves by 1/3
