@@ -180,7 +180,7 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
     theta = _listed(_theta_names(account.program, entries)) if entries is not None and len(entries) else ""
     by = f" with respect to {theta}" if theta else ""
     if account.ended:
-        what = f"some changes of the parameters lead to no solution, and the derivative{by} is that of one side"
+        what = f"some changes of the parameters lead to no solution near it, and the derivative{by} is that of one side"
     else:
         what = f"the derivative{by} depends on the side from which the parameters come"
     instance = "" if index is None else f"Instance {index} of the batch: "

@@ -156,7 +156,9 @@ class Regularity:
             if len(made) < len(sets):
                 made.clear()
                 _, ended = find()
-        return (tuple(made) or (self.plain,)), ended
+        # A neighbour that is as torn as the point is on no piece either.
+        pieces = [piece for piece in made if not len(self._pulled_by(self._null_of(piece)))] or made
+        return (tuple(pieces) or (self.plain,)), ended
 
     @cached_property
     def unsettled_rows(self) -> list[int]:
@@ -221,10 +223,13 @@ class Regularity:
     @cached_property
     def pulled(self) -> np.ndarray:
         """Entries of θ that pull dependent rows apart, or along a flat direction."""
-        if self.null is None:
+        return self._pulled_by(self.null)
+
+    def _pulled_by(self, null: NullVector | None) -> np.ndarray:
+        if null is None:
             return np.zeros(0, dtype=int)
         columns, rows = self.local.units
-        pull = self.jacobian.pulled(self.null.u, self.null.w, (NULL * columns, NULL * rows))
+        pull = self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows))
         return np.flatnonzero(pull > PULLED)
 
     def torn_by(self, direction: Data) -> bool:

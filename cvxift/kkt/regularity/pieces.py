@@ -17,14 +17,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from cvxift.kkt.cone_basis import rotation
+from cvxift.kkt.instance import Instance
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import MEAN_STEP, SAME_POINT, SOLVED, STEP
+from cvxift.kkt.regularity.thresholds import JUMP, MEAN_STEP, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
 SURE = 2 * (2 + 4)  # directions that are looked at in any case: two random ones and the parameters alone, both ways
 FURTHER = 12  # random directions besides, where all of those lead to one piece
+NUMBERS = 1_000_000  # entries of tight rows up to which multipliers of dependent ones are looked for
+ASIDE = 1e-2  # part of a random step that is added to a parameter's own, so that it leads to a point of one piece
 ALONE = 4  # parameters that are moved alone, at most
 
 
@@ -96,7 +100,7 @@ def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
         return
     if len(local.program.parameters) > 1:
         for parameter in local.program.parameters[:ALONE]:
-            alone = np.zeros_like(random)
+            alone = ASIDE * _random(reach, rng)
             alone[local.program.offsets[parameter]] = random[local.program.offsets[parameter]]
             yield alone
             yield -alone
@@ -154,14 +158,15 @@ def neighbour(local: LocalPoint, step: Floats, length: float = STEP) -> Solution
 
 
 def _far(local: LocalPoint, near: Solution, recover: Recovery) -> bool:
-    """Whether the outputs at a neighbour are farther than the point's own size: what was solved is another problem.
+    """Whether the outputs at a neighbour are farther than a step leads: there is no solution near the point.
 
-    A step out of the feasible set may leave a residual that is small only beside a solution that it blew up.
+    A linear program's solution may jump to another vertex, and a step out of the feasible set may leave a residual that
+    is small only beside a solution that it blew up.
     """
     columns, _ = local.units
     size = max(1.0, float(np.abs(local.x / columns).max(initial=0.0)))
     moved, unit = np.abs(recover.X @ (near.x - local.x)), abs(recover.X) @ columns
-    return bool((moved > size * unit).any())
+    return bool((moved > JUMP * size * unit).any())
 
 
 def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
@@ -206,9 +211,48 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
         return None
     _, weight = engine.condensation.restrict(local.x, local.scales[1])
     weight = weight if units is None else weight * (units.cost / units.rows)
-    if float(np.where(tied, y / weight, 0.0)[engine.cones.zero :].min(initial=0.0)) < -KINK:
-        return None
+    inequality = tied & (np.arange(len(y)) >= engine.cones.zero)
+    if float(np.where(inequality, y / weight, 0.0).min(initial=0.0)) < -KINK:
+        y = _multipliers(instance, tight, inequality, x, weight, columns)
+        if y is None:
+            return None
     return _linearization(local, system, x, y)
+
+
+def _multipliers(
+    instance: Instance, tight: np.ndarray, inequality: np.ndarray, x: Floats, weight: Floats, columns: Floats
+) -> Floats | None:
+    """Multipliers of tight rows, at least zero for inequalities, where those of dependent rows are not unique.
+
+    Args:
+        instance: the condensed program.
+        tight: the rows, mask of shape (m,).
+        inequality: rows whose multipliers have a sign, mask of shape (m,).
+        x: columns, shape (n,).
+        weight: units of multipliers, shape (m,).
+        columns: units of columns, shape (n,).
+
+    Returns:
+        The multipliers, shape (m,); None if there are none, or the rows are many.
+    """
+    rows = np.flatnonzero(tight)
+    if len(rows) * len(x) > NUMBERS:
+        return None
+    A: Any = instance.A[rows] if instance.dense else instance.AT.T[rows].toarray()
+    M = (A * weight[rows, None]).T * columns[:, None]
+    free = M[:, ~inequality[rows]]  # as a difference of two that have a sign
+    wanted = -(instance.P @ x + instance.q) * columns
+    try:
+        z, off = nnls(np.concatenate([M[:, inequality[rows]], free, -free], axis=1), wanted)
+    except RuntimeError:  # its limit of iterations
+        return None
+    if off > KINK * max(1.0, float(np.abs(wanted).max(initial=0.0))):
+        return None
+    count = int(inequality[rows].sum())
+    y = np.zeros(len(tight))
+    y[rows[inequality[rows]]] = z[:count]
+    y[rows[~inequality[rows]]] = z[count : count + free.shape[1]] - z[count + free.shape[1] :]
+    return y * weight
 
 
 def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:

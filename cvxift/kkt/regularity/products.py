@@ -13,7 +13,7 @@ import numpy as np
 from cvxift.kkt.failures import Check, certify, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE, NOISE_CURVED, STEEP
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FAST, FELT, NOISE, NOISE_CURVED, STEEP
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
@@ -96,13 +96,13 @@ def _tangents(account: Regularity, direction: Data) -> tuple[list[Floats], Float
 def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
     """The largest entry of solutions of the KKT system, each in its unit, shape (...): what rounding is relative to.
 
-    A step away from a kink of a curved cone multipliers move as fast as the step is short, which says nothing of u.
+    A step away from a kink of a curved cone multipliers move as fast as the step is short, which says little of u.
     """
     columns, rows = account.local.units
-    size = np.abs(u / columns).max(axis=-1, initial=0.0)
+    u_size, w_size = (np.abs(part / unit).max(axis=-1, initial=0.0) for part, unit in ((u, columns), (w, rows)))
     if not account.local.cones.polyhedral and not account.recover.has_dual:
-        return size
-    return np.maximum(size, np.abs(w / rows).max(axis=-1, initial=0.0))
+        w_size = w_size * FAST
+    return np.maximum(u_size, w_size)
 
 
 def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
