@@ -204,7 +204,8 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     # What the outputs are not tied to is a problem of its own, which may lie anywhere.
     tied_columns, tied_rows = local.connected
     masks: Any = local.program.user_columns & tied_columns, tied_rows
-    user, tied = engine.condensation.restrict(*masks)
+    kept: Any = engine.condensation.restrict(*masks)
+    user, tied = kept
     # At the origin, the point's own size is rounding: one unit of the columns, far above the step, stands in for it.
     size = max(1.0, float(np.abs(solution.point.x / columns).max(initial=0.0)))
     if float(np.abs(np.where(user, (x - solution.point.x) / columns, 0.0)).max(initial=0.0)) > SAME_POINT * size:
@@ -238,7 +239,8 @@ def _multipliers(
     rows = np.flatnonzero(tight)
     if len(rows) * len(x) > NUMBERS:
         return None
-    A: Any = instance.A[rows] if instance.dense else instance.AT.T[rows].toarray()
+    stored: Any = instance.A if instance.dense else instance.AT.T
+    A = stored[rows] if instance.dense else stored[rows].toarray()
     M = (A * weight[rows, None]).T * columns[:, None]
     free = M[:, ~inequality[rows]]  # as a difference of two that have a sign
     wanted = -(instance.P @ x + instance.q) * columns
