@@ -18,6 +18,7 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
@@ -103,13 +104,16 @@ class Regularity:
     def _found(self) -> tuple[tuple[Linearization, ...], bool, bool]:
         """The pieces, and whether the map is `ended` and `steep`."""
         pieces, ended = self._around
+        if self.solution.engine.cones.polyhedral:
+            return pieces, ended, False
         if self._borne_out is not None:
             return (self._borne_out,), False, False
         return pieces, ended, self._unsettled and self._flat_of(pieces) is None
 
     @cached_property
     def _unsettled(self) -> bool:
-        return self._direct and unsettled(self.local, self.plain)
+        reached = self.solution.engine.cones.polyhedral or self.solution.residuals.worst <= GOAL
+        return not reached and self._direct and unsettled(self.local, self.plain)
 
     @property
     def _direct(self) -> bool:

@@ -25,7 +25,6 @@ import numpy as np
 from cvxift import cones as cone
 from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.linearization import Linearization
-from cvxift.kkt.newton import GOAL
 from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
@@ -65,9 +64,6 @@ def unsettled(local: LocalPoint, piece: Linearization) -> bool:
         local: the point.
         piece: its linearization.
     """
-    solution = local.solution
-    if local.cones.polyhedral or solution.residuals.worst <= GOAL:
-        return False
     columns, rows = piece.entries.act(local.data, local.x, local.y)
     dx, dy = piece.solve(-(columns + local.data.q), local.data.b - rows - local.s)
     ds = local.data.b - rows - local.s - piece.entries.act(local.data, dx, dy)[1]
