@@ -149,7 +149,8 @@ class Regularity:
         made: list[Linearization] = []
 
         def find() -> tuple[list[np.ndarray], bool]:
-            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover)
+            free = self._flat_of((self.plain,)) is not None
+            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover, free)
             made.extend(piece for piece, _ in found)
             return [v for _, v in found], ended
 

@@ -44,7 +44,7 @@ ALONE = 4  # parameters that are moved alone, at most
 
 
 def find(
-    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, recover: Recovery
+    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, recover: Recovery, flat: bool = False
 ) -> tuple[list[tuple[Linearization, Floats]], bool]:
     """The distinct pieces around a point, and whether some direction of θ leads to no solution near it.
 
@@ -53,6 +53,7 @@ def find(
         jacobian: F_θ there.
         policy: how derivatives are taken.
         recover: the outputs.
+        flat: whether outputs may move at no cost, so that any motion off all pieces is a jump.
 
     Returns:
         The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
@@ -76,7 +77,7 @@ def find(
             if piece is not None:
                 found[key.tobytes()] = piece, near.point.v
             else:
-                ended |= _far(local, near, recover)
+                ended |= _far(local, near, recover, SAME_POINT if flat else JUMP)
     return list(found.values()), ended
 
 
@@ -157,7 +158,7 @@ def neighbour(local: LocalPoint, step: Floats, length: float = STEP) -> Solution
     return found if found.ok and found.residuals.worst <= limit else None
 
 
-def _far(local: LocalPoint, near: Solution, recover: Recovery) -> bool:
+def _far(local: LocalPoint, near: Solution, recover: Recovery, limit: float) -> bool:
     """Whether the outputs at a neighbour are farther than a step leads: there is no solution near the point.
 
     A linear program's solution may jump to another vertex, and a step out of the feasible set may leave a residual that
@@ -166,7 +167,7 @@ def _far(local: LocalPoint, near: Solution, recover: Recovery) -> bool:
     columns, _ = local.units
     size = max(1.0, float(np.abs(local.x / columns).max(initial=0.0)))
     moved, unit = np.abs(recover.X @ (near.x - local.x)), abs(recover.X) @ columns
-    return bool((moved > JUMP * size * unit).any())
+    return bool((moved > limit * size * unit).any())
 
 
 def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
