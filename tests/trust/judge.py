@@ -156,7 +156,7 @@ def _better(answer: Answer, reference: Reference) -> bool:
             variable.save_value(x[start : start + variable.size].reshape(variable.shape))  # type: ignore[index]
             start += variable.size
         violation = max((float(np.max(c.violation(), initial=0.0)) for c in stated.problem.constraints), default=0.0)
-        if x is answer.x and violation > 1e-9 * _size(x):
+        if x is answer.x and violation > 1e-9 * _size(answer.x):
             return False
         costs.append(float(stated.problem.objective.value))
     sign = 1.0 if isinstance(stated.problem.objective, cp.Minimize) else -1.0
