@@ -4,7 +4,9 @@ A room may import the rooms below it and none beside or above it:
 
     cli → torch jax → layers implicit → argmax diagnostics → compat → kkt → solvers → cones → program
 
-`atoms` know CVXPY alone, `errors` is below all, and only `program` touches CVXPY's reductions,
+Inside a room nothing imports itself by way of others, and a module has one idea, which takes few lines.
+
+`atoms` know CVXPY alone, `errors` and the type aliases are below all, and only `program` touches CVXPY's reductions,
 but for the one file that enters the atoms' canonicalizers there.
 """
 
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cvxift"
 
 LEVELS = (
-    ("errors",),
+    ("errors", "_types"),
     ("program", "atoms"),
     ("cones",),
     ("solvers",),
@@ -37,11 +39,16 @@ LEVELS = (
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 ADAPTERS = LEVELS[-2]
 FRAMEWORKS = {"torch": {"torch"}, "jax": {"jax", "jaxlib"}}
+ATOMS_MAY_SEE = (["cvxift", "errors"], ["cvxift", "_types"], ["cvxift", "atoms"])
 ATOMS_MAY_IMPORT = {"cvxpy", "numpy", "scipy"} | sys.stdlib_module_names
 
 ATOM_REGISTRY = PACKAGE / "atoms" / "registry.py"  # CVXPY keeps the table of canonicalizers among its reductions
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LONGEST = 350  # lines of a module: its documentation and one idea
+STILL_LONG = {"kkt/batch.py", "kkt/factor.py", "layers/sensitivity.py"}  # what is split leaves; none enters
+STILL_CIRCLES = {("torch.form", "torch.operators")}  # likewise; the operators are looked up inside of a function
 
 
 def room_of(path: Path) -> str:
@@ -50,14 +57,21 @@ def room_of(path: Path) -> str:
     return "" if parts[0] == "__init__" else parts[0]
 
 
-def imported(tree: ast.AST, package: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of everything a module imports, inside functions and for typing too.
+def imported(tree: ast.AST, package: tuple[str, ...] = (), typing: bool = True) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything a module imports, inside functions too.
 
     Args:
         tree: the parsed module.
         package: dotted parts of the package it lies in, against which relative imports are resolved.
+        typing: whether imports under ``if TYPE_CHECKING:`` count.
     """
+    guarded: set[ast.AST] = set()
     for node in ast.walk(tree):
+        if not typing and isinstance(node, ast.If) and isinstance(node.test, ast.Name):
+            guarded.update(*(ast.walk(inner) for inner in node.body if node.test.id == "TYPE_CHECKING"))
+    for node in ast.walk(tree):
+        if node in guarded:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -69,9 +83,30 @@ def imported(tree: ast.AST, package: tuple[str, ...] = ()) -> Iterator[tuple[int
                 yield node.lineno, f"{stem}.{alias.name}"
 
 
-def imports_of(path: Path) -> list[tuple[int, str]]:
+def imports_of(path: Path, typing: bool = True) -> list[tuple[int, str]]:
     package = ("cvxift", *path.relative_to(PACKAGE).parts[:-1])
-    return list(imported(ast.parse(path.read_text(encoding="utf-8")), package))
+    return list(imported(ast.parse(path.read_text(encoding="utf-8")), package, typing))
+
+
+def name_of(path: Path) -> str:
+    """Dotted name of a module below the package: ``kkt.engine``; that of a room for its ``__init__``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(graph: dict[str, set[str]]) -> set[tuple[str, ...]]:
+    """Groups of nodes each of which reaches all others of its group, sorted."""
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        seen, ahead = set(), list(graph[start])
+        while ahead:
+            node = ahead.pop()
+            if node not in seen:
+                seen.add(node)
+                ahead += graph[node]
+        reached[start] = seen
+    groups = {tuple(sorted(b for b in reached[a] if a in reached[b])) for a in graph}
+    return {group for group in groups if group}
 
 
 def rooms_seen(path: Path) -> Iterator[tuple[int, str]]:
@@ -105,6 +140,41 @@ def test_imports_point_downward(path: Path) -> None:
             continue
         assert seen, f"{where(path, line)}: {room} imports the package face, which is above every room."
         assert LEVEL[seen] < LEVEL[room], f"{where(path, line)}: {room} may not look at {seen}."
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_one_idea(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST or path.relative_to(PACKAGE).as_posix() in STILL_LONG, (
+        f"{path.relative_to(ROOT)} has {lines} lines; a module has {LONGEST} at most: "
+        "move its second idea to a file that bears that idea's name."
+    )
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    # What only type checkers import needs no order: two types may well speak of each other.
+    names = {name_of(path): path for path in MODULES if name_of(path)}
+    graph = {}
+    for name, path in names.items():
+        own = [one for _, one in imports_of(path, typing=False) if one.startswith("cvxift.")]
+        seen = {one.removeprefix("cvxift.") for one in own}
+        # `from cvxift.kkt.engine import Engine` names the module by its stem.
+        stems = {one if one in names else one.rpartition(".")[0] for one in seen}
+        graph[name] = (stems & names.keys()) - {name}
+    assert circles(graph) == STILL_CIRCLES
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
+    assert circles(graph) == {("b", "c"), ("d",)}
+    source = """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import cvxift.kkt
+def f():
+    import cvxift.cones
+"""
+    assert [name for _, name in imported(ast.parse(source), typing=False)] == ["typing.TYPE_CHECKING", "cvxift.cones"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -142,7 +212,7 @@ def test_atoms_know_cvxpy_alone() -> None:
     for path in (path for path in MODULES if room_of(path) == "atoms"):
         for line, name in imports_of(path):
             parts = name.split(".")
-            allowed = parts[0] in ATOMS_MAY_IMPORT or parts[:2] in (["cvxift", "errors"], ["cvxift", "atoms"])
+            allowed = parts[0] in ATOMS_MAY_IMPORT or parts[:2] in ATOMS_MAY_SEE
             assert allowed, f"{where(path, line)}: atoms may not import {name}."
 
 
@@ -150,14 +220,14 @@ def test_the_walk_sees_every_form_of_import() -> None:
     source = """
 import cvxift.kkt as k
 from cvxift import solvers
-from ..cones import spec
+from ..cones import product
 from . import base
 def f():
     from cvxpy.reductions import Chain
 """
     names = [name for _, name in imported(ast.parse(source), ("cvxift", "program"))]
     assert sorted(names) == [
-        "cvxift.cones.spec",
+        "cvxift.cones.product",
         "cvxift.kkt",
         "cvxift.program.base",
         "cvxift.solvers",

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
+from cvxift._types import Array
 from cvxift.argmax.compaction import peaks, shorten
 from cvxift.argmax.groups import ROWS, Groups
-from cvxift.argmax.loops import Loop, while_loop
+from cvxift.argmax.loops import LIMIT, Loop, while_loop
 
-Array = Any
-LIMIT = 200
 LONG = 200  # rows up to this length take longer to shorten than to search
 
 

@@ -9,13 +9,12 @@ search among the n possible sets, of log₂ n steps).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.compaction import gather
-
-Array = Any
 
 
 class Caps(NamedTuple):

@@ -24,9 +24,9 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.loops import Scan, scan
 
-Array = Any
 FORBIDDEN = -1e30
 POSSIBLE = -1e29  # scores above are those of allowed paths
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.groups import ROWS, Groups
 from cvxift.errors import ProgramError
 
-Array = Any
 SLACK = 1e-6  # relative rounding allowed between a sum and what the bounds allow
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import array_api_compat
 
-Array = Any
+from cvxift._types import Array
+
 GROUPS = 32
 
 

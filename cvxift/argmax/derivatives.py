@@ -14,10 +14,10 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax import losses, polytope, tsallis
 from cvxift.argmax.groups import ROWS, Groups
 
-Array = Any
 Moves = Sequence[Any]  # one array for each input or output, or None: it does not move
 
 
@@ -72,7 +72,8 @@ def of_entmax(order: bool, segments: Segments | None = None) -> Derivative:
             grads.append(groups.sum(bars[0] * tsallis.order_derivative(z, alpha, groups)) if wanted[1] else None)
         return (*grads, None) if segments else tuple(grads)
 
-    return Derivative(push, pull, **_inputs(1, order, segments))
+    kept = range(1, 1 + order + (segments is not None))
+    return Derivative(push, pull, keep_inputs=tuple(kept), broadcast=(1,) if order and segments is None else ())
 
 
 def of_entmax_loss(entmax: Callable[..., Array], order: bool, segments: Segments | None = None) -> Derivative:
@@ -104,17 +105,9 @@ def of_entmax_loss(entmax: Callable[..., Array], order: bool, segments: Segments
             grads.append(bars[0] * losses.order_derivative(y, z, alpha, groups) if wanted[2] else None)
         return (*grads, None) if segments else tuple(grads)
 
-    inputs = _inputs(2, order, segments)
-    return Derivative(push, pull, keep_outputs=False, **inputs | {"keep_inputs": (0, 1, *inputs["keep_inputs"])})
-
-
-def _inputs(first: int, order: bool, segments: Segments | None) -> dict[str, tuple[int, ...]]:
-    """Which inputs are kept, α and the ids, and which broadcast: α of rows."""
-    number = order + (segments is not None)
-    return {
-        "keep_inputs": tuple(range(first, first + number)),
-        "broadcast": (first,) if order and segments is None else (),
-    }
+    kept = range(2 + order + (segments is not None))
+    broadcast = (2,) if order and segments is None else ()
+    return Derivative(push, pull, keep_outputs=False, keep_inputs=tuple(kept), broadcast=broadcast)
 
 
 def _push_transport(kept: Moves, moves: Moves, options: Sequence[Any]) -> tuple[Any]:

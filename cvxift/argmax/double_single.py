@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from cvxift._types import Array
 from cvxift.argmax.loops import Loop
 
-Array = Any
 Pair = tuple[Array, Array]
 FAR = -1e30  # for what is masked
 LIMIT = 100  # of iterations

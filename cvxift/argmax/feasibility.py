@@ -11,9 +11,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from cvxift._types import Array
 from cvxift.errors import ProgramError, SolveError
-
-Array = Any
 
 
 def check_entries(name: str, x: Array, masks: bool = True) -> None:

@@ -5,12 +5,12 @@ The closed forms sum over groups and give each entry what its group has; which g
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import array_api_compat
 import numpy as np
 
-Array = Any
+from cvxift._types import Array
 
 
 class Groups(Protocol):

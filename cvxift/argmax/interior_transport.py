@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax.loops import Loop
 from cvxift.argmax.polytope import fit, potentials
 
-Array = Any
 LIMIT = 80  # of steps
 ENOUGH = 1e-24  # of z ∘ w, relative to the start
 

@@ -15,12 +15,13 @@ M. Blondel, O. Teboul, Q. Berthet, J. Djolonga, "Fast differentiable sorting and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import array_api_compat
 import numpy as np
 
-Array = Any
+from cvxift._types import Array
+
 Regularizer = Literal["quadratic", "entropic"]
 SegmentSum = Callable[[Array, Array], Array]
 Take = Callable[[Array, Array], Array]

@@ -15,6 +15,9 @@ State = Any
 Loop = Callable[[Callable[[State], Any], Callable[[State], State], State], State]
 Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
 
+# Steps of a search that halves its interval at least every second time: 2⁻¹⁰⁰ of it is rounding in any dtype.
+LIMIT = 200
+
 
 def while_loop(condition: Callable[[State], Any], body: Callable[[State], State], state: State) -> State:
     """Apply ``body`` to ``state`` while ``condition(state)``, a 0-d array, holds.

@@ -18,10 +18,9 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax import tsallis
 from cvxift.argmax.groups import ROWS, Groups
-
-Array = Any
 
 
 def fenchel_young(theta: Array, y: Array, z: Array, alpha: tsallis.Order, groups: Groups = ROWS) -> Array:

@@ -19,9 +19,8 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.losses import kullback_leibler
-
-Array = Any
 
 
 def laplacian(s: Array) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
+from cvxift.argmax.closed_form.carried import BINARY, GINI, carry_separable, ones, relative, tsallis
 from cvxift.atoms import fused, gini, neg_entropy, oscar, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ProgramError
 
@@ -92,7 +93,8 @@ def softmax(n: int, temperature: Temperature = 1.0, prior: Any | None = None) ->
         array([0.333, 0.333, 0.333])
     """
     z, theta = pair((size(n),))
-    return over([cp.sum(z) == 1], theta, entropy(z, prior), z, temperature)
+    problem = over([cp.sum(z) == 1], theta, entropy(z, prior), z, temperature)
+    return carry_separable(problem, z, theta, temperature, relative(prior), (ones(z), [1.0]))
 
 
 def sparsemax(n: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -111,7 +113,8 @@ def entmax(n: int, alpha: float = 1.5, temperature: Temperature = 1.0) -> cp.Pro
     z, theta = pair((size(n),))
     constraints = [cp.sum(z) == 1, z >= 0] if alpha == 2 else [cp.sum(z) == 1]
     regularizer = gini if alpha == 2 else lambda v: tsallis_neg_entropy(v, alpha)
-    return over(constraints, theta, regularizer, z, temperature)
+    problem, lower = over(constraints, theta, regularizer, z, temperature), None if alpha == 1 else 0.0
+    return carry_separable(problem, z, theta, temperature, tsallis(float(alpha)), (ones(z), [1.0]), lower)
 
 
 def fusedmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.Problem:
@@ -143,7 +146,8 @@ def constrained_softmax(n: int, upper: Any, temperature: Temperature = 1.0, prio
     """
     z, theta = pair((size(n),))
     _feasible(n, 1.0, 0.0, upper)
-    return over([cp.sum(z) == 1, z <= upper], theta, entropy(z, prior), z, temperature)
+    problem = over([cp.sum(z) == 1, z <= upper], theta, entropy(z, prior), z, temperature)
+    return carry_separable(problem, z, theta, temperature, relative(prior), (ones(z), [1.0]), None, upper)
 
 
 def constrained_sparsemax(n: int, upper: Any, temperature: Temperature = 1.0) -> cp.Problem:
@@ -183,7 +187,8 @@ def budget(n: int, total: Any, *, upper: Any = 1.0, lower: Any = 0.0, temperatur
     z, theta = pair((size(n),))
     _feasible(n, total, lower, np.inf if upper is None else upper)
     bounds = [z >= lower] + ([] if upper is None else [z <= upper])
-    return over([cp.sum(z) == total, *bounds], theta, gini, z, temperature)
+    problem = over([cp.sum(z) == total, *bounds], theta, gini, z, temperature)
+    return carry_separable(problem, z, theta, temperature, GINI, (ones(z), [total]), lower, upper)
 
 
 def box(n: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -192,7 +197,8 @@ def box(n: int, temperature: Temperature = 1.0) -> cp.Problem:
     Source: Blondel, Martins, Niculae 2020, section 6.
     """
     z, theta = pair((size(n),))
-    return over([], theta, lambda v: neg_entropy(v) + neg_entropy(1 - v), z, temperature)
+    problem = over([], theta, lambda v: neg_entropy(v) + neg_entropy(1 - v), z, temperature)
+    return carry_separable(problem, z, theta, temperature, BINARY)
 
 
 def entropy(z: cp.Variable, prior: Any | None) -> Regularizer:

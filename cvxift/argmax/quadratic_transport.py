@@ -18,13 +18,13 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.interior_transport import approach
 from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
 from cvxift.argmax.simplex_rows import Lines
 from cvxift.argmax.sinkhorn import MAX_ITERATIONS, START, Plan, continued
 
-Array = Any
 SEARCH = 60  # trials of a step's length
 FIRST = 40  # sweeps of Newton's method before another start
 NEAR = 1e-3  # gap from which Newton's method converges at once

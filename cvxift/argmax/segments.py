@@ -6,17 +6,14 @@ threshold found so far, and those of groups whose threshold is known.
 
 from __future__ import annotations
 
-from typing import Any
-
 import array_api_compat
 import numpy as np
 
+from cvxift._types import Array
 from cvxift.argmax import simplex, tsallis
 from cvxift.argmax.groups import Groups, NumpySegments
 from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.tsallis import Order
-
-Array = Any
 
 
 def entmax(x: Array, alpha: Order, groups: Groups, loop: Loop = while_loop) -> Array:

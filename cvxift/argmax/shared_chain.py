@@ -12,11 +12,10 @@ than exp(max e − min e): where that is below `SPREAD`, what is lost is far bel
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = Any
 SPREAD = 300.0  # of the scores of transitions, largest
 
 

@@ -14,14 +14,13 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax import double_single, tsallis
 from cvxift.argmax.compaction import peaks, shorten
 from cvxift.argmax.groups import ROWS, Groups
-from cvxift.argmax.loops import Loop, while_loop
+from cvxift.argmax.loops import LIMIT, Loop, while_loop
 from cvxift.argmax.tsallis import Order
 
-Array = Any
-LIMIT = 200  # of iterations; an interval is halved at least every second time where Newton's method does not do better
 FIRST, SECOND = (4, 8), (2, 4)  # iterations for a bound alone, ε ≤ 1 and > 1: of some entries, of all
 LARGE = 1 << 15  # number of scores from which the first iterations are made in the scores' own dtype
 

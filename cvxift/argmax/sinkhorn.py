@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
 
-Array = Any
 MAX_ITERATIONS = 500
 SHRINK = 4.0  # factor of one step of the continuation
 START = 8.0  # range of scores that needs none

@@ -6,12 +6,14 @@ As in `problems`, each has a variable named ``z`` and parameters ``theta`` and, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import cvxpy as cp
 import numpy as np
 
-from cvxift.argmax.closed_form.carried import CarriedChain, CarriedPermutahedron, carry
+from cvxift.argmax.closed_form import carried
+from cvxift.argmax.closed_form.carried import GINI, HALF_SQUARES, SHANNON, carry, carry_separable, plan_sums, relative
 from cvxift.argmax.problems import Temperature, entropy, over, pair, positive, size
 from cvxift.atoms import gini, neg_entropy
 from cvxift.errors import ProgramError
@@ -57,11 +59,14 @@ def transport(
     z, theta = pair((rows.shape[0], columns.shape[0]))
     column_sums: Any = cp.sum(z, axis=0)
     sums = [cp.sum(z, axis=1) == rows, column_sums[:-1] == columns[:-1]]  # the last column's follows
+    lines = plan_sums(z), [rows, columns]
     if regularizer == "entropic":
-        return over(sums, theta, entropy(z, prior), z, temperature)
+        problem = over(sums, theta, entropy(z, prior), z, temperature)
+        return carry_separable(problem, z, theta, temperature, relative(prior), lines)
     if prior is not None:
         raise ProgramError("prior belongs to the entropic regularizer; for the quadratic one, add prior to theta.")
-    return over([*sums, z >= 0], theta, gini, z, temperature)
+    problem = over([*sums, z >= 0], theta, gini, z, temperature)
+    return carry_separable(problem, z, theta, temperature, GINI, lines, 0.0)
 
 
 def birkhoff(n: int, regularizer: Literal["entropic", "quadratic"] = "entropic", temperature: Temperature = 1.0):
@@ -118,9 +123,9 @@ def permutahedron(
         raise ProgramError(f"regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
     heads = [cp.sum(w[:k]) for k in range(1, n + 1)]
     tops = [cp.sum_largest(z, k) <= heads[k - 1] for k in range(1, n)]
-    omega = neg_entropy if regularizer == "entropic" else _half_squares
-    problem = over([cp.sum(z) == heads[-1], *tops], theta, omega, z, temperature)
-    return carry(problem, CarriedPermutahedron(z, theta, w, temperature, regularizer == "entropic"))
+    atom, omega = (neg_entropy, SHANNON) if regularizer == "entropic" else (_half_squares, HALF_SQUARES)
+    problem = over([cp.sum(z) == heads[-1], *tops], theta, atom, z, temperature)
+    return carry(problem, partial(carried.permutahedron, z, theta, temperature, omega, w))
 
 
 def linear_chain(length: int, states: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -168,7 +173,7 @@ def linear_chain(length: int, states: int, temperature: Temperature = 1.0) -> cp
         origin = cp.reshape(z[t], (states, 1), order="F") @ ones
         objective += cp.sum(cp.multiply(scores, joint)) - temperature * cp.sum(cp.rel_entr(joint, origin))
     problem = cp.Problem(cp.Maximize(objective), constraints)
-    return carry(problem, CarriedChain(z, tuple(pairs), theta, tuple(pairwise), temperature))
+    return carry(problem, partial(carried.linear_chain, z, tuple(pairs), (theta, *pairwise), temperature))
 
 
 def flow(edges: Sequence[tuple[int, int]], source: int, sink: int, temperature: Temperature = 1.0) -> cp.Problem:

@@ -13,9 +13,9 @@ from typing import Any
 
 import array_api_compat
 
+from cvxift._types import Array
 from cvxift.argmax.groups import ROWS, Groups
 
-Array = Any
 Order = Any
 SMALL = 1e-2  # ε below which 1 + εv would lose digits of v
 TERMS = 17  # of a power series in |t| < 1/2

@@ -4,14 +4,9 @@ They know CVXPY alone: any CVXPY problem may use them, with or without cvxift's 
 """
 
 from cvxift.atoms.conjugate import fenchel_young_loss, regularized_max
-from cvxift.atoms.entropies import (
-    gini,
-    neg_entropy,
-    norm_neg_entropy,
-    relative_entropy,
-    tsallis_neg_entropy,
-)
+from cvxift.atoms.entropies import gini, neg_entropy, norm_neg_entropy, relative_entropy
 from cvxift.atoms.structured import fused, oscar
+from cvxift.atoms.tsallis import tsallis_neg_entropy
 
 __all__ = [
     "fenchel_young_loss",

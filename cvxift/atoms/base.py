@@ -14,6 +14,7 @@ import numpy as np
 from cvxpy.atoms.axis_atom import AxisAtom
 from cvxpy.expressions.expression import Expression
 
+from cvxift._types import override
 from cvxift.errors import ProgramError
 
 Definition = tuple[Any, list[Any]]
@@ -71,24 +72,24 @@ class Regularizer(AxisAtom):
         words += ["keepdims=True"] if self.keepdims else []
         return f"{self.function or type(self).__name__}({', '.join(words)})"
 
+    @override
     def sign_from_args(self) -> tuple[bool, bool]:
-        """Unknown."""
         return (False, False)
 
+    @override
     def is_atom_convex(self) -> bool:
-        """Yes."""
         return True
 
+    @override
     def is_atom_concave(self) -> bool:
-        """No."""
         return False
 
+    @override
     def is_incr(self, idx: int) -> bool:
-        """No."""
         return False
 
+    @override
     def is_decr(self, idx: int) -> bool:
-        """No."""
         return False
 
     def _grad(self, values: list[Any]) -> Any:

@@ -24,9 +24,11 @@ from cvxpy.expressions.expression import Expression
 from cvxpy.utilities.scopes import dpp_scope_active
 from scipy.special import logsumexp, softmax
 
+from cvxift._types import override
 from cvxift.atoms.base import Definition, Regularizer, over_slices
-from cvxift.atoms.entropies import gini, neg_entropy, tsallis_neg_entropy
+from cvxift.atoms.entropies import gini, neg_entropy
 from cvxift.atoms.registry import register
+from cvxift.atoms.tsallis import tsallis_neg_entropy
 from cvxift.errors import ProgramError
 
 Omega = float | Callable[[Any], Any]
@@ -145,8 +147,8 @@ class fenchel_young_loss(Regularizer):
         """The regularizer."""
         return [self.regularizer]
 
+    @override
     def sign_from_args(self) -> tuple[bool, bool]:
-        """Nonnegative."""
         return (True, False)
 
     def is_atom_convex(self) -> bool:
@@ -157,7 +159,7 @@ class fenchel_young_loss(Regularizer):
         return not (dpp_scope_active() and y.parameters() and theta.parameters())
 
     def numeric(self, values: list[Any]) -> Any:
-        """Value."""
+        """The value at values of the arguments."""
         theta, y = (np.asarray(value, dtype=float) for value in values)
         both = np.stack([theta, y], axis=-1)
         axis = self.axis if self.axis is not None else 0

@@ -13,14 +13,15 @@ import cvxpy as cp
 import numpy as np
 from cvxpy.expressions.expression import Expression
 
+from cvxift._types import override
 from cvxift.atoms.base import Definition, Regularizer, over_slices
 from cvxift.atoms.registry import register
 from cvxift.errors import ProgramError
 
 
 class _Nonnegative(Regularizer):
+    @override
     def sign_from_args(self) -> tuple[bool, bool]:
-        """Nonnegative."""
         return (True, False)
 
     def definition(self, args: list[Expression]) -> Definition:
@@ -69,7 +70,7 @@ class fused(_Nonnegative):
             )
 
     def numeric(self, values: list[Any]) -> Any:
-        """Value."""
+        """The value at values of the arguments."""
         return over_slices(lambda v: np.abs(np.diff(v)).sum(), values[0], self.axis, self.keepdims)
 
     def _of_vector(self, z: Expression) -> Any:
@@ -100,8 +101,8 @@ class oscar(_Nonnegative):
 
     symbol = r"\sum_{i<j} \max(|%s_i|, |%s_j|)"
 
+    @override
     def latex(self) -> str:
-        """LaTeX of the atom."""
         word = rf"\mathrm{{{self.args[0].name()}}}"
         return self.symbol % (word, word)
 

@@ -15,8 +15,8 @@ from cvxift.cones.product import (
     second_derivative,
     spectrum,
 )
-from cvxift.cones.spec import Block, Cones, Part
 from cvxift.cones.spectrum import Spectrum
+from cvxift.program.cones import Block, Cones, Part
 
 __all__ = [
     "Block",

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
+from cvxift._types import Array
 from cvxift.cones.base import Cone, Group
-from cvxift.cones.curve import CurveGroup, bent
+from cvxift.cones.curve_group import CurveGroup, bent
 from cvxift.cones.nonneg import Nonneg
 from cvxift.cones.product import CONES, spectrum
 from cvxift.cones.psd import Semidefinite
 from cvxift.cones.soc import SecondOrder
-from cvxift.cones.spec import Cones, Part
 from cvxift.cones.spectrum import Spectrum
 from cvxift.cones.zero import Zero
+from cvxift.program.cones import Cones, Part
 
 ROOTS = ("exp", "pow")  # kinds of cones whose spectra are computed on the host
-
-Array = Any
 
 
 class LinearSpectrum:
@@ -104,6 +104,11 @@ class PlacedCones:
             "psd": Semidefinite(xp, put),
         }
 
+    def __reduce__(self) -> Any:
+        if self.host is None:  # a namespace is not pickled
+            return on_host, (self.cones,)
+        return super().__reduce__()
+
     @cached_property
     def half(self) -> Array:
         """½ in the nonnegative rows, 0 in the zero rows, shape (m,); of a cone without others."""
@@ -171,6 +176,10 @@ class PlacedCones:
         Args:
             values: shape (..., m).
         """
+        if self.host is None:
+            starts = self.cones.unit_starts
+            counts = np.diff(np.append(starts, self.cones.m))
+            return np.repeat(np.maximum.reduceat(values, starts, axis=-1), counts, axis=-1)
         xp, parts = self.xp, self.take(values)
         return self.join(
             [xp.broadcast_to(xp.max(part, axis=-1, keepdims=True), part.shape) for part in parts], values.shape[:-1]
@@ -226,6 +235,12 @@ class PlacedCones:
             out.append(CurveArrays(part, table[..., start : start + part.count, :], group, self))
             start += part.count
         return out
+
+
+@lru_cache(maxsize=64)
+def on_host(cones: Cones) -> PlacedCones:
+    """The cone on NumPy's arrays."""
+    return PlacedCones(cones, array_api_compat.array_namespace(np.zeros(0)), np.asarray)
 
 
 class CurveArrays(Group):

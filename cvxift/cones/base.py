@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.cones.spec import Part
+from cvxift._types import Floats
+from cvxift.program.cones import Part
 
-Floats = NDArray[np.float64]
-
+ROOT_HALF = 0.5**0.5
 TINY = float(np.finfo(np.float64).tiny)  # the least eigenvalue that is not exactly zero
 BELOW_ONE = float(np.nextafter(1.0, 0.0))  # the greatest that is not exactly one
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from cvxift._types import Floats
 
 LIMIT = 100  # met only where subnormal data leave a function no root
 NEAR_END = 1e-3  # how near to the end of its bracket a step that leaves it is taken

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones.base import Floats
+from cvxift._types import Floats
 from cvxift.cones.bracket import descend
-from cvxift.cones.curve import CURVED, FACE, INSIDE, POLAR, CurveCone, Frame, Regimes
+from cvxift.cones.curve import CurveCone
+from cvxift.cones.curve_group import CURVED, FACE, INSIDE, POLAR, Frame, Regimes
 
 E = float(np.e)
 EPS = float(np.finfo(np.float64).eps)

@@ -27,9 +27,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.cones.base import Floats
+from cvxift._types import Floats
 from cvxift.cones.bracket import descend
-from cvxift.cones.curve import CURVED, FAR, INSIDE, POLAR, CurveCone, Frame, Regimes
+from cvxift.cones.curve import FAR, CurveCone
+from cvxift.cones.curve_group import CURVED, INSIDE, POLAR, Frame, Regimes
 
 
 class Power(CurveCone):

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones.base import Cone, Floats
+from cvxift._types import Floats
+from cvxift.cones.base import Cone
 from cvxift.cones.exp import Exponential
 from cvxift.cones.nonneg import Nonneg
 from cvxift.cones.power import Power
 from cvxift.cones.psd import Semidefinite
 from cvxift.cones.soc import SecondOrder
-from cvxift.cones.spec import Cones
 from cvxift.cones.spectrum import Spectrum
 from cvxift.cones.zero import Zero
 from cvxift.errors import ProgramError
+from cvxift.program.cones import Cones
 
 CONES: dict[str, Cone] = {
     "zero": Zero(),

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.cones.base import BELOW_ONE, TINY, Cone, Floats, Group
-from cvxift.cones.spec import Part
+from cvxift._types import Floats
+from cvxift.cones.base import BELOW_ONE, TINY, Cone, Group
+from cvxift.program.cones import Part
 
 ROOT_TWO = 2.0**0.5
-ROOT_HALF = 0.5**0.5
 
 
 class _Layout(NamedTuple):
@@ -71,17 +71,6 @@ def svec(matrix: Floats) -> Floats:
         array([1., 0., 2.])
     """
     return _svec(np, _layout(matrix.shape[-1]), matrix)
-
-
-def smat(vector: Floats, order: int) -> Floats:
-    """Symmetric matrices (..., n, n) of svec coordinates (..., n(n + 1)/2); the inverse of `svec`.
-
-    Example:
-        >>> smat(np.array([1.0, 0.0, 2.0]), 2)
-        array([[1., 0.],
-               [0., 2.]])
-    """
-    return _smat(np, _layout(order), vector)
 
 
 def _eigh(xp: Any, layout: _Layout, v: Floats) -> tuple[Floats, Floats]:

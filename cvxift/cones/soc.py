@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.cones.base import BELOW_ONE, TINY, Cone, Floats, Group, length
-from cvxift.cones.spec import Part
-
-ROOT_HALF = 0.5**0.5
+from cvxift._types import Floats
+from cvxift.cones.base import BELOW_ONE, ROOT_HALF, TINY, Cone, Group, length
+from cvxift.program.cones import Part
 
 
 class _Split(NamedTuple):

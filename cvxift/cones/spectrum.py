@@ -11,9 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cvxift.cones.base import Floats, Group
-from cvxift.cones.spec import Cones
+from cvxift._types import Floats
+from cvxift.cones.base import Group
 from cvxift.errors import ProgramError
+from cvxift.program.cones import Cones
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones.base import Cone, Diagonal, Floats, Group
-from cvxift.cones.spec import Part
+from cvxift._types import Floats
+from cvxift.cones.base import Cone, Diagonal, Group
+from cvxift.program.cones import Part
 
 
 class Zero(Cone):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cvxift.diagnostics.findings import Finding, listed
 
 if TYPE_CHECKING:
-    from cvxift.diagnostics.dependence import Dependence
+    from cvxift.diagnostics.null_space import Dependence
     from cvxift.kkt.regularity.kernel import Kernel
     from cvxift.kkt.regularity.point import LocalPoint
 
@@ -32,15 +32,16 @@ def weak_text(names: list[str], point: LocalPoint) -> str:
 
 def weak(point: LocalPoint, names: list[str]) -> str:
     """Advice on a kink."""
+    smooth = ", or singular='smooth'" if point.cones.polyhedral else ""  # other cones have no such policy
     return (
         "Move the parameters off the kink, take one side with report.one_sided(direction), or use a smoothed map: an "
-        "entropy term (−ε·cp.sum(cp.entr(x))) instead of bounds at zero, or singular='smooth'."
+        f"entropy term (−ε·cp.sum(cp.entr(x))) instead of bounds at zero{smooth}."
     )
 
 
 def flat(point: LocalPoint) -> str:
     """Advice on a flat direction."""
-    linear = not point.data.P.any()
+    linear = not point.data.P.any() and point.cones.polyhedral
     return "Add curvature, for example + 0.5 * eps * cp.sum_squares(x), to the objective" + (
         "; a linear program can also be smoothed with an entropy term or singular='smooth'." if linear else "."
     )

@@ -10,12 +10,18 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.diagnostics import advice
-from cvxift.diagnostics.dependence import dependent_groups, loose_multipliers
 from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
-from cvxift.diagnostics.names import direction_text, row_names, unit_names, user_rows
-from cvxift.diagnostics.sides import compare_sides
-from cvxift.diagnostics.uniqueness import costs_nothing, flat_direction, moves_curved, steepest
+from cvxift.diagnostics.neighbourhood import compare_sides
+from cvxift.diagnostics.null_space import (
+    costs_nothing,
+    dependent_groups,
+    flat_direction,
+    loose_multipliers,
+    moves_curved,
+    steepest,
+)
+from cvxift.diagnostics.user_terms import direction_text, row_names, unit_names, user_rows
 from cvxift.kkt.engine import ACCEPTABLE
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
@@ -44,7 +50,6 @@ class Analysis:
         kernel: K on the piece that the checks look at.
         primal_unique: whether the user's variables are unique.
         dual_unique: whether the user's multipliers are.
-        error_bound: bound on the relative error of the gradient.
     """
 
     verdict: Verdict
@@ -54,7 +59,6 @@ class Analysis:
     kernel: Kernel
     primal_unique: bool
     dual_unique: bool
-    error_bound: float
 
 
 def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
@@ -165,7 +169,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
     primal_unique = direction is None
     checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, curved)
-    return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique, bound)
+    return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique)
 
 
 def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:

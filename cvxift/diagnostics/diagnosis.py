@@ -9,11 +9,11 @@ from typing import Any, Protocol, overload
 import cvxpy as cp
 import numpy as np
 
-from cvxift.diagnostics import advice, boundary, peers, sides
-from cvxift.diagnostics.batch import BatchReport
+from cvxift.diagnostics import advice, audit, domain, neighbourhood
 from cvxift.diagnostics.findings import Finding, Verdict
-from cvxift.diagnostics.report import Report
+from cvxift.diagnostics.report import BatchReport, Report
 from cvxift.errors import ProgramError
+from cvxift.kkt.conflict import why
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import saddle
 from cvxift.kkt.policy import Policy
@@ -104,7 +104,7 @@ def diagnose(
     mapping = getattr(getattr(subject, "core", subject), "map", None)
     if isinstance(mapping, SolutionMap):
         return _layer(mapping, tensors)
-    if peers.is_layer(subject):
+    if audit.is_layer(subject):
         return _peer(subject, tensors)
     raise ProgramError(
         f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, or a layer of cvxift or "
@@ -189,7 +189,8 @@ def _report(
     notes: Sequence[Finding] = (),
 ) -> Report:
     if not solution.ok:
-        text = f"No optimal point was found: {solution.status.value}. Tried {solution.describe()}."
+        text = f"No optimal point was found: {solution.status.value}. Tried {solution.describe()}. "
+        text = (text + why(solution, mapping.program)).rstrip()
         if solution.descent is not None:
             text += " " + saddle(solution.descent, mapping.program)
         return Report(
@@ -215,20 +216,20 @@ def _report(
 def _one_way(report: Report, mapping: SolutionMap, theta: np.ndarray, outputs: Sequence[Any]) -> Report:
     """The report, with the bounds of parameters in place of the faults that they alone cause."""
     program, point = mapping.program, report.point
-    direction = boundary.inward(program, theta)
+    direction = domain.inward(program, theta)
     faults = {finding.cause for finding in report.faults}
-    if point is None or report.verdict.ok or not direction.any() or not faults <= set(boundary.KINKS):
+    if point is None or report.verdict.ok or not direction.any() or not faults <= set(domain.KINKS):
         return report
-    beside = boundary.inside(point, direction)
+    beside = domain.inside(point, direction)
     solution = mapping.engine.solve(program.evaluate(beside))
     if not solution.ok:
         return report
     if not Report.at("", mapping, LocalPoint(program, solution, beside, outputs), outputs).verdict.ok:
         return report
-    if sides.leaves(point, beside - theta):
+    if neighbourhood.leaves(point, beside - theta):
         return report
     kept = [finding for finding in report.findings if not finding.fault]
-    findings = (*kept, boundary.told(program, direction))
+    findings = (*kept, domain.told(program, direction))
     return replace(report, verdict=Verdict.ONE_SIDED, findings=findings)
 
 
@@ -279,7 +280,7 @@ def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:
     report = _layer(mapping, tensors)
     if report.verdict is Verdict.NOT_OPTIMAL or not report.ok:
         return report
-    finding = peers.compare(layer, mapping, [_array(tensor) for tensor in tensors], tensors)
+    finding = audit.compare(layer, mapping, [_array(tensor) for tensor in tensors], tensors)
     if finding is None:
         return report
     if isinstance(report, BatchReport):

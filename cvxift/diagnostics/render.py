@@ -1,16 +1,43 @@
-"""Reports as text, as a rich table, and as HTML."""
+"""Reports as text, as a rich table, as HTML, and as one figure, which needs matplotlib."""
 
 from __future__ import annotations
 
 import html
 import importlib.util
 import sys
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from cvxift.diagnostics.analysis import Analysis
+from cvxift.diagnostics.findings import Verdict
+from cvxift.diagnostics.user_terms import ActiveRow
+from cvxift.errors import ProgramError
+from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.program.structure import Floats
+
 if TYPE_CHECKING:
-    from cvxift.diagnostics.report import Report
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cvxift.diagnostics.report import BatchReport, Report
 
 _MARK = {True: "ok", False: "FAILS", None: "–"}
+_COLORS = {"equality": "#6b7280", "active": "#1d4ed8", "inactive": "#93c5fd", "weakly active": "#dc2626"}
+_VERDICTS = {
+    Verdict.APPLIES: "#1d4ed8",
+    Verdict.PRIMAL_ONLY: "#93c5fd",
+    Verdict.ONE_SIDED: "#f59e0b",
+    Verdict.DOES_NOT_APPLY: "#dc2626",
+    Verdict.NOT_OPTIMAL: "#6b7280",
+}
+_NOTHING = 1e-9  # of the largest multiplier, up to which one is zero
+_FLOOR = 1e-16  # where zeros stand on a logarithmic axis
+_NAMED = 24  # constraint entries up to which they are named on the axis
+_LINE = 38  # characters of a name on one line
+_SMALL = 8  # font size of names
 
 
 def text(report: Report) -> str:
@@ -85,3 +112,145 @@ def html_of(report: Report) -> str:
         + (f"<ul>{notes}</ul>" if notes else "")
         + "</div>"
     )
+
+
+def figure(report: Report, point: LocalPoint, found: Analysis) -> Figure:
+    """The figure; see `Report.plot`."""
+    rows = report.active_set
+    named = len(rows) <= _NAMED
+    labels = [_wrapped(row.name) for row in rows] if named else []
+    lines = sum(label.count("\n") + 1 for label in labels)
+    fig = _blank(12.5 if named else 10.5, max(3.8, 1.6 + 0.17 * lines))
+    active, margins, values = fig.subplots(1, 3)
+    _active_set(active, rows, labels)
+    finite = np.sort(point.margins[np.isfinite(point.margins)])
+    _sorted(margins, finite, point.tolerance, "kink", "right", ("cone, sorted", "relative distance to a kink"))
+    margins.set_title("margins")
+    index = "index" if found.kernel.exact else "index (those nearest 0)"
+    spectrum = np.abs(found.kernel.values)
+    _sorted(values, spectrum, found.kernel.tolerance * found.kernel.largest, "singular", "left", (index, ""))
+    values.set_title("singular values")
+    for axes in (active, margins, values):
+        axes.spines[["top", "right"]].set_visible(False)
+    shown = [state for state in _COLORS if any(row.state == state for row in rows)]
+    if shown:
+        handles = [_patch(_COLORS[state]) for state in shown]
+        fig.legend(handles, shown, loc="outside lower left", ncols=len(shown), fontsize=_SMALL, frameon=False)
+    fig.suptitle(f"{report.title}: {report.verdict.value}", x=0.01, ha="left")
+    return fig
+
+
+def _active_set(axes: Axes, rows: Sequence[ActiveRow], labels: list[str]) -> None:
+    """Multipliers as bars on a logarithmic axis; those that are zero as a mark at its start, not as a bar."""
+    size = np.array([abs(row.multiplier) for row in rows])
+    largest = float(size.max(initial=0.0)) or 1.0
+    counted = size > _NOTHING * largest
+    start = 10.0 ** np.floor(np.log10(float(size[counted].min(initial=largest)) / 3.0))
+    end = 10.0 ** np.ceil(np.log10(3.0 * largest))
+    at, colors = np.arange(len(rows)), np.array([_COLORS[row.state] for row in rows])
+    axes.barh(at[counted], size[counted] - start, left=start, color=colors[counted], height=0.7)
+    zero = np.full(int((~counted).sum()), start)
+    axes.scatter(
+        zero, at[~counted], edgecolors=list(colors[~counted]), facecolors="white", s=14, clip_on=False, zorder=4
+    )
+    axes.set_xscale("log")
+    axes.set(title="active set", xlabel="multiplier (○: zero)", xlim=(start, end))
+    if not rows:
+        return _empty(axes, "no constraints")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if labels:
+        axes.set_yticks(at, labels, fontsize=_SMALL)
+    else:
+        axes.set_ylabel("constraint entry")
+        _integers(axes.yaxis)
+
+
+def _sorted(axes: Axes, values: Floats, limit: float, name: str, side: str, labels: tuple[str, str]) -> None:
+    """Values by their index on a logarithmic axis, and a limit that is named where it has room."""
+    if not len(values):
+        return _empty(axes, "no cones that can have a kink")
+    shown = np.maximum(values, _FLOOR)
+    axes.semilogy(np.arange(1, len(shown) + 1), shown, "o", ms=3, color="#1d4ed8")
+    axes.axhline(limit, color="#dc2626", lw=1)
+    place = (0.99, "right") if side == "right" else (0.01, "left")
+    axes.text(
+        place[0], limit, name, color="#dc2626", fontsize=_SMALL, ha=place[1], va="bottom", transform=_across(axes)
+    )
+    axes.set_ylim(min(limit, float(shown.min())) / 10.0, max(1.0, float(shown.max())) * 10.0)
+    axes.set_xlim(1 - 0.5 - 0.01 * len(shown), len(shown) + 0.5 + 0.01 * len(shown))
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    _integers(axes.xaxis)
+
+
+def batch_figure(report: BatchReport) -> Figure:
+    """The figure; see `BatchReport.plot`."""
+    fig = _blank(10, 3.6)
+    verdicts, spread = fig.subplots(1, 2)
+    names = [verdict.value for verdict in _VERDICTS]
+    counts = [report.verdicts.get(name, 0) for name in names]
+    verdicts.barh(np.arange(len(names)), counts, color=list(_VERDICTS.values()))
+    verdicts.set_yticks(np.arange(len(names)), names, fontsize=_SMALL)
+    verdicts.set(title="verdicts", xlabel="instances", ylim=(len(names) - 0.5, -0.5))
+    verdicts.set_xlim(0.0, 1.12 * max(counts, default=1))
+    _integers(verdicts.xaxis)
+    for at, count in enumerate(counts):
+        verdicts.text(count, at, f" {count}", va="center", fontsize=_SMALL)
+    margin = np.array([r.margin for r in report], dtype=float)
+    condition = np.array([r.condition for r in report], dtype=float)
+    for verdict, color in _VERDICTS.items():  # named by the bars beside
+        chosen = np.array([r.verdict is verdict for r in report], dtype=bool) & np.isfinite(margin + condition)
+        spread.loglog(np.maximum(margin[chosen], _FLOOR), condition[chosen], "o", ms=4, color=color)
+    known = np.isfinite(margin + condition)
+    spread.set(title="instances, by verdict", xlabel="relative distance to a kink", ylabel="condition number")
+    if known.any():
+        shown = np.maximum(margin[known], _FLOOR)
+        spread.set_xlim(shown.min() / 10.0, shown.max() * 10.0)
+        spread.set_ylim(*_decades(condition[known]))
+    for axes in (verdicts, spread):
+        axes.spines[["top", "right"]].set_visible(False)
+    fig.suptitle(f"{report.title}: {report.verdict.value}", x=0.01, ha="left")
+    return fig
+
+
+def _blank(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ProgramError("plot() needs matplotlib: pip install 'cvxift[plot]'.") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _empty(axes: Axes, text: str) -> None:
+    """A panel without data says so."""
+    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    axes.minorticks_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", color="#6b7280", fontsize=_SMALL, transform=axes.transAxes)
+
+
+def _decades(values: Floats) -> tuple[float, float]:
+    """Limits of a logarithmic axis at whole decades, with room around the values."""
+    low, high = np.log10(values.min() / 1.5), np.log10(values.max() * 1.5)
+    return 10.0 ** float(np.floor(low)), 10.0 ** float(np.ceil(high))
+
+
+def _integers(axis: Any) -> None:
+    """Ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _across(axes: Axes) -> Any:
+    """Coordinates of the axes along x, of the data along y."""
+    return axes.get_yaxis_transform()
+
+
+def _patch(color: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=color)
+
+
+def _wrapped(name: str) -> str:
+    """The whole name, on several lines where it is long."""
+    return "\n".join(textwrap.wrap(name, _LINE, break_long_words=False)) or name

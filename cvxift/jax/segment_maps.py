@@ -104,7 +104,11 @@ def segment_budget(x: Array, total: Array, lower: Array, upper: Array, ids: Arra
     """See `Framework.segment_budget`."""
     look(partial(check_entries, "budget"), x)
     groups = Segments(ids, number)
-    look(lambda *arrays: checks.check_bounds_of_groups("budget", *arrays[:4], groups), x, total, lower, upper, ids)
+
+    def check(x: Array, total: Array, lower: Array, upper: Array, _: Array) -> None:
+        checks.check_bounds_of_groups("budget", x, total, lower, upper, groups)
+
+    look(check, x, total, lower, upper, ids)
     return _budget(x, total, lower, upper, ids, number)
 
 

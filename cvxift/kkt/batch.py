@@ -11,14 +11,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from cvxift import cones as cone
 from cvxift import solvers
-from cvxift.cones.array_cones import PlacedCones
+from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_newton import DensePoints, check, polish
@@ -271,12 +271,6 @@ def solve(
     rest = unfinished(batch)
     batch.replace({i: host.solve(engine, i, solver, solver_args, raws[i]) for i in rest})
     return batch
-
-
-@lru_cache(maxsize=64)
-def on_host(cones: cone.Cones) -> PlacedCones:
-    """The cone on NumPy's arrays."""
-    return PlacedCones(cones, HOST.xp, HOST.put)
 
 
 def forward(

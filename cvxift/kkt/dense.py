@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.residuals import EXACT, FLOOR, ROUNDING
+from cvxift.kkt.residuals import Scales, errors
+from cvxift.program.products import transposed
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +58,16 @@ class DensePrograms:
             self.place, P, self.q * gradient, self.A * r[:, :, None] * c[:, None, :], self.b * r, self.cones
         )
 
+    @cached_property
+    def AT(self) -> Array:
+        """Aᵀ, shape (B, n, m)."""
+        return transposed(self.A)
+
+    @cached_property
+    def scales(self) -> Scales:
+        """What rows and columns balance, which residuals are relative to."""
+        return Scales(self, self.cones, self.place)
+
     def errors(self, x: Array, v: Array, near: Any = None) -> tuple[Array, Array, Array, Any]:
         """Dual error (B, n), primal error (B, m), their relative sizes (B, 2): primal, dual; and the spectrum at v.
 
@@ -67,66 +76,11 @@ class DensePrograms:
             v: s − y, shape (B, m).
             near: the spectrum at nearby v, if one is known.
         """
-        xp = self.place.xp
         spectrum = self.cones.spectrum(v, near)
-        y = spectrum.s - v
-        Px, ATy, Ax = apply(self.P, x), apply(xp.matrix_transpose(self.A), y), apply(self.A, x)
-        dual, primal = Px + self.q + ATy, Ax + spectrum.s - self.b
-        return dual, primal, self._relative(dual, primal, x, v, y), spectrum
-
-    def sizes(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """What each row (B, m) and each column (B, n) balances at a point; see `Scales.sizes`."""
-        xp = self.place.xp
-        x, y = xp.abs(x), self._by_cone(xp.abs(y))
-        A, P = xp.abs(self.A), xp.abs(self.P)
-        least_x, least_y = self._anchors
-        rows = apply(A, x) + xp.abs(self.b) + FLOOR * xp.maximum(worst(xp, x), least_x)[..., None]
-        columns = apply(P, x) + xp.abs(self.q) + apply(xp.matrix_transpose(A), y)
-        columns = columns + FLOOR * xp.maximum(worst(xp, y), least_y)[..., None]
-        return self._by_cone(rows), columns
-
-    def _by_cone(self, values: Array) -> Array:
-        return values if self.cones.cones.polyhedral else self.cones.largest(values)
-
-    def _relative(self, dual: Array, primal: Array, x: Array, v: Array, y: Array) -> Array:
-        """Primal and dual residual, relative to what each row and column balances as in `Scales.measure`, (B, 2)."""
-        xp = self.place.xp
-        if self.place.reads_freely:
-            rows, columns = self._least
-            bound = np.stack([worst(xp, primal / rows), worst(xp, dual / columns)], axis=-1)
-            index = np.flatnonzero(~(bound <= EXACT).all(axis=-1))
-            if not len(index):
-                return bound
-            if 2 * len(index) <= len(bound):
-                parts = (part[index] for part in (dual, primal, x, v, y))
-                bound[index] = self.taken(index)._relative(*parts)
-                return bound
-        rows, columns = self.sizes(x, y)
-        if not self.cones.cones.polyhedral:
-            A = xp.abs(self.A)
-            rounding = ROUNDING * apply(xp.matrix_transpose(A), self.cones.curved * self.cones.largest(xp.abs(v)))
-            dual = xp.abs(dual)
-            dual = xp.maximum(dual - rounding, xp.zeros_like(dual))
-        return xp.stack([worst(xp, primal / rows), worst(xp, dual / columns)], axis=-1)
-
-    @cached_property
-    def _least(self) -> tuple[Array, Array]:
-        """Lower bounds of the sizes, whatever the point, shapes (B, m) and (B, n)."""
-        xp = self.place.xp
-        least_x, least_y = self._anchors
-        return xp.abs(self.b) + FLOOR * least_x[..., None], xp.abs(self.q) + FLOOR * least_y[..., None]
-
-    @cached_property
-    def _anchors(self) -> tuple[Array, Array]:
-        """β and γ of `cvxift.kkt.residuals`, shapes (B,)."""
-        xp = self.place.xp
-        sizes = [xp.clip(worst(xp, part), max=1.0) for part in (self.b, self.q)]
-        return tuple(xp.where(size > 0.0, size, xp.ones_like(size)) for size in sizes)  # type: ignore[return-value]
-
-
-def apply(M: Array, x: Array) -> Array:
-    """M_b x_b for every b; x is (B, n) or (k, B, n)."""
-    return (M @ x[..., None])[..., 0]
+        s, y = spectrum.s, spectrum.s - v
+        dual, primal = errors(self, x, s, y)
+        relative = self.place.xp.stack(self.scales.measure(primal, dual, x, s, y), axis=-1)
+        return dual, primal, relative, spectrum
 
 
 def worst(xp: Any, values: Array) -> Array:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from cvxift.kkt.backend import Array
-from cvxift.kkt.dense import DensePrograms, apply
+from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.newton import GOAL, MAX_STEPS, SHRINK
+from cvxift.program.products import apply
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from cvxift.kkt.backend import Array
-from cvxift.kkt.dense import DensePrograms, apply, worst
+from cvxift.kkt.dense import DensePrograms, worst
 from cvxift.kkt.factor import REFINE_GOAL, ShiftedFactor
 from cvxift.kkt.regularity.thresholds import REGULAR
+from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken

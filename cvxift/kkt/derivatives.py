@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,29 @@ class Derivatives(abc.ABC):
             ProgramError: the order is not supported; see `check_order`.
             ApplicabilityError: under ``singular="raise"``, where the derivative does not exist.
         """
-        self.check_order(len(tangents) + (bar is not None))
+        if len(tangents) > 1:
+            self.check_order(len(tangents) + (bar is not None))
+        unbounded = self._not_finite(solved, tangents, bar)
+        if unbounded is not None:
+            return unbounded
         if bar is None:
             return self._recover.alive(solved.outputs, self._product(solved, tangents, None))
         return self._product(solved, tangents, self._recover.alive(solved.outputs, bar))
+
+    def _not_finite(self, solved: Solved, tangents: Sequence[Array], bar: Array | None) -> Array | None:
+        """The derivative where a vector is not finite: NaN in every entry of its instance; None where all are finite.
+
+        Arrays of a device are not looked at, which would be to wait for them.
+        """
+        vectors = [*tangents, *([] if bar is None else [bar])]
+        if not all(isinstance(v, np.ndarray) for v in vectors) or all(np.isfinite(v.sum()) for v in vectors):
+            return None
+        masks = [~np.isfinite(v).all(axis=-1, keepdims=True) for v in vectors]
+        if not any(mask.any() for mask in masks):
+            return None  # the sum overflowed
+        fine = [np.where(mask, 0.0, v) for mask, v in zip(masks, vectors, strict=True)]
+        out = self.derivative(solved, fine[: len(tangents)], None if bar is None else fine[-1])
+        return np.where(reduce(np.logical_or, masks), np.nan, out)
 
     def vjp(self, solved: Solved, bar: Any) -> Any:
         """Vector-Jacobian products.

@@ -139,7 +139,10 @@ class DeviceMap(BatchProducts):
         batch.replace(
             {i: host().solve(engine, i, solver, solver_args, None if found is None else found[i]) for i in rest}
         )
-        outputs = self._recover(batch.full_x, batch.full_y)
+        order = self.map._permutation
+        outputs = self._recover(
+            batch.full_x, batch.full_y, flat if order is None else xp.take(flat, place.put(order), axis=-1)
+        )
         solved = DeviceSolved(batch_shape, batch, xp.reshape(outputs, (*batch_shape, K)), on_host)
         if not solved.ok:
             unsolved(batch, batch_shape, solved.outputs, self.map.on_failure, self.map.program)

@@ -14,10 +14,11 @@ import scipy.sparse as sp
 
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.dense import DensePrograms, apply
+from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.products import DataEntries
 from cvxift.program.elimination import Condensation
+from cvxift.program.products import apply
 from cvxift.program.structure import Data, Floats
 from cvxift.program.substitution import Parts, Substitution
 

@@ -2,10 +2,10 @@
 
     K = [ P   A_rᵀ ;  A_r   −H ]        K u = f
 
-Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon). Sparse: LDLᵀ (QDLDL) of the
-quasidefinite K + δ·diag(I, −I), equilibrated first, then iterative refinement against K itself, so that δ leaves no
-trace in the result. Refinement converges to a solution whenever K u = f has one, also when K is singular; where it does
-not, the residual says so.
+Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon); sparse ones are in
+`cvxift.kkt.sparse_factor`. A factorization may be that of a shifted K + δ·diag(I, −I): iterative refinement against K
+itself leaves no trace of δ in the result. Refinement converges to a solution whenever K u = f has one, also when K is
+singular; where it does not, the residual says so.
 """
 
 from __future__ import annotations
@@ -17,15 +17,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import qdldl
-import scipy.sparse as sp
-import scipy.sparse.linalg as sla
 from scipy.linalg import lapack
 
-from cvxift.kkt.assembly import entry_columns, equilibrate, scale_symmetric
+from cvxift.kkt.assembly import equilibrate
 from cvxift.program.structure import Floats
 
-_linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
 _lapack: Any = lapack  # its functions are made at import, unseen by type checkers
 
 REFINE_STEPS = 8
@@ -35,9 +31,7 @@ CONSISTENT = 1e-9  # relative residual up to which K u = f counts as solved
 SINGULAR_RCOND = 1e-14  # reciprocal condition (after equilibration) under which K counts as singular
 POOR_RCOND = 1e-9  # reciprocal condition under which equilibration is worth its cost
 MOST_ROUNDING = 1e-6  # largest relative residual that is put down to rounding
-SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
-DENSE_DELTA = 1e-8  # the shift of a singular dense K, likewise
-LU_DELTA = 1e-10  # the same for the LU, whose pivoting bears a smaller one
+DENSE_DELTA = 1e-8  # the shift of a singular dense K, relative to the equilibrated K
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,108 +227,6 @@ class ShiftedFactor(DenseFactor):
         step = self.apply_inverse(f - self.K @ u)
         step = step - self.apply_inverse(weight * step)
         return relative_size(step / scale, column_size(u / scale))
-
-
-class SparseFactor(Factor):
-    """LDLᵀ of the equilibrated sparse K, shifted to quasidefinite; refinement removes the shift.
-
-    Args:
-        K: symmetric CSC matrix, shape (N, N), which stores its whole diagonal (see `kkt_matrix`).
-        n: size of the first block, which is shifted upwards; the rest is shifted downwards.
-        delta: the shift, relative to the equilibrated K; raised where it is too small for K's rounding errors.
-    """
-
-    method = "sparse LDLᵀ"
-
-    def __init__(self, K: sp.csc_array, n: int, delta: float = SPARSE_DELTA) -> None:
-        self.K = K
-        self.scale = equilibrate(K)
-        size = len(self.scale)
-        columns = entry_columns(K)
-        scaled = K.data * self.scale[K.indices] * self.scale[columns]
-        diagonal, upper = K.indices == columns, K.indices <= columns
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(columns[upper], minlength=size))])
-        while True:
-            data = scaled.copy()
-            data[diagonal] += np.where(np.arange(size) < n, delta, -delta)
-            triangle = sp.csc_array((data[upper], K.indices[upper], indptr), shape=K.shape)
-            try:
-                self._ldl = qdldl.Solver(triangle, upper=True)
-                break
-            except RuntimeError:  # rounding has turned a pivot's sign: K is nearly singular and wants a larger shift
-                if delta > 1e-3:
-                    raise
-                delta *= 100.0
-        self._shifted = sp.csc_array((data, K.indices, K.indptr), shape=K.shape)
-
-    def apply_inverse(self, f: Floats) -> Floats:
-        """One solve with the factors."""
-        if f.ndim == 1:
-            return self.scale * self._ldl.solve(self.scale * f)
-        out = np.empty_like(f)
-        for k in range(f.shape[1]):
-            out[:, k] = self.scale * self._ldl.solve(self.scale * f[:, k])
-        return out
-
-    @cached_property
-    def growth(self) -> float:
-        """Largest entry of K⁻¹r for a fixed r of entries ±1, equilibrated: near 1/δ where K is singular."""
-        r = np.random.default_rng(0).choice((-1.0, 1.0), len(self.scale))
-        return float(np.abs(self._ldl.solve(r)).max(initial=0.0))
-
-    def estimate(self) -> float:
-        """1-norm condition estimate of the equilibrated, shifted K, at most about 1/δ."""
-        return _condition(self._shifted, self._ldl.solve)
-
-
-class LuFactor(Factor):
-    """LU with partial pivoting (SuperLU) of the equilibrated sparse K, for systems that `SparseFactor` cannot take.
-
-    With a shift δ, refinement is the proximal method of multipliers: with J = diag(I, −I), JK is monotone, so that each
-    step u ← u + (K + δJ)⁻¹(f − K u) brings u nearer to a solution, at the rate δ/(δ + σ); from u = 0 to that of least
-    norm in the equilibrated scale, up to rounding errors over δ along K's null vectors. K may be singular then.
-
-    Args:
-        K: symmetric CSC matrix, shape (N, N).
-        n: size of the first block, which is shifted upwards; the rest is shifted downwards.
-        delta: the shift, relative to the equilibrated K.
-
-    Raises:
-        RuntimeError: the matrix to factorize is exactly singular.
-
-    Source: Rockafellar 1976, "Augmented Lagrangians and applications of the proximal point algorithm".
-    """
-
-    method = "sparse LU"
-
-    def __init__(self, K: sp.csc_array, n: int = 0, delta: float = 0.0) -> None:
-        self.K = K
-        self.scale = equilibrate(K)
-        self._scaled = scale_symmetric(K, self.scale)
-        if delta:
-            size = len(self.scale)
-            self._scaled = sp.csc_array(self._scaled + sp.diags_array(np.where(np.arange(size) < n, delta, -delta)))
-            self.method, self.steps, self.stall = "shifted sparse LU", SHIFTED_STEPS, 0.9
-        self._lu = sla.splu(self._scaled)
-
-    def apply_inverse(self, f: Floats) -> Floats:
-        """One solve with the factors."""
-        scale = self.scale if f.ndim == 1 else self.scale[:, None]
-        return scale * self._lu.solve(scale * f)
-
-    def estimate(self) -> float:
-        """1-norm condition estimate of the equilibrated K, shifted where it is."""
-        return _condition(self._scaled, self._lu.solve)
-
-
-def _condition(K: sp.csc_array, solve: Any) -> float:
-    """1-norm condition estimate of a symmetric K from solves with it (Higham & Tisseur 2000)."""
-    size = len(K.indptr) - 1
-    if size <= 4:
-        return float(np.linalg.cond(K.toarray(), 1)) if size else 1.0
-    inverse = _linear_operator((size, size), matvec=solve, rmatvec=solve, dtype=float)
-    inverse_norm: Any = sla.onenormest(inverse)
-    return float(inverse_norm * sla.norm(K, 1))
 
 
 def column_size(f: Floats) -> Any:

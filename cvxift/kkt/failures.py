@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
+from cvxift.kkt import conflict
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.policy import Check, Singular
@@ -21,18 +22,27 @@ if TYPE_CHECKING:
     from cvxift.kkt.regularity.account import Regularity
     from cvxift.kkt.solved import Solved
 
-__all__ = ["Check", "OnFailure", "certify", "inaccurate", "saddle", "tell_flat", "tell_kink", "tell_steep", "unsolved"]
+__all__ = [
+    "Check",
+    "OnFailure",
+    "certify",
+    "inaccurate",
+    "saddle",
+    "tell_endless",
+    "tell_flat",
+    "tell_kink",
+    "tell_steep",
+    "unsolved",
+]
 
 OnFailure = Literal["raise", "nan"]
 _NAMED = 4  # entries of a direction that a message names
 
 _CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
 _ADVICE = {
-    Status.INFEASIBLE: (
-        "No point satisfies the constraints at these parameters: relax one, or check the parameters' signs."
-    ),
+    Status.INFEASIBLE: ("No point satisfies the constraints: relax one, or check the parameters' signs and values."),
     Status.UNBOUNDED: (
-        "The objective has no lower bound on the feasible set at these parameters: add a constraint or curvature."
+        "The objective has no bound on the feasible set at these parameters: add a constraint or curvature."
     ),
     Status.NONCONVEX: (
         "CVXPY took P for positive semidefinite because it was told to (assume_PSD=True, psd_wrap): make it so, for "
@@ -67,6 +77,7 @@ def unsolved(
     where = f"Instance {indices[0]} of the batch" if batch_shape else "The problem"
     count = f" ({len(bad)} of {len(solutions)} instances failed)" if len(solutions) > 1 else ""
     advice = _ADVICE.get(first.status, _CHECK)
+    advice = conflict.why(first, program) + advice
     if first.descent is not None:
         advice = saddle(first.descent, program) + " " + advice
     message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {advice}"
@@ -172,22 +183,25 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
     Raises:
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
     """
-    names = list(dict.fromkeys(account.program.row_labels[row].text for row in account.unsettled_rows))
-    verb = "is" if len(names) == 1 else "are"
+    names = account.program.row_labels.grouped(account.unsettled_rows)
+    verb = "are" if len(names) > 1 or any(", entries " in name for name in names) else "is"
     where = (
         f" {_listed(names)} {verb} weakly active (slack and multiplier vanish together), or dependent." if names else ""
     )
     theta = _listed(_theta_names(account.program, entries)) if entries is not None and len(entries) else ""
     by = f" with respect to {theta}" if theta else ""
     if account.ended:
-        what = f"some changes of the parameters lead to no solution near it, and the derivative{by} is that of one side"
+        ends = [parameter.name() for parameter in account.ends]
+        changes = f"changes of {_listed(ends)} to one side" if ends else "some changes of the parameters"
+        what = f"{changes} lead to no solution near it, and the derivative{by} is that of the other side"
     else:
         what = f"the derivative{by} depends on the side from which the parameters come"
     instance = "" if index is None else f"Instance {index} of the batch: "
+    smoothed = "singular='smooth'" if account.local.cones.polyhedral else "by an entropy in the objective"
     message = (
         f"{instance}The solution map has a kink at this point: {what}.{where} The value returned is the derivative of "
         "one piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a "
-        "smoothed map, for example singular='smooth'."
+        f"smoothed map, for example {smoothed}."
     )
     _speak_once(account, message, check)
 
@@ -207,16 +221,36 @@ def tell_steep(account: Regularity, check: Check) -> None:
     _speak_once(account, message, check)
 
 
+def tell_endless(account: Regularity, check: Check) -> None:
+    """Say that the minimum is not attained, or the set of solutions has no end.
+
+    Raises:
+        ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
+    """
+    assert account.endless is not None
+    named = _moved(account, account.endless.u)
+    message = (
+        f"The minimum is not attained, or solutions have no end: however far the outputs ({_listed(named)}) go, the "
+        "objective does not rise. The value returned is where the solver stopped, and its derivative is that of no "
+        "solution. Add curvature (for example ½ε‖x‖²), or bounds."
+    )
+    _speak_once(account, message, check)
+
+
 def tell_flat(account: Regularity, check: Check) -> None:
     """Say that outputs can move at no cost.
 
     Raises:
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
     """
+    flat = account.flat
+    named = [] if flat is None else _moved(account, flat.u)
+    which = f" ({_listed(named)})" if named else ""
+    smooth = " or 'smooth'" if account.local.cones.polyhedral else ""  # other cones have no such policy
     message = (
-        "The solution is not unique, or not to second order: the outputs can move along a flat direction of the "
-        "objective that no active constraint fixes. The value returned is the derivative of least norm. Add curvature "
-        "(for example ½ε‖x‖²), or choose singular='regularize' or 'smooth'."
+        f"The solution is not unique, or not to second order: the outputs{which} can move along a flat direction of "
+        "the objective that no active constraint fixes. The value returned is the derivative of least norm. Add "
+        f"curvature (for example ½ε‖x‖²), or choose singular='regularize'{smooth}."
     )
     _speak_once(account, message, check)
 
@@ -243,6 +277,14 @@ def _user_level() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cvxift."):
         frame, level = frame.f_back, level + 1
     return max(1, level - 1)
+
+
+def _moved(account: Regularity, u: Floats) -> list[str]:
+    """The entries of the user's variables that a direction of the columns moves, those that move most first."""
+    size = np.where(account.program.user_columns, np.abs(u) / account.local.units[0], 0.0)
+    largest = size.max(initial=0.0)
+    columns = [j for j in np.argsort(-size, kind="stable") if size[j] > 1e-6 * largest]
+    return [account.program.column_labels[int(j)].text.removeprefix("variable ") for j in columns]
 
 
 def _theta_names(program: Program, entries: np.ndarray) -> list[str]:

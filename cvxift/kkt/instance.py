@@ -8,7 +8,10 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.kkt.residuals import Residuals, Scales
+from cvxift.cones.array_cones import PlacedCones, on_host
+from cvxift.kkt.backend import HOST
+from cvxift.kkt.residuals import Residuals, Scales, errors
+from cvxift.kkt.units import Equilibration
 from cvxift.program.structure import Data, Floats, Structure
 
 DENSE_ALWAYS = 100  # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
@@ -31,6 +34,7 @@ class Layout:
             density = (structure.nnzP + 2 * structure.nnzA) / max(1, size * size)
             dense = size <= DENSE_ALWAYS or (size <= DENSE_LIMIT and density >= DENSE_DENSITY)
         self.dense = dense
+        self.cones = on_host(structure.cones)
         n, m = structure.n, structure.m
         # Rows with one entry (bounds) and its column: where tight, they fix that column and both leave the KKT system.
         count = np.bincount(structure.A_rows, minlength=m)[:m]
@@ -54,11 +58,20 @@ class Layout:
             values[self._single_rows] = data.A[self._single_at]
         if not self.dense:
             return Instance(
-                s, s.P_matrix(data.P), data.q, s.A_matrix(data.A), data.b, data, self.single, values, moderate
+                s,
+                s.P_matrix(data.P),
+                data.q,
+                s.A_matrix(data.A),
+                data.b,
+                data,
+                self.cones,
+                self.single,
+                values,
+                moderate,
             )
         P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
         A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
-        return Instance(s, P, data.q, A, data.b, data, self.single, values, moderate)
+        return Instance(s, P, data.q, A, data.b, data, self.cones, self.single, values, moderate)
 
     def stack(self, data: Data) -> tuple[Floats, Floats]:
         """Dense P (B, n, n) and A (B, m, n) of a batch."""
@@ -80,9 +93,9 @@ class Layout:
 class Instance:
     """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices.
 
-    `values` are the same numbers on the structure's patterns. `single` holds the column of each row that has one entry,
-    −1 for the others, and `single_values` that entry, both shape (m,); None where no row has one. `moderate` says that
-    the units of rows, columns and cost are known to be of one size.
+    `values` are the same numbers on the structure's patterns, `cones` is K on NumPy's arrays. `single` holds the column
+    of each row that has one entry, −1 for the others, and `single_values` that entry, both shape (m,); None where no
+    row has one. `moderate` says that the units of rows, columns and cost are known to be of one size.
     """
 
     structure: Structure
@@ -91,6 +104,7 @@ class Instance:
     A: Floats | sp.csc_array
     b: Floats
     values: Data
+    cones: PlacedCones
     single: np.ndarray | None = None
     single_values: Floats | None = None
     moderate: bool = False
@@ -108,7 +122,8 @@ class Instance:
     @cached_property
     def scales(self) -> Scales:
         """What rows and columns balance, which residuals are relative to."""
-        return Scales(self)
+        units = None if self.moderate else Equilibration(self.structure)(self.values)
+        return Scales(self, self.cones, HOST, units)
 
     def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:
         """Dual error (n,), primal error (m,) and their relative sizes at a point.
@@ -120,10 +135,5 @@ class Instance:
             s: slacks, shape (m,).
             y: multipliers, shape (m,).
         """
-        dual = self.P @ x
-        dual += self.q
-        dual += self.AT @ y
-        primal = self.A @ x
-        primal += s
-        primal -= self.b
-        return dual, primal, self.scales.measure(primal, dual, x, s, y)
+        dual, primal = errors(self, x, s, y)
+        return dual, primal, Residuals(*map(float, self.scales.measure(primal, dual, x, s, y)))

@@ -61,9 +61,11 @@ class DataEntries:
             P, q, A, b = some
             self._index = tuple(index[at] for index, at in zip(self._index, (P, P, A, A), strict=True))
             self._q, self._b = place.put(q), place.put(b)
+        if some is None and place is HOST:
+            self._P_rows, self._P_cols, self._A_rows, self._A_cols = self._index
+            return
         self._P_rows, self._P_cols, self._A_rows, self._A_cols = map(place.put, self._index)
-        if some is not None:  # constants of many points: they go to their place now
-            _ = self._sums, self._spread
+        _ = self._sums, self._spread  # constants of many points: they go to their place now
 
     @cached_property
     def _sums(self) -> tuple[Callable[[Array], Array], ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.kkt.backend import HOST, Array, Arrays
+from cvxift.program.declared import Declared
 from cvxift.program.recover import Output
 
 _numbers = itertools.count()
@@ -19,7 +20,7 @@ _numbers = itertools.count()
 class Recovery:
     """Outputs from (x, y): one constant affine map.
 
-    Values are returned within the bounds that variables declare, which a point satisfies to its residual.
+    Values are returned within the sets that variables declare, which a point satisfies to its residual.
     The multipliers of two inequalities that act as one equality are the positive parts of their entries of that map,
     marked in `positive`; `linear` and `transpose` are those of the map, to which `alive` adds what the parts do.
     On the host; `on` gives the same elsewhere.
@@ -52,14 +53,8 @@ class Recovery:
         offset = np.concatenate(offsets) if offsets else np.zeros(0)
         masks = [np.zeros(math.prod(o.shape), dtype=bool) if o.positive is None else o.positive for o in outputs]
         positive = np.concatenate(masks) if any(mask.any() for mask in masks) else None
-        low, high = (
-            np.concatenate([np.full(math.prod(o.shape), end) if o.bounds is None else o.bounds[k] for o in outputs])
-            if outputs
-            else np.zeros(0)
-            for k, end in enumerate((-np.inf, np.inf))
-        )
-        bounds = None if np.isneginf(low).all() and np.isposinf(high).all() else (low, high)
-        self._constants = offset if offset.any() else None, positive, bounds
+        self._sets = [output.declared for output in outputs], [math.prod(output.shape) for output in outputs]
+        self._constants = offset if offset.any() else None, positive
         self._put(HOST)
 
     def _put(self, place: Arrays) -> None:
@@ -68,9 +63,9 @@ class Recovery:
         affine, put = place.affine, place.put
         self._X, self._XT = affine(self.X), affine(sp.csr_array(self.X.T))
         self._Y, self._YT = (affine(self.Y), affine(sp.csr_array(self.Y.T))) if self.has_dual else (None, None)
-        offset, positive, bounds = self._constants
+        offset, positive = self._constants
         self._offset, self.positive = (None if part is None else put(part) for part in (offset, positive))
-        self._bounds = None if bounds is None else tuple(map(put, bounds))
+        self._declared = Declared(*self._sets, affine) if any(self._sets[0]) else None
 
     def on(self, place: Arrays) -> Recovery:
         """The same for arrays of another place."""
@@ -80,13 +75,13 @@ class Recovery:
         out._put(place)
         return out
 
-    def __call__(self, x: Array, y: Array) -> Array:
-        """The outputs, shape (..., K), at x (..., n) and y (..., m)."""
+    def __call__(self, x: Array, y: Array, theta: Array) -> Array:
+        """The outputs, shape (..., K), at x (..., n), y (..., m) and the program's θ (..., N)."""
         xp, out = self._place.xp, self.linear(x, y)
         out = out if self._offset is None else out + self._offset
         if self.positive is not None:
             out = xp.where(self.positive & (out <= 0.0), xp.zeros_like(out), out)
-        return out if self._bounds is None else xp.minimum(xp.maximum(out, self._bounds[0]), self._bounds[1])
+        return out if self._declared is None else self._declared.nearest(xp, out, theta)
 
     def alive(self, outputs: Array, vectors: Array) -> Array:
         """Tangents, or cotangents, of the outputs without those of positive parts that are zero.

@@ -24,15 +24,15 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 
-from cvxift.kkt.units import Equilibration
-from cvxift.program.structure import Floats
-
-if TYPE_CHECKING:
-    from cvxift.kkt.instance import Instance
+from cvxift.cones.array_cones import PlacedCones
+from cvxift.kkt.backend import Array, Arrays
+from cvxift.kkt.units import Units
+from cvxift.program.products import apply, transposed
 
 EXACT = 1e-12  # relative residual under which an upper bound of it, which costs less, is given instead
 FLOOR = 1e-4  # φ above
@@ -53,51 +53,88 @@ class Residuals(NamedTuple):
         return max(self.primal, self.dual, self.complementarity) if total == total else math.inf
 
 
+class Matrices(Protocol):
+    """The matrices of one program, dense arrays or CSC matrices, or of a batch, arrays (B, …) of any namespace."""
+
+    @property
+    def P(self) -> Any:
+        """Shape (..., n, n)."""
+        ...
+
+    @property
+    def q(self) -> Any:
+        """Shape (..., n)."""
+        ...
+
+    @property
+    def A(self) -> Any:
+        """Shape (..., m, n)."""
+        ...
+
+    @property
+    def AT(self) -> Any:
+        """Shape (..., n, m)."""
+        ...
+
+    @property
+    def b(self) -> Any:
+        """Shape (..., m)."""
+        ...
+
+
+def errors(program: Matrices, x: Array, s: Array, y: Array) -> tuple[Array, Array]:
+    """Dual error Px + q + Aᵀy, shape (..., n), and primal error Ax + s − b, shape (..., m)."""
+    return apply(program.P, x) + program.q + apply(program.AT, y), apply(program.A, x) + s - program.b
+
+
 class Scales:
-    """What the rows and columns of an instance balance.
+    """What the rows and columns of a program, or of each program of a batch, balance.
 
     Args:
-        instance: the program.
+        program: its matrices.
+        cones: K, where the arrays live.
+        place: where that is.
+        units: the units of one program that is not of moderate size; None else.
     """
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._polyhedral = instance.structure.cones.polyhedral
-        self._b, self._q = np.abs(instance.b), np.abs(instance.q)
-        self.units = None if instance.moderate else Equilibration(instance.structure)(instance.values)
+    def __init__(self, program: Matrices, cones: PlacedCones, place: Arrays, units: Units | None = None) -> None:
+        self._program, self._cones, self._place, self.units = program, cones, place, units
+        self._polyhedral = cones.cones.polyhedral
+        self._b, self._q = place.xp.abs(program.b), place.xp.abs(program.q)
+        self._row_unit = self._column_unit = None  # the units of b, (m,), and of q, (n,), where they are not moderate
+        if units is not None:
+            self._row_unit, self._column_unit = 1.0 / units.rows, 1.0 / (units.cost * units.columns)
+        self._anchors = self._anchor(self._b, self._row_unit), self._anchor(self._q, self._column_unit)
+        self._least: tuple[Array, Array] | None = None  # lower bounds of the sizes, whatever the point
 
     @cached_property
     def _A(self) -> Any:
-        return abs(self._instance.A)
+        return abs(self._program.A)
 
     @cached_property
     def _AT(self) -> Any:
-        A = self._A
-        return A.T if isinstance(A, np.ndarray) else A.T.tocsr()
+        AT = transposed(self._A)
+        return AT.tocsr() if sp.issparse(AT) else AT
 
     @cached_property
     def _P(self) -> Any:
-        return abs(self._instance.P)
+        return abs(self._program.P)
 
-    def _by_cone(self, values: Floats) -> Floats:
-        """The largest value of each curved cone in all of its rows, shape (m,)."""
-        if self._polyhedral:
-            return values
-        cones = self._instance.structure.cones
-        starts = cones.unit_starts
-        return np.repeat(np.maximum.reduceat(values, starts), np.diff(np.append(starts, cones.m)))
+    def by_cone(self, values: Array) -> Array:
+        """The largest value of each curved cone in all of its rows, shape (..., m)."""
+        return values if self._polyhedral else self._cones.largest(values)
 
-    def sizes(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    def sizes(self, x: Array, y: Array) -> tuple[Array, Array]:
         """What each row and each column balances at a point, in its own unit; all positive.
 
         Args:
-            x: columns, shape (n,).
-            y: multipliers, shape (m,).
+            x: columns, shape (..., n).
+            y: multipliers, shape (..., m).
 
         Returns:
-            The rows' sizes, shape (m,), in the units of b, equal in the rows of one curved cone; the columns', shape
-            (n,), in the units of q. A slack is small or not beside its row's, a multiplier times its row's entry beside
-            its column's.
+            The rows' sizes, shape (..., m), in the units of b, equal in the rows of one curved cone; the columns',
+            shape (..., n), in the units of q. A slack is small or not beside its row's, a multiplier times its row's
+            entry beside its column's.
 
         Example:
             >>> from cvxift.kkt.instance import Layout
@@ -109,90 +146,78 @@ class Scales:
             >>> rows.round(3), columns.round(3)
             (array([2.]), array([4.]))
         """
-        x, y = np.abs(x), self._by_cone(np.abs(y))
-        rows, columns = self._A @ x, self._P @ x
-        rows += self._b
-        columns += self._q
-        columns += self._AT @ y
-        (row_unit, column_unit), (least_x, least_y) = self._units, self._anchors
-        units = self.units
-        if units is None:
-            rows += FLOOR * max(least_x, _largest(x))
-            columns += FLOOR * max(least_y, _largest(y))
-        else:
-            rows += FLOOR * max(least_x, _largest(x / units.columns)) * row_unit
-            columns += FLOOR * max(least_y, _largest(y * (units.cost / units.rows))) * column_unit
-        return self._by_cone(rows), columns
+        xp, units = self._place.xp, self.units
+        x, y = xp.abs(x), self.by_cone(xp.abs(y))
+        own = (x, y) if units is None else (x / units.columns, y * (units.cost / units.rows))
+        of_x, of_y = (
+            xp.maximum(largest(xp, part)[..., None], least) for part, least in zip(own, self._anchors, strict=True)
+        )
+        row_floor, column_floor = self._floors(of_x, of_y)
+        rows = apply(self._A, x) + self._b + row_floor
+        columns = apply(self._P, x) + self._q + apply(self._AT, y) + column_floor
+        return self.by_cone(rows), columns
 
-    @cached_property
-    def _units(self) -> tuple[Any, Any]:
-        """The units of b, (m,), and of q, (n,); 1 where they are moderate."""
-        units = self.units
-        return (1.0, 1.0) if units is None else (1.0 / units.rows, 1.0 / (units.cost * units.columns))
+    def _anchor(self, part: Array, unit: Any) -> Any:
+        """β or γ, shape (...)."""
+        xp = self._place.xp
+        size = largest(xp, part if unit is None else part / unit)
+        if self._place.reads_freely and not size.ndim:
+            return min(1.0, size or 1.0)
+        return xp.where(size > 0.0, xp.clip(size, max=1.0), xp.ones_like(size))[..., None]
 
-    @cached_property
-    def _anchors(self) -> tuple[float, float]:
-        """β and γ."""
+    def _floors(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """φξ/r and φη/(κc), for ξ and η of shape (..., 1) or numbers."""
         if self.units is None:
-            return min(1.0, _largest(self._b) or 1.0), min(1.0, _largest(self._q) or 1.0)
-        row_unit, column_unit = self._units
-        return min(1.0, _largest(self._b / row_unit) or 1.0), min(1.0, _largest(self._q / column_unit) or 1.0)
+            return FLOOR * x, FLOOR * y
+        return FLOOR * x * self._row_unit, FLOOR * y * self._column_unit
 
-    @cached_property
-    def _least(self) -> tuple[Floats, Floats]:
-        """Lower bounds of the sizes, whatever the point."""
-        (row_unit, column_unit), (least_x, least_y) = self._units, self._anchors
-        return self._b + FLOOR * least_x * row_unit, self._q + FLOOR * least_y * column_unit
-
-    def measure(self, primal: Floats, dual: Floats, x: Floats, s: Floats, y: Floats) -> Residuals:
+    def measure(self, primal: Array, dual: Array, x: Array, s: Array, y: Array) -> tuple[Array, Array]:
         """The relative residuals of a point.
 
         Args:
-            primal: Ax + s − b, shape (m,).
-            dual: Px + q + Aᵀy, shape (n,).
-            x: columns, shape (n,).
-            s: slacks, shape (m,).
-            y: multipliers, shape (m,).
+            primal: Ax + s − b, shape (..., m).
+            dual: Px + q + Aᵀy, shape (..., n).
+            x: columns, shape (..., n).
+            s: slacks, shape (..., m).
+            y: multipliers, shape (..., m).
 
         Returns:
-            The residuals; upper bounds of them where they are below `EXACT`.
+            The primal and the dual residual, shapes (...); on the host, upper bounds of them where those are below
+            `EXACT`.
         """
-        primal, dual = np.abs(primal), np.abs(dual)
-        rows, columns = self._least
-        # Often no more is needed to show a point to be exact. A NaN fails the comparisons.
-        bound = Residuals(_largest(primal / rows), _largest(dual / columns))
-        if bound.primal <= EXACT and bound.dual <= EXACT:
-            return bound
+        xp = self._place.xp
+        primal, dual = xp.abs(primal), xp.abs(dual)
+        if self._place.reads_freely:
+            if self._least is None:
+                row_floor, column_floor = self._floors(*self._anchors)
+                self._least = self._b + row_floor, self._q + column_floor
+            rows, columns = self._least
+            # Often no more is needed to show a point to be exact. A NaN fails the comparisons.
+            bound = largest(xp, primal / rows), largest(xp, dual / columns)
+            if primal.ndim == 1:
+                if bound[0] <= EXACT and bound[1] <= EXACT:
+                    return bound
+            else:
+                above = np.flatnonzero(~((bound[0] <= EXACT) & (bound[1] <= EXACT)))
+                if 2 * len(above) <= len(primal):
+                    if len(above):
+                        rest = self._some(above, primal, dual, x, s, y)
+                        bound[0][above], bound[1][above] = rest
+                    return bound
         rows, columns = self.sizes(x, y)
-        if not self._polyhedral:
-            dual = np.maximum(dual - self._rounding(s - y), 0.0)
-        return Residuals(_largest(primal / rows), _largest(dual / columns))
+        if not self._polyhedral:  # what the rounding of y may leave in each column
+            rounding = ROUNDING * apply(self._AT, self._cones.curved * self._cones.largest(xp.abs(s - y)))
+            dual = xp.maximum(dual - rounding, xp.zeros_like(dual))
+        return largest(xp, primal / rows), largest(xp, dual / columns)
 
-    def balance(self, x: Floats, y: Floats) -> Floats:
-        """How many units of s one unit of y is worth in each row (or curved cone), shape (m,).
-
-        sᵢ is small beside the row's size, and yᵢ where yᵢ |A_ij| is small in all of the row's columns, so that sᵢ < τᵢ
-        yᵢ, τ the balance, compares like with like whatever the units.
-
-        Args:
-            x: columns, shape (n,).
-            y: multipliers, shape (m,).
-        """
-        rows, columns = self.sizes(x, y)
-        structure = self._instance.structure
-        A_rows, A_cols = structure.places[2:]
-        share = np.zeros(structure.m)
-        np.maximum.at(share, A_rows, np.abs(self._instance.values.A) / columns[A_cols])
-        return rows * self._by_cone(share)
-
-    def _rounding(self, v: Floats) -> Floats:
-        """What the rounding of y may leave in each column, shape (n,)."""
-        cones = self._instance.structure.cones
-        size = self._by_cone(np.abs(v))
-        size[: cones.zero + cones.nonneg] = 0.0
-        return ROUNDING * (self._AT @ size)
+    def _some(self, index: np.ndarray, *parts: Array) -> tuple[Array, Array]:
+        """`measure` of some programs of a batch."""
+        program: Any = self._program
+        return Scales(program.taken(index), self._cones, self._place).measure(*(part[index] for part in parts))
 
 
-def _largest(values: Floats) -> float:
-    """Largest entry of a vector without negative ones; 0 for an empty vector."""
-    return float(np.maximum.reduce(values, initial=0.0))
+def largest(xp: Any, values: Array) -> Array:
+    """The largest entry along the last axis, of values without negative ones; 0 for an empty axis."""
+    if isinstance(values, np.ndarray):
+        return np.maximum.reduce(values, axis=-1, initial=0.0)
+    return xp.max(values, axis=-1) if values.shape[-1] else xp.sum(values, axis=-1)

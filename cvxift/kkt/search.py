@@ -204,14 +204,27 @@ def polished(instance: Instance, raw: Raw) -> Point:
     cones = instance.structure.cones
     if best.residuals.worst <= TOLERANCE or cones.m == cones.zero:
         return best
-    balance = instance.scales.balance(raw.x, raw.y)
+    worth = _worth(instance, raw.x, raw.y)
     for tau in SCALES:
-        point = polish(instance, raw.x, _read(cones, raw, tau * balance))
+        point = polish(instance, raw.x, _read(cones, raw, tau * worth))
         if point.residuals.worst < best.residuals.worst:
             best = point
         if best.residuals.worst <= TOLERANCE:
             break
     return best
+
+
+def _worth(instance: Instance, x: Floats, y: Floats) -> Floats:
+    """How many units of s one unit of y is worth in each row (or curved cone), shape (m,).
+
+    sᵢ is small beside the row's size, and yᵢ where yᵢ |A_ij| is small in all of the row's columns, so that sᵢ < τᵢ yᵢ,
+    τ the worth, compares like with like whatever the units.
+    """
+    rows, columns = instance.scales.sizes(x, y)
+    A_rows, A_cols = instance.structure.places[2:]
+    share = np.zeros(instance.structure.m)
+    np.maximum.at(share, A_rows, np.abs(instance.values.A) / columns[A_cols])
+    return rows * instance.scales.by_cone(share)
 
 
 def _read(cones: cone.Cones, raw: Raw, balance: Floats) -> Floats:

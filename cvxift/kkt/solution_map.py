@@ -146,11 +146,15 @@ class SolutionMap(InstanceProducts):
         Raises:
             ProgramError: names the parameter and the entry.
         """
-        self.program.check(theta if self._permutation is None else theta[..., self._permutation])
+        self.program.check(self._in_order(theta))
 
     def data(self, theta: Floats) -> Data:
         """The program's data at θ, shape (..., N)."""
-        return self.program.evaluate(theta if self._permutation is None else theta[..., self._permutation])
+        return self.program.evaluate(self._in_order(theta))
+
+    def _in_order(self, theta: Floats) -> Floats:
+        """θ in the program's order."""
+        return theta if self._permutation is None else theta[..., self._permutation]
 
     def solve(
         self,
@@ -181,14 +185,14 @@ class SolutionMap(InstanceProducts):
             start = warm[0] if warm else None
             data = self.data(theta)
             solution = self.engine.solve(data, solver_args=solver_args, warm=start, solver=solver, follow=True)
-            solved = Solved((), (solution,), self._recover(solution.x, solution.y))
+            solved = Solved((), (solution,), self._recover(solution.x, solution.y, self._in_order(theta)))
         else:
             flat = theta.reshape(-1, theta.shape[-1])
             data = self.data(flat)
             points = warm if warm is not None and len(warm) == len(flat) else None
             if batch_path.fits(self.engine) and len(flat):
                 solutions = batch_path.solve(self.engine, data, solver_args=solver_args, warm=points, solver=solver)
-                outputs = self._recover(solutions.full_x, solutions.full_y)
+                outputs = self._recover(solutions.full_x, solutions.full_y, self._in_order(flat))
             else:
                 solutions = self._each(
                     lambda i: self.engine.solve(
@@ -203,7 +207,7 @@ class SolutionMap(InstanceProducts):
                 )
                 outputs = np.empty((len(flat), self.output_size))
                 for i, solution in enumerate(solutions):
-                    outputs[i] = self._recover(solution.x, solution.y)
+                    outputs[i] = self._recover(solution.x, solution.y, self._in_order(flat[i]))
             solved = Solved(batch, solutions, outputs.reshape(*batch, self.output_size))
         if not solved.ok:
             unsolved(solved.solutions, batch, solved.outputs, self.on_failure, self.program)

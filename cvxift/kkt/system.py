@@ -21,14 +21,11 @@ from cvxift.errors import ApplicabilityError
 from cvxift.kkt.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.cone_basis import Rotation, rotation
 from cvxift.kkt.factor import (
-    LU_DELTA,
     SINGULAR_RCOND,
     Certificate,
     DenseFactor,
     Factor,
-    LuFactor,
     ShiftedFactor,
-    SparseFactor,
 )
 from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.least_squares import LeastSquares
@@ -36,6 +33,7 @@ from cvxift.kkt.policy import Singular
 from cvxift.kkt.psd_eigenbasis import Turned
 from cvxift.kkt.regularity.thresholds import PROMISE
 from cvxift.kkt.soc_extension import Lifted
+from cvxift.kkt.sparse_factor import LU_DELTA, LuFactor, SparseFactor
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -31,6 +31,7 @@ LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and 
 LEAST_SQUARES = 50  # steps of conjugate gradients for the units' logarithms
 CLOSE = 0.05  # accuracy of those, in powers of two
 NEGLIGIBLE = -26  # power of two under which an entry is counted as rounding that a cancellation left
+EPS = float(np.finfo(float).eps)  # part of P and A under which all of q and b together are rounding, and no unit
 ROUNDS = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
 
 
@@ -222,7 +223,13 @@ class Equilibration:
             largest = np.maximum.reduceat(values, self._blocks, axis=-1)
         if not np.isfinite(largest).all():
             return None
+        light = self._weight < 1.0
+        most = (np.where(part, values, 0.0).max(axis=-1, initial=0.0, keepdims=True) for part in (light, ~light))
+        values = np.where(light & np.less_equal(next(most), EPS * next(most)), 0.0, values)
+        largest = np.maximum.reduceat(values, self._blocks, axis=-1)
         moderate = (largest.max(axis=-1) <= MOST) & (_least(largest) >= LEAST)
+        if moderate.all():
+            return None
         n, positive = self._n, values > 0.0
         logarithms = np.log2(np.where(positive, values, 1.0))
         centred = self._centred(logarithms, positive)

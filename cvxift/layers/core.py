@@ -18,9 +18,9 @@ from cvxift import solvers
 from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.compat import named_solver, solver_and_options
 from cvxift.errors import ProgramError
+from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
-from cvxift.program.agreement import first_agrees
 from cvxift.program.parameters import batch_of
 from cvxift.program.structure import Floats
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args, overload
 
 import cvxpy as cp
 import numpy as np
+import scipy.sparse as sp
 from cvxpy.problems.objective import Objective
 
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
+from cvxift.kkt.conflict import agrees
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.failures import inaccurate, tell_kink
@@ -22,7 +24,6 @@ from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import held_point
-from cvxift.program.agreement import check_agreement
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.program.write_back import write_back, write_back_none
@@ -30,6 +31,8 @@ from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.report import Report
+
+SAME = 1e-4  # relative distance up to which values held are those of the point, as loosely as solvers find them
 
 Output = cp.Variable | Objective
 """A variable, a dual variable (``constraint.dual_variables[i]``), or ``problem.objective`` for the optimal value."""
@@ -116,7 +119,7 @@ class Sensitivity:
             self._is_objective(output)
             return float(self.program.primal_value(self.solution.data, self.solution.x))
         out = self.program.output(output)
-        return out.value(self.solution.x if out.kind == "primal" else self.solution.y)
+        return out.value(self.solution.x if out.kind == "primal" else self.solution.y, self._theta)
 
     def vjp(self, cotangents: Mapping[Output, Any]) -> dict[cp.Parameter, np.ndarray]:
         """Vector-Jacobian product: gradient of Σ ⟨cotangent, output⟩ with respect to every parameter.
@@ -335,8 +338,8 @@ def differentiate(
 
     Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves
     it first if it holds none, or if its point does not satisfy the optimality conditions at the current parameters. The
-    problem is not changed when it was solved before; otherwise its variables, dual variables, value and status are set
-    as ``problem.solve`` sets them.
+    problem is not changed where it holds this solution already; otherwise its variables, dual variables, value and
+    status are set as ``problem.solve`` sets them.
 
     Args:
         problem: a DPP problem whose parameters have values.
@@ -397,17 +400,29 @@ def differentiate(
     held = solution is not None and solution.ok
     if solution is None or not solution.ok:
         solution = mapping.canonical(canonical)
-        if not solution.ok:
-            if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
-                write_back_none(problem, solution.status.value)
-            mapping.raise_unsolved(solution)
-    if not held:
-        inaccurate(Solved((), (solution,), np.empty(0)), program, check)
-    check_agreement(program, data, theta, solution.x, solution.residuals.worst)
+    elif solution.residuals.worst > TOLERANCE:  # of a problem that was nearly solved, or solved at other parameters
+        again = mapping.canonical(canonical)
+        if again.ok and again.residuals.worst < solution.residuals.worst:
+            solution, held = again, False
+    if not solution.ok:
+        if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
+            write_back_none(problem, solution.status.value)
+        mapping.raise_unsolved(solution)
+    inaccurate(Solved((), (solution,), np.empty(0)), program, check)
+    agrees(program, solution, theta)
     found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
-    if not held:
+    if not (held and _holds(found)):
         _save(found)
     return found
+
+
+def _holds(found: Sensitivity) -> bool:
+    """Whether the problem holds the point already: not that of other parameters, or values that nobody solved for."""
+    if found.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+        return False
+    pairs = [(np.asarray(_dense(v.value)), found.value(v)) for v in found.problem.variables()]
+    sizes = [SAME * (1.0 + np.abs(value).max(initial=0.0)) for _, value in pairs]
+    return all(np.abs(own - value).max(initial=0.0) <= size for (own, value), size in zip(pairs, sizes, strict=True))
 
 
 def _save(found: Sensitivity) -> None:
@@ -417,6 +432,10 @@ def _save(found: Sensitivity) -> None:
     values = {variable: found.value(variable) for variable in (*problem.variables(), *duals)}
     accurate = solution.residuals.worst <= TOLERANCE
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solution.solver)
+
+
+def _dense(value: Any) -> Any:
+    return value.toarray() if sp.issparse(value) else value
 
 
 def _spread(values: Floats) -> Floats:

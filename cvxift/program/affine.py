@@ -4,7 +4,8 @@ Most entries of a canonical program are one parameter entry times a coefficient,
 
     out_k = coef_k · v̂[source_k],     v̂ = (v, 1)  for the affine map,   v̂ = (v, 0)  for its linear part;
 
-a constant row reads the last entry of v̂. Rows that combine several entries are a sparse product.
+a constant row reads the last entry of v̂. Rows that combine several entries are a sparse product. Where their terms
+cancel, what rounding leaves of them is zero: a cost of 10⁻¹⁷ would give a program that has none a unit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import scipy.sparse as sp
 
 from cvxift.program.structure import Floats
 
+ROUNDING = 8.0 * float(np.finfo(float).eps)  # part of the terms' magnitudes under which their sum is rounding
 LARGE = 2048  # rows; a batch of larger maps is evaluated instance by instance, which keeps each in the cache
 
 
@@ -43,6 +45,9 @@ class AffineMap:
         mixed = np.flatnonzero((entries > 0) & ~single)
         self._source = np.full(rows, self._size, dtype=np.intp)
         coefficient = constant.copy()
+        self._one = float(np.any(constant))  # what constant rows read
+        if not self._one:
+            coefficient[entries == 0] = 1.0
         first = matrix.indptr[:-1][single]
         self._source[single] = matrix.indices[first]
         coefficient[single] = matrix.data[first]
@@ -55,6 +60,8 @@ class AffineMap:
             self._mixed = slice(int(mixed[0]), int(mixed[-1]) + 1) if consecutive else mixed
             self._mixed_matrix = matrix[mixed]
             self._mixed_constant = constant[mixed] if np.any(constant[mixed]) else None
+            self._sizes = abs(self._mixed_matrix), np.abs(constant[mixed])
+            self._most = float(self._sizes[0].sum(axis=1).max()), float(self._sizes[1].max())
 
     def __call__(self, v: Floats) -> Floats:
         """The value c + Mv.
@@ -65,7 +72,7 @@ class AffineMap:
         Returns:
             A new array of shape (..., K).
         """
-        return self._apply(v, 1.0)
+        return self._apply(v, self._one)
 
     def linear(self, v: Floats) -> Floats:
         """The linear part Mv.
@@ -83,7 +90,7 @@ class AffineMap:
         rows = np.arange(len(self._source))
         weight = np.ones(len(rows)) if self._coefficient is None else self._coefficient
         single = self._source < self._size
-        constant = np.where(single, 0.0, weight)
+        constant = np.where(single, 0.0, self._one * weight)
         matrix = sp.csr_array((weight[single], (rows[single], self._source[single])), shape=(len(rows), self._size))
         if self._mixed is not None:
             at = rows[self._mixed]
@@ -117,10 +124,23 @@ class AffineMap:
                 batch = v.shape[:-1]
                 value = (self._mixed_matrix @ v.reshape(math.prod(batch), self._size).T).T
                 value = value.reshape(*batch, value.shape[1])
-            if one and self._mixed_constant is not None:
-                value += self._mixed_constant
+            if one:
+                if self._mixed_constant is not None:
+                    value += self._mixed_constant
+                value = self._without_rounding(value, v)
             out[..., self._mixed] = value
         return out
+
+    def _without_rounding(self, value: Floats, v: Floats) -> Floats:
+        """Rows of several terms, shape (..., k): zero where the terms cancel but for rounding."""
+        size = np.abs(value)
+        slope, constant = self._most
+        most = slope * max(float(np.max(v, initial=0.0)), -float(np.min(v, initial=0.0))) + constant
+        if float(np.min(size, initial=np.inf)) > ROUNDING * most or not math.isfinite(most):
+            return value
+        flat = np.abs(v).reshape(-1, self._size)
+        magnitude = (self._sizes[0] @ flat.T).T + self._sizes[1]
+        return np.where(size <= ROUNDING * magnitude.reshape(size.shape), 0.0, value)
 
     def _gather(self, v: Floats, one: float, out: Floats | None = None) -> Floats:
         """The rows of at most one entry, for one instance."""

@@ -14,10 +14,9 @@ that CVXPY approximates says by how much.
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
@@ -56,7 +55,7 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
         ProgramError: names the objective or the constraint, and both values.
     """
     problem = program.problem
-    held: dict[Any, Any] = {variable: program.output(variable).value(x) for variable in problem.variables()}
+    held: dict[Any, Any] = {variable: program.output(variable).value(x, theta) for variable in problem.variables()}
     held |= {p: theta[program.offsets[p]].reshape(p.shape) for p in program.parameters}
     approximation = program.approximation
     if approximation is None:
@@ -82,46 +81,6 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
             if violation > tolerance * (1.0 + size) + FACTOR * residual * largest:
                 what = f"the violation of constraint {number} ({short(constraint)})"
                 raise ProgramError(_words(what, violation, 0.0))
-
-
-def first_agrees(program: Program, solutions: Iterable[Solution], theta: Floats) -> bool:
-    """Check the first solved instance of a batch; see `check_agreement`.
-
-    Args:
-        program: the problem's program.
-        solutions: the instances.
-        theta: the program's θ, logarithms taken, shape (..., N).
-
-    Returns:
-        Whether there was a solved one.
-
-    Raises:
-        ProgramError: as `check_agreement`.
-    """
-    rows = theta.reshape(math.prod(theta.shape[:-1]), program.theta_size)
-    for solution, own in zip(solutions, rows, strict=True):
-        if solution.ok:
-            units = own if program.log_mask is None else np.where(program.log_mask, np.exp(own), own)
-            check_agreement(program, solution.data, units, solution.x, solution.residuals.worst)
-            return True
-    return False
-
-
-class Solution(Protocol):
-    """What the check asks of a solved instance."""
-
-    data: Data
-    x: Floats
-
-    @property
-    def ok(self) -> bool:
-        """Whether it has a point."""
-        ...
-
-    @property
-    def residuals(self) -> Any:
-        """Its relative residuals; `worst` is the largest."""
-        ...
 
 
 def _words(what: str, theirs: float, ours: float) -> str:

@@ -6,8 +6,6 @@ whole array in Fortran order. A leaf that is symmetric is read as (θ + θᵀ)/2
 
 from __future__ import annotations
 
-from typing import Any
-
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
@@ -42,38 +40,6 @@ def free_entry(leaf: cp.Variable | cp.Parameter) -> np.ndarray:
         entry[leaf.sparse_idx] = np.arange(len(leaf.sparse_idx[0]))
         return entry
     return np.arange(leaf.size).reshape(leaf.shape, order="F")
-
-
-def declared_bounds(leaf: cp.Variable) -> tuple[Floats, Floats] | None:
-    """The constant bounds that a variable's attributes declare.
-
-    Args:
-        leaf: a variable.
-
-    Returns:
-        Lower and upper bounds in C order, infinite where there are none or parameters state them; None if all are.
-    """
-    low, high = np.full(leaf.shape, -np.inf), np.full(leaf.shape, np.inf)
-    if leaf.attributes["nonneg"] or leaf.attributes["pos"]:
-        low = np.zeros(leaf.shape)
-    if leaf.attributes["nonpos"] or leaf.attributes["neg"]:
-        high = np.zeros(leaf.shape)
-    declared = leaf.attributes["bounds"]
-    if declared is not None:
-        lower, upper = (_constant(bound) for bound in declared)
-        low = low if lower is None else np.maximum(low, lower)
-        high = high if upper is None else np.minimum(high, upper)
-    if np.isneginf(low).all() and np.isposinf(high).all():
-        return None
-    return low.ravel(), high.ravel()
-
-
-def _constant(bound: Any) -> Floats | None:
-    if isinstance(bound, cp.Expression):
-        if bound.parameters():
-            return None
-        bound = bound.value
-    return np.asarray(bound.toarray() if sp.issparse(bound) else bound, dtype=float)
 
 
 def expand(leaf: cp.Variable | cp.Parameter) -> sp.csr_array:

@@ -7,7 +7,7 @@ atom. Labels are made when asked for: a program may have 10⁵ rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from cvxift.program.canonicalize import Origin
 from cvxift.program.lazy import Made
 from cvxift.program.messages import number, short, subscript
 from cvxift.program.row_order import RowBlock, Rows, triangle
+
+ENTRIES = 3  # entries of one constraint that a message names
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,19 @@ class RowLabels(Made[Label]):
         """The position of the stuffed constraint that each of these rows belongs to."""
         return self._block(self._kept[rows])
 
+    def grouped(self, rows: Iterable[int]) -> list[str]:
+        """Names of rows, one for each constraint: what an atom introduced is named by the constraint that it serves."""
+        groups: dict[str, list[str]] = {}
+        for row in rows:
+            label = self[int(row)]
+            own = label.atom is None or label.constraint is None
+            text = label.text if own else label.text.removeprefix(f"{label.atom} in ")
+            name, _, entry = text.partition(", entry ")
+            entries = groups.setdefault(name.split(", cone")[0], [])
+            if entry and entry not in entries:
+                entries.append(entry)
+        return [name + _entries(entries) for name, entries in groups.items()]
+
     def _block(self, places: np.ndarray) -> Any:
         # Empty blocks share their start with the next one, which is the last of them.
         return np.searchsorted(self._starts, places, side="right") - 1
@@ -257,3 +272,12 @@ def _constraint_entry(constraint: Constraint, block: RowBlock, place: int) -> tu
         block.kind, ""
     )
     return (cone, part), f", cone {cone}, {argument}"
+
+
+def _entries(entries: list[str]) -> str:
+    """Entries as they follow a constraint's name."""
+    if not entries:
+        return ""
+    rest = len(entries) - ENTRIES
+    more = f" and {rest} more" if rest > 0 else ""
+    return f", {'entry' if len(entries) == 1 else 'entries'} {', '.join(entries[:ENTRIES])}{more}"

@@ -114,11 +114,6 @@ class Program:
         """Whether an entry of P depends on θ."""
         return self._maps.P_varies
 
-    @property
-    def row_sources(self) -> np.ndarray:
-        """For each row of A, its place among the rows that CVXPY states, before redundant ones left, shape (m,)."""
-        return self._presolved.source
-
     def pack(self, values: Mapping[cp.Parameter, Any], check: bool = True) -> Floats:
         """Concatenate parameter values into θ.
 
@@ -313,7 +308,7 @@ class Program:
     def _set_outputs(self, stuffed: Stuffed, rows: Rows) -> None:
         columns, n = stuffed.program.var_id_to_col, self.structure.n
         self._primal = [
-            primal_output(variable, inner, columns.get(inner.id), n)
+            primal_output(variable, inner, columns.get(inner.id), n, self.offsets, self.theta_size)
             for variable, inner in zip(self._variables, stuffed.variables, strict=True)
         ]
         self.user_columns = np.zeros(n, dtype=bool)

@@ -10,6 +10,7 @@ variable is a selection of them; a PSD constraint's is the symmetric matrix whos
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +26,9 @@ from cvxpy.constraints.second_order import SOC
 from cvxpy.constraints.zero import Equality, Zero
 
 from cvxift.errors import ProgramError
-from cvxift.program.attributes import declared_bounds, expand
+from cvxift.program.attributes import expand
 from cvxift.program.canonicalize import InnerVariable
+from cvxift.program.declared import Declared, DeclaredSet
 from cvxift.program.messages import short
 from cvxift.program.presolve import Presolved
 from cvxift.program.row_order import SQRT2, RowBlock, triangle
@@ -47,8 +49,7 @@ class Output:
         exp: whether the value is exp(S x).
         positive: entries whose value is the positive part of S y, shape (size,); None where there are none. They are
             the multipliers of two inequalities that act as one equality.
-        bounds: the constant lower and upper bounds that the variable declares, shapes (size,), within which values are
-            returned; None without. A point satisfies them to the residual that it was accepted with.
+        declared: the set that the variable's attributes declare, within which values are returned; None without.
     """
 
     kind: Literal["primal", "dual"]
@@ -57,13 +58,14 @@ class Output:
     shape: tuple[int, ...]
     exp: bool
     positive: np.ndarray | None = None
-    bounds: tuple[Floats, Floats] | None = None
+    declared: DeclaredSet | None = None
 
-    def value(self, point: Floats) -> Floats:
+    def value(self, point: Floats, theta: Floats | None = None) -> Floats:
         """The object's value at a canonical point.
 
         Args:
             point: x or y, shape (..., n) or (..., m).
+            theta: the program's θ, shape (..., N), to return a value in the declared set; None for the point's own.
 
         Returns:
             Array of shape (..., *shape).
@@ -76,12 +78,19 @@ class Output:
             flat = np.exp(flat)
         if self.positive is not None:
             flat = np.where(self.positive, np.maximum(flat, 0.0), flat)
-        if self.bounds is not None:
-            flat = np.clip(flat, *self.bounds)
+        if self.declared is not None and theta is not None:
+            flat = Declared([self.declared], [flat.shape[-1]]).nearest(np, flat, theta)
         return flat.reshape((*batch, *self.shape))
 
 
-def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | None, n: int) -> Output:
+def primal_output(
+    variable: cp.Variable,
+    inner: InnerVariable,
+    column: int | None,
+    n: int,
+    offsets: Mapping[cp.Parameter, slice],
+    theta_size: int,
+) -> Output:
     """A variable as a function of x.
 
     Args:
@@ -89,6 +98,8 @@ def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | Non
         inner: the inner variable that determines it.
         column: first column of the inner variable; None if the problem does not depend on it.
         n: number of columns.
+        offsets: where each parameter stands in θ.
+        theta_size: N, the length of θ.
 
     Returns:
         The output; zero for a variable without columns, as CVXPY returns.
@@ -97,8 +108,8 @@ def primal_output(variable: cp.Variable, inner: InnerVariable, column: int | Non
         return Output("primal", sp.csr_array((variable.size, n)), None, variable.shape, False)
     fill = sp.coo_array(expand(inner.leaf))
     matrix = sp.csr_array((fill.data, (fill.row, fill.col + column)), shape=(variable.size, n))
-    bounds = None if inner.log else declared_bounds(variable)
-    return Output("primal", matrix, None, variable.shape, inner.log, bounds=bounds)
+    declared = None if inner.log else DeclaredSet.of(variable, offsets, theta_size)
+    return Output("primal", matrix, None, variable.shape, inner.log, declared=declared)
 
 
 def dual_outputs(constraint: Constraint, block: RowBlock | None, rows: Presolved) -> list[Output]:

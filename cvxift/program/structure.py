@@ -17,12 +17,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cvxift._types import Floats, Ints
 from cvxift.program.cones import Cones
 
 __all__ = ["Cones", "Data", "Floats", "Ints", "Structure"]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)

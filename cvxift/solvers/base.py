@@ -25,13 +25,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
 from cvxift.solvers.settings import check_options
-
-Floats = NDArray[np.float64]
 
 
 class Status(enum.Enum):

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
+from cvxift._types import Floats
 from cvxift.program.structure import Data
-from cvxift.solvers.base import Floats, Raw, Session
+from cvxift.solvers.base import Raw, Session
 
 # A solve shorter than this is mostly Python, which holds the lock: threads would only wait for each other.
 _THREADS_FROM = 60e-6  # seconds per instance
@@ -103,7 +104,7 @@ class Pool:
 
     Example:
         >>> import numpy as np
-        >>> from cvxift.cones.spec import Cones
+        >>> from cvxift.program.cones import Cones
         >>> from cvxift.program.structure import Data, Structure
         >>> from cvxift.solvers import Pool, get
         >>> structure = Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0]))
@@ -185,24 +186,3 @@ class Pool:
         if not self._parallel or seconds < _THREADS_FROM:
             return 0
         return max(0, min(self.workers - 1, instances - 1, int(instances * seconds / _WORTH_A_THREAD)))
-
-
-def solve_batch(
-    open_session: Callable[[], Session],
-    data: Data,
-    warm: Sequence[Raw | None] | None = None,
-    *,
-    workers: int | None = None,
-) -> list[Raw]:
-    """Solve a batch once, without keeping a pool.
-
-    Args:
-        open_session: opens a session, such as ``lambda: get("daqp").session(structure)``.
-        data: values with leading batch dimensions.
-        warm: for each instance a point to start from, or None.
-        workers: at most so many threads; default: the cores this process may use, 1 to stay in the calling thread.
-
-    Returns:
-        One `Raw` for each instance, in C order of the batch dimensions.
-    """
-    return Pool(open_session, workers).solve_batch(data, warm)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.cones.spec import Cones
+from cvxift._types import Floats
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.settings import optional, read_settings, write_settings
 
 clarabel = optional("clarabel")

@@ -20,10 +20,11 @@ import scipy.sparse as sp
 from cvxpy.error import SolverError
 from numpy.typing import NDArray
 
-from cvxift.cones.spec import Cones
+from cvxift._types import Floats
 from cvxift.errors import ProgramError
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.settings import check_options, read_settings
 
 _STATUS = {

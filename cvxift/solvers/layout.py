@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cvxift._types import Floats
 from cvxift.program.structure import Structure
 
-Floats = NDArray[np.float64]
 WORTH = 2000.0
 
 

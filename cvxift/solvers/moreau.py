@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import BatchSession, Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import BatchSession, Raw, Session, Solver, Status
 from cvxift.solvers.clarabel import STATUS
 from cvxift.solvers.rows import RowOrder
 from cvxift.solvers.settings import optional

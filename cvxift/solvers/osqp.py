@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import Floats
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.layout import only_linear_cones
 from cvxift.solvers.settings import optional, read_settings, write_settings
 

@@ -16,9 +16,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones, singletons, very_sparse
 from cvxift.solvers.settings import optional, read_settings, writable, write_settings
 

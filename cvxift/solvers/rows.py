@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cvxift._types import Floats
 from cvxift.program.structure import Structure
-
-Floats = NDArray[np.float64]
 
 
 def lower_columnwise(order: int) -> NDArray[np.intp]:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
-from cvxift.solvers.base import Floats, Raw, Session, Solver, Status
+from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.rows import RowOrder, lower_columnwise
 from cvxift.solvers.settings import optional
 

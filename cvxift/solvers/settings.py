@@ -7,12 +7,8 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cvxift._types import Floats
 from cvxift.errors import ProgramError
-
-Floats = NDArray[np.float64]
 
 
 def optional(package: str) -> Any:

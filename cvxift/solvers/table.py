@@ -153,7 +153,7 @@ def quick(structure: Structure) -> tuple[str, Mapping[str, Any]] | None:
         Its name and options; None where the robust solvers are as quick.
 
     Example:
-        >>> from cvxift.cones.spec import Cones
+        >>> from cvxift.program.cones import Cones
         >>> variable = Structure.from_patterns(210, Cones(psd=(20,)), P=([], []), A=(range(210), range(210)))
         >>> quick(variable)[0]
         'scs'

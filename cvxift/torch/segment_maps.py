@@ -104,7 +104,7 @@ def _loss(theta: Tensor, y: Tensor, *given: Any) -> tuple[Tensor]:
     z = _entmax(theta, *given)[0]
     groups, flat = _groups(ids, number)
     alpha = flat(widest(alpha)) if isinstance(alpha, Tensor) else alpha
-    value = losses.fenchel_young(*(flat(widest(part)) for part in (theta, y, z)), alpha, groups)
+    value = losses.fenchel_young(flat(widest(theta)), flat(widest(y)), flat(widest(z)), alpha, groups)
     return (_like(value, (*theta.shape[:-1], number), theta),)
 
 
@@ -127,9 +127,9 @@ def _empty_sides(x: Tensor, total: Tensor, *_: Any) -> tuple[Tensor, ...]:
 def _sides(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor, ids: Tensor, number: int) -> tuple[Tensor, ...]:
     check_entries("budget", x)
     groups, flat = _groups(ids, number)
-    arrays = [flat(part) for part in (x, total, lower, upper)]
-    checks.check_bounds_of_groups("budget", *arrays, groups)
-    found = bounded.sides(*arrays, groups=groups)
+    scores, need, low, high = (flat(part) for part in (x, total, lower, upper))
+    checks.check_bounds_of_groups("budget", scores, need, low, high, groups)
+    found = bounded.sides(scores, need, low, high, groups=groups)
     shapes = x.shape, x.shape, total.shape
     kinds = torch.bool, torch.bool, x.dtype
     return tuple(torch.as_tensor(part).to(kind).reshape(shape) for part, shape, kind in zip(found, shapes, kinds))

@@ -1,13 +1,32 @@
-"""What every closed form must pass: the other path's numbers, and a point that is optimal."""
+"""What tests of closed forms share: tables of problems, the two paths of one, what they agree in, and optimality."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.argmax.closed_form.closed_map import ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
 
 Array = NDArray[np.float64]
+Built = TypeVar("Built")
+
+
+class Builders(dict[str, Callable[[], Built]]):
+    """What builds a problem, by name; an instance decorates functions, whose names they enter it by."""
+
+    def __call__(self, build: Callable[[], Built]) -> None:
+        self[build.__name__] = build
+
+
+def both(problem: cp.Problem, variables: Sequence[cp.Variable]) -> tuple[ClosedMap, ClosedMap]:
+    """The problem's map with its closed form, and without."""
+    closed = ClosedMap(problem, None, variables)
+    return closed, ClosedMap(problem, None, variables, closed_form="never", program=closed.program)
 
 
 def agree(

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 import cvxift
 from cvxift import argmax
 from cvxift.argmax.closed_form import terms as terms_module
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.carried import carries
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
 from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import warm_point
 from cvxift.layers.core import LayerCore
-from tests.argmax.agreement import agree, optimal
+from tests.argmax.agreement import Builders, agree, optimal
 
 OLD = tuple(int(part) for part in cp.__version__.split(".")[:2]) < (1, 9)
 
@@ -90,10 +92,7 @@ def maximize(regularizer: Any, z: cp.Variable, constraints: list[Any], theta: An
 
 def spellings() -> dict[str, Callable[[], Built]]:
     """By name, a problem and what it must be recognized as."""
-    found: dict[str, Callable[[], Built]] = {}
-
-    def spelling(build: Callable[[], Built]) -> None:
-        found[build.__name__] = build
+    found = spelling = Builders[Built]()
 
     @spelling
     def entr():
@@ -395,10 +394,7 @@ def test_a_prior_without_mass_somewhere_is_left_to_the_solvers() -> None:
 
 def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     """By name, a problem that is none of the closed forms, though nearly."""
-    found: dict[str, Callable[[], cp.Problem]] = {}
-
-    def lookalike(build: Callable[[], cp.Problem]) -> None:
-        found[build.__name__] = build
+    found = lookalike = Builders[cp.Problem]()
 
     def entropic(z, *more, weight: Any = 1.0):
         return maximize(-cp.sum(cp.multiply(weight, cp.entr(z))), z, [cp.sum(z) == 1, *more])
@@ -887,17 +883,37 @@ def test_the_canonical_program_is_made_where_something_asks_for_it() -> None:
         lambda: argmax.linear_chain(1, 3),
         lambda: argmax.linear_chain(2, 1, 0.5),
         lambda: argmax.linear_chain(4, 3, temperature()),
+        lambda: argmax.softmax(4),
+        lambda: argmax.softmax(4, temperature(), cp.Parameter(4, nonneg=True, name="prior")),
+        lambda: argmax.softmax(4, 0.3, np.array([1.0, 2.0, 0.5, 1.0])),
+        lambda: argmax.sparsemax(4, temperature()),
+        *(lambda alpha=alpha: argmax.entmax(4, alpha, temperature()) for alpha in (1, 1.0, 1.3, 1.5, 2, 3.0)),
+        lambda: argmax.constrained_softmax(4, cp.Parameter(4, name="upper"), 0.7, np.array([1.0, 2.0, 0.5, 1.0])),
+        lambda: argmax.constrained_softmax(4, [0.4, np.inf, 0.5, 0.3]),
+        lambda: argmax.constrained_sparsemax(4, 0.4, temperature()),
+        lambda: argmax.budget(5, 2),
+        lambda: argmax.budget(5, cp.Parameter(name="total"), lower=-0.1, upper=None),
+        lambda: argmax.budget(4, 1.5, lower=[-0.1, 0.0, 0.1, 0.0], upper=cp.Parameter(name="upper")),
+        lambda: argmax.box(4, temperature()),
+        lambda: argmax.transport(np.array([0.2, 0.8]), np.array([0.5, 0.3, 0.2]), temperature=temperature()),
+        lambda: argmax.transport(np.array([0.2, 0.8]), np.array([0.5, 0.3, 0.2]), prior=np.ones((2, 3)) + np.eye(2, 3)),
+        lambda: argmax.transport(cp.Parameter(2, name="mass"), np.array([0.5, 0.3, 0.2]), "quadratic"),
+        lambda: argmax.birkhoff(3, "quadratic", temperature()),
     ],
 )
 def test_terms_that_a_problem_carries_are_those_that_are_read(build: Callable[[], cp.Problem]) -> None:
     problem = build()
     again = cp.Problem(problem.objective, problem.constraints)
     parameters = problem.parameters()[::-1]
-    outputs = problem.variables()
+    outputs = [v for v in problem.variables() if v.name() != "omega"]
+    assert carries(problem) and not carries(again)
     one, other = ClosedMap(problem, parameters, outputs), ClosedMap(again, parameters, outputs)
     assert one.path == other.path != GENERIC
     rng = np.random.default_rng(3)
     values = {"temperature": rng.uniform(0.5, 2.0, (2, 1)), "values": np.sort(rng.uniform(1, 2, (2, 5)))[:, ::-1]}
+    values |= {"total": np.array([[1.0], [1.5]]), "mass": np.array([[0.4, 0.6], [0.1, 0.9]])}
+    bounded = next((p.size for p in parameters if p.name() == "upper"), 1)
+    values |= {"upper": rng.uniform(0.4, 0.6, (2, bounded)), "prior": rng.uniform(0.5, 2.0, (2, 4))}
     theta = [values.get(p.name(), rng.standard_normal((2, p.size))) for p in parameters]
     a, b = (mapping.solve(np.concatenate(theta, axis=-1)) for mapping in (one, other))
     assert isinstance(a, ClosedSolved) and isinstance(b, ClosedSolved)

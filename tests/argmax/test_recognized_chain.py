@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
 from cvxift.errors import ProgramError
 from cvxift.layers.core import LayerCore
-from tests.argmax.agreement import agree, optimal
+from tests.argmax.agreement import Builders, agree, both, optimal
 
 Array = NDArray[np.float64]
 CHAIN = "closed form (linear chain)"
@@ -107,10 +108,7 @@ Built = tuple[cp.Problem, list[cp.Variable]]
 
 def spellings() -> dict[str, Callable[[], Built]]:
     """By name, a chain and the outputs to ask for."""
-    found: dict[str, Callable[[], Built]] = {}
-
-    def spelling(build: Callable[[], Built]) -> None:
-        found[build.__name__] = build
+    found = spelling = Builders[Built]()
 
     @spelling
     def by_hand():
@@ -223,11 +221,6 @@ def spellings() -> dict[str, Callable[[], Built]]:
 
 
 SPELLINGS = spellings()
-
-
-def both(problem: cp.Problem, variables: list[cp.Variable]) -> tuple[ClosedMap, ClosedMap]:
-    closed = ClosedMap(problem, None, variables)
-    return closed, ClosedMap(problem, None, variables, closed_form="never", program=closed.program)
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
@@ -343,10 +336,7 @@ def test_scores_that_would_pass_for_forbidden_are_left_to_the_solvers() -> None:
 
 def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     """By name, a problem whose solution is no chain's marginals, though nearly."""
-    found: dict[str, Callable[[], cp.Problem]] = {}
-
-    def lookalike(build: Callable[[], cp.Problem]) -> None:
-        found[build.__name__] = build
+    found = lookalike = Builders[cp.Problem]()
 
     def usual(c: Drawn, regularizer: Any = None, *more: Any, links: Any = None, total: Any = None) -> cp.Problem:
         constraints = [*(c.links() if links is None else links), *(c.total() if total is None else total), *more]

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
 from cvxift.errors import ApplicabilityWarning
 from cvxift.layers.core import LayerCore
-from tests.argmax.agreement import agree, optimal
+from tests.argmax import agreement
+from tests.argmax.agreement import Builders, agree, optimal
 
 Array = NDArray[np.float64]
 N = 4
@@ -77,10 +79,7 @@ Built = tuple[cp.Problem, str]
 
 def spellings() -> dict[str, Callable[[], Built]]:
     """By name, a problem and the path that it must take."""
-    found: dict[str, Callable[[], Built]] = {}
-
-    def spelling(build: Callable[[], Built]) -> None:
-        found[build.__name__] = build
+    found = spelling = Builders[Built]()
 
     @spelling
     def by_hand():
@@ -229,9 +228,7 @@ SPELLINGS = spellings()
 
 
 def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
-    z = [v for v in problem.variables() if v.name() != "omega"]
-    closed = ClosedMap(problem, None, z)
-    return closed, ClosedMap(problem, None, z, closed_form="never", program=closed.program)
+    return agreement.both(problem, [v for v in problem.variables() if v.name() != "omega"])
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
@@ -300,10 +297,7 @@ def test_third_derivatives_come_from_the_closed_forms_point() -> None:
 
 def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     """By name, a problem that is no such projection, though nearly."""
-    found: dict[str, Callable[[], cp.Problem]] = {}
-
-    def lookalike(build: Callable[[], cp.Problem]) -> None:
-        found[build.__name__] = build
+    found = lookalike = Builders[cp.Problem]()
 
     def beside(*more: Callable[[Any], Any]) -> cp.Problem:
         return projection(lambda z: [*tops(z), *(build(z) for build in more)])

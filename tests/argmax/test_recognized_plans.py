@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from cvxift import argmax
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
-from tests.argmax.agreement import agree, optimal
+from tests.argmax.agreement import Builders, agree, optimal
 
 Array = NDArray[np.float64]
 M, N = 3, 4
@@ -51,10 +52,7 @@ def draw(mapping: ClosedMap, rng: np.random.Generator, batch: tuple[int, ...] = 
 
 def spellings() -> dict[str, Callable[[], tuple[cp.Problem, str]]]:
     """By name, a problem and the path that it must take."""
-    found: dict[str, Callable[[], tuple[cp.Problem, str]]] = {}
-
-    def spelling(build: Callable[[], tuple[cp.Problem, str]]) -> None:
-        found[build.__name__] = build
+    found = spelling = Builders[tuple[cp.Problem, str]]()
 
     temperature = cp.Parameter(nonneg=True, name="temperature")
     a, b = cp.Parameter(M, pos=True, name="a"), cp.Parameter(N, pos=True, name="b")

@@ -19,7 +19,7 @@ import jax, jax.numpy as jnp, numpy as np
 stack = contextlib.ExitStack()
 stack.enter_context(jax.enable_x64(True))  # in this thread, not in those that run callbacks
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from layer_problems import simplex_layer
+from jax_layers import simplex_layer
 from cvxift import ProgramError
 
 layer = simplex_layer()

@@ -10,7 +10,7 @@ import pytest
 
 jnp = pytest.importorskip("jax.numpy")
 import jax  # noqa: E402
-from layer_problems import qp_layer, qp_values, simplex_layer  # noqa: E402
+from jax_layers import qp_layer, qp_values, simplex_layer  # noqa: E402
 
 from cvxift import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError  # noqa: E402
 from cvxift.jax import CvxpyLayer  # noqa: E402

@@ -12,7 +12,7 @@ import pytest
 
 jnp = pytest.importorskip("jax.numpy")
 import jax  # noqa: E402
-from layer_problems import (  # noqa: E402
+from jax_layers import (  # noqa: E402
     ball_layer,
     difference,
     directions_like,

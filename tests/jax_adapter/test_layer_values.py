@@ -12,7 +12,7 @@ jnp = pytest.importorskip("jax.numpy")
 import jax  # noqa: E402
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "sensitivity"))
-from layer_problems import difference, directions_like, qp_layer, qp_values  # noqa: E402
+from jax_layers import difference, directions_like, qp_layer, qp_values  # noqa: E402
 from zoo import CASES, Case  # noqa: E402
 
 from cvxift.jax import CvxpyLayer  # noqa: E402

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 
 from cvxift.cones import Cones
-from cvxift.cones.array_cones import PlacedCones
+from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt import dense_newton, dense_systems
 from cvxift.kkt.backend import HOST, Arrays
 from cvxift.kkt.batch import DenseBatch
-from cvxift.kkt.dense import DensePrograms, apply
+from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.device import DeviceMap, reason
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.units import Equilibration
+from cvxift.program.products import apply
 from cvxift.program.structure import Data, Structure
 from tests.kkt.places import KINDS, PLACES, blind_run, counting, mapping, place_of, thetas
 
@@ -292,7 +293,7 @@ def test_programs_with_few_rows(rows: int, rng: np.random.Generator) -> None:
     n, B = 4, 3
     P = np.stack([np.eye(n) * (1.0 + k) for k in range(B)])
     A, b, q = rng.standard_normal((B, rows, n)), np.ones((B, rows)), rng.standard_normal((B, n))
-    programs = DensePrograms(HOST, P, q, A, b, batch_path.on_host(Cones(nonneg=rows)))
+    programs = DensePrograms(HOST, P, q, A, b, on_host(Cones(nonneg=rows)))
     points = dense_newton.polish(programs, np.zeros((B, n)), np.ones((B, rows)))
     assert points.worst.max() <= 1e-12
     systems = dense_systems.DenseSystems(programs, points.spectrum, points.most)

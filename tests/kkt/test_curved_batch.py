@@ -8,11 +8,11 @@ import pytest
 
 from cvxift import cones as cone
 from cvxift.cones import Cones
-from cvxift.cones.array_cones import PlacedCones
+from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.errors import ApplicabilityWarning, SolveError
 from cvxift.kkt.backend import HOST
-from cvxift.kkt.batch import DenseBatch, on_host
-from cvxift.kkt.dense import DensePrograms, apply
+from cvxift.kkt.batch import DenseBatch
+from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_newton import check, polish
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.device import DeviceMap
@@ -22,6 +22,7 @@ from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import polish as polish_one
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.program.products import apply
 from tests.kkt.curved import CASES, ON_DEVICE, curved, entropy, values
 from tests.kkt.places import blind_run, counting, place_of
 from tests.kkt.plant import Planted, plant

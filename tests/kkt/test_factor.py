@@ -9,8 +9,9 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
-from cvxift.kkt.factor import DenseFactor, LuFactor, ShiftedFactor, SparseFactor
+from cvxift.kkt.factor import DenseFactor, ShiftedFactor
 from cvxift.kkt.least_squares import LeastSquares
+from cvxift.kkt.sparse_factor import LuFactor, SparseFactor
 
 
 def parts(rng, n=7, r=3, density=0.6):

@@ -52,7 +52,7 @@ def test_data_are_cvxpys(name):
         warnings.simplefilter("ignore")  # CVXPY's remarks on its own backends and on old-style constraints
         theirs, _, inverse = case.problem.get_problem_data(cp.CLARABEL, gp=case.gp)
     structure = program.structure
-    rows = program.row_sources  # without rows that are redundant
+    rows = program._presolved.source  # without rows that are redundant
     assert np.isfinite(theirs["b"][rows]).all()
     np.testing.assert_allclose(structure.A_matrix(data.A).toarray(), theirs["A"].toarray()[rows], atol=1e-14)
     np.testing.assert_allclose(data.b, theirs["b"][rows], atol=1e-14)

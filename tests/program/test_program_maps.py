@@ -233,3 +233,10 @@ def test_the_objective_takes_memory_for_its_nonzeros_alone():
     assert structure.n == n and data.d == 3.0
     np.testing.assert_array_equal(data.q, np.arange(float(n)))
     assert abs(structure.P_matrix(data.P) - P - sp.eye_array(n)).max() == 0.0
+
+
+def test_P_varies_where_an_entry_of_it_depends_on_theta():
+    x, c, w = cp.Variable(2), cp.Parameter(2), cp.Parameter(nonneg=True)
+    constant = Program(cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x)))
+    weighted = Program(cp.Problem(cp.Minimize(w * cp.square(x[0]) + cp.square(x[1]) + c @ x)))
+    assert (constant.P_varies, weighted.P_varies) == (False, True)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
-from cvxift.cones.spec import Cones
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Data, Structure
 
 FOLDER = Path(os.environ.get("CVXIFT_MAROS_MESZAROS", Path(__file__).parents[3] / "shared/data/maros_meszaros"))

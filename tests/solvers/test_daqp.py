@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted_programs import residuals
 
-from cvxift.cones.spec import Cones
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
 from cvxift.solvers import Status, get
 

@@ -8,9 +8,9 @@ import pytest
 from faulty import FAULTS, Faulty, register
 
 from cvxift import solvers
-from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
 from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
 from cvxift.solvers import Status
 from cvxift.solvers.base import BatchSession

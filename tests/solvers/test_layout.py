@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted_programs import structure_of, svec
 
-from cvxift.cones.spec import Cones
+from cvxift.program.cones import Cones
 from cvxift.solvers.layout import Bounds, Dense, Limits, singletons
 from cvxift.solvers.rows import RowOrder, lower_columnwise
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from planted_programs import plant, structure_of
 
-from cvxift.cones.spec import Cones
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Data
-from cvxift.solvers import Pool, Session, Status, get, solve_batch
+from cvxift.solvers import Pool, Session, Status, get
 from cvxift.solvers.base import Raw
 from cvxift.solvers.batch import blas_threads, run
 
@@ -38,7 +38,7 @@ def opener(name, structure, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_batch_solves_every_instance(name, workers):
     planted, data = batch(7)
-    raws = solve_batch(opener(name, planted[0].structure), data, workers=workers)
+    raws = Pool(opener(name, planted[0].structure), workers).solve_batch(data)
     assert len(raws) == 7
     for instance, raw in zip(planted, raws):
         assert raw.status is Status.SOLVED
@@ -65,24 +65,24 @@ def test_infeasible_instance_costs_no_other(name):
     structure, P, A = structure_of(np.eye(2), [[1.0, 1.0], [-1.0, -1.0]], Cones(nonneg=2))
     bounds = np.array([[1.0, 0.0], [1.0, -2.0], [1.0, 0.0]])  # the second: x₁ + x₂ ≤ 1 and ≥ 2
     data = Data(np.tile(P, (3, 1)), np.zeros((3, 2)), np.tile(A, (3, 1)), bounds, np.zeros(3))
-    raws = solve_batch(opener(name, structure), data)
+    raws = Pool(opener(name, structure)).solve_batch(data)
     assert [raw.status for raw in raws] == [Status.SOLVED, Status.INFEASIBLE, Status.SOLVED]
 
 
 @pytest.mark.parametrize("name", ["daqp", "moreau"])
 def test_batch_dimensions(name):
     planted, data = batch(6)
-    raws = solve_batch(opener(name, planted[0].structure), data.reshape(2, 3))
+    raws = Pool(opener(name, planted[0].structure)).solve_batch(data.reshape(2, 3))
     for instance, raw in zip(planted, raws):
         np.testing.assert_allclose(raw.x, instance.x, atol=1e-6)
-    assert solve_batch(opener(name, planted[0].structure), data[:0]) == []
+    assert Pool(opener(name, planted[0].structure)).solve_batch(data[:0]) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_matrices_shared_by_the_batch(name):
     planted, data = batch(4)
     P, A = (np.broadcast_to(part[0], part.shape) for part in (data.P, data.A))  # read-only, no copy in memory
-    raws = solve_batch(opener(name, planted[0].structure), Data(P, data.q, A, data.b, data.d))
+    raws = Pool(opener(name, planted[0].structure)).solve_batch(Data(P, data.q, A, data.b, data.d))
     session = get(name).session(planted[0].structure)
     for i, raw in enumerate(raws):
         alone = session.solve(data.P[0], data.q[i], data.A[0], data.b[i])
@@ -156,7 +156,7 @@ def test_exceptions_are_statuses_that_quote_them():
         q = np.array(costs)[:, None]
         return Data(np.tile(P, (size, 1)), q, np.tile(A, (size, 1)), np.zeros((size, 1)), np.zeros(size))
 
-    raws = solve_batch(lambda: Broken(structure, {}), data(0.0, 1.0, 2.0, 0.0))
+    raws = Pool(lambda: Broken(structure, {})).solve_batch(data(0.0, 1.0, 2.0, 0.0))
     assert [raw.status for raw in raws] == [Status.SOLVED, Status.FAILED, Status.FAILED, Status.SOLVED]
     assert raws[1].message == 'KeyError: "library\'s trouble"'
     assert raws[2].message == "AssertionError: a mistake in the adapter"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from planted_programs import Planted, plant, residuals, structure_of
 
-from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
+from cvxift.program.cones import Cones
 from cvxift.solvers import Raw, Status, get
 from cvxift.solvers.cvxpy import Cvxpy
 

@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse as sp
 from planted_programs import plant, structure_of
 
-from cvxift.cones.spec import Cones
 from cvxift.errors import ProgramError
+from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
 from cvxift.solvers import Session, Solver, choose, get, names, register, table
 

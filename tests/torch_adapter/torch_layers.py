@@ -10,20 +10,15 @@ import cvxpy as cp
 import torch
 
 from cvxift.torch import CvxpyLayer
+from tests import layer_problems
 
 double = torch.float64
 Tensors = list[torch.Tensor]
 
 
 def qp_layer(n: int = 4, m: int = 3, p: int = 2, **options: Any) -> CvxpyLayer:
-    """A dense quadratic program with every datum a parameter; returns the solution and the inequalities' duals."""
-    x = cp.Variable(n, name="x")
-    Q, q = cp.Parameter((n, n), name="Q"), cp.Parameter(n, name="q")
-    G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
-    A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
-    inequality = G @ x <= h
-    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [inequality, A @ x == b])
-    return CvxpyLayer(problem, [Q, q, G, h, A, b], [x, inequality.dual_variables[0]], **options)
+    """See `layer_problems.qp`."""
+    return CvxpyLayer(*layer_problems.qp(n, m, p), **options)
 
 
 def qp_tensors(batch: tuple[int, ...] = (), n: int = 4, m: int = 3, p: int = 2, seed: int = 0) -> Tensors:
@@ -40,16 +35,13 @@ def qp_tensors(batch: tuple[int, ...] = (), n: int = 4, m: int = 3, p: int = 2, 
 
 
 def entropy_layer(n: int = 4, **options: Any) -> CvxpyLayer:
-    """softmax(θ/t) as a problem with exponential cones."""
-    z, theta, t = cp.Variable(n), cp.Parameter(n, name="theta"), cp.Parameter(pos=True, name="t")
-    problem = cp.Problem(cp.Maximize(theta @ z + t * cp.sum(cp.entr(z))), [cp.sum(z) == 1])
-    return CvxpyLayer(problem, [theta, t], [z], **options)
+    """See `layer_problems.entropy`."""
+    return CvxpyLayer(*layer_problems.entropy(n), **options)
 
 
 def ball_layer(n: int = 3, **options: Any) -> CvxpyLayer:
-    """Projection onto the unit ball, a second-order cone program."""
-    x, point = cp.Variable(n), cp.Parameter(n, name="point")
-    return CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x - point)), [cp.norm(x) <= 1]), [point], [x], **options)
+    """See `layer_problems.ball`."""
+    return CvxpyLayer(*layer_problems.ball(n), **options)
 
 
 def geometric_layer(**options: Any) -> CvxpyLayer:

@@ -3,10 +3,10 @@
 affine, tree, terms  a CVXPY problem by its terms: coefficients of affine expressions, atoms by name
 carried              the terms of problems that `cvxift.argmax` makes
 inputs, derivative   from θ to the form's inputs, and z = φ(x − Bᵀτ), B z = k with its derivatives
-kinds, budget        the scalar functions φ, and how z is found
+kinds                the scalar functions φ
 separable, plan, permutahedron, chain
                      what a problem's terms must be, and its form
 optimality           that the form's point is the problem's
-recognize, closed_map
+recognize, closed_map, closed_solved
                      which form; and a `SolutionMap` that takes it, or the solvers
 """

@@ -14,11 +14,11 @@ from cvxpy.lin_ops.lin_op import CONSTANT_ID
 from cvxpy.settings import COO_CANON_BACKEND
 from numpy.typing import NDArray
 
+from cvxift._types import Indices
 from cvxift.program.attributes import read
 from cvxift.program.structure import Floats
 
 SAME = 1e-12  # relative difference up to which two coefficients are the same
-Indices = NDArray[np.integer]
 Sparse = Any  # a sp.csr_array, of which the stubs know neither shape nor data
 
 
@@ -73,8 +73,17 @@ class Rows:
             Unknown: both do.
         """
         if not isinstance(weight, Rows):
-            M = sp.csr_array(sp.diags_array(np.broadcast_to(weight, self.c.shape)) @ self.M) if self.moving else self.M
+            if not self.moving:
+                return Rows(self.M, self.c * weight)
+            M, each = self.M, np.broadcast_to(weight, self.c.shape)
+            data = M.data * np.repeat(each, np.diff(M.indptr))
+            M = sp.csr_array((data, M.indices, M.indptr), shape=M.shape)
+            if not each.all():
+                M = M.copy()
+                M.eliminate_zeros()
             return Rows(M, self.c * weight)
+        if not (self.moving and weight.moving):
+            return self.times(weight.c) if self.moving else Rows(weight.times(self.c).M, self.c * weight.c)
         need(not (self.varies & weight.varies).any(), "a product of parameters")
         both = self.times(weight.c).M + weight.times(self.c).M
         return Rows(sp.csr_array(both), self.c * weight.c)
@@ -98,13 +107,15 @@ def gathered(size: int, N: int, parts: Sequence[tuple[Indices, Rows]]) -> Rows:
         N: length of θ.
         parts: places of rows, and the rows.
     """
-    c = np.zeros(size)
-    M = sp.csr_array((size, N))
+    c, moving = np.zeros(size), []
     for place, rows in parts:
         c += np.bincount(place, rows.c, minlength=size)
         if rows.moving:
-            M = M + sp.csr_array((np.ones(len(place)), (place, np.arange(len(place)))), (size, len(place))) @ rows.M
-    M = sp.csr_array(M)
+            put = sp.csr_array((np.ones(len(place)), (place, np.arange(len(place)))), (size, len(place)))
+            moving.append(put @ rows.M)
+    if not moving:
+        return Rows.fixed(c, N)
+    M = sp.csr_array(sum(moving[1:], moving[0]))
     M.sum_duplicates()
     M.sort_indices()
     M.eliminate_zeros()

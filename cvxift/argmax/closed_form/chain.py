@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvxift._types import Indices, override
 from cvxift.argmax.chain import POSSIBLE
-from cvxift.argmax.closed_form.affine import Indices, gathered, need
+from cvxift.argmax.closed_form.affine import gathered, need
 from cvxift.argmax.closed_form.chain_products import ChainProducts, parted
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.terms import Problem
@@ -40,18 +41,18 @@ class ChainForm(Form[ChainProducts]):
         super().__init__("linear chain", pieces, entry)
         self._size = size
 
+    @override
     def at(self, x: Floats, values: Mapping[str, Floats]) -> ChainProducts | None:
-        """See `Form`."""
         if x.min() < POSSIBLE:
             return None  # elsewhere such scores forbid
         return ChainProducts(*parted(x, *self._size))
 
+    @override
     def margins(self, state: Solved[ChainProducts]) -> Floats:
-        """See `Form`: no kinks."""
         return np.full(state.inner.z.shape[:-2], np.inf)
 
+    @override
     def shifts(self, state: Solved[ChainProducts]) -> Floats | None:
-        """See `Form`."""
         return None
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.closed_form.derivative import Moved
+from cvxift._types import override
+from cvxift.argmax.closed_form.derivative import Moved, Products
 from cvxift.program.structure import Floats
 
 
@@ -33,7 +34,7 @@ class Direction:
     pairs: Floats
 
 
-class ChainProducts:
+class ChainProducts(Products):
     """The marginals of a batch of chains, and products of their derivatives.
 
     Args:
@@ -69,21 +70,21 @@ class ChainProducts:
         self._below = self._mu[..., 1:, None, :]
         self.z = self._joined(self._mu, pairs)
 
+    @override
     def push(self, x: Floats, moved: Moved) -> Floats:
-        """See `Products`."""
         first = self._first(x)
         return self._joined(first.nodes, first.pairs)
 
+    @override
     def pull(self, bar: Floats) -> tuple[Floats, dict[str, Floats]]:
-        """See `Products`."""
         return self.push(bar, {}), {}
 
+    @override
     def pull_tangent(self, bar: Floats, x: Floats, moved: Moved) -> tuple[Floats, dict[str, Floats]]:
-        """See `Products`."""
         return self.second(bar, {}, x, moved), {}
 
+    @override
     def second(self, x: Floats, moved: Moved, y: Floats, along: Moved) -> Floats:
-        """See `Products`."""
         a, b = self._first(x), self._first(y)
         bend = a.R * b.R
         gains = (self._B * bend).sum(axis=-2)

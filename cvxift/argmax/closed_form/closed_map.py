@@ -10,27 +10,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
 
+from cvxift._types import override
 from cvxift.argmax.closed_form.carried import carries
+from cvxift.argmax.closed_form.closed_solved import ClosedSolutions, ClosedSolved
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
 from cvxift.argmax.closed_form.optimality import first_trial, violation
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
-from cvxift.kkt.engine import Solution
+from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.failures import OnFailure
 from cvxift.kkt.policy import Check, Policy, choice
+from cvxift.kkt.regularity.point import KINK
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.warm_point import completed
 from cvxift.program import parameters as _parameters
 from cvxift.program.checks import check_problem
-from cvxift.program.lazy import Made
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
@@ -38,71 +39,7 @@ from cvxift.solvers.base import Raw
 ClosedForm = Literal["auto", "never"]
 
 GENERIC = "solver and KKT system"
-OPTIMAL = 1e-9  # relative residual up to which the closed form's point passes for optimal
-WEAK = 1e-7  # relative distance to a kink under which an instance is looked at
-SHOWN = 8  # instances of a batch whose optimality a report measures
 JUDGED = 8  # instances of a call on a kink whose products are compared between its sides
-
-
-@dataclass(frozen=True, eq=False)
-class ClosedSolved(Solved):
-    """A batch solved in closed form.
-
-    Attributes:
-        solutions: the instances.
-        state: what the form keeps of the batch.
-    """
-
-    solutions: ClosedSolutions
-    state: State
-
-    @property
-    def ok(self) -> bool:
-        """Every instance has a solution."""
-        return True
-
-    @property
-    def weak(self) -> int:
-        """Number of instances that seem to lie on a kink."""
-        return int(np.count_nonzero(self.solutions.margins <= WEAK))
-
-    def warm(self) -> list[Raw | None]:
-        """Nothing that a solver could start from."""
-        return [None] * len(self.solutions)
-
-
-class ClosedSolutions(Made[Solution]):
-    """The instances' canonical points, each made when it is asked for.
-
-    Args:
-        mapping: the map.
-        theta: shape (*batch, N).
-        state: what the form keeps of the batch.
-    """
-
-    def __init__(self, mapping: ClosedMap, theta: Floats, state: State) -> None:
-        self._map, self._theta, self._state = mapping, theta.reshape(-1, theta.shape[-1]), state
-        self._made: dict[int, Solution] = {}
-
-    def __len__(self) -> int:
-        return len(self._theta)
-
-    def make(self, index: int) -> Solution:
-        """The canonical solution of one instance."""
-        if index not in self._made:
-            self._made[index] = self._map.canonical(self._theta[index])
-        return self._made[index]
-
-    @cached_property
-    def residual(self) -> float:
-        """Worst violation of the optimality conditions in the first instances."""
-        return max((self._map.violation(theta) for theta in self._theta[:SHOWN]), default=0.0)
-
-    @cached_property
-    def margins(self) -> Floats:
-        """Smallest relative distance to a kink of each instance, shape (instances,)."""
-        assert self._map.form is not None
-        return np.reshape(self._map.form.margins(self._state), -1)
 
 
 class ClosedMap(SolutionMap):
@@ -221,13 +158,13 @@ class ClosedMap(SolutionMap):
         return places, (none, none)
 
     @cached_property
+    @override
     def log_mask(self) -> np.ndarray | None:
-        """See `SolutionMap`."""
         return None if self.form is not None else super().log_mask
 
     @cached_property
+    @override
     def exp_mask(self) -> np.ndarray | None:
-        """See `SolutionMap`."""
         return None if self.form is not None else super().exp_mask
 
     @property
@@ -239,8 +176,8 @@ class ClosedMap(SolutionMap):
         """Which way a solved call went, in words."""
         return self.path if isinstance(solved, ClosedSolved) else GENERIC
 
+    @override
     def check(self, theta: Floats) -> None:
-        """See `SolutionMap`."""
         if self.form is None or np.isinf(theta).any():
             super().check(theta)  # which infinities are bounds that bind nothing, the canonical program says
         else:
@@ -251,7 +188,7 @@ class ClosedMap(SolutionMap):
         """Keep the form only if the point it gives is optimal."""
         assert self.recognized is not None
         self._proven = True
-        if not violation(*self.recognized, state, theta) <= OPTIMAL:
+        if not violation(*self.recognized, state, theta) <= TOLERANCE:
             self.recognized = self.form = None
 
     def solve(
@@ -312,6 +249,9 @@ class ClosedMap(SolutionMap):
         order = len(tangents) + (bar is not None)
         if not isinstance(solved, ClosedSolved) or order > 2:
             return super().derivative(solved, tangents, bar)
+        unbounded = self._not_finite(solved, tangents, bar)
+        if unbounded is not None:
+            return unbounded
         outputs, state = self._outputs, solved.state
         if order == 1:
             self._judge(solved, tangents, bar)
@@ -328,7 +268,7 @@ class ClosedMap(SolutionMap):
             lead = vectors.shape[: vectors.ndim - 1 - len(solved.batch_shape)]
             return vectors.reshape(*lead, len(solutions), vectors.shape[-1])[..., index, :]
 
-        for index in map(int, np.flatnonzero(solutions.margins <= WEAK)[:JUDGED]):
+        for index in map(int, np.flatnonzero(solutions.margins <= KINK)[:JUDGED]):
             if solutions[index].ok:
                 dots = [of(dot, index) for dot in tangents]
                 self._one(solutions[index], dots, None if bar is None else of(bar, index))

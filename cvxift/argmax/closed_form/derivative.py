@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cvxift._types import override
 from cvxift.program.structure import Floats
 
 Mask = np.ndarray
@@ -85,24 +86,24 @@ class GroupSums(Sums):
         total = s.sum(axis=-1, keepdims=True)
         self.inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)  # 0 where all are held
 
+    @override
     def total(self, r: Floats) -> Floats:
-        """See `Sums`."""
         return r.sum(axis=-1, keepdims=True)
 
+    @override
     def spread(self, tau: Floats) -> Floats:
-        """See `Sums`."""
         return tau
 
+    @override
     def solve(self, k: Floats) -> Floats:
-        """See `Sums`."""
         return k * self.inverse
 
+    @override
     def fit(self, w: Floats) -> Floats:
-        """See `Sums`."""
         return np.einsum("...i,...i->...", self._s, w)[..., None] * self.inverse
 
 
-class Argmax:
+class Argmax(Products):
     """z at a point, with its derivatives.
 
     Attributes:
@@ -137,8 +138,8 @@ class Argmax:
             x = x - self.sums.spread(tau)
         return x, held
 
+    @override
     def push(self, x: Floats, moved: Moved) -> Floats:
-        """See `Products`."""
         x, held = self._pushed(x, moved)
         return self.slope * x if held is None else self.slope * x + held
 
@@ -156,8 +157,8 @@ class Argmax:
         m = self.sums.fit(bar)
         return bar - self.sums.spread(m), m
 
+    @override
     def pull(self, bar: Floats) -> tuple[Floats, dict[str, Floats]]:
-        """See `Products`."""
         rest, m = self._pulled(bar)
         return self.slope * rest, self._bars(rest, m)
 
@@ -169,15 +170,15 @@ class Argmax:
         spread = self.sums.spread(u)
         return r - self.slope * spread, -spread, u
 
+    @override
     def pull_tangent(self, bar: Floats, x: Floats, moved: Moved) -> tuple[Floats, dict[str, Floats]] | None:
-        """See `Products`."""
         if self.bend is None:
             return None
         out, rest, u = self._centred(self.bend * self._pulled(bar)[0] * self._pushed(x, moved)[0])
         return out, self._bars(rest, u)
 
+    @override
     def second(self, x: Floats, moved: Moved, y: Floats, along: Moved) -> Floats | None:
-        """See `Products`."""
         if self.bend is None:
             return None
         # z̈ = e(ẋ − Bᵀτ̇)(ẋ′ − Bᵀτ̇′) + s(ẍ − Bᵀτ̈), and B z̈ = 0

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.argmax.closed_form.affine import Indices, Rows
+from cvxift._types import Indices
+from cvxift.argmax.closed_form.affine import Rows
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 

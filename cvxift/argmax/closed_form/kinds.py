@@ -8,11 +8,7 @@
     box          φ(d) = d, no sum
     sigmoid      φ(d) = 1/(1 + exp(−d)), no sum
 
-Sparsemax, capped softmax and budgets sort: for the few entries of a layer that is two to forty times as fast on the
-host as the searches of `cvxift.argmax.bounded` and `capped`, which compile. Arrays are (…, G, n).
-
-Source: Held, Wolfe, Crowder 1974 and Michelot 1986 (budgets); Martins & Kreutzer 2017 (capped softmax); Peters,
-Niculae, Martins 2019 (entmax).
+How z is found is the business of `cvxift.argmax.simplex` and `sorted_rows`. Arrays are (…, G, n).
 """
 
 from __future__ import annotations
@@ -24,7 +20,8 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit
 
-from cvxift.argmax import simplex
+from cvxift._types import override
+from cvxift.argmax import simplex, sorted_rows
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Mask, Sums
 from cvxift.program.structure import Floats
 
@@ -78,18 +75,18 @@ class Allocation(Argmax):
         self._tau = tau
 
     @cached_property
+    @override
     def slope(self) -> Floats:
-        """See `Argmax`."""
         return self.kind.slope(self)
 
     @cached_property
+    @override
     def bend(self) -> Floats | None:
-        """See `Argmax`."""
         return self.kind.bend(self)
 
     @cached_property
+    @override
     def sums(self) -> Sums | None:
-        """See `Argmax`."""
         return None if self.limits.k is None else GroupSums(self.slope)
 
     @property
@@ -170,8 +167,8 @@ class Tsallis(Kind):
         self.name = "softmax" if alpha == 1.0 else f"{alpha:.6g}-entmax"
         self.unit = 1.0 if alpha == 1.0 else 0.0
 
+    @override
     def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
-        """See `Kind`."""
         assert k is not None
         if not (k > 0).all():
             return None
@@ -182,8 +179,8 @@ class Tsallis(Kind):
             return None
         return Limits(k, None, upper, None, high)
 
+    @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        """See `Kind`."""
         k, high = limits.k, limits.high
         assert k is not None
         if self.alpha != 1.0:
@@ -192,45 +189,25 @@ class Tsallis(Kind):
             z = simplex.entmax(x if unit else x / k ** (self.alpha - 1.0), self.alpha)
             return Allocation(self, x, limits, z if unit else k * z)
         if high is not None:
-            return self._capped(x, limits, k, np.broadcast_to(high, x.shape))
+            return Allocation(self, x, limits, *sorted_rows.capped(x, k, np.broadcast_to(high, x.shape)))
         z = x - x.max(axis=-1, keepdims=True)
         np.exp(z, out=z)
         z *= k / z.sum(axis=-1, keepdims=True)
         return Allocation(self, x, limits, z)
 
-    def _capped(self, x: Floats, limits: Limits, k: Floats, upper: Floats) -> Allocation:
-        # Entries are capped in the order of u_i exp(−x_i). After the first j the others are λ exp(x_i), where
-        # λ = (k − Σ_{i<j} u_i)/Σ_{i≥j} exp(x_i); the right j is the first that leaves them all below their bounds.
-        ratio = np.log(upper) - x
-        order = np.argsort(ratio, axis=-1)
-        ratio_s, x_s, u_s = (np.take_along_axis(a, order, axis=-1) for a in (ratio, x, upper))
-        rest = np.logaddexp.accumulate(x_s[..., ::-1], axis=-1)[..., ::-1]
-        room = k - (np.cumsum(u_s, axis=-1) - u_s)
-        log_scale = np.log(np.maximum(room, 1e-300)) - rest
-        fits = (room > 0) & (log_scale <= ratio_s)
-        fits[..., -1] = True
-        first = np.argmax(fits, axis=-1)[..., None]
-        tau = -np.take_along_axis(log_scale, first, axis=-1)
-        capped = ratio < np.take_along_axis(ratio_s, first, axis=-1)
-        held = np.where(capped, upper, 0.0)
-        scores = np.where(capped, -np.inf, x)
-        z = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        z *= (k - held.sum(axis=-1, keepdims=True)) / z.sum(axis=-1, keepdims=True)
-        return Allocation(self, x, limits, z + held, None, capped, tau)
-
+    @override
     def inverse(self, z: Floats) -> Floats:
-        """See `Kind`."""
         return np.log(z) if self.alpha == 1.0 else z ** (self.alpha - 1.0) / (self.alpha - 1.0)
 
+    @override
     def slope(self, found: Allocation) -> Floats:
-        """See `Kind`."""
         if self.alpha != 1.0:
             return self._power(found.z, 2.0 - self.alpha)
         capped = found.held["upper"]
         return found.z if capped is None else np.where(capped, 0.0, found.z)
 
+    @override
     def bend(self, found: Allocation) -> Floats | None:
-        """See `Kind`."""
         if self.alpha == 1.0:
             return found.slope
         return (2.0 - self.alpha) * self._power(found.z, 3.0 - 2.0 * self.alpha)
@@ -240,7 +217,7 @@ class Tsallis(Kind):
         return np.power(z, exponent, out=np.zeros_like(z), where=z > 0)
 
     def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
-        """See `Kind`; for α < 2 the map is continuously differentiable where an entry leaves the support."""
+        """For α < 2 there are none: the map is continuously differentiable where an entry leaves the support."""
         z, upper = found.z, found.limits.high
         if upper is not None:
             beyond = found.x - found.tau - np.log(upper)
@@ -255,17 +232,88 @@ class Sigmoid(Kind):
 
     name = "sigmoid"
 
+    @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        """See `Kind`."""
         return Allocation(self, x, limits, expit(x))
 
+    @override
     def slope(self, found: Allocation) -> Floats:
-        """See `Kind`."""
         return found.z * expit(-found.x)
 
+    @override
     def bend(self, found: Allocation) -> Floats | None:
-        """See `Kind`."""
         return found.slope * (1.0 - 2.0 * found.z)
+
+
+class Budget(Kind):
+    """z = clip(x − τ, l, u)."""
+
+    name = "budget"
+
+    @override
+    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
+        assert k is not None
+        slack = STRICT * (1.0 + np.abs(k))
+        if upper is None:
+            assert lower is not None
+            return Limits(k, lower) if (total_of(lower, n) < k - slack).all() else None
+        low, high = np.broadcast_arrays(np.full(n, -np.inf) if lower is None else lower, upper)
+        # Beyond what the sum and the bounds on the other side imply, a bound may stand anywhere.
+        all_low, all_high = low.sum(axis=-1, keepdims=True), high.sum(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            least = np.where(np.isfinite(all_high), high - (all_high - k) - 1.0, -np.inf)
+            most = np.where(np.isfinite(all_low), low + (k - all_low) + 1.0, np.inf)
+        low, high = np.maximum(low, least), np.minimum(high, most)
+        all_low, all_high = low.sum(axis=-1, keepdims=True), high.sum(axis=-1, keepdims=True)
+        inside = (low <= high).all() and (all_low < k - slack).all() and (k + slack < all_high).all()
+        return Limits(k, lower, upper, low, high) if inside and np.isfinite(all_high - all_low).all() else None
+
+    @override
+    def solve(self, x: Floats, limits: Limits) -> Allocation | None:
+        k, lower = limits.k, limits.lower
+        assert k is not None
+        if limits.low is not None and limits.high is not None:
+            found = sorted_rows.budget(x, k, limits.low, limits.high)
+        else:
+            assert lower is not None
+            found = sorted_rows.above(x, k - total_of(lower, x.shape[-1]), lower)
+        return None if found is None else Allocation(self, x, limits, *found)
+
+    @override
+    def slope(self, found: Allocation) -> Floats:
+        out = np.ones_like(found.z)
+        for mask in found.held.values():
+            if mask is not None:
+                out[mask] = 0.0
+        return out
+
+    @override
+    def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
+        d, out = found.x - found.tau, []
+        for bound, gain, sign in ((found.limits.lower, gain_lower, 1.0), (found.limits.upper, gain_upper, -1.0)):
+            if bound is not None:
+                inside = sign * (d - bound)
+                out.append(inside * np.where(inside > 0, gain, stiffness / gain))
+        return out
+
+
+class Box(Budget):
+    """z = clip(x, l, u)."""
+
+    name = "box"
+
+    @override
+    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
+        empty = lower is not None and upper is not None and not (lower < upper).all()
+        return None if empty else Limits(None, lower, upper)
+
+    @override
+    def solve(self, x: Floats, limits: Limits) -> Allocation | None:
+        lower, upper = limits.lower, limits.upper
+        at_lower = None if lower is None else x <= lower
+        at_upper = None if upper is None else x >= upper
+        z = x if lower is None else np.maximum(x, lower)
+        return Allocation(self, x, limits, z if upper is None else np.minimum(z, upper), at_lower, at_upper)
 
 
 def total_of(bound: Floats, n: int) -> Floats:

@@ -21,7 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift._types import Indices, override
+from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.separable import one_stiffness, regularizer
@@ -46,32 +47,32 @@ class BlockSums(Sums):
         total = segment_sum(np.ones(label.shape) if s is None else s, label)
         self._sizes = np.where(total > 0, total, 1.0)
 
+    @override
     def total(self, r: Floats) -> Floats:
-        """See `Sums`."""
         shape = np.broadcast_shapes(r.shape, self._label.shape)
         return segment_sum(np.broadcast_to(r, shape), np.broadcast_to(self._label, shape))
 
+    @override
     def spread(self, tau: Floats) -> Floats:
-        """See `Sums`."""
         return np.take_along_axis(tau, np.broadcast_to(self._label, tau.shape), axis=-1)
 
+    @override
     def solve(self, k: Floats) -> Floats:
-        """See `Sums`."""
         return k / self._sizes
 
+    @override
     def fit(self, w: Floats) -> Floats:
-        """See `Sums`."""
         return self.total(w if self._s is None else self._s * w) / self._sizes
 
     def inputs(self, moved: Moved) -> Floats | None:
-        """See `Sums`; from the values'."""
+        """k̇ from the values' tangents."""
         if "values" not in moved:
             return None
         shape = np.broadcast_shapes(moved["values"].shape, self._first.shape)
         return segment_sum(np.broadcast_to(moved["values"], shape), np.broadcast_to(self._first, shape))
 
     def cotangents(self, m: Floats) -> dict[str, Floats]:
-        """See `Sums`; of the values."""
+        """The transpose of `inputs`, for the values."""
         return {"values": np.take_along_axis(m, np.broadcast_to(self._first, m.shape), axis=-1)}
 
 
@@ -95,18 +96,18 @@ class Blocks(Argmax):
         self._label, self.held = label, {}
 
     @property
+    @override
     def slope(self) -> Floats:
-        """See `Argmax`."""
         return self.z if self._entropic else np.ones(())
 
     @property
+    @override
     def bend(self) -> Floats | None:
-        """See `Argmax`."""
         return self.z if self._entropic else None
 
     @cached_property
+    @override
     def sums(self) -> Sums:
-        """See `Argmax`."""
         return BlockSums(self.z if self._entropic else None, self._label, self.first)
 
     @property
@@ -129,8 +130,8 @@ class PermutahedronForm(Form[Blocks]):
         self._entropic = entropic
         self._values = None if {"values", "gap"} & self.inputs.moving else self._decreasing(self.inputs.constant)
 
+    @override
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Blocks | None:
-        """See `Form`."""
         w = self._decreasing(values) if self._values is None else self._values
         if w is None:
             return None
@@ -177,8 +178,8 @@ class PermutahedronForm(Form[Blocks]):
         size = np.abs(np.cumsum(w, axis=-1)).max(axis=-1, keepdims=True)
         return alone[..., :-1] & alone[..., 1:] & (w[..., :-1] - w[..., 1:] <= ROUNDING * size)
 
+    @override
     def margins(self, state: Solved[Blocks]) -> Floats:
-        """See `Form`."""
         found, between = state.inner, state.inner.between
         level = np.take_along_axis(found.z, found.order, axis=-1)
         weight = np.where(between, (found.shift[..., :-1] - found.shift[..., 1:]) * state.scores.stiffness, np.inf)
@@ -187,8 +188,8 @@ class PermutahedronForm(Form[Blocks]):
         most = np.where(np.isfinite(distance), distance, 0.0).max(axis=-1, initial=0.0)
         return np.maximum(distance, 0.0).min(axis=-1, initial=np.inf) / (1.0 + most)
 
+    @override
     def shifts(self, state: Solved[Blocks]) -> Floats | None:
-        """See `Form`."""
         return None
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd_warshall
 
-from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
+from cvxift._types import Indices, override
+from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.separable import Bound, bounds, one_stiffness, regularizer
@@ -52,22 +53,22 @@ class PlanSums(Sums):
     def _joined(u: Floats, v: Floats) -> Floats:
         return np.concatenate([u, v], axis=-1)[..., None, :]
 
+    @override
     def total(self, r: Floats) -> Floats:
-        """See `Sums`."""
         matrix = self._matrix(r)
         return self._joined(matrix.sum(axis=-1), matrix.sum(axis=-2))
 
+    @override
     def spread(self, tau: Floats) -> Floats:
-        """See `Sums`."""
         both = tau[..., 0, : self._size[0], None] + tau[..., 0, None, self._size[0] :]
         return both.reshape(*both.shape[:-2], 1, -1)
 
+    @override
     def solve(self, k: Floats) -> Floats:
-        """See `Sums`."""
         return self._joined(*potentials(self._s, k[..., 0, : self._size[0]], k[..., 0, self._size[0] :]))
 
+    @override
     def fit(self, w: Floats) -> Floats:
-        """See `Sums`."""
         w = self._matrix(w)
         return self._joined(*fit(self._s, np.broadcast_to(w, np.broadcast_shapes(self._s.shape, w.shape))))
 
@@ -87,18 +88,18 @@ class Plan(Argmax):
         self.held = {}
 
     @cached_property
+    @override
     def slope(self) -> Floats:
-        """See `Argmax`."""
         return self.z if self._entropic else (self.z > 0).astype(float)
 
     @property
+    @override
     def bend(self) -> Floats | None:
-        """See `Argmax`."""
         return self.z if self._entropic else None
 
     @cached_property
+    @override
     def sums(self) -> Sums:
-        """See `Argmax`."""
         return PlanSums(self.slope, self.size)
 
     @property
@@ -175,7 +176,7 @@ class PlanForm(Form[Plan]):
         self._entropic, self._size, self._gain = entropic, size, gain
 
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Plan | None:
-        """See `Form`; None unless all masses are positive and their totals equal."""
+        """The plan; None unless all masses are positive and their totals equal."""
         m = self._size[0]
         a, b = values["total"][..., 0, :m], values["total"][..., 0, m:]
         totals = a.sum(axis=-1), b.sum(axis=-1)
@@ -192,16 +193,16 @@ class PlanForm(Form[Plan]):
             out.settle(a, b)
         return None if "total" in self.inputs.moving and out.parted else out
 
+    @override
     def margins(self, state: Solved[Plan]) -> Floats:
-        """See `Form`."""
         level = state.inner.level
         if self._entropic:
             return np.full(level.shape[:-2], np.inf)
         size = np.abs(level * np.where(level > 0, self._gain, state.scores.stiffness / self._gain))
         return size.min(axis=(-2, -1)) / (1.0 + size.max(axis=(-2, -1)))
 
+    @override
     def shifts(self, state: Solved[Plan]) -> Floats | None:
-        """See `Form`."""
         return state.scores.x - state.inner.level - (1.0 if self._entropic else 0.0)
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.argmax.closed_form.affine import Indices, Rows, gathered, need
-from cvxift.argmax.closed_form.budget import Box, Budget
+from cvxift._types import Indices, override
+from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.kinds import Allocation, Kind, Limits, Sigmoid, Tsallis
+from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.program.structure import Floats
 
@@ -43,8 +43,8 @@ class SeparableForm(Form[Allocation]):
     def _limits_of(self, values: Mapping[str, Floats]) -> Limits | None:
         return self.kind.limits(values.get("total"), values.get("lower"), values.get("upper"), self.shape[1])
 
+    @override
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Allocation | None:
-        """See `Form`."""
         limits = self._limits_of(values) if self._moves else self._limits
         found = None if limits is None else self.kind.solve(x, limits)
         # Where sums or bounds move, but bounds hold every entry of a group, they cannot all move as they please.
@@ -53,12 +53,12 @@ class SeparableForm(Form[Allocation]):
         found.moving = self._bounds
         return found
 
+    @override
     def margins(self, state: Solved[Allocation]) -> Floats:
-        """See `Form`."""
         return state.inner.margins(state.scores.stiffness, *self._gains)
 
+    @override
     def shifts(self, state: Solved[Allocation]) -> Floats | None:
-        """See `Form`."""
         sums = state.inner.limits.k is not None
         return np.broadcast_to(state.inner.tau - self.kind.unit * sums, state.inner.z.shape)
 

@@ -11,7 +11,7 @@ with everything else. Nothing is canonicalized: a problem with another atom or c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import cvxpy as cp
@@ -21,7 +21,8 @@ from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
 from cvxpy.constraints.zero import Equality, Zero
 from numpy.typing import NDArray
 
-from cvxift.argmax.closed_form.affine import Coefficients, Indices, Rows, Sparse, gathered, need
+from cvxift._types import Indices
+from cvxift.argmax.closed_form.affine import Coefficients, Rows, Sparse, gathered, need
 from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds
 from cvxift.program.attributes import fortran_order
 from cvxift.program.structure import Floats
@@ -54,6 +55,10 @@ class Terms:
 
     def __len__(self) -> int:
         return len(self.entry)
+
+    def __getitem__(self, at: Indices) -> Terms:
+        parts = (getattr(self, one.name) for one in fields(self))
+        return Terms(*(part[at] for part in parts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax import checks
 from cvxift.argmax.functions.framework import Framework
 from cvxift.errors import ProgramError
-
-Array = Any
 
 
 def scores_of(fw: Framework, name: str, x: Array, dim: int, temperature: Any = 1.0) -> Array:

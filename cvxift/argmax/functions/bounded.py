@@ -10,13 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax import checks
 from cvxift.argmax.functions.arguments import bound_of, check_choice, placed, scores_of, temperature_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
 from cvxift.argmax.functions.ragged import NONE, Given, Ragged, is_ragged
 
-Array = Any
 REGULARIZERS = ("entropic", "quadratic")
 
 

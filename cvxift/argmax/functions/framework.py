@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from cvxift._types import Array
 from cvxift.argmax.checks import Range
 from cvxift.argmax.groups import Groups
-
-Array = Any
 
 
 class Framework(Protocol):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax.functions.arguments import temperature_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
 from cvxift.errors import ProgramError
-
-Array = Any
 
 
 @public

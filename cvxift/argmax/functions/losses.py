@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax import checks
 from cvxift.argmax.functions.arguments import order_of, scores_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
 from cvxift.argmax.functions.ragged import NONE, Given, Ragged, is_ragged
 from cvxift.errors import ProgramError
-
-Array = Any
 
 
 @public

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax import checks
 from cvxift.argmax.functions.arguments import broadcasts, check_dim
 from cvxift.argmax.functions.framework import Framework
 from cvxift.errors import ProgramError
 
-Array = Any
 Given = tuple[Any, Any, Any]  # ids, offsets, number of groups, each as the caller gave it, or None
 NONE: Given = (None, None, None)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax import checks
 from cvxift.argmax.functions.arguments import order_of, placed, scores_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
 from cvxift.argmax.functions.ragged import NONE, Given, Ragged, is_ragged
-
-Array = Any
 
 
 @public

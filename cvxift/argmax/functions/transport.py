@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from cvxift._types import Array
 from cvxift.argmax.feasibility import balanced
 from cvxift.argmax.functions.arguments import broadcasts, check_choice, temperature_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
 from cvxift.errors import ProgramError
 
-Array = Any
 REGULARIZERS = ("entropic", "quadratic")
 
 

@@ -11,9 +11,11 @@ auxiliary columns can open them; what is left is looked at from the pieces that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import cvxpy as cp
 import numpy as np
 
 from cvxift import cones as cone
@@ -22,6 +24,7 @@ from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
+from cvxift.kkt.regularity.endless import endless_direction
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
@@ -79,16 +82,21 @@ class Regularity:
 
     @cached_property
     def sides(self) -> tuple[Linearization, ...]:
-        """Where one smooth piece of curved cones meets itself: linearizations whose mean is the point's; else none."""
-        if len(self.pieces) < 2 or self.ended or self.local.cones.polyhedral:
+        """Where one smooth piece of curved cones meets itself, or ends: two linearizations around; else none."""
+        if self.local.cones.polyhedral or (len(self.pieces) < 2 and not self.ended):
             return ()
-        sides = around.around(self.local, self.jacobian, self.policy)
+        sides = around.around(self.local, self.jacobian, self.policy, self.ended)
         return sides if len(sides) == 2 else ()
 
     @property
     def ended(self) -> bool:
         """Whether some change of θ leads to no solution near the point."""
-        return self._found[1]
+        return bool(self._found[1])
+
+    @property
+    def ends(self) -> list[cp.Parameter]:
+        """The parameters of which some change leads to no solution by itself."""
+        return [self.program.parameters[number] for number in self._found[1] if number >= 0]
 
     @property
     def curved(self) -> bool:
@@ -101,13 +109,20 @@ class Regularity:
         return self._found[2]
 
     @cached_property
-    def _found(self) -> tuple[tuple[Linearization, ...], bool, bool]:
+    def exact(self) -> Regularity:
+        """The account without a proximal term, which hides dependent rows and flat directions; else this one."""
+        if self.policy.singular != "regularize":
+            return self
+        return Regularity(self.program, self.solution, replace(self.policy, singular="least_squares"), self.recover)
+
+    @cached_property
+    def _found(self) -> tuple[tuple[Linearization, ...], tuple[int, ...], bool]:
         """The pieces, and whether the map is `ended` and `steep`."""
         pieces, ended = self._around
         if self.solution.engine.cones.polyhedral:
             return pieces, ended, False
         if self._borne_out is not None:
-            return (self._borne_out,), False, False
+            return (self._borne_out,), (), False
         return pieces, ended, self._unsettled and self._flat_of(pieces) is None
 
     @cached_property
@@ -138,19 +153,25 @@ class Regularity:
         return None
 
     @cached_property
-    def _around(self) -> tuple[tuple[Linearization, ...], bool]:
-        if self.policy.singular in ("smooth", "regularize") or (self.clear and is_regular(self.plain)):
-            return (self.plain,), False
+    def _around(self) -> tuple[tuple[Linearization, ...], tuple[int, ...]]:
+        if self.exact is not self:  # a proximal term chooses among flat directions; it does not join pieces
+            pieces, ended, _ = self.exact._found
+            return (pieces if len(pieces) > 1 or pieces[0] is not self.exact.plain else (self.plain,)), ended
+        if self.policy.singular == "smooth" or (self.clear and is_regular(self.plain)):
+            return (self.plain,), ()
         if not self._degenerate():
-            return (self.plain,), False
+            return (self.plain,), ()
         # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
-        flat = self.null is not None and self.null.u.any()
-        key = None if flat else self._active_set("pieces", self.plain)
+        u = None if self.null is None or not self.null.u.any() else self.null.u
+        flat = None if u is None or self.moves(NullVector(u, np.zeros_like(self.solution.y))) else u
+        key = None if u is not None else self._active_set("pieces", self.plain)
         made: list[Linearization] = []
 
-        def find() -> tuple[list[np.ndarray], bool]:
+        torn = None if self.null is None or not self.null.w.any() else self.null.w
+
+        def find() -> tuple[list[np.ndarray], tuple[int, ...]]:
             free = self._flat_of((self.plain,)) is not None
-            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover, free)
+            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover, flat, torn, free)
             made.extend(piece for piece, _ in found)
             return [v for _, v in found], ended
 
@@ -218,7 +239,7 @@ class Regularity:
     @cached_property
     def null(self) -> NullVector | None:
         """A random vector of the null space of K on the plain piece; None where K is regular."""
-        return self._null_of(self.plain)
+        return self._null_of(self.plain) if self.exact is self else self.exact.null
 
     def _null_of(self, piece: Linearization) -> NullVector | None:
         if is_regular(piece):
@@ -260,8 +281,8 @@ class Regularity:
 
     @cached_property
     def flat(self) -> NullVector | None:
-        """A flat direction along which an output moves; None if there is none."""
-        return self._flat_of(self.pieces)
+        """A flat direction along which an output moves; None if there is none, or a proximal term chooses there."""
+        return None if self.exact is not self else self._flat_of(self.pieces)
 
     def _flat_of(self, pieces: tuple[Linearization, ...]) -> NullVector | None:
         for piece in pieces:
@@ -269,6 +290,12 @@ class Regularity:
             if null is not None and self.moves(null):
                 return null
         return None
+
+    @cached_property
+    def endless(self) -> NullVector | None:
+        """A direction along which outputs move without end at no cost; None if there is none."""
+        u = endless_direction(self.local, abs(self.recover.X).sum(axis=0) > 0.0)
+        return None if u is None else NullVector(u, np.zeros_like(self.solution.y))
 
     def moves(self, null: NullVector) -> bool:
         """Whether an output moves along a null vector."""

@@ -79,7 +79,7 @@ def borne_out(local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, pie
     for step in steps_of_theta(local, jacobian, FAR_STEP, DIRECTIONS):
         expected = recover.X @ piece.jvp(local.program.jvp(step))[0] / unit
         for sign in (1.0, -1.0):
-            near = neighbour(local, sign * step, FAR_STEP)
+            near = neighbour(local, sign * step, length=FAR_STEP)
             if near is None:
                 return False
             found = sign * (recover.X @ (near.x - local.x)) / unit

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvxift.kkt.factor import DenseFactor, SparseFactor
+from cvxift.kkt.factor import DenseFactor
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import GROWN, NULL, PULLED, REGULAR
+from cvxift.kkt.sparse_factor import SparseFactor
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Floats
 

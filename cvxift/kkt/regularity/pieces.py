@@ -13,6 +13,7 @@ none.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import JUMP, MEAN_STEP, SAME_POINT, SOLVED, STEP
+from cvxift.kkt.regularity.thresholds import FAR, JUMP, MEAN_STEP, NULL, PULLED, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -38,80 +39,119 @@ if TYPE_CHECKING:
 SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
 SURE = 2 * (2 + 4)  # directions that are looked at in any case: two random ones and the parameters alone, both ways
 FURTHER = 12  # random directions besides, where all of those lead to one piece
+HOPELESS = 2 * (1 + 4)  # directions after which no more are looked at where none of them leads to a solution
 NUMBERS = 1_000_000  # entries of tight rows up to which multipliers of dependent ones are looked for
 ASIDE = 1e-2  # part of a random step that is added to a parameter's own, so that it leads to a point of one piece
 ALONE = 4  # parameters that are moved alone, at most
 
 
 def find(
-    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, recover: Recovery, flat: bool = False
-) -> tuple[list[tuple[Linearization, Floats]], bool]:
-    """The distinct pieces around a point, and whether some direction of θ leads to no solution near it.
+    local: LocalPoint,
+    jacobian: ThetaJacobian,
+    policy: Policy,
+    recover: Recovery,
+    flat: Floats | None,
+    torn: Floats | None,
+    free: bool,
+) -> tuple[list[tuple[Linearization, Floats]], tuple[int, ...]]:
+    """The distinct pieces around a point, and which parameters lead to no solution at all.
 
     Args:
         local: the point.
         jacobian: F_θ there.
         policy: how derivatives are taken.
         recover: the outputs.
-        flat: whether outputs may move at no cost, so that any motion off all pieces is a jump.
+        flat: a random direction along which columns can move at no cost, shape (n,): those may differ between
+            solutions of one point; None without.
+        torn: a random combination of dependent rows, shape (m,); None without.
+        free: whether outputs may move at no cost, so that any motion off all pieces is a jump.
 
     Returns:
         The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
-        leads to first; empty if no neighbour could be solved.
+        leads to first, empty if no neighbour could be solved; and the numbers of the parameters that lead to no
+        solution by themselves, with −1 for all of them together, empty if none does.
     """
     found: dict[bytes, tuple[Linearization, Floats]] = {}
-    ended = False
-    for number, direction in enumerate(_directions(local, jacobian)):
+    pull = _pull_of_equalities(local, jacobian, torn)
+    parameters = local.program.parameters
+    ended = {k for k, p in enumerate(parameters) if pull is not None and pull[local.program.offsets[p]].any()}
+    for number, (parameter, direction) in enumerate(_directions(local, jacobian)):
         if number >= SURE and len(found) > 1:
             break  # that the pieces differ is known; the further directions are for maps that look smooth so far
-        near = neighbour(local, direction)
+        if number >= HOPELESS and not found:
+            break
+        if pull is not None:  # equalities that contradict each other have no solution: nothing is solved to learn it
+            direction = direction - pull * (pull @ direction) / (pull @ pull)
+        near = neighbour(local, direction, flat)
         if near is None:
-            ended = True
+            ended.add(parameter)
             continue
         assert near.point is not None
         key = near.point.v[local.solution.engine.cones.zero :] > 0.0
         if not local.cones.polyhedral:
             found[direction.tobytes()] = near.linearization(policy), near.point.v
         elif key.tobytes() not in found:
-            piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy)
+            piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy, flat)
             if piece is not None:
                 found[key.tobytes()] = piece, near.point.v
-            else:
-                ended |= _far(local, near, recover, SAME_POINT if flat else JUMP)
-    return list(found.values()), ended
+            elif _far(local, near, recover, SAME_POINT if free else JUMP):
+                ended.add(parameter)
+    return list(found.values()), tuple(sorted(ended))
 
 
-def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy) -> tuple[Linearization, ...]:
-    """Linearizations on both sides of a point, a larger step away: their mean is the point's up to the step squared.
+def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bool) -> tuple[Linearization, ...]:
+    """Two linearizations a step away, from which the point's follows up to the step squared.
 
-    For cones that are not linear, where the pieces that meet were found to be one.
+    For cones that are not linear. Where the pieces that meet are one, they lie on both sides, further away, and their
+    mean is the point's; where the map ends, one lies twice as far as the other on the side that there is.
     """
-    directions = _directions(local, jacobian)
-    sides = [neighbour(local, MEAN_STEP / STEP * next(directions)) for _ in range(2)]
-    return tuple(side.linearization(policy) for side in sides if side is not None)
+    steps = [step for _, step in itertools.islice(_directions(local, jacobian), HOPELESS)]
+    if not ended:
+        sides = [neighbour(local, MEAN_STEP / STEP * step) for step in steps[:2]]
+        return tuple(side.linearization(policy) for side in sides if side is not None)
+    for step in steps:
+        near = neighbour(local, step)
+        if near is not None:
+            far = neighbour(local, 2.0 * step)
+            return () if far is None else (near.linearization(policy), far.linearization(policy))
+    return ()
 
 
-def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[Floats]:
-    """Steps of θ: at random and back, then each parameter alone, then others at random."""
+def _pull_of_equalities(local: LocalPoint, jacobian: ThetaJacobian, torn: Floats | None) -> Floats | None:
+    """How θ pulls dependent rows apart, shape (N,), where these are equalities alone; None where it does not."""
+    zero = local.cones.zero
+    if torn is None or np.abs(torn[zero:]).max(initial=0.0) > NULL * np.abs(torn[:zero]).max(initial=0.0):
+        return None
+    pull = jacobian.transposed[1] @ torn
+    pull[np.abs(pull) <= PULLED * (jacobian.sizes_of_entries[1] @ np.abs(torn))] = 0.0
+    return pull if pull.any() else None
+
+
+def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[tuple[int, Floats]]:
+    """Steps of θ: at random and back, then each parameter alone, then others at random.
+
+    Each with the number of the parameter that moves, −1 where several do.
+    """
     reach, rng = _reach(local, jacobian, STEP), np.random.default_rng(0)
     random = _random(reach, rng)
-    yield random
-    yield -random
+    several = -1 if len(local.program.parameters) > 1 else 0
+    yield several, random
+    yield several, -random
     if local.structure.n + local.structure.m > SMALL:
         return
     if len(local.program.parameters) > 1:
-        for parameter in local.program.parameters[:ALONE]:
+        for number, parameter in enumerate(local.program.parameters[:ALONE]):
             alone = ASIDE * _random(reach, rng)
             alone[local.program.offsets[parameter]] = random[local.program.offsets[parameter]]
-            yield alone
-            yield -alone
+            yield number, alone
+            yield number, -alone
     if len(reach) > 1:
         other = _random(reach, rng)
-        yield other
-        yield -other
+        yield several, other
+        yield several, -other
         # An odd map, such as the least norm without data, tells nothing by its two sides.
         for _ in range(FURTHER if local.cones.polyhedral else 0):
-            yield reach * rng.standard_normal(len(reach))
+            yield several, reach * rng.standard_normal(len(reach))
 
 
 def steps_of_theta(local: LocalPoint, jacobian: ThetaJacobian, length: float, count: int) -> Iterator[Floats]:
@@ -141,28 +181,35 @@ def _random(reach: Floats, rng: np.random.Generator) -> Floats:
     return reach * rng.uniform(0.5, 1.0, len(reach)) * rng.choice((-1.0, 1.0), len(reach))
 
 
-def neighbour(local: LocalPoint, step: Floats, length: float = STEP) -> Solution | None:
+def neighbour(local: LocalPoint, step: Floats, flat: Floats | None = None, length: float = STEP) -> Solution | None:
     """The solution a step of θ away; None if there is none.
 
     Args:
         local: the point.
         step: of θ, shape (N,).
+        flat: see `find`.
         length: the part of the program's size that it moves.
     """
     solution = local.solution
     moved, data = local.program.jvp(step), local.data
     near = Data(data.P + moved.P, data.q + moved.q, data.A + moved.A, data.b + moved.b, data.d + moved.d)
+    point = solution.point
+    assert point is not None
     found = solution.engine.solve(near, warm=solution.start())
     # A step out of the feasible set leaves a residual of the step's own size.
     limit = max(length * SOLVED, 10.0 * solution.residuals.worst)
-    return found if found.ok and found.residuals.worst <= limit else None
+    if not found.ok or found.residuals.worst > limit:
+        return None
+    # Rows that are parallel up to rounding meet far away, where nothing tends to the point.
+    away = np.abs(found.x - solution.x) / local.units[0]
+    settled = local.program.user_columns if flat is None else local.program.user_columns & ~_moves(local, flat)
+    return found if float(away[settled].max(initial=0.0)) <= FAR else None
 
 
 def _far(local: LocalPoint, near: Solution, recover: Recovery, limit: float) -> bool:
     """Whether the outputs at a neighbour are farther than a step leads: there is no solution near the point.
 
-    A linear program's solution may jump to another vertex, and a step out of the feasible set may leave a residual that
-    is small only beside a solution that it blew up.
+    A linear program's solution may jump to another vertex.
     """
     columns, _ = local.units
     size = max(1.0, float(np.abs(local.x / columns).max(initial=0.0)))
@@ -178,7 +225,9 @@ def _in_units_of(solution: Solution, near: Solution) -> Raw | None:
     return Raw(*units.point(start.x, start.s, start.y), start.status, start.message)
 
 
-def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, policy: Policy) -> Linearization | None:
+def on_active_set(
+    local: LocalPoint, v: Floats, start: Point | Raw | None, policy: Policy, flat: Floats | None = None
+) -> Linearization | None:
     """The point's own linearization with the rows tight that are so at another point, for linear constraints.
 
     Args:
@@ -186,6 +235,7 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
         v: condensed s − y, negative where a row is tight.
         start: a nearby condensed point. Free auxiliary columns keep its values.
         policy: how derivatives are taken.
+        flat: as in `find`.
 
     Returns:
         The linearization; None if these rows do not meet in the point, or cannot hold it with multipliers ≥ 0.
@@ -202,14 +252,15 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
     units = solution.units
     columns, _ = engine.condensation.restrict(*local.units)
     columns = columns if units is None else columns / units.columns
+    compared = local.program.user_columns.astype(float)
+    if flat is not None:
+        compared[_moves(local, flat)] = 0.0
     # What the outputs are not tied to is a problem of its own, which may lie anywhere.
     tied_columns, tied_rows = local.connected
-    masks: Any = local.program.user_columns & tied_columns, tied_rows
-    kept: Any = engine.condensation.restrict(*masks)
-    user, tied = kept
+    user, tied = (part > 0.0 for part in engine.condensation.restrict(compared * tied_columns, tied_rows * 1.0))
     # At the origin, the point's own size is rounding: one unit of the columns, far above the step, stands in for it.
     size = max(1.0, float(np.abs(solution.point.x / columns).max(initial=0.0)))
-    if float(np.abs(np.where(user, (x - solution.point.x) / columns, 0.0)).max(initial=0.0)) > SAME_POINT * size:
+    if float(np.abs((x - solution.point.x) / columns)[user].max(initial=0.0)) > SAME_POINT * size:
         return None
     _, weight = engine.condensation.restrict(local.x, local.scales[1])
     weight = weight if units is None else weight * (units.cost / units.rows)
@@ -219,6 +270,12 @@ def on_active_set(local: LocalPoint, v: Floats, start: Point | Raw | None, polic
         if y is None:
             return None
     return _linearization(local, system, x, y)
+
+
+def _moves(local: LocalPoint, flat: Floats) -> np.ndarray:
+    """Columns that a direction moves, mask of shape (n,)."""
+    size = np.abs(flat) / local.units[0]
+    return size > NULL * size.max(initial=0.0)
 
 
 def _multipliers(

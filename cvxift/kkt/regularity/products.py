@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cvxift.kkt.failures import Check, certify, tell_flat, tell_kink, tell_steep
+from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FAST, FELT, NOISE, NOISE_CURVED, STEEP
@@ -42,8 +42,10 @@ def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> 
         along = account.recover.linear(account.flat.u, account.flat.w)
         if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any()):
             tell_flat(account, check)
+    if account.endless is not None and bool((bar @ account.recover.linear(*account.endless)).any()):
+        tell_endless(account, check)
     torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
-    if _judge(account, values, noise, check, theta=True, torn=torn):
+    if _judge(account, values, noise, check, theta=True, torn=torn) and not account.ended:
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
 
@@ -53,8 +55,10 @@ def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, noise = _tangents(account, direction)
     if account.flat is not None:
         tell_flat(account, check)
+    if account.endless is not None:
+        tell_endless(account, check)
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
-    if _judge(account, values, noise, check, theta=False, ended=ended, torn=torn):
+    if _judge(account, values, noise, check, theta=False, ended=ended, torn=torn) and not account.ended:
         return values[0]
     return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check)
 
@@ -153,16 +157,20 @@ def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np
 def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats], check: Check) -> Floats:
     """The product's mean over the two sides of the point, where pieces are known by their sides alone.
 
+    Where the map ends at the point, 2 J(h) − J(2h) on the side that there is takes the mean's place.
+
     The sides are further away than the piece's neighbour; where they tell of another piece the value stands, and where
     they tell of quite another speed, as beside an infinite one, it is told.
     """
     if not account.sides:
         return value
-    mean = np.mean([product(side) for side in account.sides], axis=0)
+    near, far = (product(side) for side in account.sides)
+    mean = 2.0 * near - far if account.ended else (near + far) / 2.0
     size = np.abs(value).max(axis=-1, initial=0.0, keepdims=True)
     if bool((np.abs(mean - value) > STEEP * size).any()):
         tell_steep(account, check)
-    return np.where(np.abs(mean - value) <= DIFFERENT_CURVED * size, mean, value)
+    limit = STEEP if account.ended else DIFFERENT_CURVED
+    return np.where(np.abs(mean - value) <= limit * size, mean, value)
 
 
 def _judge(

@@ -1,4 +1,7 @@
-"""The two linear systems of the literature in the user's own variables and constraints, for checking by hand.
+"""A point in the user's own terms: names of rows and columns, the active set, residuals, and the linear systems.
+
+What an atom introduced has the name of the constraint or atom that it serves. The two linear systems of the literature
+are in the user's variables and constraints, for checking by hand:
 
 Full:     unknowns (x, y) with all multipliers;   stationarity, equalities,  y_i (a_iᵀx − b_i) = 0
 
@@ -13,21 +16,75 @@ user's variables: for softmax it is diag(1/z).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.diagnostics.names import row_name
+from cvxift import cones as cone
 from cvxift.errors import ProgramError
 from cvxift.kkt.regularity.kinks import Kinks
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Floats
 
+if TYPE_CHECKING:
+    from cvxift.diagnostics.analysis import Analysis
+
 LARGEST = 3000  # unknowns up to which the matrices are written out
 CHOP = 1e-13  # relative size of entries that rounding alone leaves
 DROP = 1e-12  # relative singular value of the auxiliaries' block that is dropped
+State = Literal["equality", "active", "inactive", "weakly active"]
+
+
+def row_names(point: LocalPoint, rows: Iterable[int]) -> list[str]:
+    """Names of rows without repetition; what an atom introduced is named by the constraint or atom it serves."""
+    return list(dict.fromkeys(row_name(point, int(row)) for row in rows))
+
+
+def row_name(point: LocalPoint, row: int) -> str:
+    """Name of the row of A: what an atom introduced has the name of the constraint that it serves, or of the atom.
+
+    A row of a cone has the cone's name, since no entry of it holds for itself.
+    """
+    label = point.program.row_labels[row]
+    if label.atom is not None and label.constraint is not None:
+        return label.text.removeprefix(f"{label.atom} in ")
+    linear = point.cones.zero + point.cones.nonneg
+    return label.text if row < linear else label.text.split(", cone")[0].split(", entry")[0]
+
+
+def unit_names(point: LocalPoint, units: Iterable[int]) -> list[str]:
+    """Names of units."""
+    return row_names(point, [int(point.cones.unit_starts[unit]) for unit in units])
+
+
+def direction_text(point: LocalPoint, u: Floats, most: int = 4) -> tuple[str, list[str]]:
+    """A direction of x in the user's variables, largest entries first, as text and as the names of its entries.
+
+    Args:
+        point: the point.
+        u: direction, shape (n,).
+        most: entries that are written out.
+    """
+    user = np.flatnonzero(point.asked)
+    values = u[user] / (np.abs(u[user]).max(initial=0.0) or 1.0)
+    order = [k for k in np.argsort(-np.abs(values), kind="stable") if abs(values[k]) > 1e-6]
+    names = [point.program.column_labels[int(user[k])].text.removeprefix("variable ") for k in order[: 4 * most]]
+    words = [f"{values[k]:+.3g}·{name}" for k, name in zip(order[:most], names, strict=False)]
+    text = " ".join(words).removeprefix("+").replace("1·", "") if words else "0"
+    return text + (" + …" if len(order) > most else ""), names
+
+
+def user_rows(point: LocalPoint) -> np.ndarray:
+    """Rows whose multipliers are entries of the user's dual variables, mask of shape (m,)."""
+    out = np.zeros(point.structure.m, dtype=bool)
+    for constraint in point.program.problem.constraints:
+        for dual in constraint.dual_variables:
+            out[point.program.output(dual).matrix.indices] = True
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,3 +181,70 @@ def _eliminated(point: LocalPoint, kinks: Kinks) -> tuple[list[str], Floats, Flo
     names = [point.program.column_labels[int(j)].text.removeprefix("variable ") for j in np.flatnonzero(user)]
     rows = [row for row, mine in zip(origin, own, strict=True) if mine]
     return names, schur[:u, :u], schur[u:, :u], rows
+
+
+@dataclass(frozen=True)
+class ActiveRow:
+    """One entry (or one cone) of the user's constraints.
+
+    Attributes:
+        name: the user's words for it.
+        state: ``"equality"``, ``"active"``, ``"inactive"`` or ``"weakly active"``.
+        slack: slack of an inequality, smallest distance to the boundary's scale for a cone (‖s‖).
+        multiplier: its multiplier, ‖y‖ for a cone.
+        margin: relative distance to a kink; infinite for an equality.
+    """
+
+    name: str
+    state: State
+    slack: float
+    multiplier: float
+    margin: float
+
+
+def active_rows(point: LocalPoint, found: Analysis) -> tuple[ActiveRow, ...]:
+    """The active set in the user's constraints and bounds; rows that only express atoms are left out."""
+    labels = point.program.row_labels
+    d = cone.spectrum(point.cones, point.v).d
+    weak = set(map(int, found.kinks.real)) | set(map(int, found.kinks.harmless))
+    opened, closed = set(map(int, found.kinks.opened)), set(map(int, found.kinks.closed))
+    out = []
+    for unit, start in enumerate(point.cones.unit_starts):
+        label = labels[int(start)]
+        if label.atom is not None:
+            continue
+        rows = point.rows_of(unit)
+        state: State
+        if start < point.cones.zero:
+            state = "equality"
+        elif unit in weak:
+            state = "weakly active"
+        elif unit in opened:
+            state = "inactive"
+        else:
+            state = "active" if unit in closed or bool((d[rows] < 1.0).any()) else "inactive"
+        slack, multiplier = point.s[rows], point.y[rows]
+        single = len(rows) == 1
+        out.append(
+            ActiveRow(
+                row_name(point, int(start)),
+                state,
+                float(slack[0]) if single else float(np.linalg.norm(slack)),
+                float(multiplier[0]) if single else float(np.linalg.norm(multiplier)),
+                float(point.margins[unit]),
+            )
+        )
+    return tuple(out)
+
+
+def residuals_by_constraint(point: LocalPoint) -> dict[str, float]:
+    """Largest of |Ax + s − b| and |sᵢyᵢ|, relative to the data, over the rows of each constraint or attribute."""
+    sigma_s, sigma_y = point.scales
+    error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / sigma_s
+    gap = np.bincount(point.unit_of_row, weights=point.s * point.y / (sigma_s * sigma_y), minlength=point.cones.units)
+    worst = np.maximum(error, np.abs(gap)[point.unit_of_row]) if point.structure.m else error
+    out: dict[str, float] = {}
+    for row, value in enumerate(worst):
+        name = point.program.row_labels[row].text.split(", entry")[0].split(", cone")[0]
+        out[name] = max(out.get(name, 0.0), float(value))
+    return out

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 
 from cvxift.jax import CvxpyLayer
+from tests import layer_problems
 
 
 def qp_layer(n: int = 4, m: int = 3, p: int = 2, **options: Any) -> CvxpyLayer:
-    """A dense quadratic program with every datum a parameter; returns the solution and the inequalities' duals."""
-    x = cp.Variable(n, name="x")
-    Q, q = cp.Parameter((n, n), name="Q"), cp.Parameter(n, name="q")
-    G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
-    A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
-    inequality = G @ x <= h
-    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [inequality, A @ x == b])
-    return CvxpyLayer(problem, [Q, q, G, h, A, b], [x, inequality.dual_variables[0]], **options)
+    """See `layer_problems.qp`."""
+    return CvxpyLayer(*layer_problems.qp(n, m, p), **options)
 
 
 def qp_values(batch: tuple[int, ...] = (), n: int = 4, m: int = 3, p: int = 2, seed: int = 0) -> list[np.ndarray]:
@@ -32,29 +26,18 @@ def qp_values(batch: tuple[int, ...] = (), n: int = 4, m: int = 3, p: int = 2, s
 
 
 def simplex_layer(n: int = 3, **options: Any) -> CvxpyLayer:
-    """Projection of `target` onto the simplex of size `total`: cheap, with one shared scalar."""
-    x = cp.Variable(n, name="x")
-    target, total = cp.Parameter(n, name="target"), cp.Parameter(nonneg=True, name="total")
-    return CvxpyLayer(
-        cp.Problem(cp.Minimize(cp.sum_squares(x - target)), [cp.sum(x) == total, x >= 0]),
-        [target, total],
-        [x],
-        **options,
-    )
+    """See `layer_problems.simplex`."""
+    return CvxpyLayer(*layer_problems.simplex(n), **options)
 
 
 def entropy_layer(n: int = 4, **options: Any) -> CvxpyLayer:
-    """softmax(θ/t) as a problem with exponential cones."""
-    z, theta, t = cp.Variable(n), cp.Parameter(n, name="theta"), cp.Parameter(pos=True, name="t")
-    problem = cp.Problem(cp.Maximize(theta @ z + t * cp.sum(cp.entr(z))), [cp.sum(z) == 1])
-    return CvxpyLayer(problem, [theta, t], [z], **options)
+    """See `layer_problems.entropy`."""
+    return CvxpyLayer(*layer_problems.entropy(n), **options)
 
 
 def ball_layer(n: int = 3, **options: Any) -> CvxpyLayer:
-    """Projection of a point onto the ball of radius r, a second-order cone program."""
-    x, point, r = cp.Variable(n), cp.Parameter(n, name="point"), cp.Parameter(nonneg=True, name="r")
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - point)), [cp.norm(x) <= r])
-    return CvxpyLayer(problem, [point, r], [x], **options)
+    """See `layer_problems.ball`, with a radius."""
+    return CvxpyLayer(*layer_problems.ball(n, radius=True), **options)
 
 
 def directions_like(values: Sequence[Any], seed: int) -> list[np.ndarray]:

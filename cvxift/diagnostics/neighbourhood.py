@@ -1,0 +1,285 @@
+"""What lies beside a point: the derivative from one side, infinite speed, and how far the active set stays the same.
+
+At a kink the derivative from a side is the limit of the derivatives on that side, so it is taken there, a small step
+away. Where x moves as hᵖ with p < 1 the derivative has no limit: from one step to the next it grows by the same factor,
+(h/h′)^(1−p). Steps of 1e-6 and ten times that tell; a third one tells a power from a kink that lies between them. A
+step so small that the point found beside it is not accurate is taken ten times as long.
+
+Along θ + tθ̇ the slacks and multipliers move, to first order, by tṡ and tẏ. The ratio test of parametric programming
+(Gal 1979; Guddat et al. 1990) gives the first change: t = min over active rows of −y_i/ẏ_i and over inactive ones of
+−s_i/ṡ_i, exact where θ enters q and b alone. For other cones the distance to the nearest kink, which changes no faster
+than ‖v̇‖, gives a bound: t ≥ margin / ‖v̇‖.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cvxpy as cp
+import numpy as np
+
+from cvxift.diagnostics.domain import inward, told
+from cvxift.diagnostics.user_terms import unit_names
+from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
+from cvxift.kkt.engine import TOLERANCE
+from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.thresholds import STEP
+from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.structure import Floats
+
+if TYPE_CHECKING:
+    from cvxift.diagnostics.analysis import Analysis
+
+STEPS = tuple(STEP * 10.0**k for k in range(5))  # relative, at which a one-sided derivative is taken
+MATCH = 1e-2  # relative difference of a derivative and the slope between two points up to which they are the same
+GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
+ALIKE = 0.25  # relative difference of the logarithms of two such factors up to which they are one power's
+AGREE = 1e-4  # relative difference up to which the two sides have one derivative
+MOST = 2000  # entries of θ up to which radii of all parameters are computed
+
+
+@dataclass(frozen=True)
+class Side:
+    """What was found on one side.
+
+    Attributes:
+        derivative: of the map's flat outputs along the direction; infinite, with its sign, where it grows without
+            bound; NaN where the points beside it have another slope than their own derivative.
+    """
+
+    derivative: Floats
+
+    @property
+    def infinite(self) -> bool:
+        """Whether an output leaves with infinite speed."""
+        return bool(np.isinf(self.derivative).any())
+
+
+def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
+    """The derivative along a direction, from its side.
+
+    Args:
+        outputs: the problem's map with the outputs wanted.
+        point: the point.
+        theta_dot: the direction, shape (N,).
+
+    Raises:
+        SolveError: the problem has no solution on that side.
+    """
+    size = float(np.abs(theta_dot / point.theta_size_of_entry).max(initial=0.0)) if len(theta_dot) else 0.0
+    steps = [step / size if size > 0.0 else 0.0 for step in STEPS]
+    k = 0
+    at = [_at(outputs, point, theta_dot, steps[0])]
+    while not at[-1].accurate and k + 3 < len(steps):
+        k += 1
+        at = [_at(outputs, point, theta_dot, steps[k])]
+    at.append(_at(outputs, point, theta_dot, steps[k + 1]))
+    near, far = (one.derivative for one in at)
+    grows = _growth(near, far)
+    suspected = grows >= GROWTH
+    if suspected.any():
+        try:
+            first = _growth(far, _at(outputs, point, theta_dot, steps[k + 2]).derivative)
+            logs = np.log(np.maximum(grows, 1.0)), np.log(np.maximum(first, 1e-300))
+            suspected &= np.abs(logs[0] - logs[1]) <= ALIKE * np.abs(logs[0])
+        except SolveError:  # the second ratio is not to be had
+            suspected[:] = False
+    slope = (at[1].value - at[0].value) / (steps[k + 1] - steps[k] or 1.0)
+    size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
+    largest = max(float(np.abs(at[1].value).max(initial=0.0)), float(np.abs(point.x).max(initial=0.0)) or 1.0)
+    level = MATCH * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
+    alike = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
+    limit = near + (near - far) / (STEPS[1] / STEPS[0] - 1.0)  # of what changes with the step
+    out = np.where(alike, limit, np.nan)
+    return Side(np.where(suspected, np.copysign(np.inf, near), out))
+
+
+class _Point(NamedTuple):
+    """The flat outputs at a point beside, their derivative, and whether the point is accurate."""
+
+    value: Floats
+    derivative: Floats
+    accurate: bool
+
+
+def _at(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float) -> _Point:
+    solved = outputs.solve(point.theta + step * theta_dot)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ApplicabilityWarning)  # what happens at the side is read from several steps
+        flat = outputs.jvp(solved, theta_dot)
+    mask, value = outputs.exp_mask, solved.outputs
+    if mask is not None:
+        value = np.where(mask, np.exp(np.where(mask, value, 0.0)), value)
+        flat = np.where(mask, flat * value, flat)
+    return _Point(value, flat, solved.solutions[0].residuals.worst <= TOLERANCE)
+
+
+def _growth(near: Floats, far: Floats) -> Floats:
+    """How much larger the derivative is at the nearer step; 0 where it is nothing beside the others."""
+    level = 1e-9 * float(np.abs(far).max(initial=0.0))
+    large = np.abs(far) > level
+    return np.divide(np.abs(near), np.abs(far), out=np.zeros_like(near), where=large)
+
+
+def compare_sides(point: LocalPoint) -> str:
+    """What the asked outputs do on the two sides of a random direction of the parameters.
+
+    Returns:
+        ``"infinite"``: they leave with infinite speed; ``"unknown"``: their derivatives beside the point are not the
+        solutions' slope; ``"equal"``: both sides have one derivative; ``"different"``; or ``"one"``: there is a
+        solution on one side only.
+    """
+    program = point.program
+    if not program.theta_size:
+        return "unknown"
+    own = _asked(point)
+    theta_dot = np.random.default_rng(0).standard_normal(program.theta_size) * point.theta_size_of_entry
+    found = []
+    for sign in (1.0, -1.0):
+        try:
+            found.append(side(own, point, sign * theta_dot))
+        except SolveError:  # no solution there
+            continue
+    if any(one.infinite for one in found):
+        return "infinite"
+    if any(np.isnan(one.derivative).any() for one in found):
+        return "unknown"
+    if len(found) < 2:
+        return "one"
+    up, down = found[0].derivative, -found[1].derivative
+    size = max(float(np.abs(up).max(initial=0.0)), float(np.abs(down).max(initial=0.0)))
+    return "equal" if float(np.abs(up - down).max(initial=0.0)) <= AGREE * size else "different"
+
+
+def leaves(point: LocalPoint, theta_dot: Floats) -> bool:
+    """Whether the asked outputs have no finite derivative along a direction, from its side."""
+    return not np.isfinite(side(_asked(point), point, theta_dot).derivative).all()
+
+
+def _asked(point: LocalPoint) -> SolutionMap:
+    """The map to the variables asked for."""
+    program = point.program
+    outputs = [v for v in program.problem.variables() if point.asked[program.output(v).matrix.indices].all()]
+    return SolutionMap(program.problem, None, outputs, program=program, engine=point.solution.engine)
+
+
+@dataclass(frozen=True)
+class Radius:
+    """Distance to the first change of the active set.
+
+    Attributes:
+        distance: in multiples of the direction (or Euclidean, for a ball); infinite if nothing changes.
+        limit: the user's name of what changes there; "" if nothing does.
+    """
+
+    distance: float
+    limit: str = ""
+
+
+def theta_direction(point: LocalPoint, direction: Mapping[cp.Parameter, Any]) -> Floats:
+    """A direction keyed by parameters as a vector in θ, logarithms' scale taken, shape (N,).
+
+    Raises:
+        ProgramError: a parameter is not of the problem, or a shape is wrong.
+    """
+    program = point.program
+    out = np.zeros(program.theta_size)
+    for parameter, value in direction.items():
+        if parameter not in program.offsets:
+            known = ", ".join(p.name() for p in program.parameters) or "none"
+            raise ProgramError(f"Parameter '{parameter.name()}' is not in the problem; its parameters are: {known}.")
+        array = np.asarray(value, dtype=float)
+        if array.shape != parameter.shape:
+            raise ProgramError(
+                f"The direction of parameter '{parameter.name()}' has shape {array.shape}; expected {parameter.shape}."
+            )
+        out[program.offsets[parameter]] = array.ravel()
+    mask = program.log_mask
+    if mask is not None:
+        out[mask] /= np.exp(point.theta[mask])
+    return out
+
+
+def radius(point: LocalPoint, found: Analysis, direction: Mapping[cp.Parameter, Any]) -> Radius:
+    """The ratio test along one direction; see `Report.radius`."""
+    if len(found.kinks.real):
+        return Radius(0.0, unit_names(point, found.kinks.real)[0])
+    s_dot, y_dot = _movement(point, found, theta_direction(point, direction)[None, :])
+    linear = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)
+    slack = point.moved(found.kinks.shift)[linear] > 0.0
+    value = np.where(slack, np.maximum(point.s[linear], 0.0), np.maximum(point.y[linear], 0.0))
+    rate = np.where(slack, s_dot[0, linear], y_dot[0, linear])
+    size = np.where(slack, point.scales[0][linear], point.scales[1][linear])
+    ratio = np.full(point.cones.units, np.inf)
+    falling = rate < -1e-12 * size
+    ratio[linear][falling] = -value[falling] / rate[falling]
+    _cone_ratios(point, s_dot, y_dot, ratio)
+    return _first(point, found, ratio)
+
+
+def radii(point: LocalPoint, found: Analysis) -> dict[str, Radius]:
+    """Euclidean radius for each parameter alone; see `Report.radii`."""
+    program = point.program
+    if len(found.kinks.real) or not found.verdict.ok:
+        where = unit_names(point, found.kinks.real)[0] if len(found.kinks.real) else ""
+        return {p.name(): Radius(0.0, where) for p in program.parameters}
+    if program.theta_size > MOST:
+        return {}
+    s_dot, y_dot = _movement(point, found, np.eye(program.theta_size))
+    linear = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)
+    slack = point.moved(found.kinks.shift)[linear] > 0.0
+    value = np.where(slack, np.maximum(point.s[linear], 0.0), np.maximum(point.y[linear], 0.0))
+    rates = np.where(slack, s_dot[:, linear], y_dot[:, linear])
+    size = np.where(slack, point.scales[0][linear], point.scales[1][linear])
+    out = {}
+    for parameter in program.parameters:
+        part = program.offsets[parameter]
+        ratio = np.full(point.cones.units, np.inf)
+        rate = np.linalg.norm(rates[part], axis=0)
+        moving = rate > 1e-12 * size
+        ratio[linear][moving] = value[moving] / rate[moving]
+        _cone_ratios(point, s_dot[part], y_dot[part], ratio)
+        out[parameter.name()] = _first(point, found, ratio)
+    return out
+
+
+def one_sided(mapping: SolutionMap, point: LocalPoint, direction: Mapping[cp.Parameter, Any]) -> dict[cp.Variable, Any]:
+    """The derivative along a direction from its side; see `Report.one_sided`."""
+    theta_dot = theta_direction(point, direction)
+    inside = inward(point.program, point.theta)
+    if bool((inside * theta_dot < 0.0).any()):
+        where = ", ".join(told(point.program, np.where(inside * theta_dot < 0.0, inside, 0.0)).where)
+        raise ProgramError(f"The direction leaves the parameters' own domain, at whose end they are: {where}.")
+    variables = point.program.problem.variables()
+    outputs = SolutionMap(point.program.problem, None, variables, program=point.program, engine=mapping.engine)
+    flat = side(outputs, point, theta_dot).derivative
+    return {v: flat[part].reshape(v.shape) for v, part in zip(variables, outputs.slices, strict=True)}
+
+
+def _movement(point: LocalPoint, found: Analysis, theta_dot: Floats) -> tuple[Floats, Floats]:
+    """(ṡ, ẏ) along tangents of θ, shapes (k, m)."""
+    g, h = point.tangents(theta_dot)
+    u, w, _ = found.kernel.solve(g, h)
+    return h - (point.instance.AT.T @ u.T).T, w
+
+
+def _cone_ratios(point: LocalPoint, s_dot: Floats, y_dot: Floats, ratio: Floats) -> None:
+    sigma_s, sigma_y = point.scales
+    moved = (s_dot / sigma_s - y_dot / sigma_y) ** 2
+    for unit in range(point.cones.zero + point.cones.nonneg, point.cones.units):
+        speed = float(np.sqrt(moved[:, point.rows_of(unit)].sum()))
+        if speed > 1e-12:
+            ratio[unit] = point.margins[unit] / speed
+
+
+def _first(point: LocalPoint, found: Analysis, ratio: Floats) -> Radius:
+    for units in (found.kinks.opened, found.kinks.closed, found.kinks.harmless):
+        ratio[units] = np.inf  # their kinks do not show in the user's variables
+    ratio[~point.tied_units] = np.inf  # nor do those of another problem
+    if not len(ratio) or not np.isfinite(ratio.min()):
+        return Radius(float("inf"))
+    unit = int(np.argmin(ratio))
+    return Radius(float(ratio[unit]), unit_names(point, [unit])[0])
