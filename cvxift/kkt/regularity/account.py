@@ -156,7 +156,7 @@ class Regularity:
     def _around(self) -> tuple[tuple[Linearization, ...], tuple[int, ...]]:
         if self.exact is not self:  # a proximal term chooses among flat directions; it does not join pieces
             pieces, ended, _ = self.exact._found
-            return (pieces if len(pieces) > 1 or pieces[0] is not self.exact.plain else (self.plain,)), ended
+            return (pieces if len(pieces) > 1 or next(iter(pieces)) is not self.exact.plain else (self.plain,)), ended
         if self.policy.singular == "smooth" or (self.clear and is_regular(self.plain)):
             return (self.plain,), ()
         if not self._degenerate():
