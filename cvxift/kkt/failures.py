@@ -210,7 +210,7 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
     if account.ended:
         ends = [parameter.name() for parameter in account.ends]
         changes = f"changes of {_listed(ends)} to one side" if ends else "some changes of the parameters"
-        what = f"{changes} lead to no solution, and the derivative{by} is that of the other side"
+        what = f"{changes} lead to no solution near it, and the derivative{by} is that of the other side"
     else:
         what = f"the derivative{by} depends on the side from which the parameters come"
     instance = "" if index is None else f"Instance {index} of the batch: "

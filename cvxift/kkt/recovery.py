@@ -31,6 +31,7 @@ class Recovery:
         m: number of rows.
 
     Attributes:
+        outputs: as given.
         X, Y: the map's matrices, shapes (K, n) and (K, m).
         has_dual: whether Y has entries.
         positive: outputs that are positive parts, shape (K,); None without.
@@ -48,7 +49,7 @@ class Recovery:
         self.X = sp.csr_array(sp.vstack(blocks_x)) if blocks_x else sp.csr_array((0, n))
         self.Y = sp.csr_array(sp.vstack(blocks_y)) if blocks_y else sp.csr_array((0, m))
         self.has_dual = self.Y.nnz > 0
-        self.number = next(_numbers)
+        self.number, self.outputs = next(_numbers), tuple(outputs)
         offset = np.concatenate(offsets) if offsets else np.zeros(0)
         masks = [np.zeros(math.prod(o.shape), dtype=bool) if o.positive is None else o.positive for o in outputs]
         positive = np.concatenate(masks) if any(mask.any() for mask in masks) else None

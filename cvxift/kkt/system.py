@@ -39,6 +39,7 @@ from cvxift.program.structure import Floats
 
 __all__ = ["PROXIMAL", "ReducedSystem", "Rotation", "rotation"]
 
+CANCELLED = 1e-14  # part of its terms under which an entry of a right-hand side is what rounding left of them
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
 
 
@@ -221,7 +222,14 @@ class ReducedSystem:
         u[..., F] = h_r[..., fixed.f] / fixed.a
         moved_g = (g - apply(self.instance.P, u))[..., U]
         moved_h = (h_r - apply(self.A_r, u))[..., fixed.u]
-        solution, certificate = self._solve(np.concatenate([moved_g, moved_h], axis=-1).T)
+        f = np.concatenate([moved_g, moved_h], axis=-1)
+        solution, certificate = self._solve(f.T)
+        if not certificate.consistent:  # dependent rows feel what rounding left of fixed columns that cancel in them
+            g_terms = (np.abs(g) + apply(abs(self.instance.P), np.abs(u)))[..., U]
+            h_terms = (np.abs(h_r) + apply(abs(self.A_r), np.abs(u)))[..., fixed.u]
+            rounding = np.abs(f) <= CANCELLED * np.concatenate([g_terms, h_terms], axis=-1)
+            if bool((rounding & (f != 0.0)).any()):
+                solution, certificate = self._solve(np.where(rounding, 0.0, f).T)
         solution = solution.T
         u[..., U] = solution[..., : len(U)]
         w_r = np.zeros_like(h_r)

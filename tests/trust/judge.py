@@ -100,6 +100,9 @@ def findings_of(answer: Answer, reference: Reference) -> Iterator[Finding]:
         yield Finding(mode, kind, f"truth {truth}; a point was returned; {words}")
         return
     wrong = _value_fault(answer, reference)
+    if wrong and _better(answer, reference):
+        yield Finding(mode, "undecided", f"value: {wrong}, but it costs less than the reference's")
+        return
     if wrong:
         yield Finding(mode, "wrong told" if answer.words else "silent", f"value: {wrong}; {words}")
         return
@@ -137,6 +140,27 @@ def _value_fault(answer: Answer, reference: Reference) -> str:
         return f"an entry is off by {worst:.1e} of itself" if worst > ENTRY else ""
     off = float(np.abs(x - x0).max(initial=0.0)) / _size(x0)
     return f"off by {off:.1e}" if off > VALUE * (1.0 if reference.oracle.vertex else 10.0) else ""
+
+
+def _better(answer: Answer, reference: Reference) -> bool:
+    """Whether the answer is feasible and costs less than the point of the reference, which is no optimum then."""
+    stated = reference.stated
+    asked = {variable.id for variable, _ in stated.variables.values()}
+    if stated.gp or {variable.id for variable in stated.problem.variables()} != asked or answer.x is None:
+        return False
+    stated.set(reference.values)
+    costs = []
+    for x in (answer.x, reference.point.x):
+        start = 0
+        for variable, _ in stated.variables.values():
+            variable.save_value(x[start : start + variable.size].reshape(variable.shape))  # type: ignore[index]
+            start += variable.size
+        violation = max((float(np.max(c.violation(), initial=0.0)) for c in stated.problem.constraints), default=0.0)
+        if x is answer.x and violation > 1e-9 * _size(answer.x):
+            return False
+        costs.append(float(stated.problem.objective.value))
+    sign = 1.0 if isinstance(stated.problem.objective, cp.Minimize) else -1.0
+    return sign * (costs[1] - costs[0]) > 1e-12 * (1.0 + abs(costs[1]))
 
 
 def _suboptimal(x: np.ndarray, reference: Reference) -> str:

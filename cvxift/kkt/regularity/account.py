@@ -13,35 +13,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.kkt.factor import DenseFactor
 from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
+from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
 from cvxift.kkt.regularity.endless import endless_direction
+from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLEAR, FELT, GROWN, MANY, NULL, PULLED, REGULAR
-from cvxift.kkt.sparse_factor import SparseFactor
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.regularity.thresholds import CLEAR, FELT, MANY, NULL, PULLED
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
     from cvxift.kkt.recovery import Recovery
-
-
-class NullVector(NamedTuple):
-    """A random vector of the null space of K: u on columns (n,), w on rows (m,), original program and units."""
-
-    u: Floats
-    w: Floats
 
 
 class Regularity:
@@ -62,16 +55,20 @@ class Regularity:
     def plain(self) -> Linearization:
         """The linearization with weak rows counted as slack, and dependent rows all kept."""
         direct = self.policy.singular not in ("smooth", "regularize")
-        iterative = self.policy.iterative(0.0) is not None
-        linear = direct and not iterative and self.solution.engine.cones.polyhedral
+        linear = direct and not self._iterative and self.solution.engine.cones.polyhedral
         if linear and not self.clear and len(self.local.weak):
             return around.opened(self.local, self.local.weak, self.policy)
         return self.solution.linearization(self.policy)
 
+    @property
+    def _iterative(self) -> bool:
+        return self.policy.iterative(0.0) is not None
+
     @cached_property
     def local(self) -> LocalPoint:
         """The point on the scale of its own data."""
-        return LocalPoint(self.program, self.solution)
+        outputs = () if self.recover.has_dual else self.recover.outputs
+        return LocalPoint(self.program, self.solution, outputs=outputs)
 
     @cached_property
     def jacobian(self) -> ThetaJacobian:
@@ -93,13 +90,23 @@ class Regularity:
 
     @property
     def ended(self) -> bool:
-        """Whether some change of θ leads to no solution."""
+        """Whether some change of θ leads to no solution near the point."""
         return bool(self._found[1])
 
     @property
     def ends(self) -> list[cp.Parameter]:
         """The parameters of which some change leads to no solution by itself."""
         return [self.program.parameters[number] for number in self._found[1] if number >= 0]
+
+    @property
+    def curved(self) -> bool:
+        """Whether curvature vanishes at the point, though the solution is unique: derivatives are of first order."""
+        return self._borne_out is not None
+
+    @property
+    def steep(self) -> bool:
+        """Whether no derivative fits solutions nearby, where curvature is too small to say where the solution is."""
+        return self._found[2]
 
     @cached_property
     def exact(self) -> Regularity:
@@ -109,11 +116,48 @@ class Regularity:
         return Regularity(self.program, self.solution, replace(self.policy, singular="least_squares"), self.recover)
 
     @cached_property
-    def _found(self) -> tuple[tuple[Linearization, ...], tuple[int, ...]]:
+    def _found(self) -> tuple[tuple[Linearization, ...], tuple[int, ...], bool]:
+        """The pieces, and whether the map is `ended` and `steep`."""
+        pieces, ended = self._around
+        if self.solution.engine.cones.polyhedral:
+            return pieces, ended, False
+        if self._borne_out is not None:
+            return (self._borne_out,), (), False
+        return pieces, ended, self._unsettled and self._flat_of(pieces) is None
+
+    @cached_property
+    def _unsettled(self) -> bool:
+        reached = self.solution.engine.cones.polyhedral or self.solution.residuals.worst <= GOAL
+        return not reached and self._direct and unsettled(self.local, self.plain)
+
+    @property
+    def _direct(self) -> bool:
+        """Whether K is factorized, or could be without much ado."""
+        small = self.solution.engine.structure.n + self.solution.engine.structure.m <= around.SMALL
+        return self.policy.singular in ("least_squares", "raise") and (small or not self._iterative)
+
+    @cached_property
+    def _borne_out(self) -> Linearization | None:
+        """A linearization that solutions nearby bear out, where curvature vanishes; None elsewhere."""
+        if self.solution.engine.cones.polyhedral or not self._direct:
+            return None
+        pieces, _ = self._around
+        flat = self._flat_of(pieces) is not None
+        if not flat and not self._unsettled:
+            return None
+        for piece in (curved(self.local), *(() if flat else pieces)):
+            if piece is not None and borne_out(self.local, self.jacobian, self.recover, piece):
+                null = self._null_of(piece)
+                if null is None or not self.moves(null):
+                    return piece
+        return None
+
+    @cached_property
+    def _around(self) -> tuple[tuple[Linearization, ...], tuple[int, ...]]:
         if self.exact is not self:  # a proximal term chooses among flat directions; it does not join pieces
-            pieces, ended = self.exact._found
-            return (pieces if len(pieces) > 1 or pieces[0] is not self.exact.plain else (self.plain,)), ended
-        if self.policy.singular == "smooth" or (self.clear and _regular(self.plain)):
+            pieces, ended, _ = self.exact._found
+            return (pieces if len(pieces) > 1 or next(iter(pieces)) is not self.exact.plain else (self.plain,)), ended
+        if self.policy.singular == "smooth" or (self.clear and is_regular(self.plain)):
             return (self.plain,), ()
         if not self._degenerate():
             return (self.plain,), ()
@@ -126,7 +170,8 @@ class Regularity:
         torn = None if self.null is None or not self.null.w.any() else self.null.w
 
         def find() -> tuple[list[np.ndarray], tuple[int, ...]]:
-            found, ended = around.find(self.local, self.jacobian, self.policy, flat, torn)
+            free = self._flat_of((self.plain,)) is not None
+            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover, flat, torn, free)
             made.extend(piece for piece, _ in found)
             return [v for _, v in found], ended
 
@@ -137,7 +182,9 @@ class Regularity:
             if len(made) < len(sets):
                 made.clear()
                 _, ended = find()
-        return (tuple(made) or (self.plain,)), ended
+        # A neighbour that is as torn as the point is on no piece either.
+        pieces = [piece for piece in made if not len(self._pulled_by(self._null_of(piece)))] or made
+        return (tuple(pieces) or (self.plain,)), ended
 
     @cached_property
     def unsettled_rows(self) -> list[int]:
@@ -195,17 +242,20 @@ class Regularity:
         return self._null_of(self.plain) if self.exact is self else self.exact.null
 
     def _null_of(self, piece: Linearization) -> NullVector | None:
-        if _regular(piece):
+        if is_regular(piece):
             return None
-        return self.local.constants.judged(self._active_set("null", piece), lambda: null_vector(self, piece))
+        return self.local.constants.judged(self._active_set("null", piece), lambda: null_vector(self.local, piece))
 
     @cached_property
     def pulled(self) -> np.ndarray:
         """Entries of θ that pull dependent rows apart, or along a flat direction."""
-        if self.null is None:
+        return self._pulled_by(self.null)
+
+    def _pulled_by(self, null: NullVector | None) -> np.ndarray:
+        if null is None:
             return np.zeros(0, dtype=int)
         columns, rows = self.local.units
-        pull = self.jacobian.pulled(self.null.u, self.null.w, (NULL * columns, NULL * rows))
+        pull = self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows))
         return np.flatnonzero(pull > PULLED)
 
     def torn_by(self, direction: Data) -> bool:
@@ -232,9 +282,10 @@ class Regularity:
     @cached_property
     def flat(self) -> NullVector | None:
         """A flat direction along which an output moves; None if there is none, or a proximal term chooses there."""
-        if self.exact is not self:
-            return None
-        for piece in self.pieces:
+        return None if self.exact is not self else self._flat_of(self.pieces)
+
+    def _flat_of(self, pieces: tuple[Linearization, ...]) -> NullVector | None:
+        for piece in pieces:
             null = self.null if piece is self.plain else self._null_of(piece)
             if null is not None and self.moves(null):
                 return null
@@ -260,11 +311,13 @@ class Regularity:
         columns, rows = self.local.units
         # The steepest way to open all of them at once, within the null space of K.
         downhill = -(A[at].T @ rows[at]) * columns**2
-        u = null_part(self, self.plain, downhill, np.zeros(self.local.structure.m)).u
+        u = null_part(self.local, self.plain, downhill, np.zeros(self.local.structure.m)).u
+        if largest(u / columns) <= NULL * largest(downhill / columns):
+            return weak  # what is left of it is rounding
         if self.moves(NullVector(u, np.zeros_like(self.solution.y))):
             return weak
         opening = -(A[at] @ u) * rows[at]
-        return weak[opening <= FELT * float(np.abs(u / columns).max(initial=0.0))]
+        return weak[opening <= FELT * largest(u / columns)]
 
     def _felt(self, weak: np.ndarray) -> bool:
         """Whether closing weak rows can move an output, and θ can move their slacks."""
@@ -291,61 +344,3 @@ class Regularity:
         whole = G_size @ np.abs(u.T) + H_size @ np.abs(w.T) + np.abs(own)
         driven = (np.abs(rate) > FELT * whole).any(axis=0)
         return bool(moved.any() and driven.any())
-
-
-def _regular(piece: Linearization) -> bool:
-    """Whether the factorization says at once that K is not singular."""
-    if not isinstance(piece.system, ReducedSystem):
-        return False
-    factor = piece.system.factor
-    if isinstance(factor, DenseFactor):
-        return factor.rcond > REGULAR
-    return isinstance(factor, SparseFactor) and factor.growth < GROWN
-
-
-def null_part(account: Regularity, piece: Linearization, u: Floats, t: Floats) -> NullVector:
-    """The part of a vector that solving K r for r loses: its part in the null space of K.
-
-    Args:
-        account: the point's.
-        piece: whose K.
-        u: columns, shape (n,).
-        t: rows; w = (D − I) t, shape (m,).
-    """
-    Dt = piece._spectrum.apply(t)
-    Pu, Au = piece.entries.act(account.local.data, u, Dt - t)
-    u2, w2 = piece.solve(Pu, Au + Dt)
-    return NullVector(u - u2, Dt - t - w2)
-
-
-def null_vector(account: Regularity, piece: Linearization) -> NullVector | None:
-    """A random vector of the null space of a piece's K; None where K is regular.
-
-    Solving K z = K r gives r back where K is regular and r without its null part where it is not, for every way of
-    solving that returns a solution of least norm.
-    """
-    columns, rows = account.local.units
-    rng = np.random.default_rng(1)
-    u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))
-    t = rows * rng.uniform(0.5, 1.0, len(rows)) * rng.choice((-1.0, 1.0), len(rows))
-    null = null_part(account, piece, u, t)
-    # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither.
-    Pu, Au = piece.entries.act(account.local.data, null.u, np.zeros_like(null.w))
-    ATw, _ = piece.entries.act(account.local.data, np.zeros_like(null.u), null.w)
-    A, P = account.local.magnitudes
-    tight = piece._spectrum.apply(Au)
-    whole = np.concatenate([P @ np.abs(null.u), A @ np.abs(null.u)])
-    flat = _vanishes(np.concatenate([Pu, Au - tight]), whole) and lost(null.u, columns)
-    torn = _vanishes(ATw, A.T @ np.abs(null.w)) and lost(null.w, rows)
-    if not flat and not torn:
-        return None
-    return NullVector(null.u if flat else np.zeros_like(u), null.w if torn else np.zeros_like(t))
-
-
-def lost(part: Floats, unit: Floats) -> bool:
-    """Whether a part of a random vector of the size of its units is more than what rounding loses."""
-    return float(np.abs(part / unit).max(initial=0.0)) > NULL
-
-
-def _vanishes(value: Floats, whole: Floats) -> bool:
-    return float(np.max(np.abs(value), initial=0.0)) <= PULLED * float(np.max(whole, initial=0.0))

@@ -71,6 +71,8 @@ class LocalPoint:
             self.asked = np.zeros(self.structure.n, dtype=bool)
             for output in primal:
                 self.asked[output.matrix.indices] = True
+            if np.array_equal(self.asked, program.user_columns):
+                self.asked = program.user_columns
         self.tolerance = min(max(KINK, 10.0 * solution.residuals.worst), NEAR)
 
     @cached_property
@@ -135,7 +137,8 @@ class LocalPoint:
         R = A @ x + np.abs(self.data.b)
         return np.where(R > 0.0, R, xi / rows), np.maximum(cost, floor * eta / columns)
 
-    def _scales(self, floor: float) -> tuple[Floats, Floats]:
+    def scales_of(self, floor: float) -> tuple[Floats, Floats]:
+        """σ_s and σ_y of each row, shape (m,), for a part φ of the whole solution's size."""
         R, C = self.balance(floor)
         rows, cols = self.structure.A_rows, self.structure.A_cols
         pull = np.zeros(self.structure.m)  # 1/Y
@@ -149,12 +152,12 @@ class LocalPoint:
     @cached_property
     def scales(self) -> tuple[Floats, Floats]:
         """σ_s and σ_y of each row, shape (m,); equal in the rows of one cone."""
-        return self._scales(FLOOR)
+        return self.scales_of(FLOOR)
 
     @cached_property
     def near(self) -> np.ndarray:
         """Units that lie on no kink, but near one beside the size of the whole solution (φ = 1)."""
-        sigma_s, sigma_y = self._scales(1.0)
+        sigma_s, sigma_y = self.scales_of(1.0)
         margins = cone.margin(self.cones, self.s / sigma_s - self.y / sigma_y)
         return np.flatnonzero((self.margins > self.tolerance) & (margins <= NEAR) & self.tied_units)
 

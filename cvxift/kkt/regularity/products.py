@@ -13,7 +13,7 @@ import numpy as np
 from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FELT, NOISE, NOISE_CURVED, STEEP
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FAST, FELT, NOISE, NOISE_CURVED, STEEP
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
@@ -100,21 +100,20 @@ def _tangents(account: Regularity, direction: Data) -> tuple[list[Floats], Float
 def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
     """The largest entry of solutions of the KKT system, each in its unit, shape (...): what rounding is relative to.
 
-    A step away from a kink of a curved cone multipliers move as fast as the step is short, which says nothing of u.
+    A step away from a kink of a curved cone multipliers move as fast as the step is short, which says little of u.
     """
     columns, rows = account.local.units
-    size = np.abs(u / columns).max(axis=-1, initial=0.0)
+    u_size, w_size = (np.abs(part / unit).max(axis=-1, initial=0.0) for part, unit in ((u, columns), (w, rows)))
     if not account.local.cones.polyhedral and not account.recover.has_dual:
-        return size
-    return np.maximum(size, np.abs(w / rows).max(axis=-1, initial=0.0))
+        w_size = w_size * FAST
+    return np.maximum(u_size, w_size)
 
 
 def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
     """∂/∂θ ⟨bar, J θ̇⟩ in the program's order, shape (..., N)."""
     x_bar, y_bar = account.recover.transpose(bar)
     values = [account.program.vjp(piece.second(x_bar, y_bar, direction)) for piece in account.pieces]
-    if len(account.pieces) > 1:  # a map that has no first derivative here has no second one
-        tangent(account, direction, check)
+    _first_order(account, direction, check)
     if _judge(account, values[:1], np.zeros(()), check, theta=True):
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)), check)
@@ -123,11 +122,18 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
 def second_tangent(account: Regularity, direction: Data, other: Data, check: Check) -> Floats:
     """Second derivatives of the outputs along two tangents of the data, shape (..., K)."""
     value = account.recover.linear(*account.pieces[0].second_tangent(direction, other))
-    if len(account.pieces) > 1:
-        tangent(account, direction, check)
+    _first_order(account, direction, check)
     if _judge(account, [value], np.zeros(()), check, theta=False):
         return value
     return _mean(account, value, lambda side: account.recover.linear(*side.second_tangent(direction, other)), check)
+
+
+def _first_order(account: Regularity, direction: Data, check: Check) -> None:
+    """Say why a second derivative may not exist: the first one does not, or is known without its change."""
+    if account.curved:
+        tell_flat(account, check)
+    elif len(account.pieces) > 1:
+        tangent(account, direction, check)
 
 
 def _jumps(account: Regularity) -> np.ndarray:
@@ -194,5 +200,7 @@ def _judge(
             entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
             tell_kink(account, check, (entries if len(entries) else account.pulled) if theta else None)
             return True
+    if account.steep:
+        tell_steep(account, check)
     certify(account.pieces[0].certificate, account.policy.singular, check)
     return False

@@ -1,0 +1,88 @@
+"""Derivatives where the solution is unique, but curvature vanishes at it: the fourth power at its minimum.
+
+    minimize (x − t)⁴        x = t, dx/dt = 1;      canonical: minimize w²  s.t.  (x − t)² ≤ w,  w = 0 at the solution
+
+The cone (x − t)² ≤ w is on its boundary without a multiplier. Counted as slack, as the other weak cones of a singular
+point are, it leaves x free. Given a multiplier ε it has curvature, which pulls x after t however small ε is:
+
+    2ε (ẋ − ṫ) = 0
+
+So the cones that are weak, or near it beside the size of the whole solution (such a minimum is found only to the root
+of a solver's tolerance), get a multiplier each. What K then gives is the limit of derivatives along some data of the
+cone program near the user's, not along the user's parameters: it is believed only if solutions at nearby parameters
+bear it out.
+
+For the same reason a small residual does not show such a point to be near the solution: a Newton step would still move
+it by a third of its distance. Where that is as far as the nearest kink, the derivative there must be borne out as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvxift import cones as cone
+from cvxift.kkt.cone_basis import rotation
+from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
+from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.theta import ThetaJacobian
+from cvxift.kkt.regularity.thresholds import BORNE_OUT, FAR_STEP, MULTIPLIER, SETTLED
+from cvxift.kkt.system import ReducedSystem
+
+if TYPE_CHECKING:
+    from cvxift.kkt.recovery import Recovery
+
+DIRECTIONS = 3  # random changes of θ, there and back, at which the derivative is compared with solutions
+
+
+def curved(local: LocalPoint) -> Linearization | None:
+    """The linearization at a point whose weak cones have a small multiplier each; None if there are no such cones.
+
+    Args:
+        local: the point.
+    """
+    sigma_s, sigma_y = local.scales_of(1.0)
+    scaled = local.s / sigma_s - local.y / sigma_y
+    weak = np.flatnonzero(cone.margin(local.cones, scaled) <= MULTIPLIER)
+    if not len(weak):
+        return None
+    for unit in weak:
+        scaled[local.rows_of(int(unit))] -= MULTIPLIER * local.interior(int(unit))
+    rows = np.isin(local.unit_of_row, weak)
+    s = cone.project(local.cones, scaled)
+    v = np.where(rows, sigma_s * s - sigma_y * (s - scaled), local.v)
+    system = ReducedSystem(local.instance, rotation(local.cones, v))
+    return Linearization(local.structure, local.data, local.x, local.y, system, v, None)
+
+
+def unsettled(local: LocalPoint, piece: Linearization) -> bool:
+    """Whether a point of curved cones is as far from the solution, by a Newton step, as from a kink.
+
+    Args:
+        local: the point.
+        piece: its linearization.
+    """
+    columns, rows = piece.entries.act(local.data, local.x, local.y)
+    dx, dy = piece.solve(-(columns + local.data.q), local.data.b - rows - local.s)
+    ds = local.data.b - rows - local.s - piece.entries.act(local.data, dx, dy)[1]
+    sigma_s, sigma_y = local.scales
+    step = np.maximum(np.abs(ds / sigma_s), np.abs(dy / sigma_y))
+    return bool((np.maximum.reduceat(step, local.cones.unit_starts) > SETTLED * local.margins).any())
+
+
+def borne_out(local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, piece: Linearization) -> bool:
+    """Whether solutions at nearby parameters are where a linearization says, up to the second order of the step."""
+    columns, _ = local.units
+    unit = np.maximum(abs(recover.X) @ columns, np.finfo(float).tiny)
+    for step in steps_of_theta(local, jacobian, FAR_STEP, DIRECTIONS):
+        expected = recover.X @ piece.jvp(local.program.jvp(step))[0] / unit
+        for sign in (1.0, -1.0):
+            near = neighbour(local, sign * step, length=FAR_STEP)
+            if near is None:
+                return False
+            found = sign * (recover.X @ (near.x - local.x)) / unit
+            if np.abs(found - expected).max(initial=0.0) > BORNE_OUT * np.abs(expected).max(initial=0.0):
+                return False
+    return True

@@ -1,0 +1,110 @@
+"""Minima without curvature: where the solution is unique and smooth, its derivative is right and nothing is said."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from kinks import WAYS, Case, heard
+
+from cvxift import ApplicabilityError
+
+# Sides below are derived by hand: each cost is least where its powers vanish, whatever the exponent.
+
+
+def alone(p: float, unit: float = 1.0) -> Case:
+    """x = t in each entry, with x in a unit of its own."""
+    t = cp.Parameter(2, name="t", value=np.array([0.4, -0.3]))
+    x = cp.Variable(2, name="x")
+    problem = cp.Problem(cp.Minimize(cp.sum(cp.power(cp.abs(unit * x - t), p))))
+    bar, direction = np.array([1.0, 2.0]), np.array([0.3, -0.5])
+    slope = float(bar @ direction) / unit
+    return Case(problem, x, bar, t, direction, (slope, slope))
+
+
+def leader() -> Case:
+    """y follows x = t through a curved term: y = (2x + c)/3 with c = 1."""
+    t = cp.Parameter(name="t", value=0.7)
+    x, y = cp.Variable(name="x"), cp.Variable(name="y")
+    problem = cp.Problem(cp.Minimize(cp.power(x - t, 4) + 2 * cp.square(y - t) + cp.square(y - 1)))
+    return Case(problem, y, np.array(1.0), t, np.array(1.0), (2 / 3, 2 / 3))
+
+
+def on_a_line() -> Case:
+    """x₁ + x₂ = t with x₁ = x₂ pinned by a fourth power."""
+    t = cp.Parameter(name="t", value=1.0)
+    x = cp.Variable(2, name="x")
+    problem = cp.Problem(cp.Minimize(cp.power(x[0] - x[1], 4)), [cp.sum(x) == t])
+    return Case(problem, x, np.array([1.0, 3.0]), t, np.array(1.0), (2.0, 2.0))
+
+
+SMOOTH = {
+    "quartic": lambda: alone(4.0),
+    "power 3": lambda: alone(3.0),
+    "power 6": lambda: alone(6.0),
+    "quartic, large unit": lambda: alone(4.0, 1e3),
+    "quartic, small unit": lambda: alone(4.0, 1e-2),
+    "leader": leader,
+    "on a line": on_a_line,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", SMOOTH)
+def test_the_derivative_is_right_and_nothing_is_said(name, way):
+    case = SMOOTH[name]()
+    value, said = heard(lambda: WAYS[way](case))
+    assert value == pytest.approx(case.slopes[0], rel=1e-6)
+    assert not said
+
+
+@pytest.mark.parametrize("options", [{"linear_solver": "iterative"}, {"linear_solver": "direct"}, {"check": "raise"}])
+def test_with_options(options):
+    case = alone(4.0)
+    value, said = heard(lambda: WAYS["numpy_vjp"](case, **options))
+    assert value == pytest.approx(case.slopes[0], rel=1e-6)
+    assert not said
+
+
+def unpinned() -> Case:
+    """Only x₁ + x₂ is pinned by the power."""
+    t = cp.Parameter(name="t", value=1.0)
+    x = cp.Variable(2, name="x")
+    problem = cp.Problem(cp.Minimize(cp.power(cp.sum(x) - t, 4)))
+    return Case(problem, x, np.array([1.0, 3.0]), t, np.array(1.0), (np.nan, np.nan))
+
+
+def fast() -> Case:
+    """x = (t/4)^(1/3) at t = 0."""
+    t = cp.Parameter(name="t", value=0.0)
+    x = cp.Variable(name="x")
+    return Case(cp.Problem(cp.Minimize(cp.power(x, 4) - t * x)), x, np.array(1.0), t, np.array(1.0), (np.nan, np.nan))
+
+
+def clipped() -> Case:
+    """x = min(t, 1) at t = 1, under a fourth power: a kink that vanishing curvature does not hide."""
+    t = cp.Parameter(name="t", value=1.0)
+    x = cp.Variable(name="x")
+    problem = cp.Problem(cp.Minimize(cp.power(x - t, 4)), [x <= 1])
+    return Case(problem, x, np.array(1.0), t, np.array(1.0), (0.0, 1.0))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", [unpinned, fast, clipped])
+def test_what_has_no_derivative_is_told(case, way):
+    _, said = heard(lambda: WAYS[way](case()))
+    assert said
+    with pytest.raises(ApplicabilityError):
+        WAYS[way](case(), check="raise")
+
+
+def test_second_derivatives_are_told():
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    case = alone(4.0)
+    layer = CvxpyLayer(case.problem, [case.parameter], [case.output])
+    t = torch.tensor(case.parameter.value, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(t)[0].sum(), t, create_graph=True)
+    _, said = heard(lambda: torch.autograd.grad(gradient.sum(), t))
+    assert said

@@ -1,0 +1,92 @@
+"""The pieces that neighbours show: jumps and kinks are told by every solver, and agreeing pieces are one."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from kinks import Case as Point
+from kinks import heard, numpy_jvp, numpy_vjp, torch_backward
+
+from cvxift import differentiate
+
+SOLVERS = [None, "clarabel", "daqp", "osqp", "piqp", "scs"]
+ASK = [numpy_vjp, numpy_jvp, torch_backward]
+
+
+def beside_a_free_variable() -> Point:
+    """x = max(c, 0) at c = 0, beside z, at which nothing looks and which solvers leave inside its bounds."""
+    x, z, c = cp.Variable(2, name="x"), cp.Variable(2, name="z"), cp.Parameter(2, name="c", value=np.array([0.0, 3.0]))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [x >= 0, z >= 0, z <= 1])
+    return Point(problem, x, np.array([1.0, 0.0]), c, np.array([1.0, 0.0]), (1.0, 0.0))
+
+
+def capped_simplex() -> Point:
+    """Two rows weak at once, and dependent where both are tight: x = (0, 1), c on the edge of that piece."""
+    x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.array([0.0, 1.0]))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.sum(x) == 1, x >= 0, x <= 1])
+    return Point(problem, x, np.array([1.0, 0.0]), c, np.array([1.0, 0.0]), (0.5, 0.0))
+
+
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("make", [beside_a_free_variable, capped_simplex])
+def test_a_kink_is_told_whatever_the_solver(make, solver, ask):
+    case = make()
+    value, said = heard(lambda: ask(case, solver=solver, closed_form="never"))
+    assert said
+    assert min(abs(value - slope) for slope in case.slopes) < 1e-6
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("ask", ASK)
+def test_a_jump_to_another_vertex_is_told(ask, unit):
+    # x[1] costs nothing: any of [0, 1] is optimal, and the least change of its cost decides.
+    x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.array([1.0, 0.0]))
+    problem = cp.Problem(cp.Minimize(c @ x), [x >= 0, unit * x <= unit])
+    case = Point(problem, x, np.array([0.0, 1.0]), c, np.array([0.0, 1.0]), (np.nan, np.nan))
+    _, said = heard(lambda: ask(case))
+    assert said
+
+
+@pytest.mark.parametrize("units", [np.ones(3), np.array([1e4, 1.0, 1e-3])])
+@pytest.mark.parametrize("ask", ASK)
+def test_a_step_out_of_the_feasible_set_is_told(ask, units):
+    # Flows into and out of three nodes balance only if the demands sum to zero.
+    M = np.array([[-1.0, 0.0, 1.0, 1.0], [1.0, -1.0, 0.0, 0.0], [0.0, 1.0, -1.0, -1.0]])
+    f, d = cp.Variable(4, name="f"), cp.Parameter(3, name="d", value=np.array([1.0, 0.0, -1.0]))
+    problem = cp.Problem(
+        cp.Minimize(cp.sum(f) + 0.5 * cp.sum_squares(f)), [cp.multiply(units, M @ f) == cp.multiply(units, d), f >= 0]
+    )
+    case = Point(problem, f, np.ones(4), d, np.array([1.0, 0.0, 0.0]), (np.nan, np.nan))
+    _, said = heard(lambda: ask(case))
+    assert said
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_a_parameter_that_moves_along_a_ridge_makes_no_kink(ask):
+    # mu₁ = mu₂: fees alone lead to points as degenerate as this one, whose active rows solvers choose by rounding.
+    w, fee = cp.Variable(2, name="w"), cp.Parameter(nonneg=True, name="fee", value=0.25)
+    mu = cp.Parameter(2, name="mu", value=np.array([0.75, 0.75]))
+    cost = cp.sum_squares(w) - mu @ w + fee * cp.norm1(w - 0.5)
+    case = Point(
+        cp.Problem(cp.Minimize(cost), [cp.sum(w) == 1]), w, np.array([1.0, 0.0]), mu, np.array([1.0, 0.0]), (0.0, 0.0)
+    )
+    value, said = heard(lambda: ask(case))
+    assert abs(value) < 1e-8
+    assert not said
+
+
+def test_rounding_of_columns_that_tight_rows_fix_is_no_inconsistency():
+    # All four are at bounds that move together; the equality that they satisfy then is dependent.
+    unit = np.array([30.98, 3.291, 175.77, 0.03034])
+    a, C = cp.Variable(4, name="a"), cp.Parameter(name="C", value=1.351017699423518)
+    x = cp.multiply(unit, a)
+    rows = np.array([1.55e-4, 0.7302, 1.77, 189.65])
+    problem = cp.Problem(
+        cp.Minimize(cp.sum_squares(x) - 100.0 * cp.sum(x)),
+        [0.0101 * (np.array([-1.0, 1.0, 1.0, -1.0]) @ x) == 0.0, x >= 0, cp.multiply(rows, x) <= 0.37 * rows * C],
+    )
+    out, said = heard(lambda: differentiate(problem).jvp({C: 1.0})[a])
+    np.testing.assert_allclose(out * unit, 0.37, rtol=1e-9)
+    assert not said
