@@ -9,8 +9,8 @@ import numpy as np
 
 from cvxift.diagnostics.audit import Audit
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed, number
-from cvxift.diagnostics.labelled import LARGEST, LabelledMatrix
 from cvxift.diagnostics.report import Report
+from cvxift.diagnostics.user_terms import LARGEST, LabelledMatrix
 from cvxift.errors import CvxiftError, ProgramError
 from cvxift.implicit.oracle import EXACT, Oracle
 from cvxift.implicit.probe import JUMP, Probe, probe

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from cvxift.diagnostics.batch import BatchReport
-from cvxift.diagnostics.report import Report
+from cvxift.diagnostics.report import BatchReport, Report
 from cvxift.errors import ProgramError
 from cvxift.implicit.diagnose import diagnose
 from cvxift.implicit.linear import Certificate

@@ -168,8 +168,9 @@ def recession(structure: Structure, data: Data, functional: Floats) -> Floats | 
     return None
 
 
-def _solved(n: int, cones: Cones, P: sp.csc_array, q: Floats, A: sp.csc_array, b: Floats) -> Floats | None:
+def _solved(n: int, cones: Cones, P: Any, q: Floats, A: Any, b: Floats) -> Floats | None:
     """x of a convex program that is only looked at for a message; None if its solver fails."""
+    P, A = sp.csc_array(P), sp.csc_array(A)
     for matrix in (P, A):
         matrix.sum_duplicates()
         matrix.sort_indices()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cvxpy as cp
 import numpy as np
@@ -92,7 +92,7 @@ class Declared:
         sizes: Sequence[int],
         affine: Callable[[sp.csr_array, Floats], Callable[[Any], Any]] = AffineMap,
     ) -> None:
-        columns = max((side.matrix.shape[1] for own in sets if own for side in (*own.low, *own.high)), default=0)
+        columns = max((np.shape(side.matrix)[1] for own in sets if own for side in (*own.low, *own.high)), default=0)
         self._limits = [
             [affine(side.matrix, side.constant) for side in _joined(sets, sizes, columns, name, free)]
             for name, free in (("low", -np.inf), ("high", np.inf))
@@ -153,7 +153,7 @@ def _side(bound: Any, leaf: cp.Variable, offsets: Mapping[cp.Parameter, slice], 
     """A bound as an affine function of θ; CVXPY has checked that it is one."""
     if not isinstance(bound, cp.Expression) or not bound.parameters():
         value = bound.value if isinstance(bound, cp.Expression) else bound
-        constant = np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float)
+        constant = _dense(value)
         return Side(sp.csr_array((leaf.size, size)), np.broadcast_to(constant, leaf.shape).ravel())
     entry = np.broadcast_to(np.arange(bound.size).reshape(bound.shape), leaf.shape).ravel()
     if isinstance(bound, cp.Parameter):
@@ -172,6 +172,10 @@ def _side(bound: Any, leaf: cp.Variable, offsets: Mapping[cp.Parameter, slice], 
     return Side(sp.csr_array(matrix), constant[entry])
 
 
+def _dense(value: Any) -> Floats:
+    return np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float)
+
+
 @contextmanager
 def _zeros(parameters: list[cp.Parameter]) -> Iterator[Callable[..., Floats]]:
     """Within, an affine expression is evaluated where parameters are zero, or one entry of one of them is 1."""
@@ -182,9 +186,8 @@ def _zeros(parameters: list[cp.Parameter]) -> Iterator[Callable[..., Floats]]:
             value = np.zeros(parameter.size)
             if parameter is moved:
                 value[entry] = 1.0
-            parameter._value = value.reshape(parameter.shape)
-        value = expression.value
-        return np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float).ravel()
+            cast(Any, parameter)._value = value.reshape(parameter.shape)
+        return _dense(expression.value).ravel()
 
     try:
         yield value_at

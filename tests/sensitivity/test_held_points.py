@@ -46,7 +46,7 @@ def test_a_held_point_that_no_polishing_improves_is_told():
     flow, rows = cp.Variable((3, 3), name="flow"), cp.Parameter(3, name="rows", value=np.full(3, 1 - 1e-7))
     cost = np.array([[1.0, 3, 4], [2.5, 1, 3], [4, 2, 1.5]])
     constraints = [flow >= 0, cp.sum(flow, 1) <= rows, cp.sum(flow, 0) == np.ones(3)]
-    problem = cp.Problem(cp.Minimize(cp.sum(cp.multiply(cost, flow)) + cp.norm(flow, "fro")), constraints)
+    problem = cp.Problem(cp.Minimize(cp.sum(cp.multiply(cost, flow)) + cp.norm(cp.vec(flow, order="F"))), constraints)
     problem.solve(solver=cp.SCS, eps_abs=1e-6, eps_rel=1e-6)
     assert problem.status == "optimal"
     with pytest.warns(cvxift.ApplicabilityWarning, match=r"accurate only to a relative residual.*constraint"):

@@ -19,8 +19,8 @@ import scipy.sparse as sp
 
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
-from cvxift.program.attributes import declared_bounds
 from cvxift.program.canonicalize import Origin
+from cvxift.program.declared import DeclaredSet
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
 from cvxift.program.recover import Output
 from cvxift.program.row_order import RowBlock
@@ -258,7 +258,8 @@ class SmoothProgram:
             if variable is obj:
                 columns = self._starts[k] + np.arange(obj.size).reshape(obj.shape, order="F").ravel()
                 matrix = _selection(columns, self.structure.n)
-                return Output("primal", matrix, None, obj.shape, False, None, declared_bounds(obj))
+                declared = DeclaredSet.of(obj, self.offsets, self.theta_size)
+                return Output("primal", matrix, None, obj.shape, False, None, declared)
         for constraint, block in zip(self.problem.constraints, self._blocks, strict=True):
             for dual in constraint.dual_variables:
                 if dual is obj and block is not None:
