@@ -34,6 +34,12 @@ class Side:
     matrix: sp.csr_array
     constant: Floats
 
+    @property
+    def columns(self) -> int:
+        """N."""
+        shape: Any = self.matrix.shape
+        return int(shape[1])
+
 
 @dataclass(frozen=True)
 class DeclaredSet:
@@ -92,7 +98,7 @@ class Declared:
         sizes: Sequence[int],
         affine: Callable[[sp.csr_array, Floats], Callable[[Any], Any]] = AffineMap,
     ) -> None:
-        columns = max((np.shape(side.matrix)[1] for own in sets if own for side in (*own.low, *own.high)), default=0)
+        columns = max((side.columns for own in sets if own for side in (*own.low, *own.high)), default=0)
         self._limits = [
             [affine(side.matrix, side.constant) for side in _joined(sets, sizes, columns, name, free)]
             for name, free in (("low", -np.inf), ("high", np.inf))
