@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, CvxiftError, ProgramError, SolveError
 from cvxift.kkt.policy import Iterative, Policy
-from cvxift.layers.sensitivity import Sensitivity, differentiate
+from cvxift.layers.differentiate import differentiate
+from cvxift.layers.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from cvxift.diagnostics import BatchReport, Report, Verdict, diagnose

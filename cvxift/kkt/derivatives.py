@@ -120,7 +120,8 @@ class Derivatives(abc.ABC):
             return None  # the sum overflowed
         fine = [np.where(mask, 0.0, v) for mask, v in zip(masks, vectors, strict=True)]
         out = self.derivative(solved, fine[: len(tangents)], None if bar is None else fine[-1])
-        return np.where(reduce(np.logical_or, masks), np.nan, out)
+        failed = np.isnan(solved.outputs).any(axis=-1, keepdims=True)  # what is NaN there comes back as such cotangents
+        return np.where(reduce(np.logical_or, masks) & ~failed, np.nan, out)
 
     def vjp(self, solved: Solved, bar: Any) -> Any:
         """Vector-Jacobian products.

@@ -71,6 +71,8 @@ class DeviceMap(BatchProducts):
         super().__init__(mapping, place)
         self.map: SolutionMap = mapping
         self._data = DataMap(mapping, place, self._kept)
+        order = mapping._permutation
+        self._order = None if order is None else place.put(order)  # of the program's parameters among the map's
 
     def solve(
         self,
@@ -139,10 +141,8 @@ class DeviceMap(BatchProducts):
         batch.replace(
             {i: host().solve(engine, i, solver, solver_args, None if found is None else found[i]) for i in rest}
         )
-        order = self.map._permutation
-        outputs = self._recover(
-            batch.full_x, batch.full_y, flat if order is None else xp.take(flat, place.put(order), axis=-1)
-        )
+        programs_theta = flat if self._order is None else xp.take(flat, self._order, axis=-1)
+        outputs = self._recover(batch.full_x, batch.full_y, programs_theta)
         solved = DeviceSolved(batch_shape, batch, xp.reshape(outputs, (*batch_shape, K)), on_host)
         if not solved.ok:
             unsolved(batch, batch_shape, solved.outputs, self.map.on_failure, self.map.program)

@@ -5,35 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 from cvxpy.problems.objective import Objective
 
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedForm, ClosedMap
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
 from cvxift.errors import ProgramError
-from cvxift.kkt.conflict import agrees
-from cvxift.kkt.engine import TOLERANCE, Solution
+from cvxift.kkt.engine import Solution
 from cvxift.kkt.factor import Certificate
-from cvxift.kkt.failures import inaccurate, tell_kink
+from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.instance import Residuals
-from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
+from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
-from cvxift.kkt.warm_point import held_point
 from cvxift.layers.description import facts, in_html, in_words
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
-from cvxift.program.write_back import write_back, write_back_none
-from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.report import Report
 
-SAME = 1e-4  # relative distance up to which values held are those of the point, as loosely as solvers find them
 
 Output = cp.Variable | Objective
 """A variable, a dual variable (``constraint.dual_variables[i]``), or ``problem.objective`` for the optimal value."""
@@ -324,137 +318,6 @@ class Sensitivity:
             raise ProgramError(
                 f"Parameter '{parameter.name()}' is not in the problem; its parameters are: {names}."
             ) from None
-
-
-def differentiate(
-    problem: cp.Problem,
-    *,
-    gp: bool = False,
-    nlp: bool = False,
-    solver: str | None = None,
-    solver_args: Mapping[str, Any] | None = None,
-    singular: Singular = "least_squares",
-    mu: float = 1e-3,
-    linear_solver: LinearSolver | Iterative = "auto",
-    program: Program | None = None,
-    closed_form: ClosedForm = "auto",
-    check: Check = "warn",
-) -> Sensitivity:
-    """Differentiate the solution of a CVXPY problem at its parameters' current values.
-
-    Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves
-    it first if it holds none, or if its point does not satisfy the optimality conditions at the current parameters. The
-    problem is not changed where it holds this solution already; otherwise its variables, dual variables, value and
-    status are set as ``problem.solve`` sets them.
-
-    Args:
-        problem: a DPP problem whose parameters have values.
-        gp: whether it is a geometric program (log-log convex).
-        nlp: differentiate a local solution of a nonlinear problem (``problem.is_dnlp()``), or the solution of a convex
-            one that is not DPP; parameters may stand anywhere. See docs/nonlinear.md.
-        solver: name of the solver to use; the problem is then always solved.
-        solver_args: options for that solver.
-        singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
-            ``"raise"``; see `cvxift.Policy`.
-        mu: the central path's parameter under ``"smooth"``.
-        linear_solver: ``"auto"``, ``"direct"``, ``"iterative"``, or `cvxift.Iterative` options for the matrix-free
-            path.
-        program: a `Program` built earlier for this problem, to save its canonicalization.
-        closed_form: ``"auto"``: a problem whose solution has a closed form that is known is solved, and its variable
-            differentiated, by it, unless a solver, options for it or another policy are named; ``"never"``.
-        check: what a product does where the solution map has no derivative (a kink that the product feels, a solution
-            that is not unique): ``"warn"`` with an `ApplicabilityWarning`, ``"raise"`` an `ApplicabilityError`, or
-            ``"off"``.
-
-    Returns:
-        The sensitivities.
-
-    Raises:
-        ProgramError: the problem is not DPP, has integer variables, or a parameter has no value.
-        SolveError: no solver found a point that satisfies the optimality conditions (infeasible, unbounded, …).
-
-    Example:
-        >>> import cvxpy as cp, numpy as np, cvxift
-        >>> z, theta = cp.Variable(3), cp.Parameter(3, value=np.array([0.2, 0.5, 0.1]))
-        >>> problem = cp.Problem(cp.Maximize(theta @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1])
-        >>> s = cvxift.differentiate(problem)
-        >>> p = np.exp(theta.value) / np.exp(theta.value).sum()
-        >>> bool(np.allclose(s.jacobian(z, theta), np.diag(p) - np.outer(p, p), atol=1e-8))
-        True
-    """
-    choice("closed_form", closed_form, get_args(ClosedForm))
-    choice("check", check, get_args(Check))
-    policy = Policy(singular, mu, linear_solver)
-    if nlp:
-        from cvxift.layers.nonlinear import differentiate_nonlinear
-
-        if gp:
-            raise ProgramError("gp=True and nlp=True exclude each other: choose one.")
-        local, held = differentiate_nonlinear(
-            problem, solver=solver, solver_args=solver_args, policy=policy, check=check
-        )
-        if not held:
-            _save(local)
-        return local
-    program = Program(problem, gp=gp) if program is None else program
-    theta = program.pack({})  # what the parameters hold
-    canonical = theta.copy()
-    if program.log_mask is not None:
-        canonical[program.log_mask] = np.log(theta[program.log_mask])
-    data = program.evaluate(canonical)
-    variables = problem.variables()
-    chosen: ClosedForm = "never" if solver is not None or solver_args else closed_form
-    mapping = ClosedMap(
-        problem,
-        None,
-        variables if chosen == "auto" else [],
-        closed_form=chosen,
-        program=program,
-        solver=solver,
-        solver_args=solver_args,
-        policy=policy,
-        check=check,
-    )
-    solution = None if solver is not None else held_point(program, mapping.engine, data)
-    held = solution is not None and solution.ok
-    if solution is None or not solution.ok:
-        solution = mapping.canonical(canonical)
-    elif solution.residuals.worst > TOLERANCE:  # of a problem that was nearly solved, or solved at other parameters
-        again = mapping.canonical(canonical)
-        if again.ok and again.residuals.worst < solution.residuals.worst:
-            solution, held = again, False
-    if not solution.ok:
-        if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
-            write_back_none(problem, solution.status.value)
-        mapping.raise_unsolved(solution)
-    inaccurate(Solved((), (solution,), np.empty(0)), program, check)
-    agrees(program, solution, theta)
-    found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
-    if not (held and _holds(found)):
-        _save(found)
-    return found
-
-
-def _holds(found: Sensitivity) -> bool:
-    """Whether the problem holds the point already: not that of other parameters, or values that nobody solved for."""
-    if found.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-        return False
-    pairs = [(np.asarray(_dense(v.value)), found.value(v)) for v in found.problem.variables()]
-    sizes = [SAME * (1.0 + np.abs(value).max(initial=0.0)) for _, value in pairs]
-    return all(np.abs(own - value).max(initial=0.0) <= size for (own, value), size in zip(pairs, sizes, strict=True))
-
-
-def _save(found: Sensitivity) -> None:
-    """Set what ``problem.solve`` sets."""
-    problem, solution = found.problem, found.solution
-    duals = (dual for constraint in problem.constraints for dual in constraint.dual_variables)
-    values = {variable: found.value(variable) for variable in (*problem.variables(), *duals)}
-    accurate = solution.residuals.worst <= TOLERANCE
-    write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solution.solver)
-
-
-def _dense(value: Any) -> Any:
-    return value.toarray() if sp.issparse(value) else value
 
 
 def _spread(values: Floats) -> Floats:

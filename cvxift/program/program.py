@@ -31,7 +31,7 @@ from cvxift.program.reach import approximation, values_aside
 from cvxift.program.recover import Output, dual_outputs, primal_output
 from cvxift.program.row_order import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
-from cvxift.program.tensors import Stack, stack
+from cvxift.program.tensors import Stack, check_finite, stack
 
 
 class Program:
@@ -97,7 +97,7 @@ class Program:
         self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins))
         self.structure, stacked = self._presolved.structure, self._presolved.stacked
         self._set_labels(stuffed, rows, stacked)
-        self._refuse_infinite(stacked)
+        check_finite(stacked, self.structure, self.row_labels)
         self._maps = Maps(self.structure, stacked)
         self._set_outputs(stuffed, rows)
 
@@ -323,23 +323,6 @@ class Program:
         self._blocks = {block.id: block for block in reversed(rows.blocks)}  # the first of a constraint given twice
         self._constraint_ids = stuffed.constraints
         self._dual: dict[int, list[Output]] = {}
-
-    def _refuse_infinite(self, stacked: Stack) -> None:
-        """Constant data must be finite; rows that bind nothing are gone already."""
-        bad = ~np.isfinite(stacked.constant)
-        if not bad.any():
-            return
-        where, entry = stacked.slices, int(np.argmax(bad))
-        if where["A"].start <= entry < where["A"].stop:
-            place = self.row_labels[int(self.structure.A_rows[entry - where["A"].start])].text
-        elif where["b"].start <= entry < where["b"].stop:
-            place = self.row_labels[entry - where["b"].start].text
-        else:
-            place = "the objective"
-        raise ProgramError(
-            f"A constant in {place} makes the program's data {stacked.constant[entry]}. "
-            "Constants must be finite, except bounds that bind nothing."
-        )
 
     # Positions go by the identity of the user's objects: a copy of the program answers for its own copies of them.
 

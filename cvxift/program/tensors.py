@@ -15,6 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ParamConeProg
 
+from cvxift.errors import ProgramError
+from cvxift.program.labels import RowLabels
 from cvxift.program.row_order import Rows
 from cvxift.program.structure import Cones, Floats, Structure
 
@@ -188,3 +190,30 @@ def _combine(pieces: Iterable[_Terms], slices: dict[str, slice], one: int) -> tu
     varying = ~is_constant
     indices = (place[varying], parameter[varying])
     return sp.csr_array((value[varying], indices), shape=(size, one)), constant
+
+
+def check_finite(stacked: Stack, structure: Structure, labels: RowLabels) -> None:
+    """Constant data must be finite; rows that bind nothing are gone already.
+
+    Args:
+        stacked: the program's entries as affine functions of θ.
+        structure: its patterns.
+        labels: its rows in the user's words.
+
+    Raises:
+        ProgramError: a constant is not; names the constraint.
+    """
+    bad = ~np.isfinite(stacked.constant)
+    if not bad.any():
+        return
+    where, entry = stacked.slices, int(np.argmax(bad))
+    if where["A"].start <= entry < where["A"].stop:
+        place = labels[int(structure.A_rows[entry - where["A"].start])].text
+    elif where["b"].start <= entry < where["b"].stop:
+        place = labels[entry - where["b"].start].text
+    else:
+        place = "the objective"
+    raise ProgramError(
+        f"A constant in {place} makes the program's data {stacked.constant[entry]}. "
+        "Constants must be finite, except bounds that bind nothing."
+    )
