@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -56,6 +57,13 @@ class Recovery:
         self._sets = [output.declared for output in outputs], [math.prod(output.shape) for output in outputs]
         self._constants = offset if offset.any() else None, positive
         self._put(HOST)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Which columns the outputs read, shape (n,)."""
+        read = np.zeros(self.X.shape[1], dtype=bool)
+        read[self.X.indices[self.X.data != 0.0]] = True
+        return read
 
     def _put(self, place: Arrays) -> None:
         """Make the arrays for one place."""

@@ -294,7 +294,9 @@ class Regularity:
     @cached_property
     def endless(self) -> NullVector | None:
         """A direction along which outputs move without end at no cost; None if there is none."""
-        u = endless_direction(self.local, abs(self.recover.X).sum(axis=0) > 0.0)
+        if self.solution.structure.cones.polyhedral:
+            return None
+        u = endless_direction(self.local, self.recover.columns)
         return None if u is None else NullVector(u, np.zeros_like(self.solution.y))
 
     def moves(self, null: NullVector) -> bool:
