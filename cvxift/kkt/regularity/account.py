@@ -83,7 +83,7 @@ class Regularity:
     @cached_property
     def sides(self) -> tuple[Linearization, ...]:
         """Where one smooth piece of curved cones meets itself, or ends: two linearizations around; else none."""
-        if self.local.cones.polyhedral or (len(self.pieces) < 2 and not self.ended):
+        if self.solution.structure.cones.polyhedral or (len(self.pieces) < 2 and not self.ended):
             return ()
         sides = around.around(self.local, self.jacobian, self.policy, self.ended)
         return sides if len(sides) == 2 else ()
