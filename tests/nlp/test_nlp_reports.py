@@ -12,7 +12,7 @@ from cvxift import cli
 pytest.importorskip("unopy")
 pytest.importorskip("cvxpy", minversion="1.9")
 
-from corpus import CORPUS  # beside this file
+from nlp_corpus import CORPUS  # beside this file
 
 
 @pytest.mark.filterwarnings("ignore")
