@@ -49,7 +49,7 @@ class Recovery:
             offsets.append(np.zeros(rows) if output.offset is None else output.offset)
         self.X = sp.csr_array(sp.vstack(blocks_x)) if blocks_x else sp.csr_array((0, n))
         self.Y = sp.csr_array(sp.vstack(blocks_y)) if blocks_y else sp.csr_array((0, m))
-        self.has_dual = self.Y.nnz > 0
+        self.has_dual, self._n = self.Y.nnz > 0, n
         self.number, self.outputs = next(_numbers), tuple(outputs)
         offset = np.concatenate(offsets) if offsets else np.zeros(0)
         masks = [np.zeros(math.prod(o.shape), dtype=bool) if o.positive is None else o.positive for o in outputs]
@@ -61,7 +61,7 @@ class Recovery:
     @cached_property
     def columns(self) -> np.ndarray:
         """Which columns the outputs read, shape (n,)."""
-        read = np.zeros(self.X.shape[1], dtype=bool)
+        read = np.zeros(self._n, dtype=bool)
         read[self.X.indices[self.X.data != 0.0]] = True
         return read
 
