@@ -35,6 +35,28 @@ def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
     Raises:
         ProgramError: naming the offending variable, constraint or subexpression, and what to do.
     """
+    check_continuous(problem)
+    parameters = reach.parameters(problem)
+    for leaf in (*problem.variables(), *parameters):
+        if leaf.is_complex():
+            kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
+            raise ProgramError(
+                f"{kind} '{leaf.name()}' is complex. Use two real ones for its real and imaginary parts: x + 1j * y."
+            )
+    _check_curvature(problem, gp)
+    _check_dpp(problem, gp)
+    return parameters
+
+
+def check_continuous(problem: Any) -> None:
+    """Refuse what is no problem in continuous variables.
+
+    Args:
+        problem: what the user passed.
+
+    Raises:
+        ProgramError: naming the variable or constraint.
+    """
     if not isinstance(problem, cp.Problem):
         raise ProgramError(
             f"Expected a cp.Problem, got {type(problem).__name__}. Build one: cp.Problem(objective, constraints)."
@@ -54,16 +76,6 @@ def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
                 f"Constraint {short(constraint)} restricts an expression to finitely many values, which makes it an "
                 "integer program."
             )
-    parameters = reach.parameters(problem)
-    for leaf in (*problem.variables(), *parameters):
-        if leaf.is_complex():
-            kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
-            raise ProgramError(
-                f"{kind} '{leaf.name()}' is complex. Use two real ones for its real and imaginary parts: x + 1j * y."
-            )
-    _check_curvature(problem, gp)
-    _check_dpp(problem, gp)
-    return parameters
 
 
 def _check_curvature(problem: cp.Problem, gp: bool) -> None:

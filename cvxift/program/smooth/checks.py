@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 import cvxpy as cp
-from cvxpy.constraints.finite_set import FiniteSet
 
 from cvxift.errors import ProgramError
 from cvxift.program import reach
+from cvxift.program.checks import check_continuous
 from cvxift.program.messages import short
 from cvxift.program.recover import ELEMENTWISE
 
@@ -29,21 +29,10 @@ def check_nonlinear(problem: Any) -> tuple[cp.Parameter, ...]:
     Raises:
         ProgramError: naming the offending variable, constraint or subexpression, and what to do.
     """
-    if not isinstance(problem, cp.Problem):
-        raise ProgramError(
-            f"Expected a cp.Problem, got {type(problem).__name__}. Build one: cp.Problem(objective, constraints)."
-        )
+    check_continuous(problem)
     if not hasattr(problem, "is_dnlp"):
         raise ProgramError("nlp=True needs CVXPY 1.9 or newer: pip install 'cvxpy>=1.9'.")
-    if not problem.variables():
-        raise ProgramError("The problem has no variables, so there is nothing to solve for or to differentiate.")
     for variable in problem.variables():
-        kind = next((name for name in ("boolean", "integer") if variable.attributes[name]), None)
-        if kind is not None:
-            raise ProgramError(
-                f"Variable '{variable.name()}' is {kind}, which a nonlinear solver would ignore. Relax it: a boolean "
-                "variable becomes one with bounds=[0, 1]."
-            )
         structured = next((name for name in STRUCTURED if variable.attributes[name]), None)
         if structured is not None or variable.is_complex():
             remedy = {
@@ -57,8 +46,6 @@ def check_nonlinear(problem: Any) -> tuple[cp.Parameter, ...]:
                 f"have: {remedy}."
             )
     for constraint in problem.constraints:
-        if isinstance(constraint, FiniteSet):
-            raise ProgramError(f"Constraint {short(constraint)} restricts an expression to finitely many values.")
         if not isinstance(constraint, ELEMENTWISE):
             raise ProgramError(
                 f"Constraint {short(constraint)} is a {type(constraint).__name__} cone; nonlinear programs take "
