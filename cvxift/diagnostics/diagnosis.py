@@ -22,12 +22,11 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
-from cvxift.kkt.warm_point import held_point
+from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.nlp import NonlinearMap
 from cvxift.program.program import Program
 from cvxift.solvers.base import Status
 
-SAME = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
 _FACES = {"torch": "cvxift.torch.implicit", "jax": "cvxift.jax.implicit", "jaxlib": "cvxift.jax.implicit"}
 _REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
@@ -171,7 +170,7 @@ def _problem(
     solution = held_point(program, mapping.engine, data) if holds and solver is None else None
     if solution is None and holds and solver is None:
         fresh = mapping.engine.solve(data)
-        if fresh.ok and _agree(program, fresh):  # the solver's own tolerance, in units that hide a violated row
+        if fresh.ok and holds_values_of(fresh, program):  # the solver's tolerance, in units that hide a row
             notes.append(
                 Finding("solved again", f"The point held was made more accurate with {fresh.solver}.", "", False)
             )
@@ -185,17 +184,6 @@ def _problem(
             text = f"The problem held no solution; it was solved with {solution.solver}."
             notes.append(Finding("solved here", text, "", False))
     return _report(title, mapping, solution, canonical, wanted, notes)
-
-
-def _agree(program: Program, solution: Solution) -> bool:
-    """Whether the values that the variables hold are those of a solution, but for a solver's tolerance."""
-    pairs = [(program.output(v).value(solution.x), np.asarray(v.value)) for v in program.problem.variables()]
-    sizes = [float(np.abs(value).max(initial=0.0)) for value, _ in pairs]
-    floor = SAME * max(sizes, default=0.0)  # a variable that is zero is compared with the others
-    return all(
-        np.abs(value - held).max(initial=0.0) <= SAME * max(size, floor)
-        for (value, held), size in zip(pairs, sizes, strict=True)
-    )
 
 
 def _report(

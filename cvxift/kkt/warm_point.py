@@ -31,6 +31,7 @@ from cvxift.program.structure import Data, Floats, Structure
 
 TIGHT = 1e-9  # relative slack up to which a row passes for tight; polishing decides
 ACCURATE = 1e-14  # relative residual to which multipliers are fitted
+SAME_VALUES = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
 SAME_POINT = 1e-3  # relative distance from the values held up to which the completed point is the same one
 
 
@@ -56,6 +57,24 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
         {variable: variable.value for variable in program.problem.variables()},
         {dual: dual.value for dual in duals if dual.value is not None},
         "cvxpy",
+    )
+
+
+def holds_values_of(solution: Solution, program: Program) -> bool:
+    """Whether the values that the problem's variables hold are those of a solution, but for a solver's tolerance.
+
+    Args:
+        solution: a solution that has a point.
+        program: the problem's program.
+    """
+    variables = program.problem.variables()
+    values = [program.output(variable).value(solution.x) for variable in variables]
+    held = [_dense(variable.value) for variable in variables]
+    sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
+    floor = SAME_VALUES * max(sizes, default=0.0)  # a variable that is zero is compared with the others
+    return all(
+        np.abs(value - own).max(initial=0.0) <= SAME_VALUES * max(size, floor)
+        for value, own, size in zip(values, held, sizes, strict=True)
     )
 
 
@@ -201,3 +220,7 @@ def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floa
         if raw.status.has_point and np.isfinite(raw.x).all():
             return raw.x, raw.s, raw.y
     return None
+
+
+def _dense(value: Any) -> Floats:
+    return np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float)

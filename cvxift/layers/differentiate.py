@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
@@ -16,13 +15,11 @@ from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.failures import inaccurate
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
-from cvxift.kkt.warm_point import held_point
+from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.program.program import Program
 from cvxift.program.write_back import write_back, write_back_none
 from cvxift.solvers.base import Status
-
-SAME = 1e-4  # relative distance up to which values held are those of the point, as loosely as solvers find them
 
 
 def differentiate(
@@ -129,21 +126,10 @@ def differentiate(
     inaccurate(Solved((), (solution,), np.empty(0)), program, check)
     agrees(program, solution, theta)
     found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
-    if not (held and _holds(found)):
+    solved = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)  # else they are values that nobody solved for
+    if not (held and solved and holds_values_of(solution, program)):
         _save(found)
     return found
-
-
-def _holds(found: Sensitivity) -> bool:
-    """Whether the problem holds the point already: not that of other parameters, or values that nobody solved for."""
-    if found.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-        return False
-    variables = found.problem.variables()
-    own: list[Any] = [variable.value for variable in variables]
-    arrays = [np.asarray(value.toarray() if sp.issparse(value) else value) for value in own]
-    pairs = list(zip(arrays, map(found.value, variables), strict=True))
-    sizes = [SAME * (1.0 + np.abs(value).max(initial=0.0)) for _, value in pairs]
-    return all(np.abs(held - value).max(initial=0.0) <= size for (held, value), size in zip(pairs, sizes, strict=True))
 
 
 def _save(found: Sensitivity) -> None:
