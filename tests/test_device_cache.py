@@ -8,8 +8,8 @@ import pytest
 
 from cvxift.errors import ProgramError
 from cvxift.layers.core import LayerCore
-from cvxift.layers.device_cache import KEPT_LEAST, DeviceHost
-from cvxift.layers.solve_cache import Host, Options
+from cvxift.layers.device_cache import DeviceHost
+from cvxift.layers.solve_cache import KEPT_LEAST, Host, Options
 from tests.kkt.places import place_of
 
 OPTIONS = Options.of(None, False)

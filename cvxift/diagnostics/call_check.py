@@ -15,7 +15,7 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.errors import ProgramError
-from cvxift.kkt.batch import DenseBatch
+from cvxift.kkt.dense_batch import DenseBatch
 from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.point import KINK

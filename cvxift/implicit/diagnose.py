@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvxift.diagnostics.audit import Audit
+from cvxift.diagnostics.audit import AGREE, Audit
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed, number
 from cvxift.diagnostics.report import Report
 from cvxift.diagnostics.user_terms import LARGEST, LabelledMatrix
@@ -20,7 +20,6 @@ from cvxift.implicit.spectrum import Spectrum, curvature, spectrum
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AGREE = 1e-5  # relative difference of derivative and central differences that counts as agreement
 STEPS = (1e-3, 5e-4)  # relative steps of these
 
 

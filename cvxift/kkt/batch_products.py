@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.batch import DenseBatch, merged
+from cvxift.kkt.dense_batch import DenseBatch, merged
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.device_maps import VaryingData
 from cvxift.kkt.policy import Policy

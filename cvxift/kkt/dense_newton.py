@@ -100,6 +100,7 @@ def polish(
     goal: float = GOAL,
     max_steps: int = MAX_STEPS,
     close: float = np.inf,
+    near: float = np.inf,
 ) -> DensePoints:
     """Newton on all instances until no residual above the goal falls any more.
 
@@ -113,13 +114,14 @@ def polish(
         goal: relative residual from which an instance is left as it is.
         max_steps: largest number of steps.
         close: as in `newton.polish`: if finite, whole steps are taken that lead to no larger residual.
+        near: relative residual of the start above which an instance is left as it is.
 
     Returns:
         The best points found.
     """
     at = _checked(programs, x, v, programs.errors(x, v))
     settled = np.zeros(len(at.point.worst), dtype=bool)
-    wanting = (at.point.worst > goal) & np.isfinite(at.point.worst)
+    wanting = (at.point.worst > goal) & (at.point.worst <= near) & np.isfinite(at.point.worst)
     for step in range(max_steps):
         if not wanting.any():
             break

@@ -20,8 +20,8 @@ import numpy as np
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.batch import HostSide
 from cvxift.kkt.batch_products import BatchProducts
+from cvxift.kkt.dense_batch import HostSide
 from cvxift.kkt.device_maps import DataMap
 from cvxift.kkt.failures import inaccurate, unsolved
 from cvxift.kkt.solution_map import SolutionMap, Solved

@@ -35,7 +35,7 @@ from cvxift.kkt.units import Units
 from cvxift.program.products import apply, transposed
 
 EXACT = 1e-12  # relative residual under which an upper bound of it, which costs less, is given instead
-FLOOR = 1e-4  # φ above
+FLOOR = 1e-4  # φ above: part of the whole solution's size, in its unit, under which an entry has no size of its own
 ROUNDING = 1e-14  # accuracy of the projection on a curved cone, relative to v
 
 

@@ -29,8 +29,6 @@ from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
 from cvxift.solvers.batch import blas_threads, run
 
-THREAD_COST = 2000  # stored matrix entries an instance from which a thread pays for itself
-
 
 class SolutionMap(InstanceProducts):
     """θ ↦ outputs of a parametrized problem, with its vector-Jacobian, Jacobian-vector and second-order products.
@@ -218,7 +216,7 @@ class SolutionMap(InstanceProducts):
         """work(i) for every i, in threads where an instance pays for one and its time is not spent in dense algebra."""
         engine, structure = self.engine, self.engine.condensation.structure
         _, _, session = engine.open(solver, None)
-        small = structure.nnzA + structure.nnzP < THREAD_COST
+        small = structure.nnzA + structure.nnzP < batch_path.THREAD_COST
         if small or not session.releases_gil or (engine.layout.dense and blas_threads()):
             return [work(i) for i in range(count)]
         return run(work, count)

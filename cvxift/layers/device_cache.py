@@ -19,10 +19,7 @@ from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.device import DeviceMap, reason
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
-from cvxift.layers.solve_cache import Options
-
-KEPT_NUMBERS = 32_000_000  # numbers (256 MB of the device's memory) that kept points may hold together
-KEPT_LEAST = 4  # calls that are kept whatever their size
+from cvxift.layers.solve_cache import KEPT_LEAST, KEPT_NUMBERS, Options
 
 
 @dataclass(frozen=True, eq=False)

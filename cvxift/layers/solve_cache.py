@@ -21,7 +21,7 @@ from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
 from cvxift.program.structure import Floats
 
-KEPT_NUMBERS = 32_000_000  # numbers (256 MB) that kept points may hold together
+KEPT_NUMBERS = 32_000_000  # numbers (256 MB), on the host or a device, that kept points may hold together
 KEPT_LEAST = 4  # calls that are kept whatever their size
 
 

@@ -11,8 +11,8 @@ from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt import dense_newton, dense_systems
 from cvxift.kkt.backend import HOST, Arrays
-from cvxift.kkt.batch import DenseBatch
 from cvxift.kkt.dense import DensePrograms
+from cvxift.kkt.dense_batch import DenseBatch
 from cvxift.kkt.device import DeviceMap, reason
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST
-from cvxift.kkt.batch import on_host
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.factor import Certificate

@@ -11,8 +11,8 @@ from cvxift.cones import Cones
 from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.errors import ApplicabilityWarning, SolveError
 from cvxift.kkt.backend import HOST
-from cvxift.kkt.batch import DenseBatch
 from cvxift.kkt.dense import DensePrograms
+from cvxift.kkt.dense_batch import DenseBatch
 from cvxift.kkt.dense_newton import check, polish
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.device import DeviceMap

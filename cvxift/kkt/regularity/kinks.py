@@ -23,8 +23,9 @@ import scipy.sparse as sp
 
 from cvxift import solvers
 from cvxift.kkt.regularity.kernel import Kernel
-from cvxift.kkt.regularity.point import STEP, LocalPoint
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
+from cvxift.kkt.regularity.thresholds import STEP
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 

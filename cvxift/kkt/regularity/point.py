@@ -28,6 +28,7 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.regularity.constants import Constants
 from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
 from cvxift.kkt.regularity.units import units
+from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.system import rotation
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
@@ -36,9 +37,7 @@ from cvxift.program.structure import Data, Floats
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
 NEAR = 1e-4  # relative margin under which it counts as close to one
 ZERO = 1e-11  # size, in its units, under which a solution is zero to rounding and has no scale of its own
-FLOOR = 1e-4  # φ above: part of the whole solution's size, in its unit, under which an entry has no size of its own
 PROBED = 20  # parameters that are probed one by one
-STEP = 1e-6  # relative distance at which the pieces around a kink are looked at
 
 
 class LocalPoint:
