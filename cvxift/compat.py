@@ -8,12 +8,11 @@ so once.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cvxift import solvers
-from cvxift.errors import ProgramError
+from cvxift.errors import ProgramError, warn_user
 from cvxift.program.structure import Structure
 from cvxift.solvers.settings import check_options
 
@@ -132,4 +131,4 @@ def _tell(cause: str, message: str) -> None:
     """Warn once in the life of the process."""
     if cause not in _told:
         _told.add(cause)
-        warnings.warn(message, UserWarning, stacklevel=2)
+        warn_user(message, UserWarning)

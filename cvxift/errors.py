@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
+
+_WITHIN = ("cvxift", "torch", "jax")  # packages whose frames are not the user's
 
 
 class CvxiftError(Exception):
@@ -44,3 +48,16 @@ class ApplicabilityError(CvxiftError, ArithmeticError):
 
 class ApplicabilityWarning(UserWarning):
     """A derivative was computed where a condition of the implicit function theorem fails, or nearly does."""
+
+
+def warn_user(message: str, category: type[Warning] = ApplicabilityWarning) -> None:
+    """Warn where the user's code called, and not where the package or a framework noticed.
+
+    Args:
+        message: what is said.
+        category: of the warning.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _WITHIN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

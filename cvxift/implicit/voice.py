@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
-from cvxift.errors import ApplicabilityError, ApplicabilityWarning
+from cvxift.errors import ApplicabilityError, warn_user
 
 
 def say(text: str, check: str, always: bool = False) -> None:
@@ -21,7 +19,7 @@ def say(text: str, check: str, always: bool = False) -> None:
     if check == "raise" or always:
         raise ApplicabilityError(text)
     if check != "off":
-        warnings.warn(text, ApplicabilityWarning, stacklevel=6)
+        warn_user(text)
 
 
 def no_solution(title: str, entry: str, size: float, ratio: float, limit: float) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
+from cvxift.errors import ApplicabilityError, SolveError, warn_user
 from cvxift.kkt import conflict
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.factor import Certificate
@@ -91,7 +89,7 @@ def unsolved(
     message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {advice}"
     if on_failure == "nan":
         warning = message + " Its outputs are NaN and its gradients zero."
-        warnings.warn(warning, ApplicabilityWarning, stacklevel=_user_level())
+        warn_user(warning)
         return
     failures = {
         index: (solutions[i].status.value, {name: residual for name, _, _, residual in solutions[i].attempts})
@@ -134,7 +132,7 @@ def inaccurate(solved: Solved, program: Program, check: Check) -> None:
     )
     if check == "raise":
         raise ApplicabilityError(message)
-    warnings.warn(message, ApplicabilityWarning, stacklevel=_user_level())
+    warn_user(message)
 
 
 def saddle(descent: Floats, program: Program | None) -> str:
@@ -285,15 +283,7 @@ def _say(message: str, check: Check) -> None:
     if check == "raise":
         raise ApplicabilityError(message)
     if check == "warn":
-        warnings.warn(message, ApplicabilityWarning, stacklevel=_user_level())
-
-
-def _user_level() -> int:
-    """How many calls lie between the warning and the first one outside of the package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cvxift."):
-        frame, level = frame.f_back, level + 1
-    return max(1, level - 1)
+        warn_user(message)
 
 
 def _moved(account: Regularity, u: Floats) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -14,7 +13,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm
-from cvxift.errors import ProgramError
+from cvxift.errors import ProgramError, warn_user
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.layers.sweeps.block import Columns, joined
 from cvxift.layers.sweeps.execution import Died, outcomes
@@ -200,7 +199,7 @@ def _tasks(
         try:
             done = folder is not None and folder.finished(number, len(theta), task.digest)
         except BrokenShard as error:
-            warnings.warn(f"{error} It is computed again.", UserWarning, stacklevel=4)
+            warn_user(f"{error} It is computed again.", UserWarning)
             done = False
         if done:
             bar.update(len(theta))
