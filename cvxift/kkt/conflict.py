@@ -21,6 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift import solvers
+from cvxift.cones import distance
 from cvxift.errors import ProgramError, SolveError
 from cvxift.program import agreement
 from cvxift.program.cones import Cones
@@ -122,10 +123,8 @@ def _excluding(structure: Structure, data: Data) -> Floats | None:
     """r of the least ‖r‖ with Ax + s + Wr = b, s ∈ K, shape (m,); None if it was not found."""
     A: Any = structure.A_matrix(data.A)
     n, m = structure.n, structure.m
-    size = np.maximum(abs(A).max(axis=1).toarray().ravel() if A.nnz else np.zeros(m), np.abs(data.b))
-    for block in structure.cones.blocks():  # the rows of one cone have one unit
-        if block.kind not in ("zero", "nonneg"):
-            size[block.start : block.stop] = size[block.start : block.stop].max(initial=0.0)
+    largest = abs(A).max(axis=1).toarray().ravel() if A.nnz else np.zeros(m)
+    size = _of_blocks(structure.cones, np.maximum(largest, np.abs(data.b)))
     size = np.where((size > 0.0) & np.isfinite(size), size, 1.0)
     P = sp.block_diag([sp.csc_array((n, n)), sp.eye_array(m)], format="csc")
     both = sp.hstack([A, sp.diags_array(size)], format="csc")
@@ -142,7 +141,8 @@ def _falling(structure: Structure, data: Data) -> Floats | None:
     rows = sp.vstack([P, q, A], format="csc")
     more = Cones(cones.zero + n + 1, cones.nonneg, cones.soc, cones.psd, cones.exp, cones.pow)
     b = np.concatenate([np.zeros(n), [-1.0], np.zeros(cones.m)])
-    return _solved(n, more, sp.eye_array(n, format="csc"), np.zeros(n), rows, b)
+    d = _solved(n, more, sp.eye_array(n, format="csc"), np.zeros(n), rows, b)
+    return d if d is not None and _holds(more, rows, b, d) else None
 
 
 def recession(structure: Structure, data: Data, functional: Floats) -> Floats | None:
@@ -163,9 +163,24 @@ def recession(structure: Structure, data: Data, functional: Floats) -> Floats | 
         b = np.zeros(more.m)
         b[n] = sign
         d = _solved(n, more, sp.eye_array(n, format="csc"), np.zeros(n), at, b)
-        if d is not None and float(data.q @ d) <= PART * PART * float(np.abs(data.q).max() * np.abs(d).max()):
+        if d is not None and _holds(more, at, b, d):
             return d
     return None
+
+
+def _holds(cones: Cones, A: Any, b: Floats, x: Floats) -> bool:
+    """Whether b − Ax ∈ K, relative to b and each row's size; a solver may stop, with a point, where there is none."""
+    size = _of_blocks(cones, np.abs(b) + np.abs(x).max(initial=0.0) * abs(A).sum(axis=1))
+    return bool((distance(cones, b - A @ x) <= PART * PART * size[cones.unit_starts]).all())
+
+
+def _of_blocks(cones: Cones, size: Floats) -> Floats:
+    """Sizes of rows, the largest of its cone for each row: the rows of one cone have one unit."""
+    size = size.copy()
+    for block in cones.blocks():
+        if block.kind not in ("zero", "nonneg"):
+            size[block.start : block.stop] = size[block.start : block.stop].max(initial=0.0)
+    return size
 
 
 def _solved(n: int, cones: Cones, P: Any, q: Floats, A: Any, b: Floats) -> Floats | None:

@@ -82,6 +82,18 @@ def unattained(kind: str) -> tuple[cp.Problem, cp.Variable, cp.Parameter]:
     return cp.Problem(cp.Minimize(X[0, 0]), [X[0, 1] == t]), X, t
 
 
+@pytest.mark.parametrize("cone", ["hyperbola", "ball"])
+def test_a_minimum_that_no_multiplier_holds_is_attained(cone):
+    """At x = c the cost has no slope and nothing acts; its curvature alone holds x, in any unit."""
+    x, p = cp.Variable(2, name="x"), cp.Parameter(2, name="p", value=[0.5, 2.0])
+    constraint = 1.0 <= cp.geo_mean(x, (1 / 3, 2 / 3)) if cone == "hyperbola" else cp.norm(x) <= 3.0
+    for unit in (1.0, 1e4):
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(unit * (x - p))), [constraint])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", cvxift.ApplicabilityWarning)
+            np.testing.assert_allclose(cvxift.differentiate(problem).vjp({x: [1.0, 0.0]})[p], [1.0, 0.0], atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["exp", "separable logistic loss", "matrix"])
 def test_a_minimum_that_is_not_attained_is_told(kind):
     problem, x, p = unattained(kind)
