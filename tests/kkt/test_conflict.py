@@ -83,15 +83,19 @@ def unattained(kind: str) -> tuple[cp.Problem, cp.Variable, cp.Parameter]:
 
 
 @pytest.mark.parametrize("cone", ["hyperbola", "ball"])
-def test_a_minimum_that_no_multiplier_holds_is_attained(cone):
-    """At x = c the cost has no slope and nothing acts; its curvature alone holds x, in any unit."""
-    x, p = cp.Variable(2, name="x"), cp.Parameter(2, name="p", value=[0.5, 2.0])
-    constraint = 1.0 <= cp.geo_mean(x, (1 / 3, 2 / 3)) if cone == "hyperbola" else cp.norm(x) <= 3.0
+def test_a_minimum_whose_columns_no_multiplier_holds_is_attained(cone):
+    """Nothing pushes x[0]: the cost's slope there is zero, and its curvature alone holds it; in any unit."""
+    x, p = cp.Variable(2, name="x"), cp.Parameter(2, name="p")
+    if cone == "hyperbola":
+        p.value, expected, constraints = [0.5, 2.0], 1.0, [cp.geo_mean(x, (1 / 3, 2 / 3)) >= 1.0]
+    else:  # x = p/‖p‖
+        p.value, expected, constraints = [0.0, -2.0], 0.5, [cp.norm(x) <= 1.0, x[0] <= 0.5]
     for unit in (1.0, 1e4):
-        problem = cp.Problem(cp.Minimize(cp.sum_squares(unit * (x - p))), [constraint])
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(unit * (x - p))), constraints)
         with warnings.catch_warnings():
             warnings.simplefilter("error", cvxift.ApplicabilityWarning)
-            np.testing.assert_allclose(cvxift.differentiate(problem).vjp({x: [1.0, 0.0]})[p], [1.0, 0.0], atol=1e-6)
+            found = cvxift.differentiate(problem).vjp({x: [1.0, 0.0]})[p]
+        np.testing.assert_allclose(found, [expected, 0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["exp", "separable logistic loss", "matrix"])
