@@ -1,7 +1,9 @@
-"""Type aliases of every room, and `override`; below all rooms, as `errors` is."""
+"""Type aliases of every room, `override` and `cached_property`; below all rooms, as `errors` is."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,4 +24,27 @@ else:  # in `typing` from Python 3.12 on; a dependency is not worth a mark that 
         return method
 
 
-__all__ = ["Array", "Floats", "Indices", "Ints", "override"]
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property
+else:
+
+    class cached_property:  # stands for that of functools, which takes a lock before Python 3.12
+        """A property that is computed when it is first read, and an attribute of the instance from then on.
+
+        A call of a small layer reads some twenty for the first time, and the lock costs more than most of them.
+        """
+
+        def __init__(self, make: Callable[[Any], Any]) -> None:
+            self._make, self.__doc__ = make, make.__doc__
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self._name = name
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self._name] = self._make(instance)
+            return value
+
+
+__all__ = ["Array", "Floats", "Indices", "Ints", "cached_property", "override"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
-from cvxift._types import Array
+from cvxift._types import Array, cached_property
 from cvxift.cones.base import Cone, Group
 from cvxift.cones.curve_group import CurveGroup, bent
 from cvxift.cones.nonneg import Nonneg

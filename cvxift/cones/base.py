@@ -13,13 +13,12 @@ A cone belongs to one namespace `xp` of the array API standard, NumPy unless tol
 from __future__ import annotations
 
 import abc
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift._types import Floats
+from cvxift._types import Floats, cached_property
 from cvxift.program.cones import Part
 
 ROOT_HALF = 0.5**0.5

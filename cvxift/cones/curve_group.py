@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift._types import Floats
+from cvxift._types import Floats, cached_property
 from cvxift.cones.base import Group
 from cvxift.program.cones import Part
 

@@ -12,13 +12,12 @@ In the last case D has the eigenvalue 1 at p = (1, ẑ)/√2, 0 at n = (1, −�
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift._types import Floats
+from cvxift._types import Floats, cached_property
 from cvxift.cones.base import BELOW_ONE, ROOT_HALF, TINY, Cone, Group, length
 from cvxift.program.cones import Part
 

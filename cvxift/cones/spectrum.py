@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cvxift._types import Floats
+from cvxift._types import Floats, cached_property
 from cvxift.cones.base import Group
 from cvxift.errors import ProgramError
 from cvxift.program.cones import Cones

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.dense_batch import DenseBatch, merged
 from cvxift.kkt.derivatives import Derivatives

@@ -6,7 +6,6 @@ h = d/(1 − d), and one with d = 1 (slack) leaves.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cvxift import cones as cone
+from cvxift._types import cached_property
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -9,9 +9,9 @@ KKT systems are in `cvxift.kkt.dense_systems`, Newton's steps in `cvxift.kkt.den
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+from cvxift._types import cached_property
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.residuals import Scales, errors

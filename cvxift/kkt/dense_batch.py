@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from cvxift import cones as cone
+from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_newton import DensePoints

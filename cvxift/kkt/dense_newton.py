@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_systems import DenseSystems

@@ -14,11 +14,11 @@ Q = I and M is 0 or 1. Where leaving out slack directions would save too little 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms, worst
 from cvxift.kkt.factor import REFINE_GOAL, ShiftedFactor

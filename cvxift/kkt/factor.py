@@ -13,12 +13,12 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
 
+from cvxift._types import cached_property
 from cvxift.kkt.assembly import equilibrate
 from cvxift.program.structure import Floats
 

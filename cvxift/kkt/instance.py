@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import cached_property
 from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.residuals import Residuals, Scales, errors

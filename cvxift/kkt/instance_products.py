@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch_products import BatchProducts
 from cvxift.kkt.dense_batch import DenseBatch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
+from cvxift._types import cached_property
 from cvxift.kkt.assembly import scale_symmetric
 from cvxift.kkt.factor import column_size, relative_size
 from cvxift.program.structure import Floats

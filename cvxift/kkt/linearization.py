@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from cvxift import cones as cone
+from cvxift._types import cached_property
 from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.iterative import IterativeSystem

@@ -32,11 +32,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST, Array, Arrays
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Structure

@@ -20,13 +20,13 @@ order 30 (the dual Newton method of Qi & Sun 2006 for the nearest correlation ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
 
 from cvxift import cones as cone
+from cvxift._types import cached_property
 from cvxift.cones.base import Group
 from cvxift.kkt.cone_basis import Rotation
 from cvxift.kkt.factor import Certificate

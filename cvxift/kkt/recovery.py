@@ -6,11 +6,11 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST, Array, Arrays
 from cvxift.program.declared import Declared
 from cvxift.program.recover import Output

@@ -23,12 +23,12 @@ numbers are enough.
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import cached_property
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.units import Units

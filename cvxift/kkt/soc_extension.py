@@ -12,13 +12,13 @@ symmetric, and quasidefinite with (u, α) on the one side and (ν, w) on the oth
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from cvxift import cones as cone
+from cvxift._types import cached_property
 from cvxift.cones.soc import SocGroup
 from cvxift.kkt.assembly import kkt_matrix
 from cvxift.kkt.cone_basis import Rotation

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, get_args
 
 import cvxpy as cp
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
 from cvxift.kkt.engine import Engine, Solution

@@ -5,7 +5,6 @@ LDLᵀ (QDLDL) of the quasidefinite K + δ·diag(I, −I), equilibrated first, a
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import qdldl
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
+from cvxift._types import cached_property
 from cvxift.kkt.assembly import entry_columns, equilibrate, scale_symmetric
 from cvxift.kkt.factor import SHIFTED_STEPS, Factor
 from cvxift.program.structure import Floats

@@ -12,11 +12,11 @@ One symmetric system serves both modes. `solve(g, h)` returns (u, w) with
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cvxift._types import cached_property
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.cone_basis import Rotation, rotation

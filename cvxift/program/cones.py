@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 
 KINDS = ("zero", "nonneg", "soc", "psd", "exp", "pow")

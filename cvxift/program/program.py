@@ -12,13 +12,13 @@ Convex Optimization Layers", NeurIPS 2019, section 4 (affine-solver-affine form)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
 from cvxift.program.attributes import read

@@ -11,13 +11,12 @@ column, and by row within a column, and each (row, column) pair occurs once. An 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cvxift._types import Floats, Ints
+from cvxift._types import Floats, Ints, cached_property
 from cvxift.program.cones import Cones
 
 __all__ = ["Cones", "Data", "Floats", "Ints", "Structure"]
