@@ -19,9 +19,8 @@ from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_batch import DenseBatch, Elimination, HostSide
-from cvxift.kkt.dense_newton import polish
 from cvxift.kkt.engine import TOLERANCE, Engine
-from cvxift.kkt.newton import GOAL
+from cvxift.kkt.newton import GOAL, polish
 from cvxift.kkt.starts import CLOSE, FOLLOWING, NEAR, WORDS, Starts
 from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.structure import Data, Floats

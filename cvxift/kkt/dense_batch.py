@@ -12,11 +12,10 @@ from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
 from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_newton import DensePoints
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.instance import Residuals
-from cvxift.kkt.newton import Point
+from cvxift.kkt.newton import Point, Points
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.starts import Starts
 from cvxift.kkt.units import Rescaled, Way
@@ -84,7 +83,7 @@ class DenseBatch(Made[Solution]):
     engine: Engine
     host: Callable[[], HostSide]
     programs: DensePrograms
-    points: DensePoints
+    points: Points
     elimination: Elimination | None
     name: str
     statuses: Sequence[Status]
@@ -135,7 +134,7 @@ class DenseBatch(Made[Solution]):
             spectrum = None if cones.polyhedral else cone.spectrum(cones, v)
             s = cone.project(cones, v) if spectrum is None else spectrum.s
             residuals = Residuals(*map(float, self.residuals[index]))
-            point = Point(self.x[index], s, s - v, v, residuals, spectrum=spectrum)
+            point = Point(self.x[index], s, s - v, v, residuals, residuals.worst, spectrum=spectrum)
             self._made[index] = self.engine.solution(
                 data[index],
                 point,

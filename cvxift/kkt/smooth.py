@@ -60,7 +60,7 @@ def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
     for step in range(MAX_STEPS):
         system = ReducedSystem(instance, _rotation(zero, s, y))
         if residuals.worst <= GOAL:
-            return Point(x, s, y, v, residuals, step, system)
+            return Point(x, s, y, v, residuals, residuals.worst, step, system)
         dx, dy, _ = system.solve(-dual, -primal)
         dv = -primal - instance.A @ dx - dy
         length = 1.0

@@ -132,8 +132,8 @@ def _at(program: SmoothProgram, layout: Layout, theta: Floats, p: Floats, x: Flo
     y = np.where(np.arange(cones.m) < cones.zero, -v, np.maximum(-v, 0.0))
     data = program.linearized(theta, p, x, y)
     instance = layout.instance(data)
-    point, dual, primal = evaluate(instance, x, v)
-    return _At(point, data, instance, dual, primal)
+    at = evaluate(instance, x, v)
+    return _At(at.point, data, instance, at.dual, at.primal)
 
 
 def _without_dust(at: _At, v: Floats) -> Floats:

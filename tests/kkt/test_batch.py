@@ -9,7 +9,7 @@ from cvxift.cones import Cones
 from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import batch as batch_path
-from cvxift.kkt import dense_newton, dense_systems
+from cvxift.kkt import dense_systems, newton
 from cvxift.kkt.backend import HOST, Arrays
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_batch import DenseBatch
@@ -264,11 +264,11 @@ def test_newton_leaves_hopeless_instances_where_they_were(place: str, rng: np.ra
         programs = DensePrograms(where, *parts, placed(where, Cones(zero, m - zero)))
         x, v = rng.standard_normal((B, n)), rng.standard_normal((B, m))
         x[1] = np.nan
-        points = dense_newton.polish(programs, where.put(x), where.put(v))
-        start = dense_newton.check(programs, where.put(x), where.put(v))
+        points = newton.polish(programs, where.put(x), where.put(v))
+        start = newton.check(programs, where.put(x), where.put(v))
         assert np.isnan(where.host(points.x)[1]).all() and points.worst[1] == np.inf
         assert (points.worst[[0, 2, 3]] <= start.worst[[0, 2, 3]]).all()
-        again = dense_newton.polish(programs, points.x, points.v)
+        again = newton.polish(programs, points.x, points.v)
         done = points.worst <= 1e-12
         np.testing.assert_array_equal(where.host(again.x)[done], where.host(points.x)[done])
 
@@ -294,7 +294,7 @@ def test_programs_with_few_rows(rows: int, rng: np.random.Generator) -> None:
     P = np.stack([np.eye(n) * (1.0 + k) for k in range(B)])
     A, b, q = rng.standard_normal((B, rows, n)), np.ones((B, rows)), rng.standard_normal((B, n))
     programs = DensePrograms(HOST, P, q, A, b, on_host(Cones(nonneg=rows)))
-    points = dense_newton.polish(programs, np.zeros((B, n)), np.ones((B, rows)))
+    points = newton.polish(programs, np.zeros((B, n)), np.ones((B, rows)))
     assert points.worst.max() <= 1e-12
     systems = dense_systems.DenseSystems(programs, points.spectrum, points.most)
     g, h = rng.standard_normal((B, n)), rng.standard_normal((B, rows))
@@ -443,7 +443,7 @@ def test_residuals_are_those_of_the_instances_in_any_unit(place: str, rng: np.ra
     with place_of(place) as where:
         cones = placed(where, Cones(zero, m - zero))
         programs = DensePrograms(where, *(where.put(part) for part in (P, small.q, A, small.b)), cones)
-        points = dense_newton.check(programs, where.put(x), where.put(s - y))
+        points = newton.check(programs, where.put(x), where.put(s - y))
     # Units are powers of two: at most a factor 4 apart, of a share φ of the sizes.
     np.testing.assert_allclose(points.residuals, expected, rtol=4 * FLOOR)
 

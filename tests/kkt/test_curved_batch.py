@@ -13,13 +13,12 @@ from cvxift.errors import ApplicabilityWarning, SolveError
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.dense import DensePrograms
 from cvxift.kkt.dense_batch import DenseBatch
-from cvxift.kkt.dense_newton import check, polish
 from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.device import DeviceMap
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.factor import ShiftedFactor
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.newton import polish as polish_one
+from cvxift.kkt.newton import check, polish
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system import ReducedSystem, rotation
 from cvxift.program.products import apply
@@ -348,7 +347,7 @@ def test_newton_goes_where_the_instances_alone_go(place: str, rng: np.random.Gen
     assert np.isnan(found[3]).all() and points.worst[3] == np.inf
     layout = Layout(planted[0].structure, True)
     for i in (0, 1, 2, 4):
-        alone = polish_one(layout.instance(planted[i].data), x[i], v[i])
+        alone = polish(layout.instance(planted[i].data), x[i], v[i])
         assert points.worst[i] <= max(alone.residuals.worst, 1e-12) * (1 + 1e-6)
         close(found[i], alone.x)
 

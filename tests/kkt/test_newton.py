@@ -46,7 +46,7 @@ def test_each_step_squares_the_residual(planted):
     rng = np.random.default_rng(6)
     x = planted.x + 1e-4 * rng.standard_normal(len(planted.x))
     v = planted.s - planted.y + 1e-4 * rng.standard_normal(len(planted.s))
-    worst = evaluate(instance, x, v)[0].residuals.worst
+    worst = evaluate(instance, x, v).point.worst
     once = polish(instance, x, v, max_steps=1, goal=0.0).residuals.worst
     assert once < max(1e-14, 1e4 * worst**2)
 
@@ -57,11 +57,11 @@ def test_never_worse_than_its_start(planted):
     for size in (1.0, 100.0):
         x = size * rng.standard_normal(len(planted.x))
         v = size * rng.standard_normal(len(planted.s))
-        start = evaluate(instance, x, v)[0].residuals.worst
+        start = evaluate(instance, x, v).point.worst
         for steps in (0, 1, 12):
             point = polish(instance, x, v, max_steps=steps)
             assert point.residuals.worst <= start
-            again = evaluate(instance, point.x, point.v)[0].residuals.worst
+            again = evaluate(instance, point.x, point.v).point.worst
             assert again == pytest.approx(point.residuals.worst)
 
 
