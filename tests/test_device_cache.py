@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cvxift.errors import ProgramError
+from cvxift.kkt.device import reason
 from cvxift.layers.core import LayerCore
-from cvxift.layers.device_cache import DeviceHost
 from cvxift.layers.solve_cache import KEPT_LEAST, Host, Options
 from tests.kkt.places import place_of
 
@@ -49,7 +49,7 @@ def test_every_order_equals_the_hosts(place: str, own, other, rng: np.random.Gen
     bar = rng.standard_normal((*other, 4))
     forms = [([dots[0]], None), ([], bar), (dots[:2], None), (dots[:1], bar), (dots, None), (dots[:2], bar)]
     with place_of(place) as where:
-        there = DeviceHost(core, where)
+        there = Host(core, where)
         put = where.put(theta)
         z = where.host(there.solution(put, OPTIONS))
         np.testing.assert_allclose(z, host.solution(theta, OPTIONS), rtol=1e-10, atol=1e-10)
@@ -67,7 +67,7 @@ def test_derivatives_find_the_solved_call_and_old_ones_go(rng: np.random.Generat
 
     core, solves = layer(), []
     with place_of("torch") as where:
-        there = DeviceHost(core, where)
+        there = Host(core, where)
         inner = there.map.solve
         there.map.solve = lambda *args, **options: solves.append(1) or inner(*args, **options)  # type: ignore[method-assign]
         thetas = [torch.from_numpy(theta_of(3, rng=rng)) for _ in range(KEPT_LEAST)]
@@ -89,7 +89,7 @@ def test_float32_is_computed_in_double(rng: np.random.Generator) -> None:
     core = layer()
     theta = torch.from_numpy(theta_of(3, rng=rng)).float()
     with place_of("torch") as where:
-        z = DeviceHost(core, where).solution(theta, OPTIONS)
+        z = Host(core, where).solution(theta, OPTIONS)
         expected = Host(core).solution(theta.double().numpy(), OPTIONS)
         assert z.dtype == torch.float64
         np.testing.assert_allclose(z.numpy(), expected, rtol=1e-12, atol=1e-12)
@@ -99,7 +99,7 @@ def test_checks_reports_and_values_by_name(rng: np.random.Generator) -> None:
     core = layer(check="raise")
     theta = theta_of(2, rng=rng)
     with place_of("torch") as where:
-        there = DeviceHost(core, where)
+        there = Host(core, where)
         there.solution(where.put(theta), OPTIONS)
         report = core.last_report
         assert report is not None and report.instances == 2 and report.failed == 0 and report.residual < 1e-10
@@ -111,7 +111,7 @@ def test_checks_reports_and_values_by_name(rng: np.random.Generator) -> None:
 
 def test_empty_leading_dimensions() -> None:
     with place_of("torch") as where:
-        there = DeviceHost(layer(), where)
+        there = Host(layer(), where)
         theta = where.zeros(0, 11)
         assert tuple(there.solution(theta, OPTIONS).shape) == (0, 4)
         assert tuple(there.derivative(theta, [where.zeros(2, 0, 11)], None, OPTIONS).shape) == (2, 0, 4)
@@ -120,10 +120,10 @@ def test_empty_leading_dimensions() -> None:
 def test_problems_without_a_dense_path_say_so() -> None:
     x, t = cp.Variable(3), cp.Parameter(3)
     cone = LayerCore(cp.Problem(cp.Minimize(cp.norm(x - t)), [x >= 0]), [t], [x])
-    assert DeviceHost.supports(layer()) is None and DeviceHost.supports(cone) is None
+    assert reason(layer().map) is None and reason(cone.map) is None
     big, c = cp.Variable(600), cp.Parameter(600)
     large = LayerCore(cp.Problem(cp.Minimize(cp.sum(big)), [cp.norm(big - c) <= 1]), [c], [big])
-    assert "more than 512" in (DeviceHost.supports(large) or "")
+    assert "more than 512" in (reason(large.map) or "")
 
 
 def test_moreau_on_tensors(rng: np.random.Generator) -> None:

@@ -22,7 +22,7 @@ from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.solution_map import OnFailure, Solved
 from cvxift.layers.description import facts
-from cvxift.program.parameters import batch_of
+from cvxift.program.parameters import batch_of, wrong_shape
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class LayerCore:
     Attributes:
         logs: which parameters enter through their logarithm (geometric programs); adapters take it.
         exps: which outputs leave through the exponential; adapters take it.
+        logged, exponential: whether one does.
 
     Raises:
         ProgramError: an argument cannot be used; says which and why.
@@ -110,6 +111,7 @@ class LayerCore:
         ends = np.cumsum((0, *self.sizes))
         self.logs = tuple(log is not None and bool(log[i:j].any()) for i, j in pairwise(ends))
         self.exps = tuple(exp is not None and bool(exp[part].any()) for part in self.output_slices)
+        self.logged, self.exponential = any(self.logs), any(self.exps)
         self._warm: Solved | None = None
         self._check: Check = check
         self._watch: Watch | None = None
@@ -152,20 +154,12 @@ class LayerCore:
         for parameter, shape, expected in zip(self.parameters, shapes, self.shapes, strict=True):
             rank = len(expected)
             if len(shape) < rank or tuple(shape[len(shape) - rank :]) != expected:
-                self._wrong_shape(parameter, tuple(shape), expected)
+                raise wrong_shape(parameter, tuple(shape))
             leading.append(tuple(shape[: len(shape) - rank]))
         return batch_of(self.parameters, leading)
 
-    @staticmethod
-    def _wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-        wanted = f"{expected} or (batch…, {', '.join(map(str, expected))})" if expected else "() or (batch…)"
-        hint = ""
-        if len(expected) == 2 and shape[-2:] == expected[::-1]:
-            hint = f" Transpose it, or declare cp.Parameter({shape[-2:]})."
-        raise ProgramError(f"Parameter '{parameter.name()}' has shape {shape}; expected {wanted}.{hint}")
-
     def solve(
-        self, values: Sequence[Floats], solver_args: Mapping[str, Any] | None, warm_start: bool
+        self, values: Sequence[Floats], solver_args: Mapping[str, Any] | None, warm_start: bool, prepare: bool = False
     ) -> tuple[Call, list[Floats]]:
         """Solve at the given parameters.
 
@@ -174,6 +168,7 @@ class LayerCore:
                 programs the logarithm of those in `logs`.
             solver_args: options for this call, over those of the constructor.
             warm_start: start from the previous call's solutions.
+            prepare: factorize now what the derivatives of an unbatched call will need.
 
         Returns:
             The call, to be handed to `vjp`, `jvp` and `second`; and the outputs, each of shape (batch…, *shape); the
@@ -185,8 +180,10 @@ class LayerCore:
         """
         shapes = tuple(value.shape for value in values)
         batch = self.batch_shape(shapes)
-        solved = self.solve_flat(self._pack(values, batch), solver_args, warm_start)
-        return Call(solved, shapes), self._split(solved.outputs, batch)
+        solved = self._solved(self._pack(values, batch), solver_args, warm_start, prepare=prepare)
+        outputs = self._split(solved.outputs, batch)
+        self._look(solved)
+        return Call(solved, shapes), outputs
 
     def solve_flat(
         self,
@@ -195,7 +192,7 @@ class LayerCore:
         warm_start: bool,
         there: DeviceMap | None = None,
     ) -> Solved:
-        """Solve at parameters that lie side by side already, in the layer's order, each raveled in C order.
+        """As `solve`, at parameters that lie side by side already, in the layer's order, each raveled in C order.
 
         Args:
             theta: shape (batch…, N), float64; for geometric programs the logarithm of the parameters in `logs`.
@@ -205,29 +202,35 @@ class LayerCore:
 
         Returns:
             The solved batch; its outputs lie side by side as well.
-
-        Raises:
-            ProgramError: a value or an option is wrong.
-            SolveError: an instance could not be solved.
         """
+        solved = self._solved(theta, solver_args, warm_start, there)
+        self._look(solved)
+        return solved
+
+    def _solved(
+        self,
+        theta: Floats,
+        solver_args: Mapping[str, Any] | None,
+        warm_start: bool,
+        there: DeviceMap | None = None,
+        prepare: bool = False,
+    ) -> Solved:
+        """`solve_flat` before the cheap checks."""
         warm = self._warm.warm() if warm_start and self._warm is not None else None
         solver, args = None, None
         if solver_args:
             solver, args = self._solver_and_options(solver_args)
         if there is not None:
-            solved = there.solve(theta, solver_args=args, warm=warm, solver=solver, check=not any(self.logs))
+            solved = there.solve(theta, solver_args=args, warm=warm, solver=solver, check=not self.logged)
             theta = solved.theta
         else:
-            if not any(self.logs):
-                self.map.check(theta)
-            solved = self.map.solve(theta, solver_args=args, warm=warm, solver=solver)
+            solved = self.map.solve(
+                theta, solver_args=args, warm=warm, solver=solver, check=not self.logged, prepare=prepare
+            )
         if not self._agreed and not isinstance(solved, ClosedSolved):  # a closed form makes no canonical program
             order = self.map._permutation
             own = np.asarray(theta if order is None else theta[..., order])
             self._agreed = first_agrees(self.map.program, solved.solutions, own)
-        self.remember(solved)
-        if self._check != "off":
-            self._look(solved)
         return solved
 
     def _solver_and_options(self, args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -240,13 +243,20 @@ class LayerCore:
         self._warm = solved
 
     def _look(self, solved: Solved) -> None:
-        """The cheap checks of a call."""
+        """Remember a call, and make the cheap checks of it."""
+        self._warm = solved
+        if self._check == "off":
+            return
         if isinstance(solved, ClosedSolved):
             weak = solved.weak
             # Every instance looked at costs more than the closed form of many: warnings are told once anyway.
             if not weak or (self._check == "warn" and self._looks >= LOOKS):
                 return
             self._looks += weak
+        elif not solved.batch_shape:
+            solution = solved.solutions[0]
+            if solution.point is None or (solution.engine.cones.polyhedral and solution.clear):
+                return
         if self._watch is None:
             from cvxift.diagnostics.call_check import Watch
 
@@ -271,13 +281,9 @@ class LayerCore:
         """
         self.map.check(self._pack(values, self.batch_shape(tuple(value.shape for value in values))))
 
-    def prepare(self, call: Call) -> None:
-        """Factorize now what the derivatives will need, so that a singular system is known when the layer is called."""
-        self.map.prepare(call.solved)
-
     def vjp(self, call: Call, bars: Sequence[Floats]) -> list[Floats]:
         """Cotangents of the parameters, of the shapes they were given in, for cotangents of the outputs."""
-        return self._unpack(self.map.vjp(call.solved, self._join(bars, call)), call)
+        return self._unpack(self.map.derivative(call.solved, (), self._join(bars, call)), call)
 
     def jvp(self, call: Call, tangents: Sequence[Floats | None]) -> list[Floats]:
         """Tangents of the outputs for tangents of the parameters, None for those that do not move."""
