@@ -4,7 +4,8 @@ A room may import the rooms below it and none beside or above it:
 
     cli → torch jax → layers implicit → argmax diagnostics → compat → nlp → kkt → solvers → cones → program
 
-Inside a room nothing imports itself by way of others, and a module has one idea, which takes few lines.
+Inside a room nothing imports itself by way of others, and a module has one idea, which takes few lines. A call does not
+climb up and down between files.
 
 `atoms` know CVXPY alone, `errors` and the type aliases are below all, and only `program` touches CVXPY's reductions,
 but for the one file that enters the atoms' canonicalizers there.
@@ -16,10 +17,15 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
+import cvxpy as cp
+import numpy as np
 import pytest
+
+import cvxift
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cvxift"
@@ -281,3 +287,56 @@ else:
     message = result.stdout.strip()
     assert len(message.splitlines()) == 1, message
     assert re.search(rf"""pip install (["'])cvxift\[{adapter}\]\1""", message), message
+
+
+def file_changes(work: Callable[[], object]) -> int:
+    """How often the file changes from one call of the package's functions to the next."""
+    last, changes = "", 0
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        nonlocal last, changes
+        file = frame.f_code.co_filename
+        # `_types` stands for `functools` in older Pythons.
+        if event == "call" and file.startswith(str(PACKAGE)) and not file.endswith("_types.py"):
+            changes, last = changes + (file != last), file
+
+    sys.setprofile(follow)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return changes
+
+
+@pytest.fixture
+def small_program() -> tuple[cp.Problem, cp.Variable, list[cp.Parameter]]:
+    """½‖x‖² + qᵀx over Ax ≤ b, six variables and four rows."""
+    x, q, b = cp.Variable(6), cp.Parameter(6), cp.Parameter(4)
+    A = np.random.default_rng(0).standard_normal((4, 6))
+    q.value, b.value = np.linspace(-1.0, 1.0, 6), np.full(4, 0.3)
+    return cp.Problem(cp.Minimize(0.5 * cp.sum_squares(x) + q @ x), [A @ x <= b]), x, [q, b]
+
+
+def test_a_layers_call_goes_straight_through_its_files(small_program) -> None:
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    problem, x, parameters = small_program
+    layer = CvxpyLayer(problem, parameters, [x])
+    forward = backward = 0
+    for _ in range(2):  # the first call makes what all calls share
+        values = [torch.tensor(p.value + np.random.default_rng(1).random(p.shape)).requires_grad_() for p in parameters]
+        outputs = []
+        forward = file_changes(lambda values=values, outputs=outputs: outputs.extend(layer(*values)))
+        cost = outputs[0].sum()
+        backward = file_changes(cost.backward)
+    assert 20 < forward <= 35
+    assert 15 < backward <= 35
+
+
+def test_a_jacobian_goes_nearly_straight_through_its_files(small_program) -> None:
+    problem, x, (q, _) = small_program
+    cvxift.differentiate(problem).jacobian(x, q)  # what imports itself
+    for variable in problem.variables():
+        variable.value = None
+    assert 100 < file_changes(lambda: cvxift.differentiate(problem).jacobian(x, q)) <= 240

@@ -169,25 +169,12 @@ class Watch:
         Raises:
             ApplicabilityError: under ``"raise"``, where an instance lies on a kink that its outputs feel.
         """
-        if not solved.batch_shape and self._clear(solved.solutions[0]):
-            return
         for index in np.flatnonzero(relative_margins(solved) <= CLEAR):
             solution = solved.solutions[int(index)]
             if self._to_be_judged(solution):
                 account = self.map.account(solution)
                 if differs_somewhere(account):
                     tell_kink(account, self.check, None, int(index) if solved.batch_shape else None)
-
-    @staticmethod
-    def _clear(solution: Any) -> bool:
-        """Whether an unbatched instance is away from kinks; the quick way for linear constraints."""
-        if solution.point is None:
-            return True
-        cones = solution.engine.cones
-        if not cones.polyhedral:
-            return False
-        size = np.abs(solution.point.v[cones.zero :])
-        return len(size) == 0 or bool(size.min() > CLEAR * (1.0 + size.max()))
 
     def _to_be_judged(self, solution: Any) -> bool:
         """Whether a call is judged before a derivative is asked for: under ``"warn"`` the first of a kind only.

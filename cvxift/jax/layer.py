@@ -156,7 +156,7 @@ class CvxpyLayer:
                 f"{error} Inside jax.vmap a parameter has the shape of one instance: see that in_axes is None for "
                 "parameters that the batch shares."
             ) from None
-        if any(core.logs) and not any(isinstance(array, Tracer) for array in arrays):
+        if core.logged and not any(isinstance(array, Tracer) for array in arrays):
             core.check([np.asarray(array, dtype=np.float64) for array in arrays])
         theta = _pack(arrays, shapes=core.shapes, logs=core.logs, batch=batch)
         flat = solve(theta, self._host, Options.of(solver_args, warm_start))

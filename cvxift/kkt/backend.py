@@ -152,6 +152,10 @@ class HostArrays(Arrays):
         """The array itself."""
         return lambda: array
 
+    def token(self, array: Any) -> bytes:
+        """The bytes of the values in double precision."""
+        return np.ascontiguousarray(array, dtype=np.float64).tobytes()
+
     def factor(self, K: np.ndarray) -> Factor:
         """LAPACK's factors, kept where the matrices are large enough for that to pay."""
         return _HostFactor(K) if K.shape[-1] >= KEEP_FACTORS else _HostSolve(K)

@@ -40,6 +40,8 @@ class Rotation:
         self.rows, self.h, self.spectrum = rows, h, spectrum
         self.size = len(rows) + (0 if spectrum is None or h is None else len(h))
         self._few = spectrum is not None and spectrum.cones.m <= FEW_ROWS
+        if spectrum is None:
+            self.directions = None  # known at once: the property of this name finds the others
 
     @cached_property
     def Q(self) -> sp.csc_array | None:
@@ -146,9 +148,9 @@ def rotation(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None
     polyhedral = cones.zero + cones.nonneg
     # D is 0 on zero rows; on a nonnegative row it is 1 where v > 0. v = 0 is the kink: it is counted as slack and
     # reported by the margin.
-    tight = np.flatnonzero(v[cones.zero : polyhedral] < 0.0)
-    if cones.zero:
-        tight = np.concatenate([np.arange(cones.zero), tight + cones.zero])
+    mask = v[:polyhedral] < 0.0
+    mask[: cones.zero] = True
+    tight = mask.nonzero()[0]
     if cones.polyhedral:
         return Rotation(tight)
     if spectrum is None:

@@ -9,6 +9,7 @@ many products with each instance's one factorization. Failed instances have zero
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -103,6 +104,8 @@ class Derivatives(abc.ABC):
         unbounded = self._not_finite(solved, tangents, bar)
         if unbounded is not None:
             return unbounded
+        if self._recover.positive is None:
+            return self._product(solved, tangents, bar)
         if bar is None:
             return self._recover.alive(solved.outputs, self._product(solved, tangents, None))
         return self._product(solved, tangents, self._recover.alive(solved.outputs, bar))
@@ -112,12 +115,17 @@ class Derivatives(abc.ABC):
 
         Arrays of a device are not looked at, which would be to wait for them.
         """
-        vectors = [*tangents, *([] if bar is None else [bar])]
-        if not all(isinstance(v, np.ndarray) for v in vectors) or all(np.isfinite(v.sum()) for v in vectors):
+        vectors = list(tangents) if bar is None else [*tangents, bar]
+        for v in vectors:
+            if not isinstance(v, np.ndarray):
+                return None
+            if not math.isfinite(v.dot(v) if v.ndim == 1 else v.sum()):
+                break
+        else:
             return None
         masks = [~np.isfinite(v).all(axis=-1, keepdims=True) for v in vectors]
         if not any(mask.any() for mask in masks):
-            return None  # the sum overflowed
+            return None  # a square or the sum overflowed
         fine = [np.where(mask, 0.0, v) for mask, v in zip(masks, vectors, strict=True)]
         out = self.derivative(solved, fine[: len(tangents)], None if bar is None else fine[-1])
         failed = np.isnan(solved.outputs).any(axis=-1, keepdims=True)  # what is NaN there comes back as such cotangents

@@ -19,7 +19,8 @@ from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point, polish
-from cvxift.kkt.policy import Policy
+from cvxift.kkt.policy import LARGEST_DIRECT, Policy
+from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Solution
@@ -67,6 +68,7 @@ class Engine:
         self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
         self._dense_numbers = _dense_numbers(self.cones)
+        self._entries = DataEntries(structure)
         self.candidates = solvers.choose(self.condensation.structure)
         # The table's quick solver comes before its robust ones, with options of its own.
         self.quick_options: Mapping[str, Any] = {}
@@ -149,7 +151,8 @@ class Engine:
 
     def condense(self, data: Data) -> tuple[Data, Way | None]:
         """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""
-        small, way = self.condensation.condense(data)
+        condensation = self.condensation
+        small, way = (data, None) if condensation.trivial else condensation.condense(data)
         units = self._equilibration(small)
         return (small, way) if units is None else (units.data(self.condensation.structure, small), Rescaled(units, way))
 
@@ -178,18 +181,18 @@ class Engine:
         Returns:
             The solution; its `ok` says whether the optimality conditions hold.
         """
+        order, options, session = self.open(solver, solver_args)
         small, way = self.condense(data) if condensed is None else condensed
-        order, options, _ = self.open(solver, solver_args)
         instance = self.layout.instance(small, moderate=True)
-        search = Search(self, small, instance, _in_units(warm, way))
-        if not (follow and search.follow(order[0])):
-            search.run(order, options, found)
+        search = Search(self, small, instance, warm if warm is None else _in_units(warm, way))
+        if warm is None or not (follow and search.follow(order[0])):
+            search.run(order, options, session, found)
         if isinstance(way, Rescaled) and not search.reached:
             # Solvers scale programs as well, sometimes better.
             small, way_back = self.condensation.condense(data)
             there = self.layout.instance(small)
             other = Search(self, small, there, warm)
-            other.run(order, options)
+            other.run(order, options, session)
             if other.reached or (search.accepted is None and other.accepted is not None):
                 other.attempts[:0] = search.attempts
                 search, instance, way = other, there, way_back
@@ -258,9 +261,9 @@ class Engine:
         if isinstance(way, Rescaled):
             x, s, y = way.units.point(x, s, y)
         point = polish(instance, x, s - y)
-        good = point.residuals.worst <= limit
+        good = point.worst <= limit
         status = Status.SOLVED if good else Status.INACCURATE
-        attempts = [(name, Status.SOLVED, "", point.residuals.worst)]
+        attempts = [(name, Status.SOLVED, "", point.worst)]
         return self._finish(data, point if good else None, instance, way, name, status, attempts)
 
     def solution(
@@ -284,7 +287,7 @@ class Engine:
         return Solution(self.structure, data, x, s, y, point, instance, substitution, name, status, self, attempts)
 
     def linearize(self, solution: Solution, policy: Policy) -> Linearization:
-        """The derivatives at a solution.
+        """The derivatives at a solution, which keeps them.
 
         Args:
             solution: a solution of this engine that has a point.
@@ -299,16 +302,19 @@ class Engine:
         """
         point, x, y = solution.point, solution.x, solution.y
         assert point is not None
-        iterative = policy.iterative(self._dense_numbers)
-        units = solution.units
-        v = self.condensation.lift(point.v) if units is None else solution.s - solution.y
+        # What a plain call asks of others is one condition here.
+        direct = policy.linear_solver == "auto" and self._dense_numbers <= LARGEST_DIRECT
+        iterative = None if direct else policy.iterative(self._dense_numbers)
+        way = solution.substitution
+        units = way.units if isinstance(way, Rescaled) else None
+        v = point.v if way is None else self.condensation.lift(point.v) if units is None else solution.s - solution.y
         if policy.singular == "smooth":
             # sᵢ yᵢ = μ in the program's own units is ŝᵢ ŷᵢ = κμ in others.
             mu = policy.mu if units is None else policy.mu * float(units.cost)
             point = central_point(solution.instance, point.x, point.v, mu)
             x, s, y = point.x, point.s, point.y
-            if solution.substitution is not None:
-                x, s, y = solution.substitution.expand(x, s, y)
+            if way is not None:
+                x, s, y = way.expand(x, s, y)
             v = self.condensation.lift(point.v) if units is None else s - y
             system = point.system
         elif iterative is not None:
@@ -318,21 +324,15 @@ class Engine:
         else:
             system = ReducedSystem(solution.instance, rotation(self.cones, point.v, point.spectrum), policy.singular)
         assert system is not None
-        return Linearization(
-            self.structure,
-            solution.data,
-            x,
-            y,
-            system,
-            v,
-            solution.substitution,
-            policy.mu if policy.singular == "smooth" else None,
-        )
+        mu = policy.mu if policy.singular == "smooth" else None
+        linear = Linearization(self.structure, solution.data, x, y, system, v, way, mu, self._entries)
+        solution.linearizations[policy] = linear
+        return linear
 
 
-def _in_units(warm: Raw | None, way: Way | None) -> Raw | None:
+def _in_units(warm: Raw, way: Way | None) -> Raw:
     """A point of the condensed program in the units that it is solved in."""
-    if warm is None or not isinstance(way, Rescaled):
+    if not isinstance(way, Rescaled):
         return warm
     return Raw(*way.units.point(warm.x, warm.s, warm.y), warm.status, warm.message)
 

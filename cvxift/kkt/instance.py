@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,7 +13,7 @@ from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.residuals import Residuals, Scales, errors
 from cvxift.kkt.units import Equilibration
-from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.structure import Data, Floats, Structure, constant
 
 DENSE_ALWAYS = 100  # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
 DENSE_LIMIT = 4000  # rows + columns above which the dense path is not taken
@@ -34,6 +35,7 @@ class Layout:
             density = (structure.nnzP + 2 * structure.nnzA) / max(1, size * size)
             dense = size <= DENSE_ALWAYS or (size <= DENSE_LIMIT and density >= DENSE_DENSITY)
         self.dense = dense
+        self._kept: Any = None  # constants, which come as the same arrays each time, and their matrices
         self.cones = on_host(structure.cones)
         n, m = structure.n, structure.m
         # Rows with one entry (bounds) and its column: where tight, they fix that column and both leave the KKT system.
@@ -69,8 +71,14 @@ class Layout:
                 values,
                 moderate,
             )
-        P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
-        A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
+        kept = self._kept
+        if kept is not None and kept[0] is data.P and kept[1] is data.A:
+            P, A = kept[2:]
+        else:
+            P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
+            A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
+            if constant(data.P) and constant(data.A):
+                self._kept = data.P, data.A, P, A
         return Instance(s, P, data.q, A, data.b, data, self.cones, self.single, values, moderate)
 
     def stack(self, data: Data) -> tuple[Floats, Floats]:
@@ -89,7 +97,7 @@ class Layout:
         return out.reshape(rows, n)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Instance:
     """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices.
 
@@ -108,6 +116,7 @@ class Instance:
     single: np.ndarray | None = None
     single_values: Floats | None = None
     moderate: bool = False
+    _scales: Scales | None = None
 
     @cached_property
     def AT(self):
@@ -119,11 +128,13 @@ class Instance:
         """Whether the matrices are dense arrays."""
         return isinstance(self.A, np.ndarray)
 
-    @cached_property
+    @property
     def scales(self) -> Scales:
         """What rows and columns balance, which residuals are relative to."""
-        units = None if self.moderate else Equilibration(self.structure)(self.values)
-        return Scales(self, self.cones, HOST, units)
+        if self._scales is None:
+            units = None if self.moderate else Equilibration(self.structure)(self.values)
+            self._scales = Scales(self, self.cones, HOST, units)
+        return self._scales
 
     def errors(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Residuals]:
         """Dual error (n,), primal error (m,) and their relative sizes at a point.
@@ -135,5 +146,7 @@ class Instance:
             s: slacks, shape (m,).
             y: multipliers, shape (m,).
         """
+        scales = self.scales
         dual, primal = errors(self, x, s, y)
-        return dual, primal, Residuals(*map(float, self.scales.measure(primal, dual, x, s, y)))
+        primal_size, dual_size = scales.measure(primal, dual, x, s, y)
+        return dual, primal, Residuals(float(primal_size), float(dual_size))

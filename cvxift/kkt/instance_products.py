@@ -38,7 +38,7 @@ class InstanceProducts(Derivatives):
             return self._batched._product(solved, tangents, bar)
         vectors = tangents if bar is None else (*tangents, bar)
         batch, solutions = solved.batch_shape, solved.solutions
-        if not batch and all(v.ndim == 1 for v in vectors):
+        if not batch and max(map(np.ndim, vectors)) == 1:
             return self._one(solutions[0], tangents, bar)
         lead = np.broadcast_shapes(*(v.shape[: v.ndim - 1 - len(batch)] for v in vectors))
         k, count = math.prod(lead), len(solutions)
@@ -56,28 +56,34 @@ class InstanceProducts(Derivatives):
 
     def _one(self, solution: Solution, tangents: Sequence[Floats], bar: Floats | None) -> Floats:
         """A product of one instance, for vectors of shape (·,) or (k, ·)."""
-        lead = (*tangents, bar)[0].shape[:-1]  # type: ignore[union-attr]  # one of them is there
-        if not solution.ok:
-            return np.zeros((*lead, self.output_size if bar is None else self.theta_size))
-        account, check = self.account(solution), self.applicability
-        directions = [self._tangent(dot, account.program) for dot in tangents]
-        if bar is None:
-            if len(directions) == 1:
-                return products.tangent(account, directions[0], check)
-            if len(directions) == 2:
+        vectors = tangents if bar is None else (*tangents, bar)
+        if solution.point is None:
+            return np.zeros((*vectors[0].shape[:-1], self.output_size if bar is None else self.theta_size))
+        program, recover, check = self.program.at(solution), self._recover, self.applicability
+        directions = [self._tangent(dot, program) for dot in tangents]
+        linear = solution.regular(self.policy)
+        if linear is None and len(vectors) < 3:
+            account = self.account(solution)
+            if bar is None:
+                if len(directions) == 1:
+                    return products.tangent(account, directions[0], check)
                 return products.second_tangent(account, directions[0], directions[1], check)
-            linear = solution.linearization(self.policy)
-            out = self._recover.linear(*linear.forward(directions))
-            certify(linear.certificate, self.policy.singular)
-            return out
-        if not directions:
-            theta = products.transposed(account, bar, self.program.P_varies, check)
-        elif len(directions) == 1:
-            theta = products.second(account, bar, directions[0], check)
+            if directions:
+                theta = products.second(account, bar, directions[0], check)
+            else:
+                theta = products.transposed(account, bar, program.P_varies, check)
         else:
-            linear = solution.linearization(self.policy)
-            theta = self.program.vjp(linear.reverse(*self._recover.transpose(bar), directions))
-            certify(linear.certificate, self.policy.singular)
+            linear = solution.linearization(self.policy) if linear is None else linear
+            if bar is None:
+                out = recover.linear(*linear.forward(directions))
+                certify(linear.certificate, self.policy.singular, check)
+                return out
+            x_bar, y_bar = recover.transpose(bar)
+            if directions:
+                theta = program.vjp(linear.reverse(x_bar, y_bar, directions))
+            else:
+                theta = program.vjp(linear.vjp(x_bar, y_bar, program.P_varies))
+            certify(linear.certificate, self.policy.singular, check)
         if self._permutation is None:
             return theta
         out = np.empty_like(theta)

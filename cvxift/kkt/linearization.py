@@ -26,6 +26,7 @@ class Linearization(Products):
         v: s − y, shape (m,); what substituted rows hold does not matter.
         substitution: the way from the condensed program to this one; None if they are the same.
         mu: the central path's parameter if the point is on that path; None for a solution.
+        entries: F_θ on the structure's patterns, if it was made before.
 
     Attributes:
         certificate: of the last solve; None before the first.
@@ -41,10 +42,11 @@ class Linearization(Products):
         v: Floats,
         substitution: Way | None = None,
         mu: float | None = None,
+        entries: DataEntries | None = None,
     ) -> None:
         self.structure, self.data, self.x, self.y = structure, data, x, y
         self.system, self.v, self.substitution, self.mu = system, v, substitution, mu
-        self.entries = DataEntries(structure)
+        self.entries = DataEntries(structure) if entries is None else entries
         self.certificate: Certificate | None = None
 
     @classmethod

@@ -135,11 +135,22 @@ def check(programs: DensePrograms, x: Array, v: Array, near: Any = None) -> Poin
 
 
 @overload
-def polish(program: Instance, x: Floats, v: Floats, **options: float) -> Point: ...
+def polish(
+    program: Instance, x: Floats, v: Floats, *, goal: float = ..., max_steps: int = ..., close: float = ...
+) -> Point: ...
 
 
 @overload
-def polish(program: DensePrograms, x: Array, v: Array, **options: float) -> Points: ...
+def polish(
+    program: DensePrograms,
+    x: Array,
+    v: Array,
+    *,
+    goal: float = ...,
+    max_steps: int = ...,
+    close: float = ...,
+    near: float = ...,
+) -> Points: ...
 
 
 def polish(
@@ -171,8 +182,13 @@ def polish(
     Returns:
         The best point found, or points; the start itself if no step helped.
     """
-    steps = _Single(program) if isinstance(program, Instance) else _Batch(program)
-    at = steps.read(steps.errors(x, v)[1])
+    if isinstance(program, Instance):
+        steps, at = _Single(program), evaluate(program, x, v)
+        if at.point.worst <= goal:
+            return at.point
+    else:
+        steps = _Batch(program)
+        at = steps.read(steps.errors(x, v)[1])
     worst = at.point.worst
     wanting = (worst > goal) & (worst <= near) & np.isfinite(worst)
     settled, count = wanting & False, 0

@@ -84,6 +84,8 @@ class Matrices(Protocol):
 
 def errors(program: Matrices, x: Array, s: Array, y: Array) -> tuple[Array, Array]:
     """Dual error Px + q + Aᵀy, shape (..., n), and primal error Ax + s − b, shape (..., m)."""
+    if x.ndim == 1:  # one program
+        return program.P @ x + program.q + y @ program.A, program.A @ x + s - program.b
     return apply(program.P, x) + program.q + apply(program.AT, y), apply(program.A, x) + s - program.b
 
 

@@ -21,7 +21,7 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point, polish
 from cvxift.kkt.starts import CLOSE, FOLLOWING, WORDS
 from cvxift.program.structure import Data, Floats
-from cvxift.solvers.base import Raw, Status
+from cvxift.solvers.base import Raw, Session, Status
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Engine
@@ -89,7 +89,7 @@ class Search:
         if warm is None or not self._engine.follows(name):
             return False
         point = polish(self._instance, warm.x, warm.s - warm.y, max_steps=FOLLOWING, close=CLOSE)
-        self._worst = point.residuals.worst
+        self._worst = point.worst
         if not self.reached:
             self._worst = np.inf
             return False
@@ -97,19 +97,22 @@ class Search:
         self.best, self.name, self.status = point, name, Status.SOLVED
         return True
 
-    def run(self, order: list[str], options: Mapping[str, Any], found: Raw | None = None) -> None:
+    def run(
+        self, order: list[str], options: Mapping[str, Any], session: Session | None = None, found: Raw | None = None
+    ) -> None:
         """Ask the solvers in turn.
 
         Args:
             order: their names.
             options: the first one's options.
+            session: the first one's session, if it is open.
             found: what the first one returned, if it was called already.
         """
         opinion = False  # whether the solver asked is only to confirm that there is no point
         for index, name in enumerate(order):
             if index:
-                options, found = self._brief(name) if opinion else {}, None
-            raw = self._ask(name, options) if found is None else found
+                options, found, session = self._brief(name) if opinion else {}, None, None
+            raw = self._ask(name, options, session) if found is None else found
             if _has_point(raw):
                 self._take(name, raw)
                 if self.reached:
@@ -135,10 +138,10 @@ class Search:
             if self.accepted is None and self.status is Status.SOLVED:
                 self.status = Status.INACCURATE
 
-    def _ask(self, name: str, options: Mapping[str, Any], warm: bool = True) -> Raw:
+    def _ask(self, name: str, options: Mapping[str, Any], session: Session | None = None, warm: bool = True) -> Raw:
         """One call of a solver; one that cannot be set up for an instance has failed, as any other may."""
         try:
-            session = self._engine.session(name, options)
+            session = self._engine.session(name, options) if session is None else session
         except ProgramError as error:
             if not self.attempts:  # the user's own solver or options
                 raise
@@ -156,7 +159,7 @@ class Search:
 
     def _take(self, name: str, raw: Raw) -> None:
         point = polished(self._instance, raw)
-        worst = point.residuals.worst
+        worst = point.worst
         self.attempts.append((name, raw.status, raw.message, worst))
         if self.best is None or worst < self._worst:
             self.best, self._worst, self.name, self.status = point, worst, name, raw.status
@@ -202,14 +205,14 @@ def polished(instance: Instance, raw: Raw) -> Point:
     """
     best = polish(instance, raw.x, raw.s - raw.y)
     cones = instance.structure.cones
-    if best.residuals.worst <= TOLERANCE or cones.m == cones.zero:
+    if best.worst <= TOLERANCE or cones.m == cones.zero:
         return best
     worth = _worth(instance, raw.x, raw.y)
     for tau in SCALES:
         point = polish(instance, raw.x, _read(cones, raw, tau * worth))
-        if point.residuals.worst < best.residuals.worst:
+        if point.worst < best.worst:
             best = point
-        if best.residuals.worst <= TOLERANCE:
+        if best.worst <= TOLERANCE:
             break
     return best
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cvxift import cones as cone
 from cvxift.kkt.instance import Instance, Layout, Residuals
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
+from cvxift.kkt.regularity.thresholds import CLEAR
+from cvxift.kkt.system import ReducedSystem
 from cvxift.kkt.units import Rescaled, Units, Way
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Status
@@ -35,6 +38,7 @@ class Solution:
         solver: name of the solver whose point it is.
         status: that solver's status, or of the last one when none was accepted.
         attempts: (solver, status, message, residual after polishing) of each solver tried.
+        linearizations: those that were asked for, by policy.
         descent: where the point found is a saddle, a direction of the columns along which the cost falls, shape (n,).
     """
 
@@ -51,7 +55,8 @@ class Solution:
     engine: Engine
     attempts: list[tuple[str, Status, str, float]] = field(default_factory=list)
     descent: Floats | None = None
-    _linearizations: dict[Policy, Linearization] = field(default_factory=dict)
+    linearizations: dict[Policy, Linearization] = field(default_factory=dict)
+    _clear: bool | None = None
     accounts: dict[Any, Any] = field(default_factory=dict)  # what is known of the map here; see `kkt.regularity`
 
     @property
@@ -68,6 +73,24 @@ class Solution:
     def units(self) -> Units | None:
         """The units of the condensed program's point; None if they are its own."""
         return self.substitution.units if isinstance(self.substitution, Rescaled) else None
+
+    @property
+    def clear(self) -> bool:
+        """Whether no cone is anywhere near a kink, by a question that costs little."""
+        if self._clear is None:
+            point, cones = self.point, self.engine.cones
+            assert point is not None
+            size = np.abs(point.v[cones.zero :] if cones.polyhedral else point.v)
+            margins = size if cones.polyhedral else cone.margin(cones, point.v, point.spectrum)
+            self._clear = bool(margins.min(initial=np.inf) > CLEAR * (1.0 + size.max(initial=0.0)))
+        return self._clear
+
+    def regular(self, policy: Policy) -> Linearization | None:
+        """The derivatives where nothing is to be judged: linear constraints, no row near a kink, and K not singular."""
+        if not self.engine.cones.polyhedral or policy.singular in ("smooth", "regularize") or not self.clear:
+            return None
+        linear = self.linearization(policy)
+        return linear if isinstance(linear.system, ReducedSystem) and linear.system.regular else None
 
     def start(self) -> Raw | None:
         """The condensed program's point in its own units, to start another solve from; None if there is none."""
@@ -89,9 +112,7 @@ class Solution:
 
     def linearization(self, policy: Policy) -> Linearization:
         """The solution map's derivatives at the point, under a policy; kept."""
-        if policy not in self._linearizations:
-            self._linearizations[policy] = self.engine.linearize(self, policy)
-        return self._linearizations[policy]
+        return self.linearizations.get(policy) or self.engine.linearize(self, policy)
 
     def describe(self) -> str:
         """One line a solver tried: its status, its words, the residual that was left."""

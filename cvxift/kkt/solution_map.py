@@ -18,7 +18,7 @@ import numpy as np
 from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.kkt import batch as batch_path
-from cvxift.kkt.engine import Engine, Solution
+from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.failures import OnFailure, inaccurate, unsolved
 from cvxift.kkt.instance_products import InstanceProducts
 from cvxift.kkt.policy import Check, Policy, choice
@@ -47,9 +47,14 @@ class SolutionMap(InstanceProducts):
         program: the problem's program, if it was built before.
         engine: the program's engine, likewise.
 
+    Attributes:
+        form: a closed form of the solution; None where calls take none.
+
     Raises:
         ProgramError: the problem cannot be used, or a parameter, variable, solver or option is unknown.
     """
+
+    form: Any = None
 
     def __init__(
         self,
@@ -135,6 +140,15 @@ class SolutionMap(InstanceProducts):
             mask[part] = output.exp
         return mask if mask.any() else None
 
+    @cached_property
+    def _unrestricted(self) -> bool:
+        """Whether any finite θ is one that the parameters may have."""
+        return self.log_mask is None and not any(p.num_attributes for p in self.parameters)
+
+    def closed(self, theta: Floats) -> Solved | None:
+        """The batch in closed form, θ of shape (*batch, N); None where none is known."""
+        return None
+
     def check(self, theta: Floats) -> None:
         """Refuse values that are not finite or that contradict a parameter's attributes.
 
@@ -161,6 +175,8 @@ class SolutionMap(InstanceProducts):
         solver_args: Mapping[str, Any] | None = None,
         warm: Sequence[Raw | None] | None = None,
         solver: str | None = None,
+        check: bool = False,
+        prepare: bool = False,
     ) -> Solved:
         """Solve every instance of θ.
 
@@ -169,21 +185,36 @@ class SolutionMap(InstanceProducts):
             solver_args: options for this call, over those of the map.
             warm: a point an instance to start from, as `Solved.warm` gives.
             solver: name of the solver to try first in this call.
+            check: refuse values that are not finite or contradict a parameter's attributes; as given, not logged.
+            prepare: linearize and factorize an unbatched call ahead of its derivatives, so that a singular system is
+                known now; batches do it all at once when asked.
 
         Returns:
             The solved batch.
 
         Raises:
+            ProgramError: a value is refused.
             SolveError: an instance has no solution that passes the check and `on_failure` is ``"raise"``; carries the
                 others.
             ApplicabilityError: under ``check="raise"``, a point is accepted that is not at the goal.
         """
-        batch = theta.shape[:-1]
+        if check and not (self._unrestricted and math.isfinite(theta.dot(theta) if theta.ndim == 1 else theta.sum())):
+            self.check(theta)
+        if self.form is not None and not solver_args and solver is None:
+            closed = self.closed(theta)
+            if closed is not None:
+                return closed
+        batch, order, engine = theta.shape[:-1], self._permutation, self.engine
         if not batch:
             start = warm[0] if warm else None
-            data = self.data(theta)
-            solution = self.engine.solve(data, solver_args=solver_args, warm=start, solver=solver, follow=True)
-            solved = Solved((), (solution,), self._recover(solution.x, solution.y, self._in_order(theta)))
+            own = theta if order is None else theta[order]
+            data = self.program.evaluate(own)
+            solution = engine.solve(data, solver_args=solver_args, warm=start, solver=solver, follow=True)
+            solved, point = Solved((), (solution,), self._recover(solution.x, solution.y, own)), solution.point
+            if point is not None and point.worst <= TOLERANCE:
+                if prepare:
+                    engine.linearize(solution, self.policy).prepare()
+                return solved
         else:
             flat = theta.reshape(-1, theta.shape[-1])
             data = self.data(flat)
@@ -210,6 +241,8 @@ class SolutionMap(InstanceProducts):
         if not solved.ok:
             unsolved(solved.solutions, batch, solved.outputs, self.on_failure, self.program)
         inaccurate(solved, self.program, self.applicability)
+        if prepare and not batch and solved.ok:
+            solved.solutions[0].linearization(self.policy).prepare()
         return solved
 
     def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
@@ -228,8 +261,3 @@ class SolutionMap(InstanceProducts):
             SolveError: always.
         """
         unsolved((solution,), (), np.full(self.output_size, np.nan), "raise", self.program)
-
-    def prepare(self, solved: Solved) -> None:
-        """Linearize and factorize an unbatched call ahead of its derivatives; batches do it all at once when asked."""
-        if not solved.batch_shape and solved.ok:
-            solved.solutions[0].linearization(self.policy).prepare()

@@ -31,7 +31,7 @@ from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
 from cvxift.kkt.least_squares import LeastSquares
 from cvxift.kkt.policy import Singular
 from cvxift.kkt.psd_eigenbasis import Turned
-from cvxift.kkt.regularity.thresholds import PROMISE
+from cvxift.kkt.regularity.thresholds import GROWN, PROMISE, REGULAR
 from cvxift.kkt.soc_extension import Lifted
 from cvxift.kkt.sparse_factor import LU_DELTA, LuFactor, SparseFactor
 from cvxift.program.products import apply
@@ -81,12 +81,24 @@ class ReducedSystem:
     ) -> None:
         self.instance, self.rotation, self.singular, self.proximal = instance, rotation, singular, proximal
         self.n, self.m = instance.structure.n, instance.structure.m
+        self._K: Any = None
+        self._factor: Factor | None = None
+        # What is known at once: properties of the same names find the rest.
+        if rotation.spectrum is None:
+            self.special = None
+            if rotation.h is None:
+                self._h = None
+            if isinstance(instance.A, np.ndarray):
+                self.A_r = instance.A[rotation.rows]
+        if instance.single is None:
+            self.fixed = None
 
     @cached_property
     def A_r(self) -> Any:
         """The kept rows A_r, shape (r, n): dense array or CSR."""
         # CSR where A is sparse: rows are what is selected.
-        return self.rotation.rotated(self.instance.A if self.instance.dense else self.instance.AT.T)
+        A = self.instance.A if isinstance(self.instance.A, np.ndarray) else self.instance.AT.T
+        return A[self.rotation.rows] if self.rotation.spectrum is None else self.rotation.rotated(A)
 
     @cached_property
     def _h(self) -> Floats | None:
@@ -99,7 +111,7 @@ class ReducedSystem:
 
         None without them, and where a regularized system is wanted.
         """
-        if self.singular == "regularize":
+        if self.singular == "regularize" or self.rotation.spectrum is None:
             return None
         return Lifted.of(self.instance, self.rotation) or Turned.of(self.instance, self.rotation)
 
@@ -134,9 +146,14 @@ class ReducedSystem:
         others[f] = False
         return _Fixed(F, np.flatnonzero(free), f, np.flatnonzero(others), value)
 
-    @cached_property
+    @property
     def K(self) -> Any:
         """The reduced KKT matrix that is factorized, fixed columns left out, shape (N, N): dense array or CSC."""
+        if self._K is None:
+            self._K = self._assembled()
+        return self._K
+
+    def _assembled(self) -> Any:
         if self.special is not None:
             return self.special.K
         P: Any = self.instance.P
@@ -169,16 +186,27 @@ class ReducedSystem:
         shift[:n] *= -1.0
         return shift
 
-    @cached_property
+    @property
     def factor(self) -> Factor:
         """The factorization of K; a sparse K that cones have filled in (a large SDP) is factorized as a dense one."""
-        K = self.K
-        if isinstance(K, np.ndarray):
-            return DenseFactor(K)
-        size = K.shape[0]
-        if size <= DENSE_LIMIT and K.nnz >= DENSE_DENSITY * size * size:
-            return DenseFactor(K.toarray())
-        return SparseFactor(K, self._first_block)
+        if self._factor is None:
+            K = self.K
+            size = K.shape[0]
+            if isinstance(K, np.ndarray):
+                self._factor = DenseFactor(K)
+            elif size <= DENSE_LIMIT and K.nnz >= DENSE_DENSITY * size * size:
+                self._factor = DenseFactor(K.toarray())
+            else:
+                self._factor = SparseFactor(K, self._first_block)
+        return self._factor
+
+    @property
+    def regular(self) -> bool:
+        """Whether the factorization says at once that K is not singular."""
+        factor = self.factor
+        if isinstance(factor, DenseFactor):
+            return factor.rcond > REGULAR
+        return isinstance(factor, SparseFactor) and factor.growth < GROWN
 
     @cached_property
     def least_squares(self) -> LeastSquares:

@@ -32,7 +32,6 @@ class NonlinearMap(SolutionMap):
         **options: the other arguments of `SolutionMap`.
     """
 
-    form = None
     path = PATH
     highest_order = 1
 
@@ -64,9 +63,6 @@ class NonlinearMap(SolutionMap):
     def path_of(self, solved: Solved) -> str:
         """Which way a solved call went, in words."""
         return PATH
-
-    def closed(self, theta: Floats) -> None:
-        """No closed form is known."""
 
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""

@@ -16,12 +16,13 @@ solution and inside the KKT solve.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.products import apply, transposed
-from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.structure import Data, Floats, Structure, constant, frozen
 from cvxift.program.substitution import Indices, Parts, Split, Substitution, as_slice, pick
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
@@ -68,6 +69,7 @@ class Condensation:
         self.original = structure
         k = _select(structure, np.asarray(constant, dtype=bool), A)
         self.selection = k
+        self._kept: Any = None
         self.trivial = k is None
         self.parts: Parts | None = None
         if k is None:
@@ -127,15 +129,24 @@ class Condensation:
         k, parts = self.selection, self.parts
         if k is None or parts is None:
             return data, None
-        W = pick(data.P, self._W)
-        S_values = pick(data.A, self._B) * self._minus_inverse_a_of_B
+        W, S, P, A = self._matrices(data.P, data.A, data.batch_shape)
         t = parts.rows.other(data.b) * parts.inverse_a
         q_y = parts.columns.other(data.q)
-        weight = q_y + W * t
-        batch = data.batch_shape
+        q = parts.columns.kept(data.q) + apply(transposed(S), q_y + W * t)
+        return Data(P, q, A, parts.rows.kept(data.b), data.d), Substitution(parts, S, W, t, q_y)
+
+    def _matrices(self, P_data: Floats, A_data: Floats, batch: tuple[int, ...]) -> tuple[Floats, Any, Floats, Floats]:
+        """W, S, and the condensed P and A; those of constants, which come as the same arrays each time, are kept."""
+        kept = self._kept
+        if kept is not None and kept[0] is P_data and kept[1] is A_data:
+            return kept[2]
+        k = self.selection
+        assert k is not None
+        W = pick(P_data, self._W)
+        S_values = pick(A_data, self._B) * self._minus_inverse_a_of_B
         P = np.zeros((*batch, self._nnzP))
         if len(self._xx_at):
-            P[..., self._xx_at] = pick(data.P, self._P_xx)
+            P[..., self._xx_at] = pick(P_data, self._P_xx)
         if self.dense or batch:  # a batch's S are dense arrays in any case; `batches` keeps them small
             S = np.zeros((*batch, self._shape[0] * self._shape[1]))
             S[..., self._B_flat] = S_values
@@ -147,9 +158,11 @@ class Condensation:
         else:
             pairs = pick(S_values, self._left) * pick(S_values, self._right) * pick(W, self._pair_row)
             P += apply(self._sum_pairs, pairs)
-        q = parts.columns.kept(data.q) + apply(transposed(S), weight)
-        small = Data(P, q, pick(data.A, self._A_c), parts.rows.kept(data.b), data.d)
-        return small, Substitution(parts, S, W, t, q_y)
+        found = W, S, P, pick(A_data, self._A_c)
+        if constant(P_data) and constant(A_data):
+            found = W, S, frozen(P), frozen(found[3])
+            self._kept = P_data, A_data, found
+        return found
 
     @property
     def batches(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.affine import AffineMap
-from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.structure import Data, Floats, Structure, frozen
 from cvxift.program.tensors import PIECES, Stack
 
 
@@ -44,8 +44,8 @@ class Maps:
         self._adjoint = AffineMap(sp.csr_array(matrix.T))
         ends = np.cumsum([0] + [sizes[name] for name in varying])
         self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
-        self._constants = {name: _frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
-        self._zeros = {name: _frozen(np.zeros(sizes[name])) for name in self._constants}
+        self._constants = {name: frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
+        self._zeros = {name: frozen(np.zeros(sizes[name])) for name in self._constants}
         self.may_be_infinite = _no_bound(structure, stacked)
         self.may_release = bool(any(mask.any() for mask in self.may_be_infinite))
 
@@ -64,7 +64,13 @@ class Maps:
 
     def evaluate(self, theta: Floats) -> Data:
         """The data at θ, shape (..., N)."""
-        data = self._cut(self._map(theta), theta.shape[:-1], self._constants)
+        if theta.ndim > 1:
+            data = self._cut(self._map(theta), theta.shape[:-1], self._constants)
+        else:
+            values, pieces = self._map(theta), dict(self._constants)
+            for name, where in self._varying.items():
+                pieces[name] = values[where]
+            data = Data(pieces["P"], pieces["q"], pieces["A"], pieces["b"], pieces["d"][0])
         if self.may_release and data.b.max(initial=0.0) == np.inf:
             return self._release(data)
         return data
@@ -75,19 +81,17 @@ class Maps:
 
     def vjp(self, bar: Data) -> Floats:
         """The transpose of the linear part; a field that is None counts as zero."""
-        pieces = {name: getattr(bar, name) for name in PIECES}
-        given = next((name for name in PIECES if pieces[name] is not None), None)
-        batch = () if given is None else np.shape(pieces[given])[: np.ndim(pieces[given]) - (given != "d")]
-        stacked = []
+        batch, stacked = None, []
         for name, where in self._varying.items():
-            piece = pieces[name]
+            piece = getattr(bar, name)
             if piece is None:
+                batch = _batch_of(bar) if batch is None else batch
                 piece = np.zeros((*batch, where.stop - where.start))
             elif name == "d":
                 piece = np.asarray(piece)[..., None]
             stacked.append(piece)
         if not stacked:
-            return np.zeros((*batch, self._theta_size))
+            return np.zeros((*_batch_of(bar), self._theta_size))
         return self._adjoint(stacked[0] if len(stacked) == 1 else np.concatenate(stacked, axis=-1))
 
     def _cut(self, stacked: Floats, batch: tuple[int, ...], constants: dict[str, Floats]) -> Data:
@@ -112,6 +116,15 @@ class Maps:
         return Data(data.P, data.q, A, np.where(free, 1.0, data.b), data.d)
 
 
+def _batch_of(bar: Data) -> tuple[int, ...]:
+    """The leading dimensions of a cotangent, some of whose fields may be None."""
+    for name in PIECES:
+        piece = getattr(bar, name)
+        if piece is not None:
+            return np.shape(piece)[: np.ndim(piece) - (name != "d")]
+    return ()
+
+
 def _no_bound(structure: Structure, stacked: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Entries of θ that, at +∞ (at −∞), make right-hand sides of nonneg rows +∞ and do nothing else."""
     cones, where, by_theta = structure.cones, stacked.slices, sp.csc_array(stacked.matrix)
@@ -126,9 +139,3 @@ def _no_bound(structure: Structure, stacked: Stack) -> tuple[np.ndarray, np.ndar
         blocked[theta[~inside | (sign * by_theta.data <= 0)]] = True
         masks.append(used & ~blocked)
     return masks[0], masks[1]
-
-
-def _frozen(array: Floats) -> Floats:
-    array = np.array(array)
-    array.flags.writeable = False
-    return array

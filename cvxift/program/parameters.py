@@ -136,14 +136,20 @@ def as_array(parameter: cp.Parameter, value: Any) -> Floats:
         array = array.astype(np.float64)
     shape = parameter.shape
     if array.shape[array.ndim - len(shape) :] != shape or array.ndim < len(shape):
-        expected = str(shape) if not shape else f"{shape} or (batch…, {', '.join(map(str, shape))})"
-        remedy = ""
-        if array.shape[::-1] == shape:
-            remedy = " Transpose it."
-        elif array.size == parameter.size:
-            remedy = f" Reshape it to {shape}."
-        raise ProgramError(f"Parameter '{parameter.name()}' has shape {array.shape}; expected {expected}.{remedy}")
+        raise wrong_shape(parameter, array.shape)
     return array
+
+
+def wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...]) -> ProgramError:
+    """The error of a value that has another shape than its parameter: says which, what was expected, and the remedy."""
+    own = parameter.shape
+    expected = f"{own} or (batch…, {', '.join(map(str, own))})" if own else "() or (batch…)"
+    remedy = ""
+    if len(own) == 2 and shape[-2:] == own[::-1]:
+        remedy = f" Transpose it, or declare cp.Parameter({shape[-2:]})."
+    elif int(np.prod(shape)) == parameter.size:
+        remedy = f" Reshape it to {own}."
+    return ProgramError(f"Parameter '{parameter.name()}' has shape {shape}; expected {expected}.{remedy}")
 
 
 def check(

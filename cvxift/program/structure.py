@@ -128,6 +128,18 @@ class Structure:
     __hash__ = None  # type: ignore[assignment]  # holds arrays
 
 
+def frozen(array: Floats) -> Floats:
+    """A copy that nobody writes to: of a constant, which may be told by its identity."""
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
+
+
+def constant(array: Floats) -> bool:
+    """Whether an array is one that `frozen` made, or no less safe from writing."""
+    return not array.flags.writeable and array.base is None
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Numeric values of one canonical program, or of a batch of them, on a structure's patterns.

@@ -18,7 +18,7 @@ from cvxift._types import Floats
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.layout import Bounds, Dense, only_linear_cones
-from cvxift.solvers.settings import optional, writable
+from cvxift.solvers.settings import optional
 
 daqp = optional("daqp")
 
@@ -98,7 +98,6 @@ class DaqpSession(Session):
         self._lower = np.full(width + len(general), -np.inf)
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
-        P, q, A, b = writable(P, q, A, b)
         if self._diagonal is not None:
             diagonal = P.take(self._diagonal)
             least = np.minimum.reduce(diagonal)
@@ -152,12 +151,12 @@ class DaqpSession(Session):
 
     def _solve_general(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         zero, sense = self._zero, self._sense
-        matrix = self._A(A)
+        H, matrix = None if self._P is None else self._P(P), self._A(A)
         self._lower[:zero] = b[:zero]
         if warm is not None:
             sense = np.where(warm.y > 0.0, _ACTIVE_UPPER, 0).astype(np.intc)
             sense[:zero] = _EQUALITY
-        x, y, status, message, iterations = self._call(P, q, matrix, b, sense)
+        x, y, status, message, iterations = self._call(H, q, matrix, b, sense)
         if not status.has_point:
             return self.failure(message, status)
         return Raw(x, b - matrix.dot(x), y, status, message, iterations)
@@ -169,7 +168,7 @@ class DaqpSession(Session):
         limits = bounds.evaluate(A, b, width)
         if isinstance(limits, str):
             return self.failure(limits, Status.INFEASIBLE)
-        matrix = self._A(A[self._kept])
+        H, matrix = None if self._P is None else self._P(P), self._A(A[self._kept])
         b_general = b[general]
         self._lower[:width] = limits.lower
         self._lower[width : width + zero] = b_general[:zero]
@@ -182,7 +181,7 @@ class DaqpSession(Session):
                 held &= limits.binds
             sense[bounds.cols[held]] = np.where(limits.up[held], _ACTIVE_UPPER, _ACTIVE_LOWER)
         upper = np.concatenate((limits.upper, b_general))
-        x, lam, status, message, iterations = self._call(P, q, matrix, upper, sense)
+        x, lam, status, message, iterations = self._call(H, q, matrix, upper, sense)
         if not status.has_point:
             return self.failure(message, status)
         y, s = np.empty(len(b)), np.empty(len(b))
@@ -193,14 +192,15 @@ class DaqpSession(Session):
         return Raw(x, s, y, status, message, iterations)
 
     def _call(
-        self, P: Floats, q: Floats, matrix: Floats, upper: Floats, sense: NDArray[np.intc]
+        self, H: Floats | None, q: Floats, matrix: Floats, upper: Floats, sense: NDArray[np.intc]
     ) -> tuple[Floats, Floats, Status, str, int]:
         """DAQP's x, λ, status, words and iterations; it wants arrays that it could write to."""
-        H = None if self._P is None else self._P(P)
         if H is not None and not H.flags.writeable:
             H = H.copy()
         if not q.flags.writeable:
             q = q.copy()
+        if not matrix.flags.writeable:
+            matrix = matrix.copy()
         if not upper.flags.writeable:
             upper = upper.copy()
         x, _, flag, info = daqp.solve(H, q, matrix, upper, self._lower, sense, **self.options)

@@ -16,11 +16,11 @@ import torch
 from cvxift.errors import ProgramError
 from cvxift.kkt.backend import Arrays, DeviceSolver, probe
 from cvxift.kkt.dense import DensePrograms
+from cvxift.kkt.device import reason
 from cvxift.kkt.engine import Engine
 from cvxift.kkt.policy import Policy, choice
 from cvxift.layers import interop
 from cvxift.layers.core import LayerCore
-from cvxift.layers.device_cache import DeviceHost
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Status
@@ -196,28 +196,33 @@ class Residence:
         on_device: ``"auto"``: on CUDA, for problems that have a batched dense path; ``"always"``: wherever the tensors
             are, the CPU included; ``"never"``: on the host.
 
+    Attributes:
+        open: whether some calls stay where their tensors are: those on CUDA devices.
+        anywhere: whether those on other devices do, too.
+
     Raises:
         ProgramError: ``"always"`` for a problem without such a path; says why.
     """
 
     def __init__(self, core: LayerCore, on_device: OnDevice) -> None:
         choice("on_device", on_device, get_args(OnDevice))
-        self._core, self._mode = core, on_device
-        self._hosts: dict[torch.device, DeviceHost] = {}
+        self._core = core
+        self._hosts: dict[torch.device, Host] = {}
         closed = core.map.form is not None and on_device == "auto"  # it costs less than any solver
-        why = None if on_device == "never" or closed else DeviceHost.supports(core)
+        why = None if on_device == "never" or closed else reason(core.map)
         if why is None and core.map.policy != Policy():
             why = "its derivatives are not taken by the default policy"
         if on_device == "always" and why is not None:
             raise ProgramError(f"on_device='always' cannot be had for this problem: {why}. Leave it at 'auto'.")
-        self._open = on_device != "never" and why is None and not closed
+        self.anywhere = on_device == "always"
+        self.open = on_device != "never" and why is None and not closed
 
-    def at(self, device: torch.device) -> DeviceHost | None:
+    def at(self, device: torch.device) -> Host | None:
         """The layer on a device; None where its calls go to the host."""
-        if not self._open or (self._mode == "auto" and device.type != "cuda"):
+        if not self.open or not (self.anywhere or device.type == "cuda"):
             return None
         if device not in self._hosts:
-            self._hosts[device] = DeviceHost(self._core, TorchArrays(device))
+            self._hosts[device] = Host(self._core, TorchArrays(device))
         return self._hosts[device]
 
 
@@ -229,14 +234,14 @@ def settle(host: Host, residence: Residence) -> None:
     _residences[host] = residence
 
 
-def resident(host: Host, tensor: torch.Tensor) -> DeviceHost | None:
+def resident(host: Host, tensor: torch.Tensor) -> Host | None:
     """The layer's side on the tensor's device; None where its calls go to the host."""
     residence = _residences.get(host)
     return None if residence is None else residence.at(tensor.device)
 
 
 def form_there(
-    there: DeviceHost,
+    there: Host,
     theta: torch.Tensor,
     tangents: Sequence[torch.Tensor],
     bar: torch.Tensor | None,

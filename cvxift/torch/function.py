@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ import torch
 from torch.autograd import forward_ad
 
 from cvxift.layers.core import Call, LayerCore
-from cvxift.layers.solve_cache import Options
 from cvxift.program.parameters import batch_of
 from cvxift.torch.form import Source, applied, is_legacy_batched, summed, to_numpy, to_torch
 
@@ -32,9 +32,7 @@ class Solve(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         """Solve."""
         core, options = source.host.core, source.options
-        call, outputs = core.solve(arrays(params), options.solver_args, options.warm_start)
-        if differentiated:
-            core.prepare(call)
+        call, outputs = core.solve(arrays(params), options.solver_args, options.warm_start, differentiated)
         ctx.source, ctx.call = source, call
         dual = forward_ad._current_level >= 0  # PyTorch has no public word for it; saving for nothing costs time
         if differentiated or dual:
@@ -42,7 +40,7 @@ class Solve(torch.autograd.Function):
         if dual:
             ctx.save_for_forward(*params)
         like = params[0] if params else torch.empty(0, dtype=torch.get_default_dtype())
-        return tuple(to_torch(output, like) for output in outputs)
+        return tuple(map(to_torch, outputs, repeat(like)))
 
     @staticmethod
     def backward(ctx: Any, *bars: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -139,10 +137,3 @@ def joined(core: LayerCore, bars: Sequence[torch.Tensor], batch: tuple[int, ...]
     return torch.cat(
         [bar.reshape((*batch, math.prod(shape))) for bar, shape in zip(bars, core.output_shapes, strict=True)], dim=-1
     )
-
-
-def source_of(source: Source, solver_args: Any, warm_start: bool) -> Source:
-    """The source with a call's own options."""
-    if not solver_args and not warm_start:
-        return source
-    return Source(source.host, Options.of(solver_args, warm_start), source.key)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
 
 import cvxpy as cp
 import torch
@@ -22,7 +23,7 @@ from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
-from cvxift.torch.function import Solve, packed, separated, source_of
+from cvxift.torch.function import Solve, packed, separated
 from cvxift.torch.operators import encoded, register
 from cvxift.torch.traced import (
     PLAIN,
@@ -165,34 +166,38 @@ class CvxpyLayer(torch.nn.Module):
             ProgramError: a tensor is missing, has a wrong shape, dtype, device or value; says which parameter.
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
-        core = self.core
-        if not all(isinstance(p, torch.Tensor) and p.layout is torch.strided for p in params):
-            params = tensors_taken(params)
-        if from_dlpack:
-            params = taken_over(core, params)
-        if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
-            options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
-            if torch.compiler.is_dynamo_compiling():
-                return opaque(self._key, options, *params)
-            return through_operator(core, self._key, options, params)
-        source = source_of(self._source, solver_args, warm_start)
-        params = checked(core, params)
+        core, source = self.core, self._source
+        if torch.compiler.is_compiling() or not _plain(params):
+            if not all(isinstance(p, torch.Tensor) and p.layout is torch.strided for p in params):
+                params = tensors_taken(params)
+            if from_dlpack:
+                params = taken_over(core, params)
+            if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
+                options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
+                if torch.compiler.is_dynamo_compiling():
+                    return opaque(self._key, options, *params)
+                return through_operator(core, self._key, options, params)
+            params = checked(core, params)
+        tensors = cast(tuple[torch.Tensor, ...], params)
+        if solver_args or warm_start:
+            source = Source(source.host, Options.of(solver_args, warm_start), source.key)
         transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
-        if any(core.logs):
+        if core.logged:
             if not transformed:  # there, the host checks what it is given
-                core.check([to_numpy(p) for p in params])
-            params = logarithms(core, params)
-        if transformed or (params and self._residence.at(params[0].device) is not None):
+                core.check([to_numpy(p) for p in tensors])
+            tensors = logarithms(core, tensors)
+        there = self._residence
+        if transformed or (tensors and there.open and (there.anywhere or tensors[0].is_cuda)):
             try:
-                theta = packed(core, params)
+                theta = packed(core, tensors)
             except ProgramError as error:
                 hint = " Under vmap, a shape is one instance's: check in_dims." if transformed else ""
                 raise ProgramError(f"{error}{hint}") from None
             outputs = separated(core, Form.apply(source, False, theta))  # type: ignore[arg-type]
         else:
-            differentiated = torch.is_grad_enabled() and any(p.requires_grad for p in params)
-            outputs = Solve.apply(source, differentiated, *params)  # type: ignore[assignment]  # torch leaves it untyped
-        return exponentials(core, outputs)
+            differentiated = torch.is_grad_enabled() and any(map(_REQUIRES_GRAD, tensors))
+            outputs = Solve.apply(source, differentiated, *tensors)  # type: ignore[assignment]  # torch leaves it untyped
+        return exponentials(core, outputs) if core.exponential else tuple(outputs)
 
     def extra_repr(self) -> str:
         """What `repr` shows between the parentheses."""
@@ -221,6 +226,23 @@ class CvxpyLayer(torch.nn.Module):
     def last_report(self) -> CallReport | None:
         """Statistics of the last call: margins, residuals, conditioning; None before the first."""
         return self.core.last_report
+
+
+def _plain(params: Sequence[Any]) -> bool:
+    """Whether all are dense tensors with values, of one floating dtype and device: what nearly every call is given."""
+    if not params or params[0].__class__ not in _PLAIN_TENSORS:
+        return False
+    dtype, device = params[0].dtype, params[0].device
+    if not (dtype is torch.float64 or dtype is torch.float32) or device.type == "meta":
+        return False
+    for p in params:
+        if p.__class__ not in _PLAIN_TENSORS or p.dtype is not dtype or p.device != device or p.layout is not _STRIDED:
+            return False
+    return True
+
+
+_PLAIN_TENSORS, _STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
+_REQUIRES_GRAD = attrgetter("requires_grad")
 
 
 def _is_shape_alone(param: Any) -> bool:

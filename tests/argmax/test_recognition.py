@@ -826,8 +826,7 @@ def test_no_solver_and_no_factorization_is_used(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(core.map.engine, name, refuse)
     rng = np.random.default_rng(1)
     for batch in ((), (3,), (2, 2)):
-        call, (z,) = core.solve(draw(problem, rng, batch), None, False)
-        core.prepare(call)
+        call, (z,) = core.solve(draw(problem, rng, batch), None, False, prepare=True)
         bars = [rng.standard_normal(z.shape)]
         tangents = [rng.standard_normal(shape) for shape in call.shapes]
         assert z.shape == (*batch, N)
@@ -862,9 +861,8 @@ def test_the_canonical_program_is_made_where_something_asks_for_it() -> None:
     problem, _ = SPELLINGS["projection_onto_a_budget"]()
     core, rng = core_of(problem, check="warn"), np.random.default_rng(1)
     for batch in ((), (3,)):
-        call, (z,) = core.solve(draw(problem, rng, batch), None, False)
+        call, (z,) = core.solve(draw(problem, rng, batch), None, False, prepare=True)
         core.second(call, [np.ones(z.shape)], [rng.standard_normal(shape) for shape in call.shapes])
-        core.prepare(call)
     assert core.last_report is not None and core.last_report.weak == 0 and core.last_report.residual <= 1e-12
     assert "program" not in vars(core.map) and "engine" not in vars(core.map)
     assert "program" not in vars(pickle.loads(pickle.dumps(core.map)))

@@ -9,7 +9,7 @@ any other problem is, so that errors and policies are the same. The canonical pr
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import cvxpy as cp
@@ -33,7 +33,6 @@ from cvxift.program import parameters as _parameters
 from cvxift.program.checks import check_problem
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
-from cvxift.solvers.base import Raw
 
 ClosedForm = Literal["auto", "never"]
 
@@ -190,21 +189,6 @@ class ClosedMap(SolutionMap):
         if not violation(*self.recognized, state, theta) <= TOLERANCE:
             self.recognized = self.form = None
 
-    def solve(
-        self,
-        theta: Floats,
-        *,
-        solver_args: Mapping[str, Any] | None = None,
-        warm: Sequence[Raw | None] | None = None,
-        solver: str | None = None,
-    ) -> Solved:
-        """As `SolutionMap.solve`; in closed form unless options or a solver are named for the call."""
-        if not solver_args and solver is None:
-            closed = self.closed(theta)
-            if closed is not None:
-                return closed
-        return super().solve(theta, solver_args=solver_args, warm=warm, solver=solver)
-
     def closed(self, theta: Floats) -> ClosedSolved | None:
         """The batch in closed form, θ of shape (*batch, N); None where the form does not serve."""
         form = self.form
@@ -237,11 +221,6 @@ class ClosedMap(SolutionMap):
             if solution is not None and solution.ok:
                 return solution
         return self.engine.solve(data)
-
-    def prepare(self, solved: Solved) -> None:
-        """As `SolutionMap.prepare`; a closed form has nothing to factorize."""
-        if not isinstance(solved, ClosedSolved):
-            super().prepare(solved)
 
     def derivative(self, solved: Solved, tangents: Sequence[Floats], bar: Floats | None = None) -> Floats:
         """As `SolutionMap.derivative`; orders one and two in closed form."""

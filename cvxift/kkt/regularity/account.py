@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import cvxpy as cp
 import numpy as np
 
-from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import GOAL
@@ -28,7 +27,7 @@ from cvxift.kkt.regularity.endless import endless_direction
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLEAR, FELT, MANY, NULL, PULLED
+from cvxift.kkt.regularity.thresholds import FELT, MANY, NULL, PULLED
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
@@ -228,13 +227,7 @@ class Regularity:
     @cached_property
     def clear(self) -> bool:
         """Whether no cone is anywhere near a kink."""
-        point, cones = self.solution.point, self.solution.engine.cones
-        assert point is not None
-        if cones.polyhedral:
-            size = np.abs(point.v[cones.zero :])
-            return not len(size) or bool(size.min() > CLEAR * (1.0 + size.max()))
-        margins = cone.margin(cones, point.v, point.spectrum)
-        return bool(margins.min(initial=np.inf) > CLEAR * (1.0 + np.abs(point.v).max(initial=0.0)))
+        return self.solution.clear
 
     @cached_property
     def null(self) -> NullVector | None:

@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvxift.kkt.factor import DenseFactor
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.thresholds import GROWN, NULL, PULLED, REGULAR
-from cvxift.kkt.sparse_factor import SparseFactor
+from cvxift.kkt.regularity.thresholds import NULL, PULLED
 from cvxift.kkt.system import ReducedSystem
 from cvxift.program.structure import Floats
 
@@ -24,12 +22,7 @@ class NullVector(NamedTuple):
 
 def is_regular(piece: Linearization) -> bool:
     """Whether the factorization says at once that K is not singular."""
-    if not isinstance(piece.system, ReducedSystem):
-        return False
-    factor = piece.system.factor
-    if isinstance(factor, DenseFactor):
-        return factor.rcond > REGULAR
-    return isinstance(factor, SparseFactor) and factor.growth < GROWN
+    return isinstance(piece.system, ReducedSystem) and piece.system.regular
 
 
 def null_part(local: LocalPoint, piece: Linearization, u: Floats, t: Floats) -> NullVector:
