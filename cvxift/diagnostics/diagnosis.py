@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, cast, overload
 
 import cvxpy as cp
 import numpy as np
@@ -23,8 +23,9 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point, holds_values_of
-from cvxift.nlp import NonlinearMap
+from cvxift.nlp import NonlinearEngine, NonlinearMap
 from cvxift.program.program import Program
+from cvxift.program.smooth import SmoothProgram
 from cvxift.solvers.base import Status
 
 _FACES = {"torch": "cvxift.torch.implicit", "jax": "cvxift.jax.implicit", "jaxlib": "cvxift.jax.implicit"}
@@ -136,7 +137,8 @@ def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: 
         theta: the parameters it was solved at, in the user's units, shape (N,).
     """
     if program.nonlinear:
-        own = NonlinearMap(problem, None, [], program=program, engine=solution.engine)  # type: ignore[arg-type]
+        smooth, engine = cast(SmoothProgram, program), cast(NonlinearEngine, solution.engine)
+        own = NonlinearMap(problem, None, [], program=smooth, engine=engine)
         return report_of(_title(problem), own, solution, theta)
     mapping = SolutionMap(problem, None, [], program=program, engine=solution.engine)
     return _report(_title(problem), mapping, solution, _logged(program, theta))

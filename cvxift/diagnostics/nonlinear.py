@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import cvxpy as cp
 import numpy as np
@@ -25,6 +25,7 @@ from cvxift.kkt.failures import falls_along
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.nlp import NO_MULTIPLIERS, NonlinearEngine, NonlinearMap, start_values
 from cvxift.program.smooth import SmoothProgram
+from cvxift.program.smooth.linearized import LinearizedData
 from cvxift.solvers.base import Status
 
 SOLVED = (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
@@ -123,7 +124,7 @@ def _not_isolated(mapping: NonlinearMap, point: LocalPoint, finding: Finding) ->
     other = engine.beside(local.theta, point.x + step, point.y)
     if other is None or np.abs(other.x - point.x)[point.asked].max(initial=0.0) < 0.1 * ASIDE * size:
         return finding
-    values = [float(solution.data.program.value) for solution in (point.solution, other)]  # type: ignore[attr-defined]
+    values = [float(cast(LinearizedData, s.data).program.value) for s in (point.solution, other)]
     if abs(values[1] - values[0]) > SAME_VALUE * max(1.0, abs(values[0])):
         return finding
     text, names = direction_text(point, direction)

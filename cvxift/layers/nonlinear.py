@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import cvxpy as cp
 import numpy as np
@@ -107,5 +107,6 @@ def differentiate_nonlinear(
         mapping.raise_unsolved(solution)
     if not held:
         inaccurate(Solved((), (solution,), np.empty(0)), program, check)  # pyright: ignore[reportArgumentType]
-    found = NonlinearSensitivity(problem, program.at(solution), solution, theta, policy, mapping, check)  # type: ignore[arg-type]
-    return found, held
+    # Both have all that sensitivities read of a `Program` and a `ClosedMap`.
+    local, own = cast(Any, program.at(solution)), cast(Any, mapping)
+    return NonlinearSensitivity(problem, local, solution, theta, policy, own, check), held

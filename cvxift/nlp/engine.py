@@ -181,15 +181,16 @@ class NonlinearEngine(Engine):
             status: why it was not.
             attempts: of each solver: its name, status, words and residual.
         """
-        return self.solution(data, None, None, None, "", status, attempts)  # type: ignore[arg-type]
+        none: Any = None  # without a point nobody asks for the matrices
+        return self.solution(data, None, none, None, "", status, attempts)
 
 
 def _range(variable: cp.Variable) -> tuple[Floats, Floats] | None:
     """Where a variable may be drawn from; None where there is no end to it."""
     given = getattr(variable, "sample_bounds", None)
     low, high = given if given is not None else variable.get_bounds()
-    ends = tuple(np.broadcast_to(np.asarray(end, dtype=float), variable.shape) for end in (low, high))
-    return ends if all(np.isfinite(end).all() for end in ends) else None  # type: ignore[return-value]
+    low, high = (np.broadcast_to(np.asarray(end, dtype=float), variable.shape) for end in (low, high))
+    return (low, high) if np.isfinite(low).all() and np.isfinite(high).all() else None
 
 
 def start_values(problem: cp.Problem) -> list[Any]:

@@ -54,7 +54,8 @@ class NonlinearMap(SolutionMap):
             engine = NonlinearEngine(
                 program, start_values(problem), solver=solver, solver_args=solver_args, verbose=verbose
             )
-        super().__init__(problem, parameters, outputs, policy=policy, program=program, engine=engine, **options)  # type: ignore[arg-type]
+        own: Any = program  # has all that a solution map reads of a `Program`
+        super().__init__(problem, parameters, outputs, policy=policy, program=own, engine=engine, **options)
 
     def _each(self, work: Callable[[int], Solution], count: int, solver: str | None) -> list[Solution]:
         """One instance after the other: the engine's oracles hold one point at a time."""
