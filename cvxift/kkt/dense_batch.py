@@ -16,7 +16,7 @@ from cvxift.kkt.dense_systems import DenseSystems
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import Point, Points
-from cvxift.kkt.regularity.thresholds import CLEAR
+from cvxift.kkt.solution import near_kinks
 from cvxift.kkt.starts import Starts
 from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.lazy import Made
@@ -177,12 +177,9 @@ class DenseBatch(Made[Solution]):
     def near_kinks(self) -> np.ndarray:
         """Instances that may lie on a kink, on the host, shape (B,): they are judged one by one.
 
-        The cheap question of `cvxift.kkt.regularity.account`, asked of all instances at once.
+        The question of `near_kinks`, asked of all instances at once.
         """
-        v, cones = self.v, self.engine.cones
-        size = np.abs(v[:, cones.zero :] if cones.polyhedral else v)
-        near = size if cones.polyhedral else cone.margin(cones, v)
-        return ~(near.min(axis=-1, initial=np.inf) > CLEAR * (1.0 + size.max(axis=-1, initial=0.0)))
+        return near_kinks(self.engine.cones, self.v)
 
     def starts(self) -> Starts:
         """The condensed programs' points in their own units, to start the next solve from."""

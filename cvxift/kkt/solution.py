@@ -78,11 +78,8 @@ class Solution:
     def clear(self) -> bool:
         """Whether no cone is anywhere near a kink, by a question that costs little."""
         if self._clear is None:
-            point, cones = self.point, self.engine.cones
-            assert point is not None
-            size = np.abs(point.v[cones.zero :] if cones.polyhedral else point.v)
-            margins = size if cones.polyhedral else cone.margin(cones, point.v, point.spectrum)
-            self._clear = bool(margins.min(initial=np.inf) > CLEAR * (1.0 + size.max(initial=0.0)))
+            assert self.point is not None
+            self._clear = not near_kinks(self.engine.cones, self.point.v, self.point.spectrum)
         return self._clear
 
     def regular(self, policy: Policy) -> Linearization | None:
@@ -122,3 +119,16 @@ class Solution:
             + (f", residual {residual:.1e}" if residual == residual else "")
             for name, status, message, residual in self.attempts
         )
+
+
+def near_kinks(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Any:
+    """Whether a cone may be near a kink, shape (...): the cheap question before a point is judged.
+
+    Args:
+        cones: the product cone.
+        v: s − y, shape (..., m).
+        spectrum: of DΠ_K(v), if it is known.
+    """
+    size = np.abs(v[..., cones.zero :] if cones.polyhedral else v)
+    margins = size if cones.polyhedral else cone.margin(cones, v, spectrum)
+    return ~(margins.min(axis=-1, initial=np.inf) > CLEAR * (1.0 + size.max(axis=-1, initial=0.0)))
