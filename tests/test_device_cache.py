@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cvxift.errors import ProgramError
-from cvxift.kkt.device import reason
+from cvxift.kkt.batch.device import reason
 from cvxift.layers.core import LayerCore
 from cvxift.layers.solve_cache import KEPT_LEAST, Host, Options
 from tests.kkt.places import place_of
@@ -130,7 +130,7 @@ def test_moreau_on_tensors(rng: np.random.Generator) -> None:
     """The path of its CUDA build, on the CPU: x and v never leave the tensors' place."""
     import torch
 
-    from cvxift.kkt.device import DeviceMap
+    from cvxift.kkt.batch.device import DeviceMap
     from cvxift.torch.device import TorchArrays, moreau_on
 
     if not moreau_on("cpu"):

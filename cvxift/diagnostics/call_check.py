@@ -15,14 +15,14 @@ import numpy as np
 from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.errors import ProgramError
-from cvxift.kkt.dense_batch import DenseBatch
+from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.point import KINK
 from cvxift.kkt.regularity.products import differs_somewhere
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.solution_map import SolutionMap, Solved
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:

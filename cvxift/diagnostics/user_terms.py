@@ -27,7 +27,7 @@ from cvxift import cones as cone
 from cvxift.errors import ProgramError
 from cvxift.kkt.regularity.kinks import Kinks
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:

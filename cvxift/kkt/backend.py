@@ -23,7 +23,7 @@ from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
-    from cvxift.kkt.dense import DensePrograms
+    from cvxift.kkt.batch.programs import DensePrograms
     from cvxift.kkt.engine import Engine
 
 KEEP_FACTORS = 48  # size of NumPy's matrices from which a call of LAPACK for each costs little beside its work

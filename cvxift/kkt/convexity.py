@@ -20,9 +20,9 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 from scipy.linalg import lapack, null_space
 
-from cvxift.kkt.cone_basis import Rotation
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.cone_basis import Rotation
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats
 
 NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding

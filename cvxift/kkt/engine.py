@@ -16,7 +16,6 @@ from cvxift import cones as cone
 from cvxift import solvers
 from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
-from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point, polish
 from cvxift.kkt.policy import LARGEST_DIRECT, Policy
@@ -25,7 +24,8 @@ from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Solution
 from cvxift.kkt.starts import WORTH
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.iterative import IterativeSystem
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Equilibration, Rescaled, Way
 from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Data, Floats, Structure

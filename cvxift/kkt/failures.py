@@ -10,8 +10,8 @@ import numpy as np
 from cvxift.errors import ApplicabilityError, SolveError, warn_user
 from cvxift.kkt import conflict
 from cvxift.kkt.engine import TOLERANCE, Solution
-from cvxift.kkt.factor import Certificate
 from cvxift.kkt.policy import Check, Singular
+from cvxift.kkt.system.factor import Certificate
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status

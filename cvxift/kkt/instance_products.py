@@ -9,8 +9,8 @@ import numpy as np
 
 from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST
-from cvxift.kkt.batch_products import BatchProducts
-from cvxift.kkt.dense_batch import DenseBatch
+from cvxift.kkt.batch.products import BatchProducts
+from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import Check, certify

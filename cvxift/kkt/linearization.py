@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from cvxift import cones as cone
 from cvxift._types import cached_property
-from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.products import Curvature, DataEntries, Pair, Products
 from cvxift.kkt.smooth import CentralPath
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.factor import Certificate
+from cvxift.kkt.system.iterative import IterativeSystem
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Way
 from cvxift.program.structure import Data, Floats, Structure
 

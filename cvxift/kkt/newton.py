@@ -18,11 +18,11 @@ import numpy as np
 from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST, Array, Arrays
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_systems import DenseSystems
+from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.residuals import Residuals
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.batched import DenseSystems
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -15,7 +15,7 @@ import numpy as np
 from cvxift.errors import ApplicabilityError, ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point
-from cvxift.kkt.system import ReducedSystem, Rotation
+from cvxift.kkt.system.reduced import ReducedSystem, Rotation
 from cvxift.program.structure import Floats
 
 GOAL = 1e-10

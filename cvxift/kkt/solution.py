@@ -12,7 +12,7 @@ from cvxift.kkt.instance import Instance, Layout, Residuals
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.thresholds import CLEAR
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.kkt.units import Rescaled, Units, Way
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Status

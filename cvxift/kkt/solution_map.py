@@ -17,7 +17,7 @@ import numpy as np
 
 from cvxift._types import cached_property
 from cvxift.errors import ProgramError
-from cvxift.kkt import batch as batch_path
+from cvxift.kkt.batch import solve as batch_path
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.failures import OnFailure, inaccurate, unsolved
 from cvxift.kkt.instance_products import InstanceProducts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cvxift.kkt.dense_batch import DenseBatch
+from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.engine import Solution
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw

@@ -27,7 +27,7 @@ from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.call_check import CallReport, Watch
-    from cvxift.kkt.device import DeviceMap
+    from cvxift.kkt.batch.device import DeviceMap
 
 LOOKS = 64  # instances on a kink that are analysed for warnings in the life of a layer with a closed form
 

@@ -14,13 +14,13 @@ from cvxift._types import cached_property
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.engine import Solution
-from cvxift.kkt.factor import Certificate
 from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED
 from cvxift.kkt.solution_map import Solved
+from cvxift.kkt.system.factor import Certificate
 from cvxift.layers.description import facts, in_html, in_words
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats

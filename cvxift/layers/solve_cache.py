@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cvxift.kkt.backend import HOST, Array, Arrays
-from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.batch.device import DeviceMap
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
 
@@ -67,7 +67,7 @@ class Host:
         place: where its arrays live.
 
     Raises:
-        ProgramError: the problem has no batched dense path in that place; `cvxift.kkt.device.reason` says why.
+        ProgramError: the problem has no batched dense path in that place; `cvxift.kkt.batch.device.reason` says why.
     """
 
     def __init__(self, core: LayerCore, place: Arrays = HOST) -> None:

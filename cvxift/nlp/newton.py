@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.newton import GOAL, SHRINK, Point, evaluate
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.cone_basis import rotation
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.smooth import LinearizedData, SmoothProgram
 from cvxift.program.structure import Floats
 

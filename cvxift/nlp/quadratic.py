@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from cvxift.kkt import convexity
-from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Engine, Solution
 from cvxift.kkt.newton import polish
+from cvxift.kkt.system.cone_basis import rotation
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Status
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvxift.kkt import convexity
-from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
+from cvxift.kkt.system.cone_basis import rotation
 from cvxift.nlp.convex import ConvexSolver
 from cvxift.nlp.multipliers import fitted
 from cvxift.nlp.newton import Converged, converge

@@ -15,8 +15,8 @@ import torch
 
 from cvxift.errors import ProgramError
 from cvxift.kkt.backend import Arrays, DeviceSolver, probe
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.device import reason
+from cvxift.kkt.batch.device import reason
+from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.engine import Engine
 from cvxift.kkt.policy import Policy, choice
 from cvxift.layers import interop

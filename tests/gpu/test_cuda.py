@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.batch.device import DeviceMap
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.torch import CvxpyLayer
 from cvxift.torch.device import TorchArrays, moreau_on

@@ -108,7 +108,7 @@ def blind_run(m: SolutionMap, theta: np.ndarray, bar: np.ndarray, dot: np.ndarra
     """
     import torch
 
-    from cvxift.kkt.device import DeviceMap
+    from cvxift.kkt.batch.device import DeviceMap
     from cvxift.torch.device import TorchArrays
 
     fetched: list[np.ndarray] = []

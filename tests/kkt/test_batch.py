@@ -8,16 +8,17 @@ import pytest
 from cvxift.cones import Cones
 from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
-from cvxift.kkt import batch as batch_path
-from cvxift.kkt import dense_systems, newton
+from cvxift.kkt import newton
 from cvxift.kkt.backend import HOST, Arrays
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_batch import DenseBatch
-from cvxift.kkt.device import DeviceMap, reason
+from cvxift.kkt.batch import solve as batch_path
+from cvxift.kkt.batch.device import DeviceMap, reason
+from cvxift.kkt.batch.programs import DensePrograms
+from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.solution_map import SolutionMap, Solved
+from cvxift.kkt.system import batched as dense_systems
 from cvxift.kkt.units import Equilibration
 from cvxift.program.products import apply
 from cvxift.program.structure import Data, Structure

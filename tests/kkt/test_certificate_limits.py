@@ -7,9 +7,9 @@ import pytest
 
 from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_systems import DenseSystems
-from cvxift.kkt.factor import Certificate
+from cvxift.kkt.batch.programs import DensePrograms
+from cvxift.kkt.system.batched import DenseSystems
+from cvxift.kkt.system.factor import Certificate
 from cvxift.program.cones import Cones
 
 

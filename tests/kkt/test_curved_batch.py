@@ -11,16 +11,16 @@ from cvxift.cones import Cones
 from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.errors import ApplicabilityWarning, SolveError
 from cvxift.kkt.backend import HOST
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_batch import DenseBatch
-from cvxift.kkt.dense_systems import DenseSystems
-from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.batch.device import DeviceMap
+from cvxift.kkt.batch.programs import DensePrograms
+from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.engine import TOLERANCE
-from cvxift.kkt.factor import ShiftedFactor
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import check, polish
 from cvxift.kkt.solution_map import SolutionMap
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.batched import DenseSystems
+from cvxift.kkt.system.factor import ShiftedFactor
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.products import apply
 from tests.kkt.curved import CASES, ON_DEVICE, curved, entropy, values
 from tests.kkt.places import blind_run, counting, place_of
@@ -372,7 +372,7 @@ def test_residuals_are_those_of_the_instances_in_any_unit(place: str, rng: np.ra
 @pytest.mark.parametrize("worth", [0.0, np.inf], ids=["sorted", "all directions"])
 def test_systems_are_the_reduced_ones(worth: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same solutions as the systems of each instance alone, whose equations hold: D(v) is what the spectrum says."""
-    monkeypatch.setattr("cvxift.kkt.dense_systems.WORTH_SORTING", worth)
+    monkeypatch.setattr("cvxift.kkt.system.batched.WORTH_SORTING", worth)
     planted = [plant(ALL_KINDS, 30, rng) for _ in range(4)]
     programs = stacked(planted)
     v = np.array([p.s - p.y for p in planted])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
-from cvxift.kkt.factor import DenseFactor, ShiftedFactor
-from cvxift.kkt.least_squares import LeastSquares
-from cvxift.kkt.sparse_factor import LuFactor, SparseFactor
+from cvxift.kkt.system.assembly import equilibrate, kkt_matrix, scale_symmetric
+from cvxift.kkt.system.factor import DenseFactor, ShiftedFactor
+from cvxift.kkt.system.least_squares import LeastSquares
+from cvxift.kkt.system.sparse_factor import LuFactor, SparseFactor
 
 
 def parts(rng, n=7, r=3, density=0.6):

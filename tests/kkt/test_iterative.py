@@ -9,9 +9,9 @@ from plant import plant
 from cvxift.cones import Cones
 from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.iterative import IterativeSystem
 from cvxift.kkt.policy import LARGEST_DIRECT, Iterative, Policy
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.iterative import IterativeSystem
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 
 CASES = {
     "quadratic": Cones(zero=2, nonneg=7),

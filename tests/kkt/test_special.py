@@ -9,12 +9,12 @@ from plant import assemble, plant
 from cvxift import cones as cone
 from cvxift.cones import Cones
 from cvxift.cones.psd import svec
-from cvxift.kkt import soc_extension
-from cvxift.kkt.factor import DenseFactor
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.psd_eigenbasis import Turned
-from cvxift.kkt.soc_extension import Lifted
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system import soc_extension
+from cvxift.kkt.system.factor import DenseFactor
+from cvxift.kkt.system.psd_eigenbasis import Turned
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
+from cvxift.kkt.system.soc_extension import Lifted
 
 LEADS = ((), (3,), (0,))
 

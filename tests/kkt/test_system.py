@@ -9,7 +9,7 @@ from plant import assemble
 from cvxift.cones import Cones
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 
 
 def bounded(rng, duplicate=False, zero_row=False):

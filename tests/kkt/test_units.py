@@ -79,7 +79,7 @@ def test_the_point_does_not_depend_on_units(rng, cones, solver):
 @pytest.mark.parametrize("path", ["one", "batch", "torch", "jax"])
 @pytest.mark.parametrize("cone", ["linear", "norm", "exp"])
 def test_derivatives_do_not_depend_on_units(rng, path, cone):
-    from cvxift.kkt.device import DeviceMap
+    from cvxift.kkt.batch.device import DeviceMap
     from tests.kkt.places import place_of
 
     n, theta = 3, np.array([[0.9, -0.2, 0.4, 1.0], [1.2, 0.3, -0.5, 0.8]])

@@ -8,7 +8,7 @@ import pytest
 
 import cvxift
 from cvxift.kkt.backend import Arrays
-from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.batch.device import DeviceMap
 from cvxift.kkt.solution_map import SolutionMap
 
 LOW, HIGH = np.array([-0.1, -0.7, 0.2]), np.array([0.3, -0.2, 0.9])

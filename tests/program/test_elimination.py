@@ -8,7 +8,7 @@ import pytest
 from cvxift.cones import Cones
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import polish
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Data, Structure
 

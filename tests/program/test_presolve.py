@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import cvxift
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.kkt.backend import Arrays
-from cvxift.kkt.device import DeviceMap
+from cvxift.kkt.batch.device import DeviceMap
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program import Program
 from cvxift.program.cones import Cones

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
-from cvxift.kkt.device import DeviceMap, DeviceSolved
+from cvxift.kkt.batch.device import DeviceMap, DeviceSolved
 from cvxift.torch import CvxpyLayer
 from cvxift.torch.device import TorchArrays, moreau_on
 from tests.kkt.curved import CASES, curved, values
@@ -66,7 +66,7 @@ def test_transforms(rng: np.random.Generator) -> None:
 
 
 def test_one_solve_serves_the_backward_pass(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cvxift.kkt.device import DeviceMap
+    from cvxift.kkt.batch.device import DeviceMap
 
     count, inner = [], DeviceMap.solve
     monkeypatch.setattr(DeviceMap, "solve", lambda *args, **options: count.append(1) or inner(*args, **options))

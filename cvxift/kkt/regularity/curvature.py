@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import BORNE_OUT, FAR_STEP, MULTIPLIER, SETTLED
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.cone_basis import rotation
+from cvxift.kkt.system.reduced import ReducedSystem
 
 if TYPE_CHECKING:
     from cvxift.kkt.recovery import Recovery

@@ -21,12 +21,12 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
 from cvxift._types import cached_property
-from cvxift.kkt.assembly import equilibrate, kkt_matrix, scale_symmetric
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.regularity.nearest import nearest
 from cvxift.kkt.regularity.repeats import Repeats
-from cvxift.kkt.soc_extension import Lifted
-from cvxift.kkt.system import ReducedSystem, Rotation
+from cvxift.kkt.system.assembly import equilibrate, kkt_matrix, scale_symmetric
+from cvxift.kkt.system.reduced import ReducedSystem, Rotation
+from cvxift.kkt.system.soc_extension import Lifted
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

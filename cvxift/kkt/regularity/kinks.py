@@ -26,7 +26,7 @@ from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.regularity.thresholds import STEP
-from cvxift.kkt.system import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 
 FREED = 1e-3  # of the unit step that a slack or multiplier must move to count as opened

@@ -9,7 +9,7 @@ import numpy as np
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import NULL, PULLED
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats
 
 

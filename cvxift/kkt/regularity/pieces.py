@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import nnls
 
-from cvxift.kkt.cone_basis import rotation
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point
@@ -28,7 +27,8 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import FAR, JUMP, MEAN_STEP, NULL, PULLED, SAME_POINT, SOLVED, STEP
-from cvxift.kkt.system import ReducedSystem
+from cvxift.kkt.system.cone_basis import rotation
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
 

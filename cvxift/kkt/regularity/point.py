@@ -29,7 +29,7 @@ from cvxift.kkt.regularity.constants import Constants
 from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
 from cvxift.kkt.regularity.units import units
 from cvxift.kkt.residuals import FLOOR
-from cvxift.kkt.system import rotation
+from cvxift.kkt.system.reduced import rotation
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
 from cvxift.program.structure import Data, Floats

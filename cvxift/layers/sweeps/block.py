@@ -18,8 +18,8 @@ from cvxift.argmax.closed_form.closed_map import ClosedMap, ClosedSolved
 from cvxift.diagnostics.call_check import relative_margins
 from cvxift.diagnostics.diagnosis import report_at
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning
+from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.conflict import first_agrees
-from cvxift.kkt.dense_batch import DenseBatch
 from cvxift.kkt.instance_products import JACOBIAN_CHUNK
 from cvxift.kkt.solution_map import Solved
 from cvxift.program.structure import Floats

@@ -18,22 +18,22 @@ import numpy as np
 
 from cvxift._types import cached_property
 from cvxift.errors import ApplicabilityError
-from cvxift.kkt.assembly import equilibrate, kkt_matrix
-from cvxift.kkt.cone_basis import Rotation, rotation
-from cvxift.kkt.factor import (
+from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
+from cvxift.kkt.policy import Singular
+from cvxift.kkt.regularity.thresholds import GROWN, PROMISE, REGULAR
+from cvxift.kkt.system.assembly import equilibrate, kkt_matrix
+from cvxift.kkt.system.cone_basis import Rotation, rotation
+from cvxift.kkt.system.factor import (
     SINGULAR_RCOND,
     Certificate,
     DenseFactor,
     Factor,
     ShiftedFactor,
 )
-from cvxift.kkt.instance import DENSE_DENSITY, DENSE_LIMIT, Instance
-from cvxift.kkt.least_squares import LeastSquares
-from cvxift.kkt.policy import Singular
-from cvxift.kkt.psd_eigenbasis import Turned
-from cvxift.kkt.regularity.thresholds import GROWN, PROMISE, REGULAR
-from cvxift.kkt.soc_extension import Lifted
-from cvxift.kkt.sparse_factor import LU_DELTA, LuFactor, SparseFactor
+from cvxift.kkt.system.least_squares import LeastSquares
+from cvxift.kkt.system.psd_eigenbasis import Turned
+from cvxift.kkt.system.soc_extension import Lifted
+from cvxift.kkt.system.sparse_factor import LU_DELTA, LuFactor, SparseFactor
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
 from cvxift._types import cached_property
-from cvxift.kkt.assembly import scale_symmetric
-from cvxift.kkt.factor import column_size, relative_size
+from cvxift.kkt.system.assembly import scale_symmetric
+from cvxift.kkt.system.factor import column_size, relative_size
 from cvxift.program.structure import Floats
 
 

@@ -3,7 +3,7 @@
     minimize ½ xᵀPx + qᵀx   subject to   Ax + s = b,   s ∈ K;        v = s − y,   s = Π_K(v)
 
 Written on the array API standard: the same lines run on NumPy, PyTorch and JAX arrays, on the arrays' own device. Their
-KKT systems are in `cvxift.kkt.dense_systems`, Newton's steps in `cvxift.kkt.newton`.
+KKT systems are in `cvxift.kkt.system.batched`, Newton's steps in `cvxift.kkt.newton`.
 """
 
 from __future__ import annotations

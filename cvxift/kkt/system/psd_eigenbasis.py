@@ -28,9 +28,9 @@ import scipy.sparse as sp
 from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.cones.base import Group
-from cvxift.kkt.cone_basis import Rotation
-from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import DENSE_LIMIT, Instance
+from cvxift.kkt.system.cone_basis import Rotation
+from cvxift.kkt.system.factor import Certificate
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -3,7 +3,7 @@
     K = [ P   A_rᵀ ;  A_r   −H ]        K u = f
 
 Dense: Bunch–Kaufman LDLᵀ (LAPACK sytrf) with its 1-norm condition estimate (sycon); sparse ones are in
-`cvxift.kkt.sparse_factor`. A factorization may be that of a shifted K + δ·diag(I, −I): iterative refinement against K
+`cvxift.kkt.system.sparse_factor`. A factorization may be that of a shifted K + δ·diag(I, −I): refinement against K
 itself leaves no trace of δ in the result. Refinement converges to a solution whenever K u = f has one, also when K is
 singular; where it does not, the residual says so.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from cvxift._types import cached_property
-from cvxift.kkt.assembly import equilibrate
+from cvxift.kkt.system.assembly import equilibrate
 from cvxift.program.structure import Floats
 
 _lapack: Any = lapack  # its functions are made at import, unseen by type checkers

@@ -11,13 +11,13 @@ import numpy as np
 from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_systems import DenseSystems
+from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import Point, Points
 from cvxift.kkt.solution import near_kinks
 from cvxift.kkt.starts import Starts
+from cvxift.kkt.system.batched import DenseSystems
 from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.lazy import Made
 from cvxift.program.structure import Data, Floats

@@ -1,4 +1,4 @@
-"""Factorizations of a sparse KKT matrix; see `cvxift.kkt.factor`.
+"""Factorizations of a sparse KKT matrix; see `cvxift.kkt.system.factor`.
 
 LDLᵀ (QDLDL) of the quasidefinite K + δ·diag(I, −I), equilibrated first, and LU (SuperLU) where that cannot be had.
 """
@@ -13,8 +13,8 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
 from cvxift._types import cached_property
-from cvxift.kkt.assembly import entry_columns, equilibrate, scale_symmetric
-from cvxift.kkt.factor import SHIFTED_STEPS, Factor
+from cvxift.kkt.system.assembly import entry_columns, equilibrate, scale_symmetric
+from cvxift.kkt.system.factor import SHIFTED_STEPS, Factor
 from cvxift.program.structure import Floats
 
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers

@@ -1,6 +1,6 @@
 """The KKT systems of a batch of small dense programs, all of one size, by one batched factorization.
 
-With D = DΠ_K(v) = Q diag(d) Qᵀ and A_Q = QᵀA, the reduced system of `cvxift.kkt.system` has the directions with d < 1,
+With D = DΠ_K(v) = Q diag(d) Qᵀ and A_Q = QᵀA, the system of `cvxift.kkt.system.reduced` has the directions with d < 1,
 whose number differs from instance to instance. Here all systems have the size of the largest: the directions with d < 1
 of each instance come first, and a place that it does not need keeps as  −w = 0. Directions are scaled so that d may be
 anything between 0 (tight) and 1 (slack, where M = 0):
@@ -20,9 +20,9 @@ import numpy as np
 
 from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
-from cvxift.kkt.dense import DensePrograms, worst
-from cvxift.kkt.factor import REFINE_GOAL, ShiftedFactor
+from cvxift.kkt.batch.programs import DensePrograms, worst
 from cvxift.kkt.regularity.thresholds import REGULAR
+from cvxift.kkt.system.factor import REFINE_GOAL, ShiftedFactor
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from cvxift._types import cached_property
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.dense_batch import DenseBatch, merged
+from cvxift.kkt.batch.device_maps import VaryingData
+from cvxift.kkt.batch.solutions import DenseBatch, merged
 from cvxift.kkt.derivatives import Derivatives
-from cvxift.kkt.device_maps import VaryingData
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.products import Curvature, Pair, Products
 from cvxift.kkt.solved import Solved

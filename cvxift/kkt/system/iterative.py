@@ -14,9 +14,9 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
 from cvxift import cones as cone
-from cvxift.kkt.factor import Certificate, equilibrate
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.policy import Iterative
+from cvxift.kkt.system.factor import Certificate, equilibrate
 from cvxift.program.structure import Floats
 
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers

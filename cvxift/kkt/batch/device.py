@@ -4,7 +4,7 @@
 
 Everything but the solvers runs where θ lives: the program's data are one constant sparse affine map of θ, written as
 gathers (`cvxift.kkt.sparse_affine`), and products with the derivative are gathers around the batched KKT solve of
-`cvxift.kkt.dense_systems`. From the device come, besides θ, some numbers an instance at each check of the points, B
+`cvxift.kkt.system.batched`. From the device come, besides θ, some numbers an instance at each check of the points, B
 flags a product, and the rows of exponential and power cones, whose spectra the host computes; instances that the batch
 cannot certify are taken one by one on the host, as NumPy's batches are, and only their rows are moved.
 """
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from cvxift.errors import ProgramError
-from cvxift.kkt import batch as batch_path
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.batch_products import BatchProducts
-from cvxift.kkt.dense_batch import HostSide
-from cvxift.kkt.device_maps import DataMap
+from cvxift.kkt.batch import solve as batch_path
+from cvxift.kkt.batch.device_maps import DataMap
+from cvxift.kkt.batch.products import BatchProducts
+from cvxift.kkt.batch.solutions import HostSide
 from cvxift.kkt.failures import inaccurate, unsolved
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.units import Rescaled

@@ -20,10 +20,10 @@ import scipy.sparse as sp
 from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.cones.soc import SocGroup
-from cvxift.kkt.assembly import kkt_matrix
-from cvxift.kkt.cone_basis import Rotation
-from cvxift.kkt.factor import Certificate
 from cvxift.kkt.instance import Instance
+from cvxift.kkt.system.assembly import kkt_matrix
+from cvxift.kkt.system.cone_basis import Rotation
+from cvxift.kkt.system.factor import Certificate
 from cvxift.program.structure import Floats
 
 LARGE = 200  # rows from which a cone is lifted

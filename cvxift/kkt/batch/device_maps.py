@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from cvxift.cones.array_cones import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.kkt.dense import DensePrograms
+from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.products import DataEntries
 from cvxift.program.elimination import Condensation

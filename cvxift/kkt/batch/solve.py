@@ -1,9 +1,9 @@
 """Batches of small dense programs: one solver call an instance, all else vectorized over the batch.
 
-The solvers run on the host. Residuals, Newton's steps and the KKT systems (`cvxift.kkt.dense`) run where the batch's
-arrays live: NumPy's on the host, a framework's on their own device. Instances that the vectorized path cannot certify
-(a residual above the goal, a singular or badly conditioned K) are taken one by one by the engine, on the host, which
-polishes, falls back to other solvers, and applies the policy for singular systems.
+The solvers run on the host. Residuals, Newton's steps and the KKT systems run where the batch's arrays live
+(`cvxift.kkt.batch.programs`): NumPy's on the host, a framework's on their own device. Instances that the vectorized
+path cannot certify (a residual above the goal, a singular or badly conditioned K) are taken one by one by the engine,
+on the host, which polishes, falls back to other solvers, and applies the policy for singular systems.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from cvxift import solvers
 from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST, Array
-from cvxift.kkt.dense import DensePrograms
-from cvxift.kkt.dense_batch import DenseBatch, Elimination, HostSide
+from cvxift.kkt.batch.programs import DensePrograms
+from cvxift.kkt.batch.solutions import DenseBatch, Elimination, HostSide
 from cvxift.kkt.engine import TOLERANCE, Engine
 from cvxift.kkt.newton import GOAL, polish
 from cvxift.kkt.starts import CLOSE, FOLLOWING, NEAR, WORDS, Starts
