@@ -304,7 +304,8 @@ class TestHost:
         kept = f(jnp.asarray(TARGETS))
         monkeypatch.setattr(solve_cache, "KEPT_NUMBERS", 0)
         monkeypatch.setattr(solve_cache, "KEPT_LEAST", 0)
-        layer._host._start()
+        layer._host._kept.clear()
+        layer._host._held = 0
         shapes = count_solves(layer, monkeypatch)
         np.testing.assert_allclose(f(jnp.asarray(TARGETS)), kept, atol=1e-12)
         assert len(shapes) > 1 and not layer._host._kept and layer._host._held == 0
