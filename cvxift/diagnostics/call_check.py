@@ -8,12 +8,12 @@ few microseconds. `Recorder` keeps margins and conditioning over the steps of a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.failures import tell_kink

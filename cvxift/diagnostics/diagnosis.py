@@ -23,9 +23,8 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point, holds_values_of
-from cvxift.nlp import NonlinearEngine, NonlinearMap
+from cvxift.nlp import NonlinearMap
 from cvxift.program.program import Program
-from cvxift.program.smooth import SmoothProgram
 from cvxift.solvers.base import Status
 
 _FACES = {"torch": "cvxift.torch.implicit", "jax": "cvxift.jax.implicit", "jaxlib": "cvxift.jax.implicit"}
@@ -137,7 +136,7 @@ def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: 
         theta: the parameters it was solved at, in the user's units, shape (N,).
     """
     if program.nonlinear:
-        smooth, engine = cast(SmoothProgram, program), cast(NonlinearEngine, solution.engine)
+        smooth, engine = cast(Any, program), cast(Any, solution.engine)  # a nonlinear program has such
         own = NonlinearMap(problem, None, [], program=smooth, engine=engine)
         return report_of(_title(problem), own, solution, theta)
     mapping = SolutionMap(problem, None, [], program=program, engine=solution.engine)

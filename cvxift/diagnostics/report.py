@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import cvxpy as cp
 import numpy as np
 
-from cvxift._types import cached_property
 from cvxift.diagnostics.analysis import Analysis, analyse
 from cvxift.diagnostics.audit import Audit, audit
 from cvxift.diagnostics.findings import Check, Finding, Verdict, number

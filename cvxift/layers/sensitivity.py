@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import cvxpy as cp
 import numpy as np
 from cvxpy.problems.objective import Objective
 
-from cvxift._types import cached_property
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.engine import Solution

@@ -8,12 +8,12 @@ along the direction in which the cost falls, once, and refused if no minimum is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 
-from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.kkt.engine import Engine, Solution
 from cvxift.nlp.convex import ConvexSolver

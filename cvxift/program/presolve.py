@@ -17,10 +17,10 @@ multipliers of the others are zero, or for a pair the parts of the equality's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from cvxift._types import cached_property
 from cvxift.program.affine_rows import affine_rows, joined
 from cvxift.program.cone_parts import implied, parts, without_repeats
 from cvxift.program.cones import Cones

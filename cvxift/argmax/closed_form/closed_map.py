@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
 
-from cvxift._types import cached_property, override
+from cvxift._types import override
 from cvxift.argmax.closed_form.carried import carries
 from cvxift.argmax.closed_form.closed_solved import ClosedSolutions, ClosedSolved
 from cvxift.argmax.closed_form.form import Form, Outputs

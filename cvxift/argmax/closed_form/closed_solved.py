@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvxift._types import cached_property
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.regularity.point import KINK

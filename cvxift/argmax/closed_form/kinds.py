@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import expit
 
-from cvxift._types import cached_property, override
+from cvxift._types import override
 from cvxift.argmax import simplex, sorted_rows
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Mask, Sums
 from cvxift.program.structure import Floats

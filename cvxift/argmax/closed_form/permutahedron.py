@@ -17,10 +17,11 @@ where the bound has a slack instead. Blocks are about to merge where λ_k = 0, a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
-from cvxift._types import Indices, cached_property, override
+from cvxift._types import Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved

@@ -12,12 +12,13 @@ Source: Cuturi 2013 (exp); Blondel, Seguy, Rolet 2018 (the positive part).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd_warshall
 
-from cvxift._types import Indices, cached_property, override
+from cvxift._types import Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved

@@ -12,12 +12,12 @@ auxiliary columns can open them; what is left is looked at from the pieces that 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
 
-from cvxift._types import cached_property
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy

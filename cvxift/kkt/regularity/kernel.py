@@ -14,13 +14,13 @@ says which.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
-from cvxift._types import cached_property
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.regularity.nearest import nearest
 from cvxift.kkt.regularity.repeats import Repeats

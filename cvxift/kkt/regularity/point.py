@@ -15,6 +15,7 @@ keeps a complementary pair complementary, and leaves it on a kink or off it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from cvxift import cones as cone
-from cvxift._types import cached_property
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.regularity.constants import Constants

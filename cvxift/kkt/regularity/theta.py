@@ -6,12 +6,12 @@ F_θ θ̇ = ( Ṗx + q̇ + Ȧᵀy ,  Ȧx − ḃ ) = ( G θ̇ , H θ̇ )
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift._types import cached_property
 from cvxift.kkt.regularity.constants import Constants
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift._types import cached_property
 from cvxift.program.structure import Data, Floats
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cvxpy as cp
@@ -19,7 +20,6 @@ import scipy.sparse as sp
 from cvxpy.constraints.zero import Zero
 from cvxpy.reductions.inverse_data import InverseData
 
-from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.program.smooth.smoothing import Stated
 from cvxift.program.structure import Floats

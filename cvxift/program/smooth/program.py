@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
 from cvxift.program.canonicalize import Origin
