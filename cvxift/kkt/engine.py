@@ -144,7 +144,7 @@ class Engine:
 
     def follows(self, name: str, count: int = 1) -> bool:
         """Whether Newton's steps from `count` old points may take this solver's place: where they are less work."""
-        if solvers.get(name).active_set or self.quick_options:
+        if solvers.get(name).active_set or (self.quick_options and not self.cones.polyhedral):
             return False
         structure = self.condensation.structure
         return self.cones.polyhedral or count * (structure.n + structure.m) >= WORTH
