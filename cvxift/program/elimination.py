@@ -29,6 +29,7 @@ THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
 WRITTEN_OUT = 20_000  # entries of a sparse S up to which batches hold it as a dense array
+DENSE = 0.25  # share of entries from which S, or its columns that have entries, are taken for a dense array
 FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
@@ -81,15 +82,17 @@ class Condensation:
         new_row = np.full(structure.m, -1)
         new_row[k.R] = np.arange(structure.m - ne)
 
-        # Dense S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries, summed by one
-        # constant matrix.
-        self.dense = len(k.B_row) >= 0.25 * nx * ne
+        # Dense columns of S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries,
+        # summed by one constant matrix.
+        self.dense = len(k.B_row) >= DENSE * nx * ne
+        touched = np.unique(k.B_col)
+        self._touched = as_slice(touched)
+        self._block = len(k.B_row) >= DENSE * len(touched) * ne
         rows = structure.P_rows[k.P_xx]
         cols = structure.P_cols[k.P_xx]
         xx_key = new_col[cols].astype(np.int64) * nx + new_col[rows]
-        if self.dense:
-            ii, jj = np.arange(nx), np.arange(nx)
-            pair_key = (jj[:, None] * nx + ii[None, :]).ravel()
+        if self._block:
+            pair_key = (touched[:, None] * nx + touched).ravel()
         else:
             self._left, self._right = _pairs(k.B_row)
             self._pair_row = k.B_row[self._left]
@@ -97,7 +100,11 @@ class Condensation:
         keys, where = np.unique(np.concatenate([xx_key, pair_key]), return_inverse=True)
         self._xx_at, pair_at = where[: len(xx_key)], where[len(xx_key) :]
         self._nnzP = len(keys)
-        if not self.dense:
+        if self._block:
+            self._block_at = as_slice(pair_at)
+            self._block_flat = k.B_row.astype(np.intp) * len(touched) + np.searchsorted(touched, k.B_col)
+            self._block_shape = (ne, len(touched))
+        else:
             ones = np.ones(len(pair_at))
             self._sum_pairs = sp.csr_array((ones, (pair_at, np.arange(len(pair_at)))), shape=(len(keys), len(pair_at)))
         cones = replace(structure.cones, zero=structure.cones.zero - ne)
@@ -153,8 +160,8 @@ class Condensation:
             S = S.reshape(*batch, *self._shape)
         else:
             S = sp.csr_array((S_values[self._csr_order], self._csr_columns, self._csr_indptr), shape=self._shape)
-        if isinstance(S, np.ndarray) and self.dense:
-            P += _gram(S, W).reshape(*batch, -1)
+        if self._block:
+            P[..., self._block_at] += _gram(self._columns(S, S_values), W).reshape(*batch, -1)
         else:
             pairs = pick(S_values, self._left) * pick(S_values, self._right) * pick(W, self._pair_row)
             P += apply(self._sum_pairs, pairs)
@@ -163,6 +170,14 @@ class Condensation:
             found = W, S, frozen(P), frozen(found[3])
             self._kept = P_data, A_data, found
         return found
+
+    def _columns(self, S: Any, values: Floats) -> Floats:
+        """The columns of S that have entries, as a dense array."""
+        if isinstance(S, np.ndarray):
+            return pick(S, self._touched)
+        block = np.zeros(self._block_shape)
+        block.reshape(-1)[self._block_flat] = values
+        return block
 
     @property
     def batches(self) -> bool:
@@ -209,12 +224,16 @@ def _pairs(rows: Indices) -> tuple[Indices, Indices]:
     return left, right
 
 
-def _gram_entries(structure: Structure, entry: np.ndarray, xx: np.ndarray, nx: int) -> float:
+def _gram_entries(structure: Structure, entry: np.ndarray, xx: np.ndarray) -> float:
     """Number of entries of P_xx + BᵀB, or infinity where writing its products out would take too much memory."""
     rows, cols = structure.A_rows[entry], structure.A_cols[entry]
     width = np.bincount(rows, minlength=structure.m).astype(float)
-    if len(rows) >= 0.25 * nx * np.count_nonzero(width):
-        return float(nx) ** 2
+    touched = np.zeros(structure.n, dtype=bool)
+    touched[cols] = True
+    size = np.count_nonzero(touched)
+    if len(rows) >= DENSE * size * np.count_nonzero(width):
+        inside = touched[structure.P_rows[xx]] & touched[structure.P_cols[xx]]
+        return float(size) ** 2 + np.count_nonzero(~inside)
     if np.sum(width**2) > MAX_PAIRS:
         return np.inf
     B = sp.csr_array((np.ones(len(rows)), (rows, cols)), shape=(structure.m, structure.n))
@@ -263,7 +282,7 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
         entry = mask[structure.A_rows] & ~is_Y[structure.A_cols]
         xx = ~is_Y[structure.P_cols]
         removed = FILL * (2 * entry.sum() + 3 * len(wide)) + xx.sum()
-        chosen[wide] = _gram_entries(structure, entry, xx, n - len(Y)) <= removed
+        chosen[wide] = _gram_entries(structure, entry, xx) <= removed
     if not chosen.any():
         return None
     E, Y, at = rows[chosen], Y[chosen], at[chosen]

@@ -65,6 +65,7 @@ _MOST_TOGETHER = 700
 # Measured: a multiplication takes 0.4 ns in a factorization of PIQP, of which it makes 13; an entry of L takes 2.4 ns
 # in an iteration of OSQP. So 2 iterations cost as much for each multiplication that an entry of L takes, its "width".
 _LEVEL = 2
+_SPARSE = 20  # entries a row; what has more is no surprise: its factor is about as dense, and predicting costs more
 _HEAVY = 900.0  # width from which these are 1800 iterations; programs with a quadratic cost take 100 to 1300
 
 _registered: dict[str, Callable[[], Solver]] = {}
@@ -183,7 +184,7 @@ def _instead_of_factorizations(structure: Structure) -> tuple[str, Mapping[str, 
     if structure.n + structure.m <= _HEAVY or 2 * quadratic < structure.n or prefers_active_set(structure):
         return None
     K = pattern(structure)
-    if most(K).width <= _HEAVY:
+    if K.nnz > _SPARSE * (len(K.indptr) - 1) or most(K).width <= _HEAVY:
         return None
     width = predict(K).width
     if width <= _HEAVY or get("osqp").supports(structure) is not None:

@@ -13,13 +13,14 @@ from cvxift.program.elimination import Condensation
 from cvxift.program.structure import Data, Structure
 
 
-def least_squares(rng, nx=5, ne=8, inequalities=3, density=1.0):
-    """½‖y‖² + qᵀ(x, y) with Bx + a·y = b_E and Gx ≤ h; the sign of a differs from row to row."""
+def least_squares(rng, nx=5, ne=8, inequalities=3, density=1.0, idle=0):
+    """½‖y‖² + qᵀ(x, y) with Bx + a·y = b_E and Gx ≤ h; a's signs differ; the first columns of B may be idle."""
     n = nx + ne
     P = np.zeros((n, n))
     P[:nx, :nx] = 0.5 * np.eye(nx)
     P[nx:, nx:] = np.diag(0.5 + rng.random(ne))
     B = rng.standard_normal((ne, nx)) * (rng.random((ne, nx)) < density)
+    B[:, :idle] = 0.0
     G = rng.standard_normal((inequalities, nx))
     a = np.where(rng.random(ne) < 0.5, -1.0, 1.0)
     A = np.block([[B, np.diag(a)], [G, np.zeros((inequalities, ne))]])
@@ -54,6 +55,8 @@ CASES = {
     "dense S": {},
     "sparse S": {"nx": 12, "ne": 14, "density": 0.12},
     "one column": {"nx": 1, "ne": 3},
+    "dense S beside idle columns": {"nx": 6, "idle": 2},
+    "few columns of S": {"nx": 14, "ne": 20, "idle": 11},
 }
 
 
@@ -69,6 +72,17 @@ def test_both_forms_of_S_are_met():
         assert not condensation.trivial
         forms.append(condensation.dense)
     assert True in forms and False in forms
+
+
+def test_columns_that_no_residual_touches_get_no_entries():
+    for nx, idle in ((6, 2), (14, 11)):
+        structure, data = least_squares(np.random.default_rng(3), nx=nx, ne=20, idle=idle)
+        condensation = condensed(structure, data)
+        assert condensation.structure.nnzP == (nx - idle) ** 2 + idle
+        P = condensation.structure.P_matrix(condensation.condense(data)[0].P).toarray()
+        A, W = structure.A_matrix(data.A).toarray()[:20], np.diag(structure.P_matrix(data.P).toarray())[nx:]
+        B = A[:, :nx]
+        np.testing.assert_allclose(P, 0.5 * np.eye(nx) + B.T @ (W[:, None] * B), atol=1e-12)
 
 
 def test_same_solution(program):
@@ -103,8 +117,9 @@ def test_same_kkt_solves(program):
         np.testing.assert_allclose(w, w_outer, atol=1e-10)
 
 
-def test_a_batch_is_its_instances():
-    structure, data = least_squares(np.random.default_rng(3))
+@pytest.mark.parametrize("case", ["dense S", "dense S beside idle columns", "few columns of S"])
+def test_a_batch_is_its_instances(case: str):
+    structure, data = least_squares(np.random.default_rng(3), **CASES[case])
     condensation = condensed(structure, data)
     assert condensation.batches
     rng = np.random.default_rng(5)
