@@ -10,8 +10,8 @@ import scipy.sparse as sp
 from .bare import ready_clarabel, ready_daqp, ready_piqp
 from .cases.argmax import SimplexProjection, Softmax, Sparsemax
 from .cases.cones import BallRegression, ConeProgram, MaxCut, NearestCorrelation
-from .cases.qp import DenseQP, LinearProgram, Portfolio
-from .cases.signal import TotalVariation
+from .cases.qp import DenseQP, LinearProgram, Portfolio, RandomFlow
+from .cases.signal import TallLasso, TotalVariation
 from .model import QP, Case, ReferenceFailed
 from .references import closed
 from .references.qp import LinearSystem, certified, residuals
@@ -25,6 +25,8 @@ SMALL = [
     SimplexProjection(n=12),
     SimplexProjection(n=12, spread=True),
     TotalVariation(n=100),
+    TallLasso(rows=60),
+    RandomFlow(arcs=60),
     BallRegression(rows=12, n=5),
     ConeProgram(n=10, cones=5),
     NearestCorrelation(n=6),

@@ -6,8 +6,8 @@ from ..model import Case
 from .argmax import SimplexProjection, Softmax, Sparsemax
 from .cones import BallRegression, ConeProgram, MaxCut, NearestCorrelation
 from .maros import MarosMeszaros, problems
-from .qp import DenseQP, LinearProgram, Portfolio
-from .signal import TotalVariation
+from .qp import DenseQP, LinearProgram, Portfolio, RandomFlow
+from .signal import TallLasso, TotalVariation
 
 SIZES = ((10, 10, 5), (50, 50, 10), (100, 100, 50))
 
@@ -20,6 +20,8 @@ def table() -> dict[str, Case]:
     cases += [SimplexProjection(n=n) for n in (1000, 10_000, 100_000)]
     cases += [SimplexProjection(n=n, spread=True) for n in (1000, 10_000, 100_000)]
     cases += [TotalVariation(n=n) for n in (1000, 10_000)]
+    cases += [TallLasso(rows=rows) for rows in (500, 3500)]
+    cases += [RandomFlow(arcs=arcs) for arcs in (2000, 20_000)]
     cases += [Portfolio(), BallRegression(), ConeProgram(), NearestCorrelation(), MaxCut(), LinearProgram()]
     cases += [MarosMeszaros(problem=name) for name in problems()]
     return {case.name: case for case in cases}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cvxpy as cp
 import numpy as np
@@ -161,3 +162,52 @@ class Portfolio(Case):
         rows = -(np.outer(y[1 : k + 1], w[:n]) + np.outer(v[1 : k + 1], x[:n]))
         # P_ii = 2γ d_i², so d̄ = 4γ d ∘ P̄_ii with P̄_ii = −w_i x_i; the objective is minimized as −μᵀw.
         return reference_of(point, x[:n], (w[:n], rows, -4 * self.gamma * d * w[:n] * x[:n]))
+
+
+@dataclass(frozen=True)
+class RandomFlow(Case):
+    """Minimum-cost flow with a quadratic cost on a random graph, whose KKT factor fills in; costs and supplies vary."""
+
+    arcs: int = 2000
+
+    group = "Network flow"
+    floors = ("piqp", "clarabel")
+
+    @property
+    def name(self) -> str:
+        return f"flow_{self.arcs}"
+
+    @cached_property
+    def graph(self) -> tuple[sp.csr_array, Array]:
+        """Node-arc incidence, and the arcs' capacities; five arcs a node, the first of them a ring."""
+        rng = np.random.default_rng(self.arcs)
+        nodes = self.arcs // 5
+        tail = np.concatenate([np.arange(nodes), rng.integers(0, nodes, self.arcs - nodes)])
+        step = np.concatenate([np.ones(nodes, dtype=int), rng.integers(1, nodes, self.arcs - nodes)])
+        at = np.concatenate([tail, (tail + step) % nodes]), np.tile(np.arange(self.arcs), 2)
+        values = np.repeat([-1.0, 1.0], self.arcs)
+        return sp.csr_array((values, at), shape=(nodes, self.arcs)), 0.5 + rng.random(self.arcs)
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        incidence, capacity = self.graph
+        f = cp.Variable(self.arcs, name="f")
+        cost, supply = cp.Parameter(self.arcs, name="cost"), cp.Parameter(incidence.shape[0] - 1, name="supply")
+        bounds = [2 * f >= 0, 2 * f <= 2 * capacity] if bounds_as_rows else [f >= 0, f <= capacity]
+        objective = cp.Minimize(cost @ f + 0.05 * cp.sum_squares(f))
+        return Formulation(cp.Problem(objective, [incidence[:-1] @ f == supply, *bounds]), (cost, supply), f)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        incidence, capacity = self.graph
+        return rng.random(self.arcs), incidence[:-1] @ (0.5 * capacity * rng.random(self.arcs))
+
+    def qp(self, values: tuple[Array, ...]) -> QP:
+        cost, supply = values
+        incidence, capacity = self.graph
+        rows = sp.csc_array(sp.vstack([incidence[:-1], sp.eye_array(self.arcs)]))
+        low, high = np.concatenate([supply, np.zeros(self.arcs)]), np.concatenate([supply, capacity])
+        return QP(sp.csc_array(0.1 * sp.eye_array(self.arcs)), cost, rows, low, high)
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        point = certified(self.qp(values))
+        w, v = point.vjp(cotangent)
+        return reference_of(point, point.x, (-w, v[: values[1].size]))
