@@ -7,9 +7,10 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift.kkt.engine import Engine
+from cvxift.kkt.starts import WORDS
 from cvxift.program.cones import Cones
 from cvxift.program.structure import Data, Structure
-from cvxift.solvers import fill, quick, table
+from cvxift.solvers import Raw, Status, fill, quick, table
 
 
 def symmetric(size: int, entries: float, seed: int) -> sp.csc_array:
@@ -108,3 +109,10 @@ def test_it_may_give_up_and_the_point_is_the_same(monkeypatch: pytest.MonkeyPatc
         assert solution.ok
         np.testing.assert_allclose(solution.x, usual.x, rtol=0, atol=1e-8)
     assert solution.attempts[0][0] == "osqp" and solution.solver != "osqp"
+    # From a point nearby Newton's steps, one factorization each, take OSQP's place.
+    point = generous.solve(data)
+    warm = Raw(point.x, point.s, point.y, Status.SOLVED, "")
+    moved = Data(data.P, data.q + 1e-5, data.A, data.b, data.d)
+    followed = generous.solve(moved, warm=warm, follow=True)
+    assert followed.attempts[0][2] == WORDS and len(followed.attempts) == 1
+    np.testing.assert_allclose(followed.x, Engine(structure).solve(moved).x, rtol=0, atol=1e-8)
