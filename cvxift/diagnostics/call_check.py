@@ -131,6 +131,8 @@ def relative_margins(solved: Solved) -> Floats:
         return own
     if isinstance(solutions, DenseBatch):
         v, cones = solutions.v, solutions.engine.cones
+    elif len({id(solution.engine) for solution in solutions}) > 1:  # of programs of their own, integers held
+        return np.concatenate([relative_margins(Solved((), (solution,), solution.x)) for solution in solutions])
     else:
         m = next((len(s.point.v) for s in solutions if s.point is not None), 0)
         v = np.array([np.full(m, np.nan) if s.point is None else s.point.v for s in solutions])

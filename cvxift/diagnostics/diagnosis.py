@@ -12,13 +12,15 @@ import numpy as np
 
 from cvxift.diagnostics import advice, audit, domain, neighbourhood
 from cvxift.diagnostics.findings import Finding, Verdict
+from cvxift.diagnostics.integers import with_integers_held
 from cvxift.diagnostics.nonlinear import nonlinear_report, report_of
 from cvxift.diagnostics.report import BatchReport, Report
-from cvxift.errors import ProgramError
+from cvxift.errors import ProgramError, SolveError
 from cvxift.kkt.conflict import why
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import saddle
-from cvxift.kkt.policy import Policy
+from cvxift.kkt.integers import IntegerMap, held_program
+from cvxift.kkt.policy import Policy, choice
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
@@ -46,6 +48,7 @@ def diagnose(
     *tensors: Any,
     gp: bool = False,
     nlp: bool = False,
+    integers: str | None = None,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     outputs: Sequence[Any] = (),
@@ -58,6 +61,7 @@ def diagnose(
     *tensors: Any,
     gp: bool = False,
     nlp: bool = False,
+    integers: str | None = None,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     outputs: Sequence[Any] = (),
@@ -69,6 +73,7 @@ def diagnose(
     *tensors: Any,
     gp: bool = False,
     nlp: bool = False,
+    integers: str | None = None,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     outputs: Sequence[Any] = (),
@@ -84,6 +89,7 @@ def diagnose(
         gp: whether a problem is a geometric program.
         nlp: report on a local solution of a nonlinear problem, or of a convex one that is not DPP; see
             docs/nonlinear.md.
+        integers: ``"fixed"`` for a mixed-integer problem, as in `cvxift.differentiate`.
         solver: solve a problem with this solver, whatever point it holds.
         solver_args: options for that solver.
         outputs: variables and dual variables whose derivatives are wanted, which alone are judged; without them, all
@@ -107,7 +113,7 @@ def diagnose(
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
         if nlp:
             return nonlinear_report(subject, _title(subject), solver, solver_args, outputs)
-        return _problem(subject, gp, solver, solver_args, outputs)
+        return _problem(subject, gp, integers, solver, solver_args, outputs)
     if getattr(subject, "reports_itself", False):
         return subject.diagnose(*tensors)
     report = getattr(subject, "report", None)
@@ -153,11 +159,21 @@ def _refused(title: str, text: str, advice_text: str = "") -> Report:
 
 
 def _problem(
-    problem: cp.Problem, gp: bool, solver: str | None, solver_args: Mapping[str, Any] | None, outputs: Sequence[Any]
+    problem: cp.Problem,
+    gp: bool,
+    integers: str | None,
+    solver: str | None,
+    solver_args: Mapping[str, Any] | None,
+    outputs: Sequence[Any],
 ) -> Report:
     title = _title(problem)
     try:
-        program = Program(problem, gp=gp)
+        if integers is not None:
+            choice("integers", integers, ("fixed",))
+            program = held_program(problem, solver, solver_args)
+            solver, solver_args = None, None
+        else:
+            program = Program(problem, gp=gp)
         canonical = _logged(program, program.pack({p: p.value for p in program.parameters}))
         data = program.evaluate(canonical)
         mapping = SolutionMap(
@@ -166,7 +182,11 @@ def _problem(
         wanted = [program.output(output) for output in outputs]
     except ProgramError as error:
         return _refused(title, str(error))
+    except SolveError as error:
+        return Report(title, Verdict.NOT_OPTIMAL, (), (Finding(error.status, str(error), advice.RESOLVE),))
     notes: list[Finding] = []
+    if integers is not None:
+        return _report(title, mapping, mapping.engine.solve(data), canonical, wanted)
     holds = all(variable.value is not None for variable in problem.variables())
     solution = held_point(program, mapping.engine, data) if holds and solver is None else None
     if solution is None and holds and solver is None:
@@ -208,16 +228,11 @@ def _report(
         )
     notes = list(notes)
     if not mapping.program.parameters:
-        notes.append(
-            Finding(
-                "no parameters",
-                "The problem has no parameters; it was judged along changes of its cost.",
-                advice.PARAMETERS,
-                False,
-            )
-        )
+        text = "The problem has no parameters; it was judged along changes of its cost."
+        notes.append(Finding("no parameters", text, advice.PARAMETERS, False))
     report = Report.at(title, mapping, LocalPoint(mapping.program, solution, theta, outputs), outputs, notes)
-    return _one_way(report, mapping, theta, outputs)
+    report = _one_way(report, mapping, theta, outputs)
+    return with_integers_held(report, mapping.program, solution, theta, outputs) if mapping.program.integers else report
 
 
 def _one_way(report: Report, mapping: SolutionMap, theta: np.ndarray, outputs: Sequence[Any]) -> Report:
@@ -252,13 +267,14 @@ def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport
     reports = []
     rows = list(theta.reshape(-1, program.theta_size))
     for index, row in enumerate(progress(rows, "cvxift: instances")):
-        solution = mapping.engine.solve(program.evaluate(row))
+        fixed = isinstance(mapping, IntegerMap)
+        own, solution = mapping.held(row) if fixed else (mapping, mapping.engine.solve(program.evaluate(row)))
         where = tuple(map(int, np.unravel_index(index, theta.shape[:-1]))) if theta.ndim > 1 else ()
         name = f"{title}, instance {where}" if where else title
         if isinstance(mapping, NonlinearMap) and solution.ok:
             reports.append(report_of(name, mapping, solution, row, mapping.outputs, notes))
         else:
-            reports.append(_report(name, mapping, solution, row, mapping.outputs, notes))
+            reports.append(_report(name, own, solution, row, own.outputs, notes))
     return reports[0] if theta.ndim == 1 else BatchReport(title, theta.shape[:-1], tuple(reports))
 
 

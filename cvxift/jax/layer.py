@@ -23,6 +23,7 @@ from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check, LayerCore
 from cvxift.layers.description import in_html, in_words
+from cvxift.layers.integers import Integers
 from cvxift.layers.interop import number, refused
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
@@ -50,6 +51,8 @@ class CvxpyLayer:
         solver_args: options for the solver, by its own names.
         nlp: whether to take a local solution of a nonlinear problem, or the solution of a convex one that is not DPP;
             it starts from the values that the variables hold. Derivatives of the first order. See docs/nonlinear.md.
+        integers: ``"fixed"``: solve mixed-integer problems and hold their integers at their optimum; see
+            `cvxift.differentiate`.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
             ``"raise"``; see `cvxift.Policy`.
         mu: the central path's parameter under ``"smooth"``, positive.
@@ -63,7 +66,8 @@ class CvxpyLayer:
             options or another policy are named; ``"never"``: the solver and the KKT system. See docs/argmax.md.
 
     Raises:
-        ProgramError: the problem is not DPP, has integer variables, or an argument cannot be used.
+        ProgramError: the problem is not DPP, has integer variables without ``integers="fixed"``, or an argument cannot
+            be used.
 
     Source: Amos & Kolter 2017; Agrawal et al. 2019 (the layer); the derivatives: docs/mathematics.md and
         `cvxift.kkt.products`.
@@ -92,6 +96,7 @@ class CvxpyLayer:
         solver_args: Mapping[str, Any] | None = None,
         *,
         nlp: bool = False,
+        integers: Integers | None = None,
         singular: Singular = "least_squares",
         mu: float = 1e-3,
         linear_solver: LinearSolver | Iterative = "auto",
@@ -100,7 +105,7 @@ class CvxpyLayer:
         closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
-        self.core = core_of(nlp)(
+        self.core = core_of(nlp, integers, gp)(
             problem,
             parameters,
             variables,

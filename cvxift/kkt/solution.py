@@ -58,6 +58,7 @@ class Solution:
     linearizations: dict[Policy, Linearization] = field(default_factory=dict)
     _clear: bool | None = None
     accounts: dict[Any, Any] = field(default_factory=dict)  # what is known of the map here; see `kkt.regularity`
+    held: Any = None  # the map of the problem with its integers held, where it had any; see `kkt.integers`
 
     @property
     def ok(self) -> bool:

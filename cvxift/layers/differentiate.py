@@ -9,13 +9,15 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
-from cvxift.errors import ProgramError
+from cvxift.errors import ProgramError, SolveError
 from cvxift.kkt.conflict import agrees
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.failures import inaccurate
+from cvxift.kkt.integers import held_program
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import held_point, holds_values_of
+from cvxift.layers.integers import Integers, refuse_with
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.program.program import Program
 from cvxift.program.write_back import write_back, write_back_none
@@ -27,6 +29,7 @@ def differentiate(
     *,
     gp: bool = False,
     nlp: bool = False,
+    integers: Integers | None = None,
     solver: str | None = None,
     solver_args: Mapping[str, Any] | None = None,
     singular: Singular = "least_squares",
@@ -48,6 +51,9 @@ def differentiate(
         gp: whether it is a geometric program (log-log convex).
         nlp: differentiate a local solution of a nonlinear problem (``problem.is_dnlp()``), or the solution of a convex
             one that is not DPP; parameters may stand anywhere. See docs/nonlinear.md.
+        integers: ``"fixed"``: solve a mixed-integer problem, hold its integers at their optimum and differentiate the
+            other variables, which is exact while that choice stays the best one. ``solver`` and ``solver_args`` are
+            then those of the mixed-integer solver (None: HiGHS). See docs/five_minutes.md.
         solver: name of the solver to use; the problem is then always solved.
         solver_args: options for that solver.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or
@@ -66,7 +72,8 @@ def differentiate(
         The sensitivities.
 
     Raises:
-        ProgramError: the problem is not DPP, has integer variables, or a parameter has no value.
+        ProgramError: the problem is not DPP, has integer variables without ``integers="fixed"``, or a parameter has no
+            value.
         SolveError: no solver found a point that satisfies the optimality conditions (infeasible, unbounded, …).
 
     Example:
@@ -80,6 +87,7 @@ def differentiate(
     """
     choice("closed_form", closed_form, get_args(ClosedForm))
     choice("check", check, get_args(Check))
+    refuse_with(integers, nlp=nlp, gp=gp)
     policy = Policy(singular, mu, linear_solver)
     if nlp:
         from cvxift.layers.nonlinear import differentiate_nonlinear
@@ -92,6 +100,14 @@ def differentiate(
         if not held:
             _save(local)
         return local
+    if integers is not None:
+        try:
+            program = held_program(problem, solver, solver_args)
+        except SolveError as error:
+            if error.status in (Status.INFEASIBLE.value, Status.UNBOUNDED.value):
+                write_back_none(problem, error.status)
+            raise
+        solver, solver_args, closed_form = None, None, "never"
     program = Program(problem, gp=gp) if program is None else program
     theta = program.pack({})  # what the parameters hold
     canonical = theta.copy()
@@ -111,7 +127,7 @@ def differentiate(
         policy=policy,
         check=check,
     )
-    solution = None if solver is not None else held_point(program, mapping.engine, data)
+    solution = None if solver is not None or integers is not None else held_point(program, mapping.engine, data)
     held = solution is not None and solution.ok
     if solution is None or not solution.ok:
         solution = mapping.canonical(canonical)

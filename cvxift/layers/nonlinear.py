@@ -13,6 +13,7 @@ from cvxift.kkt.failures import inaccurate
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
+from cvxift.layers.integers import IntegerCore, Integers, refuse_with
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.nlp import NonlinearEngine, NonlinearMap, start_values
 from cvxift.program.smooth import SmoothProgram
@@ -60,9 +61,10 @@ class NonlinearCore(LayerCore):
         return None, dict(args)
 
 
-def core_of(nlp: bool) -> type[LayerCore]:
+def core_of(nlp: bool, integers: Integers | None, gp: bool) -> type[LayerCore]:
     """The kind of core that a layer has."""
-    return NonlinearCore if nlp else LayerCore
+    refuse_with(integers, nlp=nlp, gp=gp)
+    return NonlinearCore if nlp else LayerCore if integers is None else IntegerCore
 
 
 def differentiate_nonlinear(

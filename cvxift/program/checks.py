@@ -67,8 +67,8 @@ def check_continuous(problem: Any) -> None:
         kind = next((name for name in ("boolean", "integer") if variable.attributes[name]), None)
         if kind is not None:
             raise ProgramError(
-                f"Variable '{variable.name()}' is {kind}: the solution map of an integer program is piecewise constant "
-                "and has no useful derivative. Relax it: a boolean variable becomes one with bounds=[0, 1]."
+                f"Variable '{variable.name()}' is {kind}. Pass integers='fixed' to hold the integers at their optimum "
+                "and differentiate the other variables; or relax it: a boolean variable becomes one with bounds=[0, 1]."
             )
     for constraint in problem.constraints:
         if isinstance(constraint, FiniteSet):

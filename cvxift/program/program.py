@@ -24,11 +24,12 @@ from cvxift.program import parameters as _parameters
 from cvxift.program.attributes import read
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
+from cvxift.program.integers import with_integers
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, ranks
 from cvxift.program.maps import Maps
 from cvxift.program.presolve import presolve
 from cvxift.program.reach import approximation, values_aside
-from cvxift.program.recover import Output, dual_outputs, primal_output
+from cvxift.program.recover import Output, constant_output, dual_outputs, primal_output
 from cvxift.program.row_order import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
 from cvxift.program.tensors import Stack, check_finite, stack
@@ -41,10 +42,13 @@ class Program:
         problem: a DPP problem without integer or complex variables.
         gp: read the problem as a geometric program (log-log convex).
         canon_backend: CVXPY's canonicalization backend ("CPP", "SCIPY", "COO"); None takes "COO", the fastest.
+        integers: of a mixed-integer problem, the values at which integer variables are held, as constants; those that
+            are not named are free. None refuses integer variables.
 
     Attributes:
         problem: the user's problem.
         gp: as given.
+        integers: likewise; empty for a problem without.
         approximation: relative error of the atoms that CVXPY approximates; None where it is not known.
         structure: sizes, cones and patterns; the same for every θ.
         parameters: the user's parameters in θ's order.
@@ -74,12 +78,19 @@ class Program:
 
     nonlinear = False  # whether solutions are local ones
 
-    def __init__(self, problem: cp.Problem, gp: bool = False, canon_backend: str | None = None) -> None:
-        self.parameters: tuple[cp.Parameter, ...] = check_problem(problem, gp)
-        self.problem = problem
-        self.gp = gp
+    def __init__(
+        self,
+        problem: cp.Problem,
+        gp: bool = False,
+        canon_backend: str | None = None,
+        integers: Mapping[cp.Variable, Floats] | None = None,
+    ) -> None:
+        continuous = problem if integers is None else with_integers(problem, integers)
+        self.parameters: tuple[cp.Parameter, ...] = check_problem(continuous, gp)
+        self.problem, self.gp, self.integers = problem, gp, dict(integers or {})
         self.approximation = approximation(problem)
-        self._variables: tuple[cp.Variable, ...] = tuple(problem.variables())
+        self._variables: tuple[cp.Variable, ...] = tuple(continuous.variables())
+        self._held = tuple(v for v in problem.variables() if v.id not in {w.id for w in self._variables})
         ends = np.cumsum([0] + [parameter.size for parameter in self.parameters])
         self.theta_size = int(ends[-1])
         self.offsets: dict[cp.Parameter, slice] = {
@@ -90,7 +101,7 @@ class Program:
         self.objective_exp = gp
 
         with values_aside(problem):
-            stuffed = canonicalize(problem, self.parameters, gp, canon_backend)
+            stuffed = canonicalize(continuous, self.parameters, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
         self.log_mask = self._log_entries(stuffed) if gp else None
         full, stacked = stack(stuffed.program, rows, self._to_inner(stuffed), self.theta_size)
@@ -223,7 +234,7 @@ class Program:
             return self._primal[primal]
         dual = self._dual_positions.get(obj)
         if dual is None:
-            known = ", ".join(variable.name() for variable in self._variables)
+            known = ", ".join(variable.name() for variable in self.problem.variables())
             raise ProgramError(
                 f"Variable '{obj.name()}' is not in the problem. Its variables: {known}; dual variables are "
                 "constraint.dual_variables[i] of its constraints."
@@ -317,6 +328,7 @@ class Program:
             primal_output(variable, inner, columns.get(inner.id), n, self.offsets, self.theta_size)
             for variable, inner in zip(self._variables, stuffed.variables, strict=True)
         ]
+        self._primal += [constant_output(variable, self.integers.get(variable), n) for variable in self._held]
         self.user_columns = np.zeros(n, dtype=bool)
         for output in self._primal:
             self.user_columns[output.matrix.indices] = True
@@ -328,7 +340,7 @@ class Program:
 
     @cached_property
     def _primal_positions(self) -> dict[cp.Variable, int]:
-        return {variable: k for k, variable in enumerate(self._variables)}
+        return {variable: k for k, variable in enumerate((*self._variables, *self._held))}
 
     @cached_property
     def _dual_positions(self) -> dict[cp.Variable, tuple[int, int]]:

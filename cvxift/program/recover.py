@@ -112,6 +112,18 @@ def primal_output(
     return Output("primal", matrix, None, variable.shape, inner.log, declared=declared)
 
 
+def constant_output(variable: cp.Variable, value: Floats | None, n: int) -> Output:
+    """A variable that is held at a value, or zero; it moves with nothing.
+
+    Args:
+        variable: the user's variable.
+        value: of its shape.
+        n: number of columns.
+    """
+    offset = None if value is None else np.ravel(value).astype(np.float64)
+    return Output("primal", sp.csr_array((variable.size, n)), offset, variable.shape, False)
+
+
 def dual_outputs(constraint: Constraint, block: RowBlock | None, rows: Presolved) -> list[Output]:
     """The dual variables of one constraint as functions of y.
 
