@@ -27,6 +27,7 @@ from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.nlp import NonlinearMap
 from cvxift.program.program import Program
+from cvxift.program.real_parts import RealParts
 from cvxift.solvers.base import Status
 
 _FACES = {"torch": "cvxift.torch.implicit", "jax": "cvxift.jax.implicit", "jaxlib": "cvxift.jax.implicit"}
@@ -111,6 +112,9 @@ def diagnose(
     if isinstance(subject, cp.Problem):
         if tensors:
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
+        parts = None if nlp or gp or integers else RealParts.of(subject)
+        if parts is not None:
+            return _complex(parts, solver, solver_args, outputs)
         if nlp:
             return nonlinear_report(subject, _title(subject), solver, solver_args, outputs)
         return _problem(subject, gp, integers, solver, solver_args, outputs)
@@ -121,6 +125,9 @@ def diagnose(
         return report
     mapping = getattr(getattr(subject, "core", subject), "map", None)
     if isinstance(mapping, SolutionMap):
+        parts = getattr(subject, "parts", None)
+        if parts is not None:
+            tensors = parts.split_call([_numbers(t) for t in tensors], lambda _, value: (value.real, value.imag))
         return _layer(mapping, tensors)
     if audit.is_layer(subject):
         return _peer(subject, tensors)
@@ -130,6 +137,15 @@ def diagnose(
         f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, a layer of cvxift or "
         "cvxpylayers, or a function F with the x and theta at which it is zero."
     )
+
+
+def _complex(parts: RealParts, solver: str | None, solver_args: Any, outputs: Sequence[Any]) -> Report:
+    """A problem with complex leaves, by its real parts."""
+    try:
+        parts.hold_values()
+        return _problem(parts.problem, False, None, solver, solver_args, parts.leaves(outputs))
+    except ProgramError as error:
+        return _refused(_title(parts.problem), str(error))
 
 
 def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: np.ndarray) -> Report:
@@ -337,11 +353,16 @@ def _leaves(tree: Any) -> list[Any]:
     return [tree]
 
 
-def _array(tensor: Any) -> np.ndarray:
-    """A tensor of any framework as a float64 array."""
+def _numbers(tensor: Any) -> np.ndarray:
+    """A tensor of any framework as a NumPy array."""
     for name in ("detach", "cpu"):
         tensor = getattr(tensor, name)() if hasattr(tensor, name) else tensor
+    return np.asarray(tensor)
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A tensor of any framework as a float64 array."""
     try:
-        return np.asarray(tensor, dtype=np.float64)
+        return np.asarray(_numbers(tensor), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ProgramError(f"A tensor could not be read as numbers: {error}.") from None

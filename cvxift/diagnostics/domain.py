@@ -45,7 +45,7 @@ def edges(point: LocalPoint) -> list[Finding]:
         root = name in ROOTS and 0.0 < float(np.ravel(atom.p.value)[0]) < 1.0
         if not (name in STEEP or name in NORMS or root) or not argument.variables():
             continue
-        entries = np.abs(np.asarray(evaluate(argument, values), dtype=float))
+        entries = np.abs(np.asarray(evaluate(argument, values)))
         if name in NORMS:
             if float(entries.max(initial=0.0)) <= EDGE * size:
                 text = f"{short(atom)} is a norm at zero, where it has no gradient."

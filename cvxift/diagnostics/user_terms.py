@@ -29,6 +29,7 @@ from cvxift.kkt.regularity.kinks import Kinks
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Floats
+from cvxift.program.write_back import real_duals
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.analysis import Analysis
@@ -81,9 +82,8 @@ def direction_text(point: LocalPoint, u: Floats, most: int = 4) -> tuple[str, li
 def user_rows(point: LocalPoint) -> np.ndarray:
     """Rows whose multipliers are entries of the user's dual variables, mask of shape (m,)."""
     out = np.zeros(point.structure.m, dtype=bool)
-    for constraint in point.program.problem.constraints:
-        for dual in constraint.dual_variables:
-            out[point.program.output(dual).matrix.indices] = True
+    for dual in real_duals(point.program.problem):
+        out[point.program.output(dual).matrix.indices] = True
     return out
 
 

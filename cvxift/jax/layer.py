@@ -17,6 +17,7 @@ from cvxift.argmax.closed_form.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
+from cvxift.jax.complex_parts import joined, split
 from cvxift.jax.dlpack import taken_over
 from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
@@ -27,6 +28,7 @@ from cvxift.layers.integers import Integers
 from cvxift.layers.interop import number, refused
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
+from cvxift.program.real_parts import RealParts
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -105,6 +107,9 @@ class CvxpyLayer:
         closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
+        self.parts = None if nlp or gp or integers else RealParts.of(problem, parameters)
+        if self.parts is not None:
+            problem, parameters, variables = self.parts.layer(parameters, variables)
         self.core = core_of(nlp, integers, gp)(
             problem,
             parameters,
@@ -147,6 +152,14 @@ class CvxpyLayer:
             SolveError: an instance could not be solved; says which and why, and carries the others. Likewise.
         """
         _static(solver_args, warm_start=warm_start)
+        if self.parts is not None:
+            return joined(self.parts, self._solved(split(self.parts, params), solver_args, warm_start, from_dlpack))
+        return self._solved(params, solver_args, warm_start, from_dlpack)
+
+    def _solved(
+        self, params: Sequence[Any], solver_args: Mapping[str, Any] | None, warm_start: bool, from_dlpack: bool
+    ) -> tuple[jax.Array, ...]:
+        """A call with real arrays."""
         core = self.core
         if from_dlpack:
             params = taken_over(core, params)

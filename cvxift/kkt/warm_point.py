@@ -28,6 +28,7 @@ from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.write_back import real_duals
 
 TIGHT = 1e-9  # relative slack up to which a row passes for tight; polishing decides
 ACCURATE = 1e-14  # relative residual to which multipliers are fitted
@@ -49,13 +50,12 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
     """
     if any(variable.value is None for variable in program.problem.variables()):
         return None
-    duals = [dual for constraint in program.problem.constraints for dual in constraint.dual_variables]
     return completed(
         program,
         engine,
         data,
         {variable: variable.value for variable in program.problem.variables()},
-        {dual: dual.value for dual in duals if dual.value is not None},
+        {dual: dual.value for dual in real_duals(program.problem) if dual.value is not None},
         "cvxpy",
     )
 

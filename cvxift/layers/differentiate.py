@@ -17,10 +17,12 @@ from cvxift.kkt.integers import held_program
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import held_point, holds_values_of
+from cvxift.layers.complex_sensitivity import ComplexSensitivity
 from cvxift.layers.integers import Integers, refuse_with
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.program.program import Program
-from cvxift.program.write_back import write_back, write_back_none
+from cvxift.program.real_parts import RealParts
+from cvxift.program.write_back import real_duals, write_back, write_back_none
 from cvxift.solvers.base import Status
 
 
@@ -88,6 +90,11 @@ def differentiate(
     choice("closed_form", closed_form, get_args(ClosedForm))
     choice("check", check, get_args(Check))
     refuse_with(integers, nlp=nlp, gp=gp)
+    parts = None if nlp or gp or integers or program else RealParts.of(problem)
+    if parts is not None:
+        options = {"solver": solver, "solver_args": solver_args, "singular": singular, "mu": mu}
+        options |= {"linear_solver": linear_solver, "closed_form": closed_form, "check": check}
+        return _with_parts(parts, problem, options)
     policy = Policy(singular, mu, linear_solver)
     if nlp:
         from cvxift.layers.nonlinear import differentiate_nonlinear
@@ -148,10 +155,23 @@ def differentiate(
     return found
 
 
+def _with_parts(parts: RealParts, problem: cp.Problem, options: dict[str, Any]) -> Sensitivity:
+    """The sensitivities of a problem with complex leaves, by those of its real parts."""
+    parts.hold_values()
+    try:
+        inner = differentiate(parts.problem, **options)
+    except SolveError as error:
+        if error.status in (Status.INFEASIBLE.value, Status.UNBOUNDED.value):
+            write_back_none(problem, error.status)
+        raise
+    found = ComplexSensitivity(parts, problem, inner)
+    _save(found)
+    return found
+
+
 def _save(found: Sensitivity) -> None:
     """Set what ``problem.solve`` sets."""
     problem, solution = found.problem, found.solution
-    duals = (dual for constraint in problem.constraints for dual in constraint.dual_variables)
-    values = {variable: found.value(variable) for variable in (*problem.variables(), *duals)}
+    values = {variable: found.value(variable) for variable in (*problem.variables(), *real_duals(problem))}
     accurate = solution.residuals.worst <= TOLERANCE
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solution.solver)

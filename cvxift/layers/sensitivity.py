@@ -24,6 +24,7 @@ from cvxift.kkt.system.factor import Certificate
 from cvxift.layers.description import facts, in_html, in_words
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
+from cvxift.program.write_back import real_duals
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.report import Report
@@ -184,7 +185,7 @@ class Sensitivity:
         theta_dot = theta_dot * self._theta_scale()
         result: dict[Output, Any] = {}
         variables: list[Any] = list(self.problem.variables())
-        duals: list[Any] = [dual for constraint in self.problem.constraints for dual in constraint.dual_variables]
+        duals: list[Any] = real_duals(self.problem)
         parts = [(variables, self._map(variables).jvp(self._solved(variables), theta_dot))] if variables else []
         if duals:
             parts.append((duals, self._map(duals).determined(self.solution, theta_dot)))

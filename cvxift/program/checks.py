@@ -41,7 +41,8 @@ def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
         if leaf.is_complex():
             kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
             raise ProgramError(
-                f"{kind} '{leaf.name()}' is complex. Use two real ones for its real and imaginary parts: x + 1j * y."
+                f"{kind} '{leaf.name()}' is complex, which is not taken here (in sweeps, with gp, nlp, integers). Use "
+                "two real ones for its real and imaginary parts: x + 1j * y."
             )
     _check_curvature(problem, gp)
     _check_dpp(problem, gp)

@@ -13,15 +13,19 @@ from cvxpy.reductions.solution import Solution
 from cvxift.program.structure import Floats
 
 
-def write_back(
-    problem: cp.Problem, value: float, values: Mapping[cp.Variable, Floats], *, accurate: bool, solver: str
-) -> None:
+def real_duals(problem: cp.Problem) -> list[cp.Variable]:
+    """The dual variables of a problem's real constraints; those of complex ones are not multipliers of rows."""
+    real = (constraint for constraint in problem.constraints if constraint.is_real())
+    return [dual for constraint in real for dual in constraint.dual_variables]
+
+
+def write_back(problem: cp.Problem, value: float, values: Mapping[Any, Floats], *, accurate: bool, solver: str) -> None:
     """Set a problem's solution.
 
     Args:
         problem: the problem.
         value: its optimal value.
-        values: of its variables and of its constraints' dual variables.
+        values: of its variables and of its constraints' dual variables; those that are not named are None.
         accurate: False for ``"optimal_inaccurate"``.
         solver: who found it.
     """
@@ -32,7 +36,7 @@ def write_back(
     if own is None or not np.isfinite(own):  # 0/0 is NaN to CVXPY where the solution is at the edge of a domain
         problem._value = value
     for constraint in problem.constraints:
-        duals = [values[dual] for dual in constraint.dual_variables]
+        duals = [values.get(dual) for dual in constraint.dual_variables]
         for dual, multiplier in zip(constraint.dual_variables, duals, strict=True):
             dual.save_value(multiplier)
         solution.dual_vars[constraint.id] = duals[0] if len(duals) == 1 else duals

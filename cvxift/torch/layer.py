@@ -22,6 +22,8 @@ from cvxift.layers.integers import Integers
 from cvxift.layers.interop import Exchanged
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
+from cvxift.program.real_parts import RealParts
+from cvxift.torch.complex_parts import joined, split
 from cvxift.torch.device import OnDevice, Residence, settle, taken_over
 from cvxift.torch.form import Form, Source, to_numpy
 from cvxift.torch.function import Solve, packed, separated
@@ -115,6 +117,9 @@ class CvxpyLayer(torch.nn.Module):
         on_device: OnDevice = "auto",
     ) -> None:
         super().__init__()
+        self.parts = None if nlp or gp or integers else RealParts.of(problem, parameters)
+        if self.parts is not None:
+            problem, parameters, variables = self.parts.layer(parameters, variables)
         self.core = core_of(nlp, integers, gp)(
             problem,
             parameters,
@@ -171,6 +176,15 @@ class CvxpyLayer(torch.nn.Module):
             ProgramError: a tensor is missing, has a wrong shape, dtype, device or value; says which parameter.
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
+        if self.parts is not None:
+            real = self._solved(split(self.parts, params), solver_args, warm_start, from_dlpack)
+            return joined(self.parts, real)
+        return self._solved(params, solver_args, warm_start, from_dlpack)
+
+    def _solved(
+        self, params: tuple[Any, ...], solver_args: Mapping[str, Any] | None, warm_start: bool, from_dlpack: bool
+    ) -> tuple[torch.Tensor, ...]:
+        """`forward` for real tensors."""
         core, source = self.core, self._source
         if torch.compiler.is_compiling() or not _plain(params):
             if not all(isinstance(p, torch.Tensor) and p.layout is torch.strided for p in params):

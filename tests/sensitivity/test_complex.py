@@ -1,0 +1,171 @@
+"""Complex variables and parameters: closed forms, finite differences, and each framework's convention of gradients."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+import cvxift
+from cvxift.errors import ProgramError
+
+N = 3
+
+
+def complex_normal(seed, *shape):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=shape) + 1j * rng.normal(size=shape)
+
+
+def ball():
+    """The point of the unit ball that is nearest to c, which lies outside: c/‖c‖."""
+    z, c = cp.Variable(N, complex=True, name="z"), cp.Parameter(N, complex=True, name="c", value=complex_normal(1, N))
+    return cp.Problem(cp.Minimize(cp.sum_squares(z - c)), [cp.norm(z) <= 1]), z, c
+
+
+def ball_gradient(c, w):
+    """The gradient of Re ⟨w, c/‖c‖⟩, as the direction of steepest ascent."""
+    u = c / np.linalg.norm(c)
+    return (w - u * np.vdot(u, w).real) / np.linalg.norm(c)
+
+
+def projection(eigenvalues, declared):
+    """The nearest positive semidefinite matrix to a Hermitian one with these eigenvalues."""
+    U = np.linalg.qr(complex_normal(3, N, N))[0]
+    H = cp.Parameter((N, N), hermitian=True, name="H", value=(U * eigenvalues) @ U.conj().T)
+    X = cp.Variable((N, N), PSD=True, complex=True) if declared else cp.Variable((N, N), hermitian=True)
+    return cp.Problem(cp.Minimize(cp.sum_squares(X - H)), [] if declared else [X >> 0]), X, H
+
+
+def projection_derivative(H, D):
+    """The derivative of the projection along a Hermitian D (Löwner's formula)."""
+    eigenvalues, U = np.linalg.eigh(H)
+    kept = np.maximum(eigenvalues, 0.0)
+    gaps = eigenvalues[:, None] - eigenvalues
+    same = np.isclose(gaps, 0.0)
+    K = np.where(same, (eigenvalues > 0)[:, None], (kept[:, None] - kept) / np.where(same, 1.0, gaps))
+    return U @ (K * (U.conj().T @ D @ U)) @ U.conj().T
+
+
+def test_the_projection_on_a_ball_has_its_closed_form():
+    problem, z, c = ball()
+    s = cvxift.differentiate(problem)
+    w, dc = complex_normal(4, N), complex_normal(5, N)
+    assert np.allclose(s.value(z), c.value / np.linalg.norm(c.value), atol=1e-12)
+    assert np.array_equal(z.value, s.value(z)) and problem.status == cp.OPTIMAL
+    assert np.allclose(s.vjp({z: w})[c], ball_gradient(c.value, w), atol=1e-12)
+    moved = s.jvp({c: dc})[z]
+    assert np.isclose(np.vdot(w, moved).real, np.vdot(s.vjp({z: w})[c], dc).real)
+    jacobian = s.jacobian(z, c)
+    assert jacobian.shape == (N, N, 2)
+    assert np.allclose(jacobian @ np.array([1, 0]) @ dc.real + jacobian @ np.array([0, 1]) @ dc.imag, moved)
+    assert s.report.ok and cvxift.diagnose(problem, outputs=[z]).ok
+    gradient = s.jacobian(problem.objective, c)  # of (‖c‖ − 1)²
+    expected = 2 * (np.linalg.norm(c.value) - 1) * c.value / np.linalg.norm(c.value)
+    assert np.allclose(gradient[:, 0] + 1j * gradient[:, 1], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("eigenvalues", [[2.0, 1.0, -0.5], [1.5, -0.5, 0.3], [-1.0, -2.0, -0.1]])
+def test_hermitian_matrices(eigenvalues, declared):
+    problem, X, H = projection(np.array(eigenvalues), declared)
+    s = cvxift.differentiate(problem)
+    D, C = complex_normal(6, N, N), complex_normal(7, N, N)
+    D = (D + D.conj().T) / 2
+    exact = projection_derivative(H.value, D)
+    assert np.allclose(s.value(X), projection_derivative(H.value, H.value), atol=1e-9)
+    assert np.allclose(s.jvp({H: D})[X], exact, atol=1e-9)
+    gradient = s.vjp({X: C})[H]
+    assert np.allclose(gradient, projection_derivative(H.value, (C + C.conj().T) / 2), atol=1e-9)
+    assert np.isclose(np.vdot(C, exact).real, np.vdot(gradient, D).real)
+
+
+def test_real_imaginary_and_complex_leaves_together_agree_with_finite_differences():
+    A, x, y = complex_normal(8, 4, N), cp.Variable(N), cp.Variable(N, imag=True)
+    b = cp.Parameter(4, complex=True, value=complex_normal(9, 4))
+    w = cp.Parameter(nonneg=True, value=0.3)
+    total = cp.sum(x) <= 1
+    problem = cp.Problem(cp.Minimize(cp.norm(A @ (x + y) - b) + w * cp.norm1(x + y)), [total, cp.abs(y) <= 0.7])
+    s = cvxift.differentiate(problem, check="off")
+    db, dw = complex_normal(10, 4), 0.5
+    found, step, ends = s.jvp({b: db, w: dw}), 1e-5, []
+    start = b.value, w.value
+    for sign in (1, -1):
+        b.value, w.value = start[0] + sign * step * db, start[1] + sign * step * dw
+        t = cvxift.differentiate(problem, check="off")
+        ends.append([t.value(x), t.value(y), t.value(total.dual_variables[0])])
+    for key, one, two in zip((x, y, total.dual_variables[0]), *ends, strict=True):
+        assert np.allclose(found[key], (one - two) / (2 * step), atol=1e-6)
+    assert np.abs(found[y].imag).max() > 1e-3 and not found[y].real.any()
+
+
+def test_torch_follows_its_convention():
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("cvxift.torch")
+    problem, z, c = ball()
+    layer, w = adapter.CvxpyLayer(problem, [c], [z]), complex_normal(4, N)
+    t = torch.tensor(c.value, requires_grad=True)
+    (out,) = layer(t)
+    assert out.dtype == torch.complex128
+    (out * torch.tensor(w).conj()).sum().real.backward()
+    assert np.allclose(t.grad.numpy(), ball_gradient(c.value, w), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda t: layer(t)[0], (t,))
+    assert torch.autograd.gradgradcheck(lambda t: layer(t)[0], (t,))
+    batch = torch.stack([t.detach(), 2 * t.detach()])
+    assert torch.allclose(torch.vmap(lambda t: layer(t)[0])(batch), layer(batch)[0])
+    assert layer(batch.to(torch.complex64))[0].dtype == torch.complex64
+    real = 3 * t.detach().real  # where a complex one may stand
+    assert torch.allclose(layer(real)[0], (real / real.norm()).to(torch.complex128))
+    assert layer.diagnose(t).ok and len(layer.diagnose(batch).reports) == 2
+
+
+def test_torch_gives_hermitian_matrices_back():
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("cvxift.torch")
+    problem, X, H = projection(np.array([2.0, 1.0, -0.5]), False)
+    t, C = torch.tensor(H.value, requires_grad=True), complex_normal(7, N, N)
+    (out,) = adapter.CvxpyLayer(problem, [H], [X])(t)
+    assert torch.allclose(out, out.mH)
+    (out * torch.tensor(C).conj()).sum().real.backward()
+    assert np.allclose(t.grad.numpy(), projection_derivative(H.value, (C + C.conj().T) / 2), atol=1e-9)
+
+
+def test_jax_follows_its_convention():
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("cvxift.jax")
+    problem, z, c = ball()
+    layer, w = adapter.CvxpyLayer(problem, [c], [z]), complex_normal(4, N)
+    with jax.enable_x64(True):
+        value = jax.numpy.asarray(c.value)
+        gradient = jax.jit(jax.grad(lambda c: (layer(c)[0] * w.conj()).sum().real))(value)
+        assert np.allclose(gradient, ball_gradient(c.value, w).conj(), atol=1e-12)  # JAX' gradients are conjugates
+        batch = jax.numpy.stack([value, 2 * value])
+        assert np.allclose(jax.vmap(lambda c: layer(c)[0])(batch), layer(batch)[0])
+    assert layer(np.asarray(c.value, dtype=np.complex64))[0].dtype == np.complex64
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_bad_input_is_named(framework):
+    adapter = pytest.importorskip(f"cvxift.{framework}")
+    problem, z, c = ball()
+    layer = adapter.CvxpyLayer(problem, [c], [z])
+    with pytest.raises(ProgramError, match="'c'"):
+        layer("one")
+    with pytest.raises(ProgramError, match="expected 1"):
+        layer(c.value, c.value)
+    with pytest.raises(ProgramError, match=r"'c' has shape \(2,\)|'real\(c\)' has shape \(2,\)"):
+        layer(pytest.importorskip("torch").zeros(2) if framework == "torch" else np.zeros(2, np.complex64))
+    with pytest.raises(ProgramError, match="expected \\(3,\\)"):
+        cvxift.differentiate(problem).vjp({z: np.zeros(2)})
+    c.value = None
+    with pytest.raises(ProgramError, match="'c' has no value"):
+        cvxift.differentiate(problem)
+    assert "'c' has no value" in str(cvxift.diagnose(problem))
+    with pytest.raises(ProgramError, match="complex, which is not taken here"):
+        cvxift.sweep(problem, {c: np.zeros((2, N), complex)}, n_jobs=1)
+
+
+def test_dual_variables_of_complex_constraints_are_refused_and_the_rest_is_there():
+    z, c = cp.Variable(N, complex=True, name="z"), cp.Parameter(complex=True, value=1 + 2j)
+    total = cp.sum(z) == c
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z)), [total])
+    s = cvxift.differentiate(problem)
+    assert np.allclose(s.value(z), (1 + 2j) / N) and total.dual_value is None
+    assert np.allclose(s.jvp({c: 1j})[z], 1j / N)
+    with pytest.raises(ProgramError, match="complex; its dual variable"):
+        s.value(total.dual_variables[0])
