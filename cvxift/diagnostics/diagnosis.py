@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast, overload
@@ -11,6 +10,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.diagnostics import advice, audit, domain, neighbourhood
+from cvxift.diagnostics.equation import equation
 from cvxift.diagnostics.findings import Finding, Verdict
 from cvxift.diagnostics.integers import with_integers_held
 from cvxift.diagnostics.nonlinear import nonlinear_report, report_of
@@ -30,7 +30,6 @@ from cvxift.program.program import Program
 from cvxift.program.real_parts import RealParts
 from cvxift.solvers.base import Status
 
-_FACES = {"torch": "cvxift.torch.implicit", "jax": "cvxift.jax.implicit", "jaxlib": "cvxift.jax.implicit"}
 _REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
 
@@ -132,7 +131,7 @@ def diagnose(
     if audit.is_layer(subject):
         return _peer(subject, tensors)
     if callable(subject) and tensors:
-        return _equation(subject, tensors)
+        return equation(subject, tensors)
     raise ProgramError(
         f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, a layer of cvxift or "
         "cvxpylayers, or a function F with the x and theta at which it is zero."
@@ -329,28 +328,6 @@ def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:
         first = replace(report.reports[0], findings=(finding, *report.reports[0].findings))
         return replace(report, reports=(first, *report.reports[1:]))
     return replace(report, findings=(finding, *report.findings))
-
-
-def _equation(F: Any, point: Sequence[Any]) -> Report:
-    """F(x, *theta) = 0 at a point, by the adapter of the framework that the arrays belong to."""
-    modules = {type(leaf).__module__.split(".")[0] for leaf in _leaves(point)}
-    faces = {_FACES[module] for module in modules & _FACES.keys()}
-    if len(faces) != 1:
-        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in _leaves(point)})) or "nothing"
-        raise ProgramError(
-            f"diagnose(F, x, *theta) needs x and theta as torch tensors or as JAX arrays, which differentiate F; got "
-            f"{kinds}."
-        )
-    face = importlib.import_module(faces.pop())
-    return face.ImplicitFunction.at_point(F, point[0], tuple(point[1:]))
-
-
-def _leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, Mapping):
-        return [leaf for value in tree.values() for leaf in _leaves(value)]
-    if isinstance(tree, tuple | list):
-        return [leaf for value in tree for leaf in _leaves(value)]
-    return [tree]
 
 
 def _numbers(tensor: Any) -> np.ndarray:

@@ -104,7 +104,7 @@ class SolutionMap(InstanceProducts):
         missing = [p.name() for key, p in known.items() if key not in given]
         if foreign or missing or len(set(given)) != len(given):
             raise ProgramError(
-                "parameters must list every parameter of the problem once, in the order of the layer's tensors; "
+                "parameters must exactly match problem.parameters(), each once, in the order of the layer's tensors; "
                 f"got {[p.name() for p in parameters]}, expected {[p.name() for p in known.values()]}"
                 + (f"; not in the problem: {foreign}" if foreign else "")
                 + (f"; missing: {missing}" if missing else "")

@@ -92,7 +92,7 @@ class LayerCore:
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
                 raise ProgramError(
-                    f"{name} must be a list or tuple of cp.{kind.__name__}; got {type(value).__name__} "
+                    f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {type(value).__name__} "
                     f"{[type(item).__name__ for item in value] if isinstance(value, (list, tuple)) else ''}."
                 )
         if not variables:
@@ -145,7 +145,7 @@ class LayerCore:
         if len(shapes) != len(self.shapes):
             names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
             raise ProgramError(
-                f"A tensor must be provided for each parameter: got {len(shapes)}, "
+                f"A tensor must be provided for each CVXPY parameter: got {len(shapes)}, "
                 f"expected {len(self.shapes)} ({names})."
             )
         if shapes == self.shapes:

@@ -55,7 +55,8 @@ def differentiate(
             one that is not DPP; parameters may stand anywhere. See docs/nonlinear.md.
         integers: ``"fixed"``: solve a mixed-integer problem, hold its integers at their optimum and differentiate the
             other variables, which is exact while that choice stays the best one. ``solver`` and ``solver_args`` are
-            then those of the mixed-integer solver (None: HiGHS). See docs/five_minutes.md.
+            then those of the mixed-integer solver (None: HiGHS). See
+            docs/complex_and_integers.md.
         solver: name of the solver to use; the problem is then always solved.
         solver_args: options for that solver.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or

@@ -105,7 +105,9 @@ def batch_of(parameters: Sequence[cp.Parameter], leads: Sequence[tuple[int, ...]
             axis = len(lead) - 1
             remedy = f"For one value of '{parameter.name()}' an instance, give it the shape {shape}: .squeeze({axis})."
             break
-    raise ProgramError(f"The parameters' batch dimensions do not broadcast together: {found}. {remedy}")
+    raise ProgramError(
+        f"Inconsistent batch sizes: the parameters' batch dimensions do not broadcast together: {found}. {remedy}"
+    )
 
 
 def as_array(parameter: cp.Parameter, value: Any) -> Floats:
@@ -149,7 +151,8 @@ def wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...]) -> ProgramError
         remedy = f" Transpose it, or declare cp.Parameter({shape[-2:]})."
     elif int(np.prod(shape)) == parameter.size:
         remedy = f" Reshape it to {own}."
-    return ProgramError(f"Parameter '{parameter.name()}' has shape {shape}; expected {expected}.{remedy}")
+    found = f"'{parameter.name()}' has shape {shape}; expected {expected}.{remedy}"
+    return ProgramError(f"Invalid parameter shape: {found}")
 
 
 def check(

@@ -42,8 +42,7 @@ class Program:
         problem: a DPP problem without integer or complex variables.
         gp: read the problem as a geometric program (log-log convex).
         canon_backend: CVXPY's canonicalization backend ("CPP", "SCIPY", "COO"); None takes "COO", the fastest.
-        integers: of a mixed-integer problem, the values at which integer variables are held, as constants; those that
-            are not named are free. None refuses integer variables.
+        integers: values at which integer variables are held; others are free. None refuses integer variables.
 
     Attributes:
         problem: the user's problem.
@@ -64,8 +63,7 @@ class Program:
         P_varies: whether an entry of P depends on θ.
 
     Raises:
-        ProgramError: for a problem that is not DPP, not convex, integer, complex, without variables, or whose constants
-            are not finite.
+        ProgramError: for a problem that is not DPP, not convex, integer, complex, without variables, or not finite.
 
     Example:
         >>> import cvxpy as cp
@@ -90,7 +88,7 @@ class Program:
         self.problem, self.gp, self.integers = problem, gp, dict(integers or {})
         self.approximation = approximation(problem)
         self._variables: tuple[cp.Variable, ...] = tuple(continuous.variables())
-        self._held = tuple(v for v in problem.variables() if v.id not in {w.id for w in self._variables})
+        self._held = tuple(v for v in problem.variables() if v not in set(self._variables))
         ends = np.cumsum([0] + [parameter.size for parameter in self.parameters])
         self.theta_size = int(ends[-1])
         self.offsets: dict[cp.Parameter, slice] = {
@@ -237,7 +235,8 @@ class Program:
             known = ", ".join(variable.name() for variable in self.problem.variables())
             raise ProgramError(
                 f"Variable '{obj.name()}' is not in the problem. Its variables: {known}; dual variables are "
-                "constraint.dual_variables[i] of its constraints."
+                "constraint.dual_variables[i] of its constraints. What is asked for must be a subset of "
+                "problem.variables() and these."
             )
         number, part = dual
         if number not in self._dual:

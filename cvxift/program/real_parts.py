@@ -125,8 +125,8 @@ class RealParts:
         if len(values) != len(self.parameters):
             names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
             raise ProgramError(
-                f"A tensor must be provided for each parameter: got {len(values)}, expected {len(self.parameters)} "
-                f"({names})."
+                f"A tensor must be provided for each CVXPY parameter: got {len(values)}, "
+                f"expected {len(self.parameters)} ({names})."
             )
         out: list[Any] = []
         for leaf, value in zip(self.parameters, values, strict=True):

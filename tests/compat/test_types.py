@@ -13,7 +13,10 @@ SCRIPT = ROOT / "tests" / "compat" / "typed_script.py"
 
 @pytest.mark.parametrize(
     "command",
-    [["pyright"], ["mypy", "--strict", "--allow-untyped-calls", "--implicit-reexport", "--follow-imports=silent"]],
+    [
+        ["pyright", "--pythonpath", sys.executable],
+        ["mypy", "--strict", "--allow-untyped-calls", "--implicit-reexport", "--follow-imports=silent"],
+    ],
     ids=lambda command: command[0],
 )
 def test_a_checker_finds_every_type_as_declared(command, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ class PlainNumPy(HostArrays):
     sums = Arrays.sums
 
 
-PLACES = ("numpy", "torch", "jax")
+PLACES = tuple(name for name in ("numpy", "torch", "jax") if importlib.util.find_spec(name))
 KINDS = ("random", "weak", "repeated rows", "scaled", "vertex", "bounds")
 
 

@@ -51,6 +51,10 @@ def recognize(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Recogn
         >>> found.form.name
         'softmax'
     """
+    if any(
+        leaf.is_complex() for leaf in (*problem.variables(), *problem.constants())
+    ):  # CVXPY's affine rows would be read without their imaginary parts
+        return None
     terms = carried(problem, parameters)
     try:
         terms = read_terms(problem, parameters) if terms is None else terms
