@@ -293,7 +293,7 @@ class TestBadInput:
             ({"parameters": [p, p], "variables": [x]}, "once"),
             ({"parameters": [p], "variables": [cp.Variable(name="w")]}, "'w' is not in the problem"),
             ({"parameters": [p], "variables": []}, "variables is empty"),
-            ({"parameters": p, "variables": [x]}, "parameters must be a list"),
+            ({"parameters": p, "variables": [x]}, "parameters must be provided as a list"),
             ({"parameters": [p], "variables": [x], "solver": "NOSUCH"}, "nosuch"),
             (
                 {"parameters": [p], "variables": [x], "solver": "CLARABEL", "solver_args": {"tol_gap": 1}},
