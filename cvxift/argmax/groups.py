@@ -48,6 +48,39 @@ class Rows:
 ROWS = Rows()
 
 
+class Adjacent:
+    """Groups of given lengths side by side along the last axis of NumPy arrays; their values have shape (..., G).
+
+    Args:
+        lengths: number of entries of each group, ≥ 1.
+
+    Attributes:
+        ids: the group of each entry.
+        first: for each group its first entry.
+
+    Example:
+        >>> groups = Adjacent(np.array([2, 1]))
+        >>> groups.sum(np.array([1.0, 2.0, 4.0])), groups.max(np.array([1.0, 2.0, 4.0]))
+        (array([3., 4.]), array([2., 4.]))
+    """
+
+    def __init__(self, lengths: np.ndarray) -> None:
+        self.ids = np.repeat(np.arange(len(lengths)), lengths)
+        self.first = np.cumsum(lengths) - lengths
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The sum over each group."""
+        return np.add.reduceat(values, self.first, axis=-1, dtype=np.float64)
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """The largest entry of each group."""
+        return np.maximum.reduceat(values, self.first, axis=-1)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """For each entry its group's value."""
+        return values.take(self.ids, axis=-1)
+
+
 class NumpySegments:
     """Entries (N,) of NumPy arrays in groups by their number; groups' values have shape (G,), sums are float64.
 

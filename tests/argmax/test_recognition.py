@@ -457,10 +457,26 @@ def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
         return quadratic(z, z >= 0, cp.sum(z[:3]) == 0.5)
 
     @lookalike
-    def sums_of_different_lengths():
+    def caps_on_entropies_under_sums_of_different_lengths():
         z = cp.Variable(N)
-        constraints = [cp.sum(z[:2]) == 1, cp.sum(z[2:]) == 1, z >= 0]
+        return maximize(-cp.sum(cp.entr(z)), z, [cp.sum(z[:2]) == 1, cp.sum(z[2:]) == 1, z <= 0.7])
+
+    @lookalike
+    def sums_of_different_lengths_with_an_entry_left():
+        z = cp.Variable(N)
+        constraints = [cp.sum(z[:1]) == 1, cp.sum(z[2:]) == 1, z >= 0]
         return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints)
+
+    @lookalike
+    def weights_within_sums_of_different_lengths():
+        z = cp.Variable(N)
+        weight = np.array([1.0, 1.0, 2.0, 2.0, 1.0])
+        return maximize(-cp.sum(cp.multiply(weight, cp.entr(z))), z, [cp.sum(z[:2]) == 1, cp.sum(z[2:]) == 1])
+
+    @lookalike
+    def a_weighted_sum_beside_one_of_another_length():
+        z = cp.Variable(N)
+        return maximize(-cp.sum(cp.entr(z)), z, [cp.sum(z[:2]) == 1, z[2] + z[3] + 2 * z[4] == 1])
 
     @lookalike
     def a_sum_of_some_entries():

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cvxift._types import override
+from cvxift.argmax.groups import ROWS, Groups
 from cvxift.program.structure import Floats
 
 Mask = np.ndarray
@@ -79,20 +80,21 @@ class GroupSums(Sums):
 
     Args:
         s: shape (…, G, n).
+        groups: the groups, each row one, or several of other lengths in a row.
     """
 
-    def __init__(self, s: Floats) -> None:
-        self._s = s
-        total = s.sum(axis=-1, keepdims=True)
+    def __init__(self, s: Floats, groups: Groups = ROWS) -> None:
+        self._s, self._groups = s, groups
+        total = groups.sum(s)
         self.inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)  # 0 where all are held
 
     @override
     def total(self, r: Floats) -> Floats:
-        return r.sum(axis=-1, keepdims=True)
+        return self._groups.sum(r)
 
     @override
     def spread(self, tau: Floats) -> Floats:
-        return tau
+        return self._groups.spread(tau)
 
     @override
     def solve(self, k: Floats) -> Floats:
@@ -100,6 +102,8 @@ class GroupSums(Sums):
 
     @override
     def fit(self, w: Floats) -> Floats:
+        if self._groups is not ROWS:
+            return self._groups.sum(self._s * w) * self.inverse
         return np.einsum("...i,...i->...", self._s, w)[..., None] * self.inverse
 
 

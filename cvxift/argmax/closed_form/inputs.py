@@ -77,7 +77,8 @@ class Inputs:
         c = pieces["stiffness"][0]
         self.divides = c.moving
         if not self.divides:
-            pieces["score"] = score.times(np.repeat(1.0 / c.c, size[1])), size
+            each = np.broadcast_to(1.0 / c.c.reshape(pieces["stiffness"][1]), size)
+            pieces["score"] = score.times(each.ravel()), size
         self._size = score.M.shape[1]
         self.constant = {name: rows.c.reshape(shape) for name, (rows, shape) in pieces.items() if not rows.moving}
         self._parts = {name: _Part(rows, shape) for name, (rows, shape) in pieces.items() if rows.moving}
@@ -117,7 +118,7 @@ class Scores:
 
     Attributes:
         ratio: r, shape (*batch, G, n).
-        stiffness: c, broadcasts to (*batch, G, 1).
+        stiffness: c, of each group, (*batch, G, 1), or of each entry.
         divides: whether c depends on θ.
         prior: p > 0, (*batch, G, n), if there is one that depends on θ.
     """
@@ -143,6 +144,10 @@ class Scores:
         """x, shape (*batch, G, n)."""
         return self.ratio if self.prior is None else self.ratio + np.log(self.prior)
 
+    def _each(self, bar: Floats) -> Floats:
+        """What the entries say of c, summed over groups if c is theirs."""
+        return bar if self.stiffness.shape[-1] > 1 else bar.sum(axis=-1, keepdims=True)
+
     def _ratio_tangent(self, moved: Mapping[str, Floats]) -> Floats:
         if not self.divides:
             return moved["score"]
@@ -158,7 +163,7 @@ class Scores:
         bars = {"score": x_bar}
         if self.divides:
             bars["score"] = x_bar / self.stiffness
-            bars["stiffness"] = -(bars["score"] * self.ratio).sum(axis=-1, keepdims=True)
+            bars["stiffness"] = self._each(-bars["score"] * self.ratio)
         if self.prior is not None:
             bars["prior"] = x_bar / self.prior
         return bars
@@ -170,7 +175,7 @@ class Scores:
             c, c_dot = self.stiffness, moved["stiffness"]
             bars["score"] = -x_bar * c_dot / c**2
             lever = (self.ratio * c_dot / c - self._ratio_tangent(moved)) / c
-            bars["stiffness"] = (x_bar * lever).sum(axis=-1, keepdims=True)
+            bars["stiffness"] = self._each(x_bar * lever)
         if self.prior is not None:
             bars["prior"] = -x_bar * moved["prior"] / self.prior**2
         return bars

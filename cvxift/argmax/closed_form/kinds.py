@@ -8,7 +8,8 @@
     box          φ(d) = d, no sum
     sigmoid      φ(d) = 1/(1 + exp(−d)), no sum
 
-How z is found is the business of `cvxift.argmax.simplex` and `sorted_rows`. Arrays are (…, G, n).
+How z is found is the business of `cvxift.argmax.simplex` and `sorted_rows`, for groups of unequal length of
+`segments` and `bounded`. Arrays are (…, G, n), with unequal groups side by side (…, 1, n), what groups have (…, 1, G).
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from cvxift._types import override
-from cvxift.argmax import simplex, sorted_rows
+from cvxift.argmax import segments, simplex, sorted_rows
+from cvxift.argmax.bounded import sides, value
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Mask, Sums
+from cvxift.argmax.groups import ROWS, Groups
 from cvxift.program.structure import Floats
 
 STRICT = 1e-9  # relative slack with which sums must lie between the bounds' own sums
@@ -87,7 +91,7 @@ class Allocation(Argmax):
     @cached_property
     @override
     def sums(self) -> Sums | None:
-        return None if self.limits.k is None else GroupSums(self.slope)
+        return None if self.limits.k is None else GroupSums(self.slope, self.kind.groups)
 
     @property
     def pinned(self) -> bool:
@@ -96,12 +100,14 @@ class Allocation(Argmax):
 
     @property
     def tau(self) -> Floats:
-        """τ, from the largest entry where it was not found along with z; zero without sums."""
+        """τ of each entry, from its group's largest where it was not found along with z; zero without sums."""
+        groups, z = self.kind.groups, self.z
         if self._tau is not None or self.limits.k is None:
-            return np.zeros_like(self.z[..., :1]) if self._tau is None else self._tau
-        largest = np.argmax(self.z, axis=-1)[..., None]
-        x, z = (np.take_along_axis(a, largest, axis=-1) for a in (np.broadcast_to(self.x, self.z.shape), self.z))
-        return x - self.kind.inverse(z)
+            return np.zeros_like(z[..., :1]) if self._tau is None else groups.spread(self._tau)
+        largest = z == groups.spread(groups.max(z))
+        return groups.spread(
+            groups.max(np.where(largest, self.x - self.kind.inverse(np.where(largest, z, 1.0)), -np.inf))
+        )
 
     def margins(self, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> Floats:
         """Smallest slack minus multiplier of the bounds, as the problem's own rows have them, relative to the largest.
@@ -129,12 +135,14 @@ class Kind(abc.ABC):
     Attributes:
         name: what users know the map as.
         unit: Ω′(z) − φ⁻¹(z), a constant: Ω = z log z has the derivative 1 + log z.
+        groups: the entries that have a sum together.
     """
 
     name: str
     unit: float = 0.0
+    groups: Groups = ROWS
 
-    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
+    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None) -> Limits | None:
         """The set, checked; None where it has no strictly feasible point, or is out of the form's range."""
         return Limits(k, lower, upper)
 
@@ -168,31 +176,33 @@ class Tsallis(Kind):
         self.unit = 1.0 if alpha == 1.0 else 0.0
 
     @override
-    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
+    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None) -> Limits | None:
         assert k is not None
         if not (k > 0).all():
             return None
         if upper is None:
             return Limits(k)
-        high = np.minimum(upper, 2.0 * k)
-        if not ((high > 0).all() and (total_of(high, n) > (1.0 + STRICT) * k).all()):
+        high = np.minimum(upper, 2.0 * self.groups.spread(k))
+        if not ((high > 0).all() and (self.groups.sum(high) > (1.0 + STRICT) * k).all()):
             return None
         return Limits(k, None, upper, None, high)
 
     @override
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
-        k, high = limits.k, limits.high
+        k, high, groups = limits.k, limits.high, self.groups
         assert k is not None
         if self.alpha != 1.0:
             # Σ [(α−1)(x − τ)]^{1/(α−1)} = k  ⇔  the same with x / k^{α−1} sums to one
-            unit = bool((k == 1.0).all())
-            z = simplex.entmax(x if unit else x / k ** (self.alpha - 1.0), self.alpha)
-            return Allocation(self, x, limits, z if unit else k * z)
+            unit, own = bool((k == 1.0).all()), groups.spread(k)
+            scores = x if unit else x / own ** (self.alpha - 1.0)
+            rows = groups is ROWS
+            z = simplex.entmax(scores, self.alpha) if rows else segments.entmax(scores, self.alpha, groups)
+            return Allocation(self, x, limits, z if unit else own * z)
         if high is not None:
             return Allocation(self, x, limits, *sorted_rows.capped(x, k, np.broadcast_to(high, x.shape)))
-        z = x - x.max(axis=-1, keepdims=True)
+        z = x - groups.spread(groups.max(x))
         np.exp(z, out=z)
-        z *= k / z.sum(axis=-1, keepdims=True)
+        z *= groups.spread(k / groups.sum(z))
         return Allocation(self, x, limits, z)
 
     @override
@@ -251,20 +261,20 @@ class Budget(Kind):
     name = "budget"
 
     @override
-    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
+    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None) -> Limits | None:
         assert k is not None
-        slack = STRICT * (1.0 + np.abs(k))
+        slack, sum_of, spread = STRICT * (1.0 + np.abs(k)), self.groups.sum, self.groups.spread
         if upper is None:
             assert lower is not None
-            return Limits(k, lower) if (total_of(lower, n) < k - slack).all() else None
-        low, high = np.broadcast_arrays(np.full(n, -np.inf) if lower is None else lower, upper)
+            return Limits(k, lower) if (sum_of(lower) < k - slack).all() else None
+        low, high = np.broadcast_arrays(-np.inf if lower is None else lower, upper)
         # Beyond what the sum and the bounds on the other side imply, a bound may stand anywhere.
-        all_low, all_high = low.sum(axis=-1, keepdims=True), high.sum(axis=-1, keepdims=True)
+        all_low, all_high = sum_of(low), sum_of(high)
         with np.errstate(invalid="ignore"):
-            least = np.where(np.isfinite(all_high), high - (all_high - k) - 1.0, -np.inf)
-            most = np.where(np.isfinite(all_low), low + (k - all_low) + 1.0, np.inf)
+            least = np.where(spread(np.isfinite(all_high)), high - spread(all_high - k) - 1.0, -np.inf)
+            most = np.where(spread(np.isfinite(all_low)), low + spread(k - all_low) + 1.0, np.inf)
         low, high = np.maximum(low, least), np.minimum(high, most)
-        all_low, all_high = low.sum(axis=-1, keepdims=True), high.sum(axis=-1, keepdims=True)
+        all_low, all_high = sum_of(low), sum_of(high)
         inside = (low <= high).all() and (all_low < k - slack).all() and (k + slack < all_high).all()
         return Limits(k, lower, upper, low, high) if inside and np.isfinite(all_high - all_low).all() else None
 
@@ -272,12 +282,38 @@ class Budget(Kind):
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
         k, lower = limits.k, limits.lower
         assert k is not None
-        if limits.low is not None and limits.high is not None:
+        if self.groups is not ROWS:
+            found = self._of_groups(x, k, limits)
+        elif limits.low is not None and limits.high is not None:
             found = sorted_rows.budget(x, k, limits.low, limits.high)
         else:
             assert lower is not None
-            found = sorted_rows.above(x, k - total_of(lower, x.shape[-1]), lower)
+            found = sorted_rows.above(x, k - lower.sum(axis=-1, keepdims=True), lower)
         return None if found is None else Allocation(self, x, limits, *found)
+
+    def _of_groups(self, x: Floats, k: Floats, limits: Limits) -> sorted_rows.SortedRows | None:
+        """As `sorted_rows`, of groups of unequal length."""
+        groups, lower, low, high = self.groups, limits.lower, limits.low, limits.high
+        if low is None or high is None:
+            assert lower is not None
+            rest = groups.spread(k - groups.sum(lower))
+            part = segments.entmax((x - lower) / rest, 2.0, groups)
+            z = lower + rest * part
+            return sorted_rows.SortedRows(z, part <= 0, None, groups.max(np.where(part <= 0, -np.inf, x - z)))
+        low, high = np.broadcast_to(low, x.shape), np.broadcast_to(high, x.shape)
+        found = sides(x, k, low, high, groups=groups)
+        z = value(x, k, low, high, found, groups)
+        free: Any = ~(found.at_lower | found.at_upper)
+        # Where bounds hold every entry τ may be anything between these two, and the middle is farthest from a change.
+        least = groups.max(np.where(found.at_lower, x - low, -np.inf))
+        most = -groups.max(np.where(found.at_upper, high - x, -np.inf))
+        tau = groups.max(np.where(free, x - z, -np.inf))
+        with np.errstate(invalid="ignore"):
+            tau = np.where(np.isfinite(tau), tau, 0.5 * (least + most))
+        size = 1.0 + np.abs(k) + groups.sum(np.abs(z))
+        if not (np.abs(groups.sum(z) - k) <= sorted_rows.ATTAINED * size).all():
+            return None
+        return sorted_rows.SortedRows(z, found.at_lower, found.at_upper, tau)
 
     @override
     def slope(self, found: Allocation) -> Floats:
@@ -303,7 +339,7 @@ class Box(Budget):
     name = "box"
 
     @override
-    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None, n: int) -> Limits | None:
+    def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None) -> Limits | None:
         empty = lower is not None and upper is not None and not (lower < upper).all()
         return None if empty else Limits(None, lower, upper)
 
@@ -314,8 +350,3 @@ class Box(Budget):
         at_upper = None if upper is None else x >= upper
         z = x if lower is None else np.maximum(x, lower)
         return Allocation(self, x, limits, z if upper is None else np.minimum(z, upper), at_lower, at_upper)
-
-
-def total_of(bound: Floats, n: int) -> Floats:
-    """Σ over n entries of bounds that may be one for all of them."""
-    return bound.sum(axis=-1, keepdims=True) if bound.shape[-1] == n else n * bound

@@ -223,7 +223,7 @@ def read_permutahedron(problem: Problem) -> Form:
     entropic = kind.name == "softmax"
     _check(values, gap, entropic)
     pieces = {name: (rows, (1, n)) for name, rows in inputs.items()}
-    pieces["stiffness"] = one_stiffness(inputs["stiffness"], np.arange(n)[None]), (1, 1)
+    pieces["stiffness"] = one_stiffness(inputs["stiffness"]), (1, 1)
     pieces["values"] = values, (1, n)
     if len(idle):
         pieces["gap"] = gap, (1, len(idle))

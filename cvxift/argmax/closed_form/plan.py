@@ -219,11 +219,11 @@ def read_plan(problem: Problem) -> Form:
     low, high = bounds(problem)
     entropic = kind.name == "softmax"
     _settle_bounds(problem, entropic, size, total, low, high, order)
-    groups, shape = order[None], (1, problem.n)
+    shape = (1, problem.n)
     pieces = {name: (rows[order], shape) for name, rows in inputs.items()}
-    pieces["stiffness"] = one_stiffness(inputs["stiffness"], groups), (1, 1)
+    pieces["stiffness"] = one_stiffness(inputs["stiffness"]), (1, 1)
     pieces["total"] = total, (1, sum(size))
-    return PlanForm(entropic, pieces, order, size, low.gain[groups])
+    return PlanForm(entropic, pieces, order, size, low.gain[order][None])
 
 
 def _grid(problem: Problem) -> tuple[Indices, tuple[int, int], Rows]:

@@ -1,16 +1,18 @@
 """Whether a problem is separable but for sums over groups of entries (see `kinds`), and its closed form.
 
     minimize  ½ Σ c_i z_i² + qᵀz,  c Σ z_i^α + qᵀz,  or  c Σ z_i log(z_i/p_i) (+ c Σ (1 − z_i) log(1 − z_i)) + qᵀz
-    subject to  g Σ_{i∈group} z_i = k      disjoint groups of one size that cover z, or none
+    subject to  g Σ_{i∈group} z_i = k      disjoint groups that cover z, or none
                 g z_i ≤ h                  bounds
 
-Each part is read, and a problem with one that fits nowhere is refused.
+Each part is read, and a problem with one that fits nowhere is refused. Groups of one size are rows, (G, n); others lie
+side by side in one row, (1, n).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem
+from cvxift.argmax.groups import Adjacent
 from cvxift.program.structure import Floats
 
 
@@ -41,7 +44,7 @@ class SeparableForm(Form[Allocation]):
         self._limits = None if self._moves else self._limits_of(self.inputs.constant)
 
     def _limits_of(self, values: Mapping[str, Floats]) -> Limits | None:
-        return self.kind.limits(values.get("total"), values.get("lower"), values.get("upper"), self.shape[1])
+        return self.kind.limits(values.get("total"), values.get("lower"), values.get("upper"))
 
     @override
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Allocation | None:
@@ -61,6 +64,47 @@ class SeparableForm(Form[Allocation]):
     def shifts(self, state: Solved[Allocation]) -> Floats | None:
         sums = state.inner.limits.k is not None
         return np.broadcast_to(state.inner.tau - self.kind.unit * sums, state.inner.z.shape)
+
+
+class Layout(NamedTuple):
+    """How entries lie in groups.
+
+    Attributes:
+        entry: the entries, group by group.
+        lengths: number of entries of each group.
+        shape: of the entries' arrays, (G, n), or (1, n) of groups of unequal length.
+    """
+
+    entry: Indices
+    lengths: Indices
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, entry: Indices, lengths: Indices) -> Layout:
+        """Groups as rows if they have one length."""
+        alike = bool((lengths == lengths[0]).all())
+        return cls(entry, lengths, (len(lengths), int(lengths[0])) if alike else (1, len(entry)))
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the groups' lengths differ."""
+        return len(self.lengths) != self.shape[0]
+
+    @property
+    def of_groups(self) -> tuple[int, int]:
+        """Shape of what groups have."""
+        return (1, len(self.lengths)) if self.ragged else (self.shape[0], 1)
+
+    def each(self, values: np.ndarray) -> np.ndarray:
+        """For each of the problem's entries its group's value."""
+        out = np.empty(len(self.entry), dtype=values.dtype)
+        out[self.entry] = np.repeat(values, self.lengths)
+        return out
+
+    @property
+    def first(self) -> Indices:
+        """The first entry of each group."""
+        return self.entry[np.cumsum(self.lengths) - self.lengths]
 
 
 @dataclass
@@ -140,12 +184,16 @@ def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
     return kind, found
 
 
-def one_stiffness(stiffness: Rows, groups: Indices) -> Rows:
-    """The curvature of each group, refused unless its entries share it and it is positive where it is a number."""
-    firsts = np.repeat(groups[:, 0], groups.shape[1] - 1)
-    need(stiffness.alike(firsts, groups[:, 1:].ravel()), "the entries' curvatures differ")
+def one_stiffness(stiffness: Rows, layout: Layout | None = None) -> Rows:
+    """The curvature of each group, of each entry if their lengths differ; of one group if nothing else is said.
+
+    Refused unless a group's entries share it and it is positive where it is a number.
+    """
+    n = len(stiffness.c)
+    layout = Layout.of(np.arange(n), np.array([n])) if layout is None else layout
+    need(stiffness.alike(layout.each(layout.first), np.arange(n)), "the entries' curvatures differ")
     need((stiffness.varies | (stiffness.c > 0)).all(), "an entry has no curvature")
-    return stiffness[groups[:, 0]]
+    return stiffness[layout.entry if layout.ragged else layout.first]
 
 
 def bounds(problem: Problem) -> tuple[Bound, Bound]:
@@ -181,45 +229,47 @@ def read_separable(problem: Problem) -> Form:
     Raises:
         Unknown: the problem has none.
     """
-    need(len(problem.variables) == 1 and not len(problem.tops.size), "several variables, or sums of largest entries")
-    groups, total = _groups(problem)
+    need(not len(problem.tops.size), "sums of largest entries")
+    layout, total = _groups(problem)
     kind, inputs = regularizer(problem, total is not None)
     low, high = bounds(problem)
-    _settle(kind, problem, total, low, high, groups)
-    flat, shape, n = groups.ravel(), groups.shape, problem.n
-    assert shape == (len(groups), n // len(groups))
-    c = one_stiffness(inputs.pop("stiffness"), groups)
+    _settle(kind, problem, total, low, high, layout)
+    flat, shape = layout.entry, layout.shape
+    c = one_stiffness(inputs.pop("stiffness"), layout)
     pieces = {name: (rows[flat], shape) for name, rows in inputs.items()}
-    pieces["stiffness"] = c, (len(groups), 1)
+    pieces["stiffness"] = c, shape if layout.ragged else layout.of_groups
     if total is not None:
-        pieces["total"] = total, (len(groups), 1)
+        pieces["total"] = total, layout.of_groups
     for name, bound in (("lower", low), ("upper", high)):
         if bound.value is not None:
             pieces[name] = bound.value[flat], shape
-    gains = low.gain[groups], high.gain[groups]
+    gains = low.gain[flat].reshape(shape), high.gain[flat].reshape(shape)
+    if layout.ragged:
+        need(kind.name != "softmax" or high.value is None, "caps under entropies of groups of unequal length")
+        kind.groups = Adjacent(layout.lengths)
     return SeparableForm(kind, _name(kind, total, low, high), pieces, flat, gains)
 
 
-def _groups(problem: Problem) -> tuple[Indices, Rows | None]:
-    """Groups of entries with a sum each, (G, n), and the sums; single entries where there are none."""
+def _groups(problem: Problem) -> tuple[Layout, Rows | None]:
+    """Groups of entries with a sum each, and the sums; single entries where there are none."""
     E = problem.E
     if not E.shape[0]:
-        return np.arange(problem.n)[:, None], None
+        return Layout.of(np.arange(problem.n), np.ones(problem.n, dtype=int)), None
     sizes = np.diff(E.indptr)
-    need(sizes[0] > 0 and np.all(sizes == sizes[0]) and E.nnz == problem.n, "the sums do not cover the entries once")
-    groups = E.indices.reshape(-1, sizes[0])
-    gain = E.data.reshape(groups.shape)
-    need(np.unique(groups).size == problem.n, "the sums overlap")
-    need(np.all(gain == gain[:, :1]), "a sum is weighted")
-    return np.sort(groups, axis=1).astype(np.intp), problem.b.times(1.0 / gain[:, 0])
+    need(sizes.min() > 0 and E.nnz == problem.n, "the sums do not cover the entries once")
+    need(np.unique(E.indices).size == problem.n, "the sums overlap")
+    gain = E.data[E.indptr[:-1]]
+    need(np.all(E.data == np.repeat(gain, sizes)), "a sum is weighted")
+    order = np.lexsort((E.indices, np.repeat(np.arange(len(sizes)), sizes)))
+    return Layout.of(E.indices[order].astype(np.intp), sizes), problem.b.times(1.0 / gain)
 
 
-def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: Bound, groups: Indices) -> None:
+def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: Bound, layout: Layout) -> None:
     """Drop bounds that never matter; refuse those that the kind cannot have."""
     n = problem.n
     k = np.full(n, np.nan)  # compares false
     if total is not None:
-        k[groups] = np.where(total.varies, np.nan, total.c)[:, None]
+        k = layout.each(np.where(total.varies, np.nan, total.c))
     powers = isinstance(kind, Tsallis) and kind.alpha != 1.0
     if isinstance(kind, Tsallis | Sigmoid) and not powers and low.value is not None:
         need(low.fixed is not None and (low.fixed <= 0).all(), "an entropy with lower bounds")
@@ -232,8 +282,8 @@ def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: 
         if isinstance(kind, Budget):
             implied = np.full(n, np.nan)
             if low.fixed is not None and np.isfinite(low.fixed).all():
-                members = low.fixed[groups]
-                implied[groups] = k[groups] - members.sum(axis=1, keepdims=True) + members
+                sums = Adjacent(layout.lengths).sum(low.fixed[layout.entry])
+                implied = k - layout.each(sums) + low.fixed
         if (high.fixed >= implied).all():
             high.value = None
     if powers or isinstance(kind, Sigmoid):

@@ -1,0 +1,221 @@
+"""Problems separable over groups of unequal length take the kernels of ragged rows; groups alone are the reference."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from cvxift.argmax.closed_form.closed_map import ClosedMap
+from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.optimality import violation
+from cvxift.argmax.closed_form.recognize import form_of, recognize
+from cvxift.argmax.simplex import entmax
+from cvxift.errors import ApplicabilityWarning
+from tests.argmax.agreement import Builders, agree, both, optimal
+from tests.argmax.test_recognized_mutations import changed
+
+N = 7
+GROUPS = (np.array([0, 3]), np.array([1]), np.array([2, 4, 5, 6]))
+MEMBERS = np.zeros((3, N))
+for row, entries in enumerate(GROUPS):
+    MEMBERS[row, entries] = 1.0
+EACH = MEMBERS.T  # spreads what groups have
+
+
+def scores() -> cp.Parameter:
+    return cp.Parameter(N, name="theta")
+
+
+PROBLEMS: Builders[tuple[cp.Problem, str]] = Builders()
+
+
+@PROBLEMS
+def softmax() -> tuple[cp.Problem, str]:
+    z = cp.Variable(N)
+    return cp.Problem(cp.Maximize(scores() @ z + cp.sum(cp.entr(z))), [MEMBERS @ z == 1]), "softmax"
+
+
+@PROBLEMS
+def softmax_with_temperatures_and_totals() -> tuple[cp.Problem, str]:
+    z, warm = cp.Variable(N), cp.Parameter(3, nonneg=True, name="positive")
+    totals = cp.Parameter(3, name="totals")
+    regularizer = cp.sum(cp.multiply(EACH @ warm, -cp.entr(z)))
+    return cp.Problem(cp.Maximize(scores() @ z - regularizer), [2 * MEMBERS @ z == 2 * totals]), "softmax"
+
+
+@PROBLEMS
+def softmax_relative_to_a_prior() -> tuple[cp.Problem, str]:
+    z, prior = cp.Variable(N), cp.Parameter(N, nonneg=True, name="positive")
+    return cp.Problem(cp.Maximize(scores() @ z - cp.sum(cp.rel_entr(z, prior))), [MEMBERS @ z == 1]), "softmax"
+
+
+@PROBLEMS
+def sparsemax() -> tuple[cp.Problem, str]:
+    z = cp.Variable(N, nonneg=True)
+    return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), [MEMBERS @ z == 1]), "sparsemax"
+
+
+@PROBLEMS
+def sparsemax_of_several_variables() -> tuple[cp.Problem, str]:
+    sizes = (3, 2)
+    z = [cp.Variable(n) for n in sizes]
+    theta = [cp.Parameter(n) for n in sizes]
+    objective = sum(t @ v - 0.5 * cp.sum_squares(v) for t, v in zip(theta, z, strict=True))
+    constraints: list[Any] = [one for v in z for one in (cp.sum(v) == 1, v >= 0)]
+    return cp.Problem(cp.Maximize(objective), constraints), "sparsemax"
+
+
+@PROBLEMS
+def entmax_of_totals() -> tuple[cp.Problem, str]:
+    z, totals = cp.Variable(N, nonneg=True), cp.Parameter(3, name="totals")
+    return cp.Problem(cp.Maximize(scores() @ z - cp.sum(cp.power(z, 1.5))), [MEMBERS @ z == totals]), "1.5-entmax"
+
+
+@PROBLEMS
+def cubes() -> tuple[cp.Problem, str]:
+    z, warm = cp.Variable(N, nonneg=True), cp.Parameter(nonneg=True, name="positive")
+    return cp.Problem(cp.Maximize(scores() @ z - warm * cp.sum(cp.power(z, 3))), [MEMBERS @ z == 1]), "3-entmax"
+
+
+@PROBLEMS
+def budgets() -> tuple[cp.Problem, str]:
+    z, totals = cp.Variable(N), cp.Parameter(3, name="totals")
+    upper = cp.Parameter(N, name="upper")
+    constraints = [MEMBERS @ z == totals, z >= -0.5, z <= upper]
+    return cp.Problem(cp.Minimize(cp.sum_squares(z - scores())), constraints), "budget"
+
+
+@PROBLEMS
+def budgets_below_caps_alone() -> tuple[cp.Problem, str]:
+    z = cp.Variable(N)
+    constraints = [MEMBERS @ z == 1, z <= 1.4]
+    return cp.Problem(cp.Minimize(cp.sum_squares(2 * z - scores())), constraints), "budget"
+
+
+RANGES = {"positive": (0.4, 1.8), "totals": (0.7, 1.2), "upper": (1.3, 1.6)}
+
+
+def draw(problem: cp.Problem, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> np.ndarray:
+    parts = []
+    for p in problem.parameters():
+        shape, span = (*batch, p.size), RANGES.get(p.name())
+        parts.append(rng.standard_normal(shape) if span is None else rng.uniform(*span, shape))
+    return np.concatenate(parts, axis=-1)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_recognized_and_agrees_with_the_generic_path(name: str, rng: np.random.Generator) -> None:
+    problem, kind = PROBLEMS[name]()
+    closed, generic = both(problem, problem.variables())
+    assert closed.path == f"closed form ({kind})"
+    agree(closed, generic, draw(problem, rng), rng)
+    agree(closed, generic, draw(problem, rng, (2, 2)), rng, second=False)
+    optimal(closed, draw(problem, rng))
+
+
+@pytest.mark.parametrize("name", ["softmax", "sparsemax", "budgets", "cubes"])
+def test_derivatives_against_differences(name: str, rng: np.random.Generator) -> None:
+    problem, _ = PROBLEMS[name]()
+    closed = ClosedMap(problem, None, problem.variables())
+    theta, h = draw(problem, rng), 1e-4
+    dot, bar = rng.standard_normal(theta.shape), rng.standard_normal(N)
+
+    def difference(f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        near, far = ((f(theta + s * dot) - f(theta - s * dot)) / (2 * s) for s in (h, 2 * h))
+        return (4 * near - far) / 3
+
+    solved = closed.solve(theta)
+    np.testing.assert_allclose(closed.jvp(solved, dot), difference(lambda t: closed.solve(t).outputs), atol=1e-9)
+    expected = difference(lambda t: closed.vjp(closed.solve(t), bar))
+    np.testing.assert_allclose(closed.second(solved, bar, dot), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e3, 1e-6, 0.0])
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0, 3.0])
+def test_values_are_those_of_each_group_alone(alpha: float, spread: float, rng: np.random.Generator) -> None:
+    z, theta = cp.Variable(N, nonneg=True), scores()
+    # With Ω = Σ (z^α − z)/(α(α − 1)) the map is α-entmax itself.
+    powers = -cp.sum(cp.entr(z)) if alpha == 1.0 else cp.sum(cp.power(z, alpha)) / (alpha * (alpha - 1.0))
+    closed = ClosedMap(cp.Problem(cp.Maximize(theta @ z - powers), [MEMBERS @ z == 1]), None, [z])
+    values = spread * rng.standard_normal((5, N))
+    solved = closed.solve(values)
+    assert isinstance(solved, ClosedSolved)
+    for entries in GROUPS:
+        expected = entmax(values[:, entries], alpha)
+        np.testing.assert_allclose(solved.outputs[:, entries], expected, rtol=0, atol=1e-13 * max(1.0, spread))
+
+
+def test_kinks_are_told_as_by_the_generic_path() -> None:
+    problem, _ = PROBLEMS["sparsemax"]()
+    closed, generic = both(problem, problem.variables())
+    theta = np.array([1.0, 0.3, 2.0, 0.0, 1.0, -3.0, -3.0])  # of two groups an entry is about to enter
+    for moved in (0.0, 1e-3):
+        point = theta + moved * np.array([0, 0, 0, 1.0, 1.0, 0, 0])
+        weak = []
+        for mapping in (closed, generic):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                mapping.vjp(mapping.solve(point), np.ones(N) + np.arange(N))
+            weak.append(any(issubclass(w.category, ApplicabilityWarning) for w in caught))
+        assert weak == [moved == 0.0] * 2
+
+
+def test_bounds_that_hold_a_whole_group(rng: np.random.Generator) -> None:
+    problem, _ = PROBLEMS["budgets"]()
+    closed, generic = both(problem, problem.variables())
+    theta = draw(problem, rng)
+    names = [p.name() for p in problem.parameters()]
+    sizes = [p.size for p in problem.parameters()]
+    ends = np.cumsum(sizes)
+    place = {name: slice(int(end) - size, int(end)) for name, end, size in zip(names, ends, sizes, strict=True)}
+    theta[place["theta"]] = [9.0, 0.0, 1.0, -9.0, 0.5, 0.2, 0.1]
+    theta[place["upper"]] = 1.5
+    theta[place["totals"]] = 1.0  # 1.5 − 0.5: both entries of the first group stand at bounds that move
+    for mapping in (closed, generic):
+        assert not isinstance(mapping.solve(theta), ClosedSolved)
+
+
+def test_one_number_changed(rng: np.random.Generator) -> None:
+    problem, _ = PROBLEMS["sparsemax"]()
+    found = recognize(problem, problem.parameters())
+    assert found is not None
+    refused = taken = 0
+    for terms in changed(found.problem):
+        form = form_of(terms)
+        if form is None:
+            refused += 1
+            continue
+        theta = rng.standard_normal(N)
+        state = form.solve(theta)
+        if state is not None:
+            taken += 1
+            assert violation(terms, form, state, theta) <= 1e-11
+    assert refused > 30 and taken > 5
+
+
+@pytest.mark.parametrize("entropic", [True, False])
+def test_many_groups_in_linear_time(entropic: bool, rng: np.random.Generator) -> None:
+    lengths = 1 + np.arange(3000) % 17
+    n, label = int(lengths.sum()), np.repeat(np.arange(3000), lengths)
+    order = rng.permutation(n)
+    members = sp.csr_array((np.ones(n), (label, order)), shape=(3000, n))
+    z, theta = cp.Variable(n, nonneg=True), cp.Parameter(n)
+    regularizer = -cp.sum(cp.entr(z)) if entropic else 0.5 * cp.sum_squares(z)
+    sums: list[Any] = [members @ z == 1]
+    closed = ClosedMap(cp.Problem(cp.Maximize(theta @ z - regularizer), sums), None, [z])
+    values, bar = rng.standard_normal((2, n))
+    solved = closed.solve(values)
+    assert isinstance(solved, ClosedSolved)
+    gradient = closed.vjp(solved, bar)
+    for group in (0, 16, 1500, 2999):
+        entries = order[label == group]
+        expected = entmax(values[entries], 1.0 if entropic else 2.0)
+        np.testing.assert_allclose(solved.outputs[entries], expected, atol=1e-14)
+        s = expected if entropic else (expected > 0).astype(float)
+        np.testing.assert_allclose(gradient[entries], s * (bar[entries] - s @ bar[entries] / s.sum()), atol=1e-13)
