@@ -13,19 +13,23 @@ import numpy as np
 from cvxift._types import Array
 
 
-class Groups(Protocol):
+class Grouping(Protocol):
     """Entries of the last axis in groups; what groups have lies along the last axis, too."""
 
     def sum(self, values: Array) -> Array:
         """The sum over each group; 0 if it is empty."""
         ...
 
-    def max(self, values: Array) -> Array:
-        """The largest entry of each group; −∞ if it is empty."""
-        ...
-
     def spread(self, values: Array) -> Array:
         """For each entry its group's value, or what broadcasts like it."""
+        ...
+
+
+class Groups(Grouping, Protocol):
+    """Groups of which the largest entry is known, too."""
+
+    def max(self, values: Array) -> Array:
+        """The largest entry of each group; −∞ if it is empty."""
         ...
 
 

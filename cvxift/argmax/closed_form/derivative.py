@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cvxift._types import override
-from cvxift.argmax.groups import ROWS, Groups
+from cvxift.argmax.groups import ROWS, Grouping
 from cvxift.program.structure import Floats
 
 Mask = np.ndarray
@@ -83,7 +83,7 @@ class GroupSums(Sums):
         groups: the groups, each row one, or several of other lengths in a row.
     """
 
-    def __init__(self, s: Floats, groups: Groups = ROWS) -> None:
+    def __init__(self, s: Floats, groups: Grouping = ROWS) -> None:
         self._s, self._groups = s, groups
         total = groups.sum(s)
         self.inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)  # 0 where all are held

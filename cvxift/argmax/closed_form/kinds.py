@@ -17,14 +17,12 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from cvxift._types import override
 from cvxift.argmax import segments, simplex, sorted_rows
-from cvxift.argmax.bounded import sides, value
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Mask, Sums
 from cvxift.argmax.groups import ROWS, Groups
 from cvxift.program.structure import Floats
@@ -282,38 +280,15 @@ class Budget(Kind):
     def solve(self, x: Floats, limits: Limits) -> Allocation | None:
         k, lower = limits.k, limits.lower
         assert k is not None
-        if self.groups is not ROWS:
-            found = self._of_groups(x, k, limits)
-        elif limits.low is not None and limits.high is not None:
-            found = sorted_rows.budget(x, k, limits.low, limits.high)
+        rows = self.groups is ROWS
+        if limits.low is not None and limits.high is not None:
+            bounds = limits.low, limits.high
+            found = sorted_rows.budget(x, k, *bounds) if rows else segments.budget(x, k, *bounds, self.groups)
         else:
             assert lower is not None
-            found = sorted_rows.above(x, k - lower.sum(axis=-1, keepdims=True), lower)
+            rest = k - self.groups.sum(lower)
+            found = sorted_rows.above(x, rest, lower) if rows else segments.above(x, rest, lower, self.groups)
         return None if found is None else Allocation(self, x, limits, *found)
-
-    def _of_groups(self, x: Floats, k: Floats, limits: Limits) -> sorted_rows.SortedRows | None:
-        """As `sorted_rows`, of groups of unequal length."""
-        groups, lower, low, high = self.groups, limits.lower, limits.low, limits.high
-        if low is None or high is None:
-            assert lower is not None
-            rest = groups.spread(k - groups.sum(lower))
-            part = segments.entmax((x - lower) / rest, 2.0, groups)
-            z = lower + rest * part
-            return sorted_rows.SortedRows(z, part <= 0, None, groups.max(np.where(part <= 0, -np.inf, x - z)))
-        low, high = np.broadcast_to(low, x.shape), np.broadcast_to(high, x.shape)
-        found = sides(x, k, low, high, groups=groups)
-        z = value(x, k, low, high, found, groups)
-        free: Any = ~(found.at_lower | found.at_upper)
-        # Where bounds hold every entry τ may be anything between these two, and the middle is farthest from a change.
-        least = groups.max(np.where(found.at_lower, x - low, -np.inf))
-        most = -groups.max(np.where(found.at_upper, high - x, -np.inf))
-        tau = groups.max(np.where(free, x - z, -np.inf))
-        with np.errstate(invalid="ignore"):
-            tau = np.where(np.isfinite(tau), tau, 0.5 * (least + most))
-        size = 1.0 + np.abs(k) + groups.sum(np.abs(z))
-        if not (np.abs(groups.sum(z) - k) <= sorted_rows.ATTAINED * size).all():
-            return None
-        return sorted_rows.SortedRows(z, found.at_lower, found.at_upper, tau)
 
     @override
     def slope(self, found: Allocation) -> Floats:

@@ -23,7 +23,7 @@ import numpy as np
 
 from cvxift._types import Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
-from cvxift.argmax.closed_form.derivative import Argmax, Moved, Sums
+from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.separable import one_stiffness, regularizer
 from cvxift.argmax.closed_form.terms import Problem
@@ -33,47 +33,46 @@ from cvxift.program.structure import Floats
 ROUNDING = 64 * np.finfo(float).eps  # relative to sums of values, differences up to which they are the same
 
 
-class BlockSums(Sums):
-    """Each block of entries has a sum, that of its values; sums stand at the places at which blocks begin.
+class Places:
+    """Blocks as groups; what they have stands at the places at which they begin.
 
     Args:
-        s: shape (…, 1, n); None for 1.
+        at: for each entry the place at which its block begins, (…, 1, n).
+    """
+
+    def __init__(self, at: Indices) -> None:
+        self._at = at
+
+    def sum(self, values: Floats) -> Floats:
+        """The sum over each block; 0 at other places."""
+        shape = np.broadcast_shapes(values.shape, self._at.shape)
+        return segment_sum(np.broadcast_to(values, shape), np.broadcast_to(self._at, shape))
+
+    def spread(self, values: Floats) -> Floats:
+        """For each entry its block's value."""
+        return np.take_along_axis(values, np.broadcast_to(self._at, values.shape), axis=-1)
+
+
+class BlockSums(GroupSums):
+    """Each block of entries has a sum, that of its values.
+
+    Args:
+        s: shape (…, 1, n).
         label: for each entry the place at which its block begins.
         first: the same for each place in decreasing order.
     """
 
-    def __init__(self, s: Floats | None, label: Indices, first: Indices) -> None:
-        self._s, self._label, self._first = s, label, first
-        total = segment_sum(np.ones(label.shape) if s is None else s, label)
-        self._sizes = np.where(total > 0, total, 1.0)
+    def __init__(self, s: Floats, label: Indices, first: Indices) -> None:
+        super().__init__(s, Places(label))
+        self._values = Places(first)
 
     @override
-    def total(self, r: Floats) -> Floats:
-        shape = np.broadcast_shapes(r.shape, self._label.shape)
-        return segment_sum(np.broadcast_to(r, shape), np.broadcast_to(self._label, shape))
-
-    @override
-    def spread(self, tau: Floats) -> Floats:
-        return np.take_along_axis(tau, np.broadcast_to(self._label, tau.shape), axis=-1)
-
-    @override
-    def solve(self, k: Floats) -> Floats:
-        return k / self._sizes
-
-    @override
-    def fit(self, w: Floats) -> Floats:
-        return self.total(w if self._s is None else self._s * w) / self._sizes
-
     def inputs(self, moved: Moved) -> Floats | None:
-        """k̇ from the values' tangents."""
-        if "values" not in moved:
-            return None
-        shape = np.broadcast_shapes(moved["values"].shape, self._first.shape)
-        return segment_sum(np.broadcast_to(moved["values"], shape), np.broadcast_to(self._first, shape))
+        return self._values.sum(moved["values"]) if "values" in moved else None
 
+    @override
     def cotangents(self, m: Floats) -> dict[str, Floats]:
-        """The transpose of `inputs`, for the values."""
-        return {"values": np.take_along_axis(m, np.broadcast_to(self._first, m.shape), axis=-1)}
+        return {"values": self._values.spread(m)}
 
 
 class Blocks(Argmax):
@@ -98,7 +97,7 @@ class Blocks(Argmax):
     @property
     @override
     def slope(self) -> Floats:
-        return self.z if self._entropic else np.ones(())
+        return self.z if self._entropic else np.ones_like(self.z)
 
     @property
     @override
@@ -108,7 +107,7 @@ class Blocks(Argmax):
     @cached_property
     @override
     def sums(self) -> Sums:
-        return BlockSums(self.z if self._entropic else None, self._label, self.first)
+        return BlockSums(self.slope, self._label, self.first)
 
     @property
     def between(self) -> np.ndarray:
