@@ -1,8 +1,8 @@
 """α-entmax, and projections onto budgets, over groups of entries of unequal length; O(N) memory.
 
 What `simplex` does for rows, on any array-API namespace, and what `sorted_rows` does, in NumPy. There entries are left
-out of α-entmax as soon as they cannot matter any more: those below the threshold found so far, and those of groups whose
-threshold is known.
+out of α-entmax as soon as they cannot matter any more: those below the threshold found so far, and those of groups
+whose threshold is known.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from torch.autograd import forward_ad
 
 from cvxift.layers.core import Call, LayerCore
 from cvxift.program.parameters import batch_of
-from cvxift.torch.form import Source, applied, is_legacy_batched, summed, to_numpy, to_torch
+from cvxift.torch.form import applied
+from cvxift.torch.source import Source, is_legacy_batched, summed, to_numpy, to_torch
 
 
 class Solve(torch.autograd.Function):

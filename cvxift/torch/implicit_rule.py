@@ -25,9 +25,9 @@ from cvxift.implicit.linear import Certificate, Outcome
 from cvxift.implicit.minimum import NO_MINIMUM, is_minimum
 from cvxift.implicit.options import LU, Cholesky, LinearSolver
 from cvxift.torch.closures import tracked, wrapped
-from cvxift.torch.form import is_legacy_batched
 from cvxift.torch.implicit_operator import BACKEND, Jacobian
 from cvxift.torch.nested import nested, primals
+from cvxift.torch.source import is_legacy_batched
 
 Tensor = torch.Tensor
 Function = Callable[..., Tensor]  # (x, *tensors) ↦ residual, flat

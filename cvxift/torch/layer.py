@@ -25,9 +25,10 @@ from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.real_parts import RealParts
 from cvxift.torch.complex_parts import joined, split
 from cvxift.torch.device import OnDevice, Residence, settle, taken_over
-from cvxift.torch.form import Form, Source, to_numpy
+from cvxift.torch.form import Form
 from cvxift.torch.function import Solve, packed, separated
 from cvxift.torch.operators import encoded, register
+from cvxift.torch.source import Source, to_numpy
 from cvxift.torch.traced import (
     PLAIN,
     checked,

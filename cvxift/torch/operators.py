@@ -1,4 +1,4 @@
-"""The forms as PyTorch operators, which tracers see as one opaque node: `torch.compile`, `torch.export`, fake tensors.
+"""The forms as a PyTorch operator, which tracers see as one opaque node: `torch.compile`, `torch.export`, fake tensors.
 
 An operator takes tensors and strings alone, so that a layer is known to it by a key; tangents are stacked along a first
 dimension, and z̄ is empty in the forward form.
@@ -17,7 +17,7 @@ import torch
 
 from cvxift.errors import ProgramError
 from cvxift.layers.solve_cache import Host, Options
-from cvxift.torch.form import Operands, Source, cotangents, leading
+from cvxift.torch.source import Operands, Source, cotangents, leading
 
 _hosts: WeakValueDictionary[str, Host] = WeakValueDictionary()
 _count = itertools.count()
@@ -56,55 +56,23 @@ def encoded(options: Options) -> str:
     return repr((tuple(sorted(options.solver_args.items())), options.warm_start))
 
 
-_TAGS = (torch.Tag.pt2_compliant_tag,)
-torch.library.define("cvxift::solve", "(Tensor theta, str key, str options) -> Tensor", tags=_TAGS)
 torch.library.define(
     "cvxift::form",
     "(Tensor theta, Tensor tangents, Tensor bar, bool adjoint, str key, str options) -> Tensor",
-    tags=_TAGS,
+    tags=(torch.Tag.pt2_compliant_tag,),
 )
-solve, form = torch.ops.cvxift.solve.default, torch.ops.cvxift.form.default
-
-
-@torch.library.impl("cvxift::solve", "CompositeExplicitAutograd")
-def _solve(theta: torch.Tensor, key: str, options: str) -> torch.Tensor:
-    """The outputs side by side, shape (*lead, K), at θ of shape (*lead, N).
-
-    Args:
-        theta: the parameters side by side.
-        key: of the layer's host.
-        options: of the call.
-    """
-    return Source(host_of(key), _options(options), key)(theta, (), None)
-
-
-@torch.library.register_fake("cvxift::solve")
-def _solve_fake(theta, key, options):
-    return theta.new_empty((*theta.shape[:-1], host_of(key).core.map.output_size))
-
-
-def _solve_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    theta, ctx.key, ctx.options = inputs
-    ctx.save_for_backward(theta)
-
-
-def _solve_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    (theta,) = ctx.saved_tensors
-    return compute(ctx.key, ctx.options, theta, (), g), None, None
-
-
-torch.library.register_autograd("cvxift::solve", _solve_backward, setup_context=_solve_context)
+form = torch.ops.cvxift.form.default
 
 
 @torch.library.impl("cvxift::form", "CompositeExplicitAutograd")
 def _form(
     theta: torch.Tensor, tangents: torch.Tensor, bar: torch.Tensor, adjoint: bool, key: str, options: str
 ) -> torch.Tensor:
-    """Either form of order one or more; see `cvxift.torch.form`.
+    """Either form; see `cvxift.torch.form`.
 
     Args:
         theta: shape (*lead, N).
-        tangents: shape (k, *lead, N).
+        tangents: shape (k, *lead, N); none in the forward form are the solution itself.
         bar: shape (*lead, K) in the adjoint form, else anything.
         adjoint: which form.
         key: of the layer's host.
@@ -146,10 +114,6 @@ def _form_backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]
 torch.library.register_autograd("cvxift::form", _form_backward, setup_context=_form_context)
 
 
-def _solve_vmap(info, in_dims, theta, key, options):
-    return solve(theta.movedim(in_dims[0], 0), key, options), 0
-
-
 def _form_vmap(info, in_dims, theta, tangents, bar, adjoint, key, options):
     theta, bar = leading((in_dims[0], in_dims[2]), (theta, bar))
     tangents = tangents.unsqueeze(1) if in_dims[1] is None else tangents.movedim(in_dims[1], 0).movedim(0, 1)
@@ -157,14 +121,11 @@ def _form_vmap(info, in_dims, theta, tangents, bar, adjoint, key, options):
 
 
 if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5
-    torch.library.register_vmap("cvxift::solve", _solve_vmap)
     torch.library.register_vmap("cvxift::form", _form_vmap)
 
 
 def compute(key: str, options: str, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
-    """A form through the operators; arguments as `cvxift.torch.form.Source`, by the host's key and encoded options."""
-    if not tangents and bar is None:
-        return solve(theta, key, options)
+    """A form through the operator; arguments as `cvxift.torch.source.Source`, by the host's key and encoded options."""
     lead = torch.broadcast_shapes(*(tangent.shape for tangent in tangents))
     rows = [tangent if tangent.shape == lead else tangent.expand(lead) for tangent in tangents]
     stack = torch.stack(rows) if rows else theta.new_zeros((0, *theta.shape))

@@ -110,7 +110,7 @@ def test_options_and_warm_start_of_a_call():
     tensors = qp_tensors()
     same(apply(*tensors), layer(*tensors), 1e-8)
     with pytest.raises(ProgramError, match="nonsense"):
-        operators.solve(flat(tensors), layer._key, "((('nonsense', 1),), False)")
+        operators.compute(layer._key, "((('nonsense', 1),), False)", flat(tensors), (), None)
 
 
 def test_transforms_inside_a_compiled_function():
@@ -136,7 +136,7 @@ def test_autocast_and_inference():
         assert compiled(*half)[0].dtype == c.layer(*half)[0].dtype == torch.float32
 
 
-def test_the_operators_keep_their_contract():
+def test_the_operator_keeps_its_contract():
     layer = qp_layer(3, 2, 1)
     theta = packed(layer.core, qp_tensors((2,), 3, 2, 1)).requires_grad_()
     bar = torch.ones(2, layer.core.map.output_size, dtype=double, requires_grad=True)
@@ -147,11 +147,14 @@ def test_the_operators_keep_their_contract():
     def adjoint(theta, bar):
         return operators.form(theta, no_dots, bar, True, layer._key, options)
 
-    torch.library.opcheck(operators.solve, (theta, layer._key, options))
+    def solve(theta):
+        return operators.form(theta, no_dots, none, False, layer._key, options)
+
+    torch.library.opcheck(operators.form, (theta, no_dots, none, False, layer._key, options))
     torch.library.opcheck(operators.form, (theta, no_dots, bar, True, layer._key, options))
     torch.library.opcheck(operators.form, (theta, dots, none, False, layer._key, options))
     torch.library.opcheck(operators.form, (theta, dots, bar, True, layer._key, options))
-    assert torch.autograd.gradgradcheck(lambda t: operators.solve(t, layer._key, options), (theta,), fast_mode=True)
+    assert torch.autograd.gradgradcheck(solve, (theta,), fast_mode=True)
     assert torch.autograd.gradgradcheck(adjoint, (theta, bar), fast_mode=True)
 
 
@@ -182,7 +185,7 @@ def test_a_layer_that_is_gone_is_named():
     del layer
     gc.collect()
     with pytest.raises(ProgramError, match="does not exist in this process"):
-        operators.solve(flat(tensors), key, "((), False)")
+        operators.compute(key, "((), False)", flat(tensors), (), None)
 
 
 def test_export():
