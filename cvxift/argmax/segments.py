@@ -77,7 +77,7 @@ def _threshold(scores: np.ndarray, alpha: Order, groups: NumpySegments) -> np.nd
     return c
 
 
-def above(x: Floats, rest: Floats, lower: Floats, groups: Groups) -> SortedRows:
+def above(x: Floats, rest: Floats, lower: Floats, groups: Groups) -> SortedRows | None:
     """`sorted_rows.above` over each of many groups.
 
     Args:
@@ -86,12 +86,18 @@ def above(x: Floats, rest: Floats, lower: Floats, groups: Groups) -> SortedRows:
         lower: l, broadcasts to x's shape.
         groups: which entries are together.
 
+    Returns:
+        The projection; None where scores are too large for what a group has to share.
+
     Example:
         >>> above(np.array([3.0, 0.5, 0.4]), np.ones(2), np.zeros(3), NumpySegments(np.array([0, 1, 1]), 2)).z
         array([1.  , 0.55, 0.45])
     """
     own = groups.spread(rest)
-    part = entmax((x - lower) / own, 2.0, groups)
+    with np.errstate(over="ignore", invalid="ignore"):
+        part = entmax((x - lower) / own, 2.0, groups)
+    if not np.isfinite(part.sum()):
+        return None
     z = lower + own * part
     return SortedRows(z, part <= 0, None, groups.max(np.where(part <= 0, -np.inf, x - z)))
 

@@ -181,6 +181,18 @@ def test_bounds_that_hold_a_whole_group(rng: np.random.Generator) -> None:
         assert not isinstance(mapping.solve(theta), ClosedSolved)
 
 
+@pytest.mark.parametrize("members", [MEMBERS, np.ones((1, N))])
+@pytest.mark.parametrize("alpha", [1.5, 2.0])
+def test_scores_beyond_what_can_be_scaled_are_left_to_the_solvers(alpha: float, members: np.ndarray) -> None:
+    z, theta, totals = cp.Variable(N, nonneg=True), scores(), cp.Parameter(len(members))
+    sums: list[Any] = [members @ z == totals]
+    closed = ClosedMap(cp.Problem(cp.Maximize(theta @ z - cp.sum(cp.power(z, alpha))), sums), None, [z])
+    assert closed.form is not None
+    for size in (1e200, 1e307):
+        state = closed.closed(np.concatenate([size * np.arange(N), np.full(len(members), 1e-9)]))
+        assert state is None or np.isfinite(state.outputs).all()
+
+
 def test_one_number_changed(rng: np.random.Generator) -> None:
     problem, _ = PROBLEMS["sparsemax"]()
     found = recognize(problem, problem.parameters())

@@ -191,11 +191,13 @@ class Tsallis(Kind):
         assert k is not None
         if self.alpha != 1.0:
             # Σ [(α−1)(x − τ)]^{1/(α−1)} = k  ⇔  the same with x / k^{α−1} sums to one
-            unit, own = bool((k == 1.0).all()), groups.spread(k)
-            scores = x if unit else x / own ** (self.alpha - 1.0)
-            rows = groups is ROWS
-            z = simplex.entmax(scores, self.alpha) if rows else segments.entmax(scores, self.alpha, groups)
-            return Allocation(self, x, limits, z if unit else own * z)
+            own, rows = groups.spread(k), groups is ROWS
+            with np.errstate(over="ignore", invalid="ignore"):
+                scores = x if (k == 1.0).all() else x / own ** (self.alpha - 1.0)
+                z = simplex.entmax(scores, self.alpha) if rows else segments.entmax(scores, self.alpha, groups)
+            if scores is x:
+                return Allocation(self, x, limits, z)
+            return Allocation(self, x, limits, own * z) if np.isfinite(z.sum()) else None
         if high is not None:
             return Allocation(self, x, limits, *sorted_rows.capped(x, k, np.broadcast_to(high, x.shape)))
         z = x - groups.spread(groups.max(x))
