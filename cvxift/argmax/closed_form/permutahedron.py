@@ -45,12 +45,15 @@ class Places:
 
     def sum(self, values: Floats) -> Floats:
         """The sum over each block; 0 at other places."""
+        if values.shape == self._at.shape:
+            return segment_sum(values, self._at)
         shape = np.broadcast_shapes(values.shape, self._at.shape)
         return segment_sum(np.broadcast_to(values, shape), np.broadcast_to(self._at, shape))
 
     def spread(self, values: Floats) -> Floats:
         """For each entry its block's value."""
-        return np.take_along_axis(values, np.broadcast_to(self._at, values.shape), axis=-1)
+        at = self._at if values.shape == self._at.shape else np.broadcast_to(self._at, values.shape)
+        return np.take_along_axis(values, at, axis=-1)
 
 
 class BlockSums(GroupSums):
@@ -94,7 +97,7 @@ class Blocks(Argmax):
         self.z, self._entropic, self.order, self.w, self.first, self.shift = z, entropic, order, w, first, shift
         self._label, self.held = label, {}
 
-    @property
+    @cached_property
     @override
     def slope(self) -> Floats:
         return self.z if self._entropic else np.ones_like(self.z)
