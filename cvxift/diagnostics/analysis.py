@@ -87,7 +87,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         kinked = Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
         sides = ""
         if kinks.flat_pieces > 0.0:
-            candidate = nonunique(point, kinks)
+            candidate = nonunique(point, np.setdiff1d(kinks.weak, kinks.closed), kinks.closed)
             if candidate is not None and (not moves_curved(point, candidate) or costs_nothing(point, candidate)):
                 direction = candidate
             else:

@@ -17,7 +17,7 @@ from cvxift import solvers
 from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.linearization import Linearization
-from cvxift.kkt.newton import Point, polish
+from cvxift.kkt.newton import Point, goal_of, polish
 from cvxift.kkt.policy import LARGEST_DIRECT, Policy
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
@@ -260,7 +260,7 @@ class Engine:
         instance = self.layout.instance(small, moderate=True)
         if isinstance(way, Rescaled):
             x, s, y = way.units.point(x, s, y)
-        point = polish(instance, x, s - y)
+        point = polish(instance, x, s - y, goal=goal_of(self.cones))
         good = point.worst <= limit
         status = Status.SOLVED if good else Status.INACCURATE
         attempts = [(name, Status.SOLVED, "", point.worst)]

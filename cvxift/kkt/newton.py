@@ -27,6 +27,9 @@ from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 GOAL = 1e-12  # relative residual from which a point is left as it is
+EXPONENTIAL = (
+    1e-15  # the same where exponential cones hold entries far below the largest, each wanted to 1e-6 of itself
+)
 MAX_STEPS = 12  # first-order points of 1e-3 need about six
 SHRINK = (1.0, 0.5, 0.1)  # step lengths tried before giving up
 
@@ -151,6 +154,11 @@ def polish(
     close: float = ...,
     near: float = ...,
 ) -> Points: ...
+
+
+def goal_of(cones: cone.Cones) -> float:
+    """The relative residual from which a solver's point is left as it is."""
+    return EXPONENTIAL if cones.exp else GOAL
 
 
 def polish(

@@ -18,7 +18,7 @@ from cvxift import cones as cone
 from cvxift import solvers
 from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.newton import Point, polish
+from cvxift.kkt.newton import Point, goal_of, polish
 from cvxift.kkt.starts import CLOSE, FOLLOWING, WORDS
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Session, Status
@@ -88,7 +88,9 @@ class Search:
         warm = self._warm
         if warm is None or not self._engine.follows(name):
             return False
-        point = polish(self._instance, warm.x, warm.s - warm.y, max_steps=FOLLOWING, close=CLOSE)
+        point = polish(
+            self._instance, warm.x, warm.s - warm.y, goal=goal_of(self._engine.cones), max_steps=FOLLOWING, close=CLOSE
+        )
         self._worst = point.worst
         if not self.reached:
             self._worst = np.inf
@@ -203,8 +205,8 @@ def polished(instance: Instance, raw: Raw) -> Point:
     where both are of one scale. Where that fails, s and y are compared in what y is worth in units of s there, τ
     times: a linear row counts as tight if sᵢ < τ τᵢ yᵢ, a curved cone's s and y are read off s − τ τᵢ y.
     """
-    best = polish(instance, raw.x, raw.s - raw.y)
     cones = instance.structure.cones
+    best = polish(instance, raw.x, raw.s - raw.y, goal=goal_of(cones))
     if best.worst <= TOLERANCE or cones.m == cones.zero:
         return best
     worth = _worth(instance, raw.x, raw.y)

@@ -90,3 +90,30 @@ def test_rounding_of_columns_that_tight_rows_fix_is_no_inconsistency():
     out, said = heard(lambda: differentiate(problem).jvp({C: 1.0})[a])
     np.testing.assert_allclose(out * unit, 0.37, rtol=1e-9)
     assert not said
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize(("tilt", "told"), [(0.0, True), (0.1, False)])
+def test_a_vertex_of_the_set_of_solutions_is_told(tilt, told, ask, unit):
+    # Without the tilt any x[0] in [-2, -1.25] is optimal; an active-set solver ends at a vertex, where K is regular.
+    x, b = cp.Variable(2, name="x"), cp.Parameter(3, name="b", value=np.array([1.0, 0.5, -0.5]))
+    A = np.array([[0.0, 1.0], [1.0, 3.0], [2.0, -1.0]])
+    cost = cp.max(A @ (unit * x) + b) - tilt * unit * x[0]
+    problem = cp.Problem(cp.Minimize(cost), [cp.abs(unit * x) <= 2.0])
+    case = Point(problem, x, np.array([unit, 0.0]), b, np.array([0.0, 0.0, 1.0]), (np.nan, np.nan))
+    value, said = heard(lambda: ask(case, solver="daqp"))
+    assert bool(said) == told
+    assert told or abs(value + 0.5) < 1e-6  # 2 x₀ − x₁ − 0.5 = −1 there: x₀ = −1.25 moves by −½ a unit of b₂
+
+
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize("solver", [None, "clarabel", "scs"])
+def test_a_side_without_a_unique_solution_is_told(solver, ask):
+    # On one side x₁ and x₂ share what costs the same in either; SCS leaves dependent rows, all multipliers positive.
+    x, b = cp.Variable(4, name="x"), cp.Parameter(2, name="b", value=np.array([-1.0, 1.0]))
+    A = np.array([[0.0, -3.0, -3.0, -3.0], [3.0, 2.0, 2.0, 3.0]])
+    problem = cp.Problem(cp.Minimize(cp.norm1(x)), [A @ x == b])
+    case = Point(problem, x, np.array([1.0, 0.0, 0.0, 0.0]), b, np.array([0.0, 1.0]), (1.0 / 3.0, 0.0))
+    _, said = heard(lambda: ask(case, solver=solver))
+    assert said

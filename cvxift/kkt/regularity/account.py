@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cvxpy as cp
 import numpy as np
@@ -22,12 +22,15 @@ from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy
 from cvxift.kkt.regularity import pieces as around
+from cvxift.kkt.regularity.active_sets import on_active_set, opened
 from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
 from cvxift.kkt.regularity.endless import endless_direction
-from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part, null_vector
+from cvxift.kkt.regularity.kinks import nonunique
+from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import FELT, MANY, NULL, PULLED
+from cvxift.kkt.regularity.thresholds import FELT, NULL, PULLED
+from cvxift.kkt.regularity.weak_rows import felt, not_opened
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
@@ -56,7 +59,7 @@ class Regularity:
         direct = self.policy.singular not in ("smooth", "regularize")
         linear = direct and not self._iterative and self.solution.engine.cones.polyhedral
         if linear and not self.clear and len(self.local.weak):
-            return around.opened(self.local, self.local.weak, self.policy)
+            return opened(self.local, self.local.weak, self.policy)
         return self.solution.linearization(self.policy)
 
     @property
@@ -176,7 +179,7 @@ class Regularity:
 
         sets, ended = self.local.constants.judged(key, find)
         if not made:
-            again = [around.on_active_set(self.local, v, self.solution.point, self.policy) for v in sets]
+            again = [on_active_set(self.local, v, self.solution.point, self.policy) for v in sets]
             made = [piece for piece in again if piece is not None]
             if len(made) < len(sets):
                 made.clear()
@@ -221,8 +224,8 @@ class Regularity:
         if len(self.pulled) > 0:
             return True
         if len(weak):
-            weak = self._not_opened(weak)
-        return len(weak) > 0 and self._felt(weak)
+            weak = not_opened(self, weak)
+        return len(weak) > 0 and felt(self, weak)
 
     @cached_property
     def clear(self) -> bool:
@@ -275,7 +278,22 @@ class Regularity:
     @cached_property
     def flat(self) -> NullVector | None:
         """A flat direction along which an output moves; None if there is none, or a proximal term chooses there."""
-        return None if self.exact is not self else self._flat_of(self.pieces)
+        return None if self.exact is not self else self._flat_of(self.pieces) or self._flat_on_weak_rows
+
+    @cached_property
+    def _flat_on_weak_rows(self) -> NullVector | None:
+        """A flat direction that weak rows bound on one side: at a vertex of the set of solutions no piece has one."""
+        if self.clear or not (self._direct and self.local.cones.polyhedral and len(self.local.weak)):
+            return None
+        if self.null is None or not self.moves(self.null):
+            return None
+
+        def find() -> NullVector | None:
+            u = nonunique(self.local, self.local.weak)
+            return None if u is None else NullVector(u, np.zeros_like(self.solution.y))
+
+        found = self.local.constants.judged(self._active_set("flat", self.plain), find)
+        return found if found is not None and self.moves(found) else None
 
     def _flat_of(self, pieces: tuple[Linearization, ...]) -> NullVector | None:
         for piece in pieces:
@@ -295,47 +313,3 @@ class Regularity:
     def moves(self, null: NullVector) -> bool:
         """Whether an output moves along a null vector."""
         return bool((np.abs(self.recover.linear(null.u, null.w)) > FELT * self.output_unit).any())
-
-    def _not_opened(self, weak: np.ndarray) -> np.ndarray:
-        """Weak units whose slack does not open when columns move that no output and no entry of θ feels."""
-        null = self.null
-        if null is None or not self.local.cones.polyhedral:
-            return weak
-        at = self.local.cones.unit_starts[weak]
-        A = self.local.instance.AT.T
-        columns, rows = self.local.units
-        # The steepest way to open all of them at once, within the null space of K.
-        downhill = -(A[at].T @ rows[at]) * columns**2
-        u = null_part(self.local, self.plain, downhill, np.zeros(self.local.structure.m)).u
-        if largest(u / columns) <= NULL * largest(downhill / columns):
-            return weak  # what is left of it is rounding
-        if self.moves(NullVector(u, np.zeros_like(self.solution.y))):
-            return weak
-        opening = -(A[at] @ u) * rows[at]
-        return weak[opening <= FELT * largest(u / columns)]
-
-    def _felt(self, weak: np.ndarray) -> bool:
-        """Whether closing weak rows can move an output, and θ can move their slacks."""
-        if not self.local.cones.polyhedral or len(weak) > MANY:
-            return True
-        structure = self.local.structure
-        at = self.local.cones.unit_starts[weak]
-        rows_of_A: Any = self.local.instance.AT.T[at]
-        A = rows_of_A.toarray()
-        u, w = self.plain.solve(A, np.zeros((len(at), structure.m)))
-        certificate = self.plain.certificate
-        if certificate is not None and not certificate.consistent:
-            return True
-        columns, multipliers = self.local.units
-        size = np.maximum(
-            np.abs(u / columns).max(axis=1, initial=0.0), np.abs(w / multipliers).max(axis=1, initial=0.0)
-        )
-        moved = (np.abs(self.recover.linear(u, w)) > FELT * np.outer(size, self.output_unit)).any(axis=1)
-        # A row that K's other rows determine moves nothing when it closes, but becomes dependent on them.
-        moved |= np.abs(np.sum(A * u, axis=1)) <= FELT * size * (np.abs(A) @ columns)
-        (GT, HT), (G_size, H_size) = self.jacobian.transposed, self.jacobian.sizes_of_entries
-        own = self.jacobian.H[at].T.toarray()
-        rate = -(GT @ u.T + HT @ w.T) + own
-        whole = G_size @ np.abs(u.T) + H_size @ np.abs(w.T) + np.abs(own)
-        driven = (np.abs(rate) > FELT * whole).any(axis=0)
-        return bool(moved.any() and driven.any())

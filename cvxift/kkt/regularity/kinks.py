@@ -95,22 +95,32 @@ def find_kinks(point: LocalPoint, probes: tuple[Floats, Floats]) -> Kinks:
     return Kinks(weak, opened, closed, harmless, rest if real else none, shift, difference, flat)
 
 
-def nonunique(point: LocalPoint, kinks: Kinks) -> Floats | None:
-    """A direction, shape (n,), in which the user's variables can move without loss; None if none is found."""
-    weak = np.setdiff1d(kinks.weak, kinks.closed)
-    A_r, P = _tight(point, weak, kinks.closed), point.instance.P
+def nonunique(point: LocalPoint, weak: np.ndarray, closed: np.ndarray | None = None) -> Floats | None:
+    """A direction in which the user's variables can move without loss.
+
+    Args:
+        point: the point.
+        weak: units whose slack may open along it.
+        closed: units that count as tight.
+
+    Returns:
+        The direction, shape (n,), no column over its unit; None if none is found.
+    """
+    A_r, P = _tight(point, weak, closed), point.instance.P
     n, user = point.structure.n, point.asked
     rng = np.random.default_rng(0)
+    unit = point.units[0]
+    fixed = sp.vstack([sp.csr_array(P), A_r]) @ sp.diags_array(unit)
+    box = sp.csr_array(sp.eye_array(n))[np.flatnonzero(user)]
+    lines: Any = sp.vstack([box, -box])
+    cones, rows = _weak_rows(point, weak)
     for _ in range(2):
         for sign in (1.0, -1.0):
             r = np.where(user, rng.standard_normal(n), 0.0) * sign
-            blocks = [sp.vstack([sp.csr_array(P), A_r])]
-            box = sp.csr_array(sp.eye_array(n))[np.flatnonzero(user)]
-            lines: Any = sp.vstack([box, -box])
-            cones, rows = _weak_rows(point, weak)
-            u = _minimize(-r, sp.vstack(blocks), lines, np.ones(lines.shape[0]), cones, rows, np.zeros(rows.shape[0]))
+            body: Any = rows @ sp.diags_array(unit)
+            u = _minimize(-r, fixed, lines, np.ones(lines.shape[0]), cones, body, np.zeros(rows.shape[0]))
             if u is not None and float(np.abs(u[user]).max(initial=0.0)) > FREED:
-                return u
+                return unit * u
     return None
 
 

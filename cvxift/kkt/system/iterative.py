@@ -99,9 +99,16 @@ class IterativeSystem:
         size = len(f)
         tolerance = self.options.tolerance
         limit = self.options.max_iterations or 4 * size
-        z, reason, iterations, _, _, _, condition, _ = sla.lsmr(
-            self._J, f, atol=tolerance, btol=tolerance, conlim=0.0, maxiter=limit
-        )
+        # Tangents through exponential cones may be far below the largest, and are wanted to their own size.
+        rounds = 2 if self.instance.structure.cones.exp else 1
+        z, reason, iterations, condition = np.zeros(size), 0, 0, 1.0
+        for _ in range(rounds):
+            if iterations >= limit:
+                break
+            step, reason, taken, _, _, _, condition, _ = sla.lsmr(
+                self._J, f - self._J.matvec(z), atol=tolerance, btol=tolerance, conlim=0.0, maxiter=limit - iterations
+            )
+            z, iterations = z + step, iterations + taken
         norm = float(np.abs(f).max(initial=0.0))
         residual = float(np.abs(f - self._J.matvec(z)).max(initial=0.0)) / norm if norm > 0 else 0.0
         z = self.scale * z
