@@ -19,7 +19,7 @@ from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.point import KINK
-from cvxift.kkt.regularity.products import differs_somewhere
+from cvxift.kkt.regularity.products import differs_somewhere, entries_that_differ
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.system.reduced import ReducedSystem
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = 32  # sets of weak rows that are judged in a layer's life before a derivative is asked for
-LARGE = 300  # rows + columns up to which a closed form's condition number is computed
 CONDITIONED = 8  # instances of a batch whose condition number is computed
 
 
@@ -86,13 +85,15 @@ class CallReport:
 
     @cached_property
     def condition(self) -> float:
-        """Largest condition estimate of the KKT systems of the first instances; NaN where none was factorized."""
+        """Largest condition estimate of the KKT systems of the first instances; NaN where none was factorized.
+
+        A closed form factorizes nothing: to do it for this number alone would cost far more than the call.
+        """
         found = [float("nan")]
+        if hasattr(self.solved.solutions, "margins"):
+            return found[0]
         for index in range(min(self.instances, CONDITIONED)):
             solution = self.solved.solutions[index]
-            structure = solution.structure
-            if hasattr(self.solved.solutions, "margins") and structure.n + structure.m > LARGE:
-                break  # solved in closed form: nothing was factorized, and it would cost far more than the call
             if solution.ok:
                 system = solution.linearization(self.policy).system
                 if isinstance(system, ReducedSystem):
@@ -100,7 +101,6 @@ class CallReport:
         return float(np.nanmax(found)) if len(found) > 1 else found[0]
 
     def __str__(self) -> str:
-        # A closed form does not factorize the KKT system, which may be singular in auxiliary variables alone.
         told = np.isfinite(self.condition) or not hasattr(self.solved.solutions, "margins")
         condition = f", condition {self.condition:.1e}" if told else ""
         return (
@@ -174,9 +174,12 @@ class Watch:
         for index in np.flatnonzero(relative_margins(solved) <= CLEAR):
             solution = solved.solutions[int(index)]
             if self._to_be_judged(solution):
-                account = self.map.account(solution)
+                account, check = self.map.account(solution), self.check
+                if account.policy.singular == "raise":  # it refuses the system before it can say what is singular
+                    account, check = account.with_policy("least_squares"), "raise"
                 if differs_somewhere(account):
-                    tell_kink(account, self.check, None, int(index) if solved.batch_shape else None)
+                    number = int(index) if solved.batch_shape else None
+                    tell_kink(account, check, entries_that_differ(account), number)
 
     def _to_be_judged(self, solution: Any) -> bool:
         """Whether a call is judged before a derivative is asked for: under ``"warn"`` the first of a kind only.
@@ -186,8 +189,9 @@ class Watch:
         if self.check == "raise":
             return True
         v = solution.point.v
-        near = np.abs(v) <= CLEAR * (1.0 + np.abs(v).max(initial=0.0))
-        kind = np.where(near, 0, np.sign(v)).astype(np.int8).tobytes()
+        part = np.abs(v) / (1.0 + np.abs(v).max(initial=0.0))
+        # A set that was near a kink and found smooth says nothing of the kink itself.
+        kind = np.where(part <= KINK, 0, np.where(part <= CLEAR, 2, np.sign(v))).astype(np.int8).tobytes()
         if kind in self._seen or len(self._seen) >= KINDS:
             return False
         self._seen.add(kind)

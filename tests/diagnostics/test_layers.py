@@ -11,6 +11,7 @@ import pytest
 import cvxift
 from cvxift.diagnostics import Recorder, call_check
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError
+from cvxift.kkt.engine import Solution
 
 torch = pytest.importorskip("torch")
 layers = pytest.importorskip("cvxift.torch")
@@ -84,7 +85,7 @@ def test_a_harmless_kink_is_not_mentioned() -> None:
 
 
 def test_last_report_and_recorder() -> None:
-    layer = make(check="off")
+    layer = make(check="off", closed_form="never")
     recorder = Recorder(layer)
     assert layer.last_report is None
     with pytest.raises(ProgramError, match="not called yet"):
@@ -102,6 +103,25 @@ def test_last_report_and_recorder() -> None:
     assert told["margin"].shape == (3,) and (told["margin"] > 0).all()
     pytest.importorskip("matplotlib")
     assert len(recorder.plot().axes) == 2
+
+
+def test_the_report_of_a_closed_form_factorizes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make(check="off")
+    layer(tensor([SMOOTH, KINK]))
+    monkeypatch.setattr(Solution, "linearization", lambda *_: pytest.fail("a KKT system was formed"))
+    assert "closed form" in layer.last_report.path and layer.last_report.weak == 1
+    assert "condition" not in str(layer.last_report) and np.isnan(layer.last_report.condition)
+
+
+@pytest.mark.parametrize("closed_form", ["auto", "never"])
+def test_a_set_that_was_near_a_kink_does_not_hide_the_kink(closed_form: str) -> None:
+    layer = make(closed_form=closed_form)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(tensor([0.5, 0.5 - 1e-5, 1e-5]))  # 5e-6 from the kink: judged, and smooth
+        layer(tensor([0.5, 0.5, -1e-5]))
+    with pytest.warns(ApplicabilityWarning, match=r"with respect to t\[0\].*entry \(2,\) is weakly active"):
+        layer(tensor(KINK))
 
 
 def test_diagnose_a_batch() -> None:

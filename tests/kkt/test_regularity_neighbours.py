@@ -8,7 +8,7 @@ import pytest
 from kinks import Case as Point
 from kinks import heard, numpy_jvp, numpy_vjp, torch_backward
 
-from cvxift import differentiate
+from cvxift import ApplicabilityError, differentiate
 
 SOLVERS = [None, "clarabel", "daqp", "osqp", "piqp", "scs"]
 ASK = [numpy_vjp, numpy_jvp, torch_backward]
@@ -117,3 +117,13 @@ def test_a_side_without_a_unique_solution_is_told(solver, ask):
     case = Point(problem, x, np.array([1.0, 0.0, 0.0, 0.0]), b, np.array([0.0, 1.0]), (1.0 / 3.0, 0.0))
     _, said = heard(lambda: ask(case, solver=solver))
     assert said
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_entries_of_parameters_and_constraints_are_named(ask):
+    case = beside_a_free_variable()
+    _, said = heard(lambda: ask(case, closed_form="never"))
+    assert any("with respect to c[0] depends" in word and "(x >= 0), entry (0,)" in word for word in said)
+    assert not any("c[1]" in word for word in said)
+    with pytest.raises(ApplicabilityError, match=r"with respect to c\[0\], c\[1\] depends.*\(x >= 0\), entry \(0,\)"):
+        ask(capped_simplex(), closed_form="never", singular="raise")

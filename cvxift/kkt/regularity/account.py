@@ -20,7 +20,7 @@ import numpy as np
 
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import GOAL
-from cvxift.kkt.policy import Iterative, Policy
+from cvxift.kkt.policy import Iterative, Policy, Singular
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.active_sets import on_active_set, opened
 from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
@@ -52,6 +52,7 @@ class Regularity:
     def __init__(self, program: Program, solution: Solution, policy: Policy, recover: Recovery) -> None:
         self.program, self.solution, self.policy, self.recover = program.at(solution), solution, policy, recover
         self.told: set[str] = set()  # what was said of the point already
+        self.entries_that_differ: np.ndarray | None = None  # of θ, between the pieces, once a tangent has asked
 
     @cached_property
     def plain(self) -> Linearization:
@@ -115,7 +116,11 @@ class Regularity:
         """The account without a proximal term, which hides dependent rows and flat directions; else this one."""
         if self.policy.singular != "regularize":
             return self
-        return Regularity(self.program, self.solution, replace(self.policy, singular="least_squares"), self.recover)
+        return self.with_policy("least_squares")
+
+    def with_policy(self, singular: Singular) -> Regularity:
+        """The account of the point under another policy for singular systems."""
+        return Regularity(self.program, self.solution, replace(self.policy, singular=singular), self.recover)
 
     @cached_property
     def _found(self) -> tuple[tuple[Linearization, ...], tuple[int, ...], bool]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cvxift.errors import ApplicabilityError
 from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
@@ -20,6 +21,26 @@ PROBES = 3  # random changes of θ along which pieces are compared where no prod
 
 
 def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> Floats:
+    """Vector-Jacobian products; see `_transposed`."""
+    return _in_words(account, check, lambda account, check: _transposed(account, bar, with_P, check))
+
+
+def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
+    """Jacobian-vector products: tangents of the outputs, shape (..., K), for tangents of the data."""
+    return _in_words(account, check, lambda account, check: _tangent(account, direction, check))
+
+
+def _in_words(account: Regularity, check: Check, product: Callable[[Regularity, Check], Floats]) -> Floats:
+    """A product; where `singular="raise"` refuses it, the refusal names constraints and entries of θ if it can."""
+    try:
+        return product(account, check)
+    except ApplicabilityError:
+        if account.policy.singular == "raise":
+            product(account.with_policy("least_squares"), "raise")
+        raise
+
+
+def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> Floats:
     """Vector-Jacobian products.
 
     Args:
@@ -50,8 +71,7 @@ def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> 
     return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
 
 
-def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
-    """Jacobian-vector products: tangents of the outputs, shape (..., K), for tangents of the data."""
+def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, noise = _tangents(account, direction)
     if account.flat is not None:
         tell_flat(account, check)
@@ -136,6 +156,21 @@ def _first_order(account: Regularity, direction: Data, check: Check) -> None:
         tangent(account, direction, check)
 
 
+def entries_that_differ(account: Regularity) -> np.ndarray:
+    """The entries of θ with respect to which the pieces have different derivatives, where a tangent has shown that."""
+    if account.entries_that_differ is None:
+        bar = np.random.default_rng(0).uniform(0.5, 1.0, len(account.output_unit)) / account.output_unit
+        x_bar, y_bar = account.recover.transpose(bar)
+        values, noise = [], np.zeros(())
+        for piece in account.pieces:
+            u, w = piece.adjoint(x_bar, y_bar)
+            values.append(account.program.vjp(piece.pull_back(u, w, account.program.P_varies)))
+            noise = np.maximum(noise, _size(account, u, w)[..., None] * account.theta_unit)
+        found = np.flatnonzero(_differs(account, values, noise))
+        account.entries_that_differ = found if len(found) else account.pulled
+    return account.entries_that_differ
+
+
 def _jumps(account: Regularity) -> np.ndarray:
     """Outputs whose values differ between the pieces, shape (K,): multipliers of rows that some pieces do without."""
     values = np.stack([account.recover.linear(piece.x, piece.y) for piece in account.pieces])
@@ -197,8 +232,9 @@ def _judge(
     if ended or torn or len(values) > 1:
         differs = _differs(account, values, noise)
         if ended or torn or bool(differs.any()):
-            entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
-            tell_kink(account, check, (entries if len(entries) else account.pulled) if theta else None)
+            entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0)) if theta else None
+            if check != "off":
+                tell_kink(account, check, entries_that_differ(account) if entries is None else entries)
             return True
     if account.steep:
         tell_steep(account, check)
