@@ -6,6 +6,9 @@ null space of the rows that fix a direction, and H the curvature of the others,
 
     Zᵀ (P + A_hᵀ H⁻¹ A_h) Z ≽ 0
 
+A sparse KKT matrix shows that by its inertia: as many negative pivots as rows (Gould 1985). Where it has more, and the
+null space is too large for dense matrices, Lanczos steps look for negative curvature; each projects by a factorization.
+
 Along what the equalities leave free it says that the cost is convex on them, which is enough; along what the active
 rows leave free, that the point is a minimum and no saddle (the second-order condition; Nocedal & Wright 2006, Theorem
 12.5).
@@ -21,14 +24,22 @@ import scipy.sparse.linalg as sla
 from scipy.linalg import lapack, null_space
 
 from cvxift.kkt.instance import Instance
+from cvxift.kkt.system.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.system.cone_basis import Rotation
 from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.kkt.system.sparse_factor import SparseFactor
 from cvxift.program.structure import Floats
 
 NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding
-DENSE = 2000  # columns up to which curvature is looked at along rows
+DENSE = 2000  # columns up to which the null space of rows is a dense matrix
+SHIFT = 1e-12  # of dependent rows, in projections
+LOOSE, RESTARTS = (
+    0.05,
+    40,
+)  # relative accuracy of the least eigenvalue, of which the sign is wanted, and Lanczos restarts
 
 _lapack: Any = lapack  # its functions are made at import, unseen by type checkers
+_linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, likewise
 
 
 def semidefinite(P: Floats | sp.csc_array) -> bool:
@@ -58,21 +69,54 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
         turn: the kept directions at the point.
 
     Returns:
-        The direction; None where the point is a minimum, the cost is convex on the equalities, or the program has more
-        than `DENSE` columns.
+        The direction; None where the point is a minimum, the cost is convex on the equalities, or no direction was
+        found in a program of more than `DENSE` columns.
     """
-    if instance.structure.n > DENSE:
-        return None
+    system = ReducedSystem(instance, turn)
+    large = instance.structure.n > DENSE
+    if not instance.dense and system.special is None:
+        try:
+            if SparseFactor(system.K, system.first_block).negative == system.K.shape[0] - system.first_block:
+                return None
+        except RuntimeError:  # a pivot is zero
+            if large:
+                return None
+    h = np.zeros(0) if turn.h is None else turn.h
     P: Any = instance.P
+    A, A_r = (M if large or isinstance(M, np.ndarray) else M.toarray() for M in (instance.A, system.A_r))
+    t = A_r.shape[0] - len(h)
+    if large:
+        curved = sp.csr_array(A_r[t:])
+        return _lanczos(sp.csc_array(P + curved.T @ sp.diags_array(1.0 / h) @ curved), sp.csr_array(A_r[:t]))
     P = P if isinstance(P, np.ndarray) else P.toarray()
-    A: Any = instance.A if isinstance(instance.A, np.ndarray) else instance.A.toarray()
     if _negative(P, A[: instance.structure.cones.zero]) is None:
         return None
-    A_r: Any = ReducedSystem(instance, turn).A_r
-    A_r = A_r if isinstance(A_r, np.ndarray) else A_r.toarray()
-    h = np.zeros(0) if turn.h is None else turn.h
-    fixed, curved = A_r[: len(A_r) - len(h)], A_r[len(A_r) - len(h) :]
-    return _negative(P + curved.T @ (curved / h[:, None]), fixed)
+    return _negative(P + A_r[t:].T @ (A_r[t:] / h[:, None]), A_r[:t])
+
+
+def _lanczos(P: sp.csc_array, A: sp.csr_array) -> Floats | None:
+    """A direction of negative curvature along the null space of A, shape (n,); None if Lanczos steps find none."""
+    n, t = P.shape[0], A.shape[0]
+    scale = equilibrate(kkt_matrix(P, A, np.zeros(n + t)))
+    columns = sp.diags_array(scale[:n])
+    P, A = sp.csc_array(columns @ P @ columns), sp.csr_array(sp.diags_array(scale[n:]) @ A @ columns)
+    diagonal = np.concatenate([np.ones(n), np.full(t, -SHIFT)])
+    factor = sla.splu(kkt_matrix(sp.csc_array((n, n)), A, diagonal))
+
+    def project(vector: Floats) -> Floats:
+        return factor.solve(np.concatenate([vector, np.zeros(t)]))[:n]
+
+    along = _linear_operator((n, n), matvec=lambda v: project(P @ project(np.ravel(v))), dtype=float)
+    start = project(np.random.default_rng(0).standard_normal(n))
+    try:
+        vectors = sla.eigsh(along, k=1, which="SA", v0=start, tol=LOOSE, maxiter=RESTARTS)[1]
+    except sla.ArpackNoConvergence as error:
+        vectors = error.eigenvectors
+    for vector in np.asarray(vectors).T:
+        free = project(vector)
+        if float(free @ (P @ free)) < -NEGATIVE * float(free @ free):
+            return scale[:n] * free
+    return None
 
 
 def least_curvature(instance: Instance, tight: np.ndarray) -> tuple[float, Floats] | None:

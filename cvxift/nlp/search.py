@@ -52,9 +52,12 @@ class Search:
         name, own = interface.named(solver)
         _, _, found = self.program.oracles.derivatives(start, self.p, np.zeros(self.program.cones.m))
         self.scale = float(np.nan_to_num(np.abs(found.gradient)).max(initial=0.0))
+        if solver is None and "preset" not in options and len(start) >= interface.INTERIOR:
+            own = {**own, **interface.SPARSE.get(name, {})}
         own = {**own, **options}
-        if short and name in interface.SMALL_STEPS:
-            own.setdefault(interface.SMALL_STEPS[name], NEAR * (float(np.abs(start).max(initial=0.0)) or 1.0))
+        if short:
+            radius = NEAR * (float(np.abs(start).max(initial=0.0)) or 1.0)
+            own = {**interface.near_start(name, own, radius), **own}
         for x in (start, *self.engine.starts(self.theta, count)):
             self._from(name, own, x)
 

@@ -116,7 +116,7 @@ class ReducedSystem:
         return Lifted.of(self.instance, self.rotation) or Turned.of(self.instance, self.rotation)
 
     @property
-    def _first_block(self) -> int:
+    def first_block(self) -> int:
         """Number of unknowns of the first block of K, on which P is."""
         if self.special is not None:
             return self.special.first_block
@@ -197,7 +197,7 @@ class ReducedSystem:
             elif size <= DENSE_LIMIT and K.nnz >= DENSE_DENSITY * size * size:
                 self._factor = DenseFactor(K.toarray())
             else:
-                self._factor = SparseFactor(K, self._first_block)
+                self._factor = SparseFactor(K, self.first_block)
         return self._factor
 
     @property
@@ -302,6 +302,6 @@ class ReducedSystem:
     @cached_property
     def _shifted(self) -> ShiftedFactor | LuFactor:
         """The factorization of a K that may be singular."""
-        n = self._first_block
+        n = self.first_block
         K: Any = self.factor.K
         return ShiftedFactor(K, n) if isinstance(K, np.ndarray) else LuFactor(K, n, LU_DELTA)

@@ -70,6 +70,11 @@ class SparseFactor(Factor):
         r = np.random.default_rng(0).choice((-1.0, 1.0), len(self.scale))
         return float(np.abs(self._ldl.solve(r)).max(initial=0.0))
 
+    @property
+    def negative(self) -> int:
+        """Number of negative pivots, which is that of K's negative eigenvalues (Sylvester's law of inertia)."""
+        return int(np.count_nonzero(self._ldl.factors()[1] < 0.0))
+
     def estimate(self) -> float:
         """1-norm condition estimate of the equilibrated, shifted K, at most about 1/δ."""
         return _condition(self._shifted, self._ldl.solve)

@@ -26,7 +26,9 @@ except ImportError:  # CVXPY before 1.9
 
 INSTALL = "pip install 'cvxift[nlp]' brings UNO; or install one of IPOPT (cyipopt), KNITRO and COPT"
 QUIET = {"UNO": {"logger": "SILENT"}, "IPOPT": {"print_level": 0, "sb": "yes"}}
-SMALL_STEPS = {"UNO": "TR_radius"}  # the option that holds the first steps short
+INTERIOR = 400  # columns from which UNO's interior-point preset is quicker than its own choice, whose QPs are dense
+SPARSE = {"UNO": NLP_SOLVER_VARIANTS.get("uno_ipm", ("UNO", {}))[1]}  # options for programs of more columns
+BARRIER = 1e-6  # barrier parameter at which an interior-point method starts near a solution
 INFEASIBLE = ("INFEASIBLE_STATIONARY_POINT", "INFEASIBLE_SMALL_STEP", "Infeasible_Problem_Detected")
 UNBOUNDED = ("UNBOUNDED", "UNBOUNDED_OBJECTIVE", "DIVERGING_ITERATE", "Diverging_Iterates")
 LIMITS = ("ITERATION_LIMIT", "TIME_LIMIT", "Maximum_Iterations_Exceeded", "Maximum_CpuTime_Exceeded")
@@ -73,6 +75,19 @@ def named(solver: str | None) -> tuple[str, dict[str, Any]]:
     if base not in known:
         raise ProgramError(f"Solver '{base}' is not installed; installed: {', '.join(known) or 'none'}. {INSTALL}.")
     return base, dict(options)
+
+
+def near_start(solver: str, options: Mapping[str, Any], radius: float) -> dict[str, Any]:
+    """Options that keep a solver's first steps from a point near a solution short.
+
+    Args:
+        solver: its name.
+        options: those it has.
+        radius: largest entry of a step, for a method with a trust region.
+    """
+    if solver == "UNO" and options.get("preset") != "ipopt":
+        return {"TR_radius": radius}
+    return {"UNO": {"barrier_initial_parameter": BARRIER}, "IPOPT": {"mu_init": BARRIER}}.get(solver, {})
 
 
 def solve(
