@@ -83,7 +83,8 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
                 return None
     h = np.zeros(0) if turn.h is None else turn.h
     P: Any = instance.P
-    A, A_r = (M if large or isinstance(M, np.ndarray) else M.toarray() for M in (instance.A, system.A_r))
+    both: Any = (instance.A, system.A_r)
+    A, A_r = (M if large or isinstance(M, np.ndarray) else M.toarray() for M in both)
     t = A_r.shape[0] - len(h)
     if large:
         curved = sp.csr_array(A_r[t:])
@@ -106,10 +107,11 @@ def _lanczos(P: sp.csc_array, A: sp.csr_array) -> Floats | None:
     def project(vector: Floats) -> Floats:
         return factor.solve(np.concatenate([vector, np.zeros(t)]))[:n]
 
+    eigsh: Any = sla.eigsh  # its stub takes whole tolerances alone
     along = _linear_operator((n, n), matvec=lambda v: project(P @ project(np.ravel(v))), dtype=float)
     start = project(np.random.default_rng(0).standard_normal(n))
     try:
-        vectors = sla.eigsh(along, k=1, which="SA", v0=start, tol=LOOSE, maxiter=RESTARTS)[1]
+        vectors = eigsh(along, k=1, which="SA", v0=start, tol=LOOSE, maxiter=RESTARTS)[1]
     except sla.ArpackNoConvergence as error:
         vectors = error.eigenvectors
     for vector in np.asarray(vectors).T:
