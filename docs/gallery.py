@@ -39,6 +39,13 @@ GROUPS = {
         "portfolio": "A portfolio learned end to end",
     },
     "Control": {"mpc": "Model-predictive control tuned on its closed loop"},
+    "Nonlinear and non-DPP problems": {
+        "inverse_kinematics": "Inverse kinematics",
+        "pendulum_mpc": "Nonlinear predictive control of a pendulum",
+        "ellipse_projection": "Projection onto a learned ellipse",
+        "sensor_localization": "Sensor localization",
+        "non_dpp_portfolio": "A convex portfolio that is not DPP",
+    },
     "Implicit functions and diagnosis": {
         "unit_circle": "Where dx/dθ exists on the unit circle",
         "conserved_mass": "Chemical equilibrium with conserved atoms",

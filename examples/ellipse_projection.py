@@ -1,8 +1,8 @@
 """Projection onto an ellipse whose axes are learned, and where that map has no derivative.
 
-The nearest point of a curve is a nonconvex problem: from inside the evolute there are several local solutions, on it they
-merge and the derivative grows without bound. The report says so; away from it an ellipse is fitted to noisy points by the
-gradients of their distances to it.
+The nearest point of a curve is a nonconvex problem: from inside the evolute there are several local solutions, on it
+they merge and the derivative grows without bound. The report says so; away from it an ellipse is fitted to noisy points
+by the gradients of their distances to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Inverse kinematics: the joint angles of an arm that reaches a target, and where that map has no derivative.
 
-The arm has more joints than the target fixes; among the angles that reach it, the ones nearest to a posture are chosen, a
-nonlinear program. A target is moved along a circle and the solution followed; then the posture is learned from
+The arm has more joints than the target fixes; among the angles that reach it, the ones nearest to a posture are chosen,
+a nonlinear program. A target is moved along a circle and the solution followed; then the posture is learned from
 demonstrations, with gradients through the program.
 """
 

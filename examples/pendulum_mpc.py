@@ -1,8 +1,7 @@
 """Nonlinear model-predictive control of a pendulum, its weights tuned through the closed loop.
 
 The controller plans with the nonlinear model over a short horizon; the plant has friction and a heavier bob than the
-model. The gradient of the cost of the whole run goes through every plan, each a local solution that the next call starts
-from.
+model. The gradient of the cost of the whole run goes through every plan.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sensor localization: positions from noisy distances, and how each measurement moves them.
 
-The positions are a local solution of a nonlinear least-squares problem. Its Jacobian gives the covariance of the estimate
-from that of the measurements, compared with repeated measurements; and the gradient of the estimate's error says which
-measurement to blame.
+The positions are a local solution of a nonlinear least-squares problem. Its Jacobian gives the covariance of the
+estimate from that of the measurements, compared with repeated ones; the gradient of its misfit says which measurement to
+blame.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def main() -> None:
         draws.append(cvxift.differentiate(problem, nlp=True).value(x).ravel())
     spread = np.sqrt(np.diag(np.cov(np.array(draws).T)))
     ratio = spread / np.sqrt(np.diag(predicted))
-    print(
-        f"standard deviations over {arguments.repeats} repeats, of those predicted: {ratio.min():.2f} to {ratio.max():.2f}"
-    )
+    print(f"standard deviations of {arguments.repeats} repeats / predicted: {ratio.min():.2f} to {ratio.max():.2f}")
 
     wrong = len(exact) // 2
     x.value, d.value = TRUE, exact + 0.5 * np.eye(len(exact))[wrong]

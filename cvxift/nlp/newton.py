@@ -29,6 +29,7 @@ SLOW = (0.35, 0.95)  # ratio of one step's length to the one before, of a minimu
 FLATTER = 0.7  # of a slope that a step may leave; Newton leaves (1 − 1/(p − 1))^(p − 1) of it at a minimum of order p
 STEADY = 4  # steps in a row with such a ratio that tell linear convergence
 DUST = 1e-15  # part of the cost's gradient that a multiplier's force must exceed
+LOCAL = 1e-4  # relative residual up to which Newton's full steps are taken to converge
 STILL = 1e-13  # relative length of a step that rounding makes
 
 
@@ -75,7 +76,7 @@ def converge(
         The best point found.
     """
     start = x
-    at = _at(program, layout, theta, p, x, v)
+    at = best = _at(program, layout, theta, p, x, v)
     lengths: list[float] = []
     while np.isfinite(at.worst) and len(lengths) < max_steps:
         if at.worst <= GOAL and not _slow(lengths):
@@ -88,15 +89,19 @@ def converge(
             with np.errstate(all="ignore"):
                 v = _without_dust(at, at.point.v + length * (ds - dy))
                 trial = _at(program, layout, theta, p, at.point.x + length * dx, v)
-            if trial.worst < 0.9 * at.worst or trial.flatter(at):
+            # Where rows without a force change sides a full step may be worse before it is better: once.
+            near = length == 1.0 and best is at and at.worst <= LOCAL and trial.worst <= LOCAL
+            if trial.worst < 0.9 * at.worst or trial.flatter(at) or near:
                 break
         else:
             break
         lengths.append(float(np.abs(length * dx).max(initial=0.0)) / _size(at.point.x))
-        if lengths[-1] <= STILL:
-            at = trial
-            break
         at = trial
+        if at.worst < best.worst or at.flatter(best):
+            best = at
+        if lengths[-1] <= STILL:
+            break
+    at = best
     point = replace(at.point, steps=len(lengths))
     moved = float(np.abs(point.x - start).max(initial=0.0)) / _size(start)
     return Converged(point, at.data, at.instance, _slow(lengths), moved)
@@ -137,17 +142,16 @@ def _at(program: SmoothProgram, layout: Layout, theta: Floats, p: Floats, x: Flo
 
 
 def _without_dust(at: _At, v: Floats) -> Floats:
-    """v without what rounding leaves of equalities' multipliers.
+    """v without multipliers that rounding makes.
 
-    Where the cost is constant they are zero, and a Hessian made of rounding alone would have a scale of its own.
+    Where the cost is constant those of equalities are zero, and a Hessian made of rounding alone would have a scale of
+    its own; so would the balance of an epigraph's column, whose constraint is slack.
     """
-    zero = at.instance.structure.cones.zero
     A: Any = abs(at.instance.A if at.instance.dense else at.instance.AT.T)
-    rows = np.asarray(A[:zero].sum(axis=1)).ravel()
+    rows = np.asarray(A.sum(axis=1)).ravel()
     cost = float(np.abs(at.data.program.gradient).max(initial=0.0)) or 1.0
-    out = v.copy()
-    out[:zero][np.abs(v[:zero]) * rows <= DUST * cost] = 0.0
-    return out
+    multiplier = (np.arange(len(v)) < at.instance.structure.cones.zero) | (v < 0.0)
+    return np.where(multiplier & (np.abs(v) * rows <= DUST * cost), 0.0, v)
 
 
 def _slow(lengths: list[float]) -> bool:

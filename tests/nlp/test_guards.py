@@ -184,3 +184,19 @@ def test_the_refusal_of_a_convex_problem_names_the_way() -> None:
     nonconvex = cp.Problem(cp.Minimize(cp.nlp.sin(w[0]) + a * cp.sum_squares(w)))
     with pytest.raises(cvxift.ProgramError, match="nlp=True"):
         cvxift.differentiate(nonconvex)
+
+
+def test_a_slack_norm_leaves_the_point_accurate() -> None:
+    # Its epigraph's rows are tight without a multiplier: Newton's full step is worse once, then exact.
+    rng = np.random.default_rng(0)
+    F = 0.3 * rng.standard_normal((5, 5))
+    returns, held = 0.3 * rng.standard_normal((12, 5)), rng.dirichlet(np.ones(5), 12)
+    w, mu, a = cp.Variable(5), cp.Parameter(5), cp.Parameter(pos=True)
+    for k in range(12):
+        cost = 0.6 * a * cp.quad_form(w, F @ F.T + 0.05 * np.eye(5)) + 0.3 * cp.sum_squares(w - held[k])
+        problem = cp.Problem(cp.Minimize(cost - mu @ w), [cp.sum(w) == 1, cp.norm1(w) <= 1 + 1 / a])
+        for a.value in (1.0, 1.5):
+            mu.value = returns[k]
+            s = cvxift.differentiate(problem, nlp=True)
+            assert s.residuals.worst < 1e-9
+            assert_close(s.jacobian(w, a), differences(s, w, a))
