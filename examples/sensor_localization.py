@@ -1,8 +1,8 @@
 """Sensor localization: positions from noisy distances, and how each measurement moves them.
 
 The positions are a local solution of a nonlinear least-squares problem. Its Jacobian gives the covariance of the
-estimate from that of the measurements, compared with repeated ones; the gradient of its misfit says which measurement to
-blame.
+estimate from that of the measurements, compared with repeated ones; the gradient of its misfit says which
+measurement to blame.
 """
 
 from __future__ import annotations

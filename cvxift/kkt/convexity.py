@@ -86,13 +86,14 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     both: Any = (instance.A, system.A_r)
     A, A_r = (M if large or isinstance(M, np.ndarray) else M.toarray() for M in both)
     t = A_r.shape[0] - len(h)
+    kept: Any = A_r
+    fixed, curved = kept[:t], kept[t:]
     if large:
-        curved = sp.csr_array(A_r[t:])
-        return _lanczos(sp.csc_array(P + curved.T @ sp.diags_array(1.0 / h) @ curved), sp.csr_array(A_r[:t]))
+        return _lanczos(sp.csc_array(P + curved.T @ sp.diags_array(1.0 / h) @ curved), sp.csr_array(fixed))
     P = P if isinstance(P, np.ndarray) else P.toarray()
     if _negative(P, A[: instance.structure.cones.zero]) is None:
         return None
-    return _negative(P + A_r[t:].T @ (A_r[t:] / h[:, None]), A_r[:t])
+    return _negative(P + curved.T @ (curved / h[:, None]), fixed)
 
 
 def _lanczos(P: sp.csc_array, A: sp.csr_array) -> Floats | None:

@@ -42,10 +42,13 @@ class Search:
         self.descent: Floats | None = None
         self.scale = 0.0  # of the objective's gradient at the start
         self.attempts: list[tuple[str, Status, str, float]] = []
+        self.left: Floats | None = None  # the last solution, where Newton from it led to none nearby
 
     def follow(self, warm: Raw) -> bool:
         """Newton from a solution at other parameters; whether it led to one nearby."""
-        return self.take("Newton", warm.x, warm.y, "", steps=FOLLOW_STEPS, far=NEAR)
+        found = self.take("Newton", warm.x, warm.y, "", steps=FOLLOW_STEPS, far=NEAR)
+        self.left = None if found else warm.x
+        return found
 
     def call(self, solver: str | None, options: Mapping[str, Any], start: Floats, count: int, short: bool) -> None:
         """Call the solver from one start or several; keep the best local minimum."""
@@ -188,6 +191,11 @@ class Search:
             out = engine.failed(self.data, self.status, self.attempts)
             out.descent = self.descent
             return out
+        if self.left is not None:
+            mine = self.program.user_columns
+            before, now = self.left[mine], best.point.x[mine]
+            moved = float(np.abs(now - before).max(initial=0.0))
+            best.data.program.lost = self.name != "cvxpy" and moved > NEAR * (float(np.abs(before).max()) or 1.0)
         best.data.program.slow = best.slow or best.point.residuals.worst > ACCEPTABLE  # see `_flat`
         return engine.solution(best.data, best.point, best.instance, None, self.name, self.status, self.attempts)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import cvxpy as cp
 
+from cvxift.errors import warn_user
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import tell_steep
 from cvxift.kkt.policy import Policy
@@ -61,6 +62,20 @@ class NonlinearMap(SolutionMap):
         """One instance after the other: the engine's oracles hold one point at a time."""
         return [work(i) for i in range(count)]
 
+    def solve(self, theta: Floats, **how: Any) -> Solved:
+        """As `SolutionMap.solve`; says where the last call's solutions were not followed."""
+        solved = super().solve(theta, **how)
+        lost = [i for i, solution in enumerate(solved.solutions) if solution.ok and _local(solution).lost]
+        if lost and self.applicability != "off":
+            count = len(solved.solutions)
+            which = "The solution" if count == 1 else f"Of {count} instances, {len(lost)} (the first is {lost[0]})"
+            warn_user(
+                f"{which} may lie on another branch of local solutions than the last call's: Newton's steps from there "
+                "led to none nearby, and the solver's lies some way off. Derivatives are those of the new one. Move "
+                "the parameters in smaller steps to stay on a branch."
+            )
+        return solved
+
     def path_of(self, solved: Solved) -> str:
         """Which way a solved call went, in words."""
         return PATH
@@ -75,6 +90,11 @@ class NonlinearMap(SolutionMap):
 
     def _tell(self, solution: Solution) -> None:
         """Say that curvature vanishes at a point, where Newton's convergence showed it."""
-        data: Any = solution.data
-        if solution.ok and data.program.slow:
+        if solution.ok and _local(solution).slow:
             tell_steep(self.account(solution), self.applicability)
+
+
+def _local(solution: Solution) -> Any:
+    """The program linearized at a solution's point."""
+    data: Any = solution.data
+    return data.program

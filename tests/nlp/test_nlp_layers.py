@@ -124,6 +124,20 @@ class TestTorch:
             assert z > 0.5
         assert layer.core._warm.solutions[0].solver == "Newton"
 
+    def test_a_lost_branch_is_told(self) -> None:
+        # The minimum near +1 ends at a tilt of 1.54; beyond it only the other one is left.
+        x, p = cp.Variable(name="x"), cp.Parameter(name="p")
+        x.value = 0.9
+        problem = cp.Problem(cp.Minimize(cp.square(cp.square(x) - 1) + p * x))
+        layer = TorchLayer(problem, [p], [x], nlp=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            layer(torch.tensor(1.2, dtype=torch.float64))
+            layer(torch.tensor(1.25, dtype=torch.float64), warm_start=True)
+        with pytest.warns(cvxift.ApplicabilityWarning, match="another branch"):
+            (z,) = layer(torch.tensor(1.7, dtype=torch.float64), warm_start=True)
+        assert z < -1.0
+
     def test_last_report_and_diagnose(self) -> None:
         layer = TorchLayer(*parts(), nlp=True)
         t, r = double(T, R)
@@ -176,6 +190,31 @@ class TestJax:
             t = jax.numpy.asarray(T, dtype=jax.numpy.float32)
             gradient = jax.grad(lambda t: layer(t, jax.numpy.asarray(2.0))[0][0])(t)
         np.testing.assert_allclose(gradient, reference[1][0], atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", [None, "UNO"])
+@pytest.mark.parametrize("kind", ["box", "ridge", "entropy", "norm", "exp"])
+def test_dpp_problems_give_the_gradient_of_the_conic_path(kind: str, solver: str | None) -> None:
+    rng = np.random.default_rng(2)
+    A, c = rng.standard_normal((6, 4)), rng.standard_normal(4)
+    x, b, r = cp.Variable(4, name="x"), cp.Parameter(6, name="b", value=rng.standard_normal(6)), cp.Parameter(pos=True)
+    r.value = 0.8
+    fit = cp.sum_squares(A @ x - b)
+    objective, constraints = {
+        "box": (fit, [x <= 0.4, cp.sum(x) == r]),
+        "ridge": (fit + r * cp.sum_squares(x), []),
+        "entropy": (r * cp.sum(-cp.entr(x)) + b[:4] @ x, [cp.sum(x) == 1]),
+        "norm": (fit + r * cp.norm1(x), [c @ x <= 0.1]),
+        "exp": (cp.sum(cp.exp(A @ x)) + r * cp.sum_squares(x) + b[:4] @ x, []),
+    }[kind]
+    x.value = np.full(4, 0.2)
+    problem = cp.Problem(cp.Minimize(objective), constraints)
+    conic = cvxift.differentiate(problem)
+    local = cvxift.differentiate(problem, nlp=True, solver=solver)
+    for parameter in (b, r):
+        expected = conic.jacobian(x, parameter)
+        size = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(local.jacobian(x, parameter), expected, rtol=0.0, atol=1e-8 * size)
 
 
 def test_a_convex_problem_that_is_not_dpp_gives_the_gradient_of_its_dpp_form() -> None:

@@ -65,10 +65,12 @@ class LocalProgram:
 
     Attributes:
         data: at the point.
+        lost: whether the last solution was not followed here: a solver found this one, some way from it.
         slow: whether Newton converged to the point by a constant factor only, as where curvature vanishes there.
     """
 
     slow = False
+    lost = False
 
     def __init__(self, whole: SmoothProgram, theta: Floats, p: Floats, x: Floats, y: Floats) -> None:
         self.whole, self.theta, self._p, self.x, self.y = whole, theta, p, x, y
