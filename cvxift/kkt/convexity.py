@@ -81,7 +81,7 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
         except RuntimeError:  # a pivot is zero
             if large:
                 return None
-    h = np.zeros(0) if turn.h is None else turn.h
+    h: Any = np.zeros(0) if turn.h is None else turn.h
     P: Any = instance.P
     both: Any = (instance.A, system.A_r)
     A, A_r = (M if large or isinstance(M, np.ndarray) else M.toarray() for M in both)
