@@ -96,8 +96,8 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     return _negative(P + curved.T @ (curved / h[:, None]), fixed)
 
 
-def _lanczos(P: sp.csc_array, A: sp.csr_array) -> Floats | None:
-    """A direction of negative curvature along the null space of A, shape (n,); None if Lanczos steps find none."""
+def _lanczos(P: Any, A: Any) -> Floats | None:
+    """A direction of negative curvature of a sparse P along the null space of A, (n,); None if Lanczos finds none."""
     n, t = P.shape[0], A.shape[0]
     scale = equilibrate(kkt_matrix(P, A, np.zeros(n + t)))
     columns = sp.diags_array(scale[:n])
