@@ -22,6 +22,7 @@ class Backend:
         factor: ("lu" or "cholesky", matrices (*batch, n, n)) ↦ a function that solves with them; where a factorization
             fails it returns NaN or infinity.
         asarray: (NumPy array, an array whose dtype and device it shall have) ↦ array.
+        eager: whether its arrays have values at hand, so that a recurrence may look at every number.
         device: array ↦ what ``device=`` of the library's constructors takes.
     """
 
@@ -29,6 +30,7 @@ class Backend:
     loop: Loop
     factor: Callable[[str, Array], Factor]
     asarray: Callable[[Any, Array], Array]
+    eager: bool
     device: Callable[[Array], Any]
 
 

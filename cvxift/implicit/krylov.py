@@ -8,6 +8,7 @@ Each returns (y, iterations, status), the last two of shape (*batch, 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,12 +36,75 @@ def divided(xp: Any, u: Array, v: Array) -> Array:
     return xp.where(v == 0, xp.zeros_like(u / safe), u / safe)
 
 
+class Numbers:
+    """What a recurrence computes beside vectors, a number for each instance: arrays of shape (*batch, 1).
+
+    Args:
+        xp: the arrays' namespace.
+        like: a vector of each instance.
+    """
+
+    def __init__(self, xp: Any, like: Array) -> None:
+        self.xp, self.where = xp, xp.where
+        self.one = xp.ones_like(like[..., :1])
+        self.zero = xp.zeros_like(self.one)
+        self.count = _count(xp, like)
+
+    def dot(self, u: Array, v: Array) -> Any:
+        """Inner product."""
+        return dot(self.xp, u, v)
+
+    def norm(self, u: Array) -> Any:
+        """Euclidean norm."""
+        return norm(self.xp, u)
+
+    def divided(self, u: Any, v: Any) -> Any:
+        """u/v, zero where v is."""
+        return divided(self.xp, u, v)
+
+    def going(self, limit: int) -> Callable[[tuple[Any, ...]], Any]:
+        """The loop's condition on states that begin with the step's number, iterations and status."""
+        return _going(self.xp, limit)
+
+    def closed(self, count: Any, status: Any) -> tuple[Array, Array]:
+        """Iterations and status at the end, as arrays."""
+        return count, _closed(self.xp, status)
+
+
+class Floats(Numbers):
+    """The same for one instance whose values are at hand, as Python's numbers: a step costs its products and sums."""
+
+    def __init__(self, xp: Any, like: Array) -> None:
+        super().__init__(xp, like)
+        self._none, self.where = self.count, lambda which, yes, no: yes if which else no
+        self.one, self.zero, self.count = 1.0, 0.0, 0
+
+    def dot(self, u: Array, v: Array) -> float:
+        """Inner product."""
+        return float(u @ v)
+
+    def norm(self, u: Array) -> float:
+        """Euclidean norm."""
+        return math.sqrt(self.dot(u, u))
+
+    def divided(self, u: float, v: float) -> float:
+        """u/v, zero where v is."""
+        return u / v if v else 0.0
+
+    def going(self, limit: int) -> Callable[[tuple[Any, ...]], bool]:
+        """The loop's condition on states that begin with the step's number, iterations and status."""
+        return lambda state: state[0] < limit and state[2] == RUNNING
+
+    def closed(self, count: int, status: int) -> tuple[Array, Array]:
+        """Iterations and status at the end, as arrays."""
+        return self._none + count, self._none + (LIMIT if status == RUNNING else status)
+
+
 def _count(xp: Any, like: Array) -> Array:
     return xp.zeros_like(like[..., :1], dtype=xp.int32)
 
 
 def _going(xp: Any, limit: int) -> Callable[[tuple[Array, ...]], Array]:
-    """The loop's condition on states that begin with the step's number, iterations and status."""
     return lambda state: (state[0] < limit) & xp.any(state[2] == RUNNING)
 
 
@@ -48,76 +112,66 @@ def _closed(xp: Any, status: Array) -> Array:
     return xp.where(status == RUNNING, LIMIT, status)
 
 
-def cg(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, limit: int) -> Result:
+def cg(numbers: Numbers, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, limit: int) -> Result:
     """Preconditioned conjugate gradients (Hestenes & Stiefel 1952); ends at a direction of negative curvature."""
-    goal = tolerance * norm(xp, b)
+    where, dot, zero, one = numbers.where, numbers.dot, numbers.zero, numbers.one
+    goal = tolerance * numbers.norm(b)
     z = M(b)
-    rz = dot(xp, b, z)
-    zero, one = xp.zeros_like(rz), xp.ones_like(rz)
-    status = xp.where(norm(xp, b) <= goal, CONVERGED, RUNNING) + _count(xp, b)
+    rz = dot(b, z)
+    status = where(numbers.norm(b) <= goal, CONVERGED, RUNNING) + numbers.count
 
-    def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
         k, count, status, y, r, p, rz = state
         live = status == RUNNING
         q = A(p)
-        curvature = dot(xp, p, q)
-        good = live & (xp.minimum(curvature, rz) > 0)
-        step = xp.where(good, rz, zero) / xp.where(good, curvature, one)
+        curvature = dot(p, q)
+        good = live & (curvature > 0) & (rz > 0)
+        step = where(good, rz, zero) / where(good, curvature, one)
         y, r = y + step * p, r - step * q
         z = M(r)
-        rz_next = dot(xp, r, z)
-        p = z + xp.where(good, rz_next, zero) / xp.where(good, rz, one) * p  # of an ended instance p stays bounded
-        size = xp.sqrt(rz_next) if z is r else norm(xp, r)
-        ended = xp.where(good, xp.where(size <= goal, CONVERGED, status), INDEFINITE)
-        return k + 1, count + live, xp.where(live, ended, status), y, r, p, rz_next
+        rz_next = dot(r, z)
+        p = z + where(good, rz_next, zero) / where(good, rz, one) * p  # of an ended instance p stays bounded
+        size = rz_next**0.5 if z is r else numbers.norm(r)
+        ended = where(good, where(size <= goal, CONVERGED, status), INDEFINITE)
+        return k + 1, count + live, where(live, ended, status), y, r, p, rz_next
 
-    start = (_zero(xp, status), _count(xp, b), status)
-    _, count, status, y, *_ = loop(_going(xp, limit), body, (*start, xp.zeros_like(b), b, z, rz))
-    return y, count, _closed(xp, status)
+    start = (_zero(status), numbers.count, status)
+    _, count, status, y, *_ = loop(numbers.going(limit), body, (*start, numbers.xp.zeros_like(b), b, z, rz))
+    return y, *numbers.closed(count, status)
 
 
-def bicgstab(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, limit: int) -> Result:
+def bicgstab(numbers: Numbers, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, limit: int) -> Result:
     """BiCGStab (van der Vorst 1992) with right preconditioning."""
-    goal = tolerance * norm(xp, b)
-    zero = xp.zeros_like(b)
-    one = xp.ones_like(b[..., :1])
-    status = xp.where(norm(xp, b) <= goal, CONVERGED, RUNNING) + _count(xp, b)
+    where, dot, divided, one = numbers.where, numbers.dot, numbers.divided, numbers.one
+    goal = tolerance * numbers.norm(b)
+    zero = numbers.xp.zeros_like(b)
+    status = where(numbers.norm(b) <= goal, CONVERGED, RUNNING) + numbers.count
 
-    def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
         k, count, status, y, r, p, v, rho, alpha, omega = state
         live = status == RUNNING
-        rho_next = dot(xp, b, r)  # the shadow residual is b
-        beta = divided(xp, rho_next, rho) * divided(xp, alpha, omega)
+        rho_next = dot(b, r)  # the shadow residual is b
+        beta = divided(rho_next, rho) * divided(alpha, omega)
         p_next = r + beta * (p - omega * v)
         p_hat = M(p_next)
         v_next = A(p_hat)
-        alpha_next = divided(xp, rho_next, dot(xp, b, v_next))
+        alpha_next = divided(rho_next, dot(b, v_next))
         s = r - alpha_next * v_next
         s_hat = M(s)
         t = A(s_hat)
-        omega_next = divided(xp, dot(xp, t, s), dot(xp, t, t))
+        omega_next = divided(dot(t, s), dot(t, t))
         lost = (rho_next == 0) | (alpha_next == 0)
-        y = xp.where(live & ~lost, y + alpha_next * p_hat + omega_next * s_hat, y)
-        r = xp.where(live & ~lost, s - omega_next * t, r)
-        done = norm(xp, r) <= goal
-        stuck = lost | ((omega_next == 0) & ~done)
-        status = xp.where(live & done, CONVERGED, xp.where(live & stuck, BREAKDOWN, status))
-        return (
-            k + 1,
-            count + xp.astype(live, count.dtype),
-            status,
-            y,
-            r,
-            p_next,
-            v_next,
-            rho_next,
-            alpha_next,
-            omega_next,
-        )
+        found = where(lost, False, live)
+        y = where(found, y + alpha_next * p_hat + omega_next * s_hat, y)
+        r = where(found, s - omega_next * t, r)
+        done = numbers.norm(r) <= goal
+        stuck = lost | where(done, False, omega_next == 0)
+        status = where(live, where(done, CONVERGED, where(stuck, BREAKDOWN, status)), status)
+        return k + 1, count + live, status, y, r, p_next, v_next, rho_next, alpha_next, omega_next
 
-    start = (_zero(xp, status), _count(xp, b), status)
-    _, count, status, y, *_ = loop(_going(xp, limit), body, (*start, zero, b, zero, zero, one, one, one))
-    return y, count, _closed(xp, status)
+    start = (_zero(status), numbers.count, status)
+    _, count, status, y, *_ = loop(numbers.going(limit), body, (*start, zero, b, zero, zero, one, one, one))
+    return y, *numbers.closed(count, status)
 
 
 def gmres(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: float, limit: int, restart: int) -> Result:
@@ -159,7 +213,7 @@ def gmres(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: floa
         first = xp.astype(places == 0, b.dtype)
         V = first[:, None] * divided(xp, r, beta)[..., None, :]
         H = xp.broadcast_to(xp.zeros_like(b[..., :1, None]), (*batch, m + 1, m))
-        _, V, H = loop(lambda inner: inner[0] < m, arnoldi, (_zero(xp, status), V, H))
+        _, V, H = loop(lambda inner: inner[0] < m, arnoldi, (_zero(status), V, H))
         c = xp.linalg.pinv(H) @ (first * beta)[..., None]
         y_next = y + M(xp.sum(V[..., :m, :] * c, axis=-2))
         r_next = b - A(y_next)
@@ -170,12 +224,12 @@ def gmres(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: floa
         status = xp.where(live & (size <= goal), CONVERGED, xp.where(live & stuck, BREAKDOWN, status))
         return k + 1, count + m * xp.astype(live, count.dtype), status, y, r, size
 
-    start = (_zero(xp, status), _count(xp, b), status)
+    start = (_zero(status), _count(xp, b), status)
     cycles = max(1, -(-limit // m))
     _, count, status, y, *_ = loop(_going(xp, cycles), body, (*start, xp.zeros_like(b), b, norm(xp, b)))
     return y, count, _closed(xp, status)
 
 
-def _zero(xp: Any, status: Array) -> Array:
+def _zero(status: Any) -> Any:
     """The number of the first step, a 0-d array on the device of the others."""
-    return xp.sum(xp.zeros_like(status))
+    return 0 if isinstance(status, int) else status.sum() * 0

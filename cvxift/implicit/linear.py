@@ -158,14 +158,15 @@ def _iterate(
 
     tolerance = option.tolerance or goal_of(float(xp.finfo(b.dtype).eps))
     limit = option.max_iterations or 10 * max(b.shape[-1], 10)
+    numbers = (krylov.Floats if backend.eager and b.ndim == 1 else krylov.Numbers)(xp, b)
     if isinstance(option, CG):
-        return krylov.cg(xp, loop, A, M, b, tolerance, limit)
+        return krylov.cg(numbers, loop, A, M, b, tolerance, limit)
     if isinstance(option, NormalCG):
-        return lsmr.normal_cg(xp, loop, A, At, M, b, tolerance, limit)
+        return lsmr.normal_cg(numbers, loop, A, At, M, b, tolerance, limit)
     if isinstance(option, GMRES):
         return krylov.gmres(xp, loop, A, M, b, tolerance, limit, option.restart)
     if isinstance(option, BiCGStab):
-        return krylov.bicgstab(xp, loop, A, M, b, tolerance, limit)
+        return krylov.bicgstab(numbers, loop, A, M, b, tolerance, limit)
     return lsmr.lsmr(xp, loop, A, At, b, tolerance, limit)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from cvxift.argmax.loops import Loop
-from cvxift.implicit.krylov import Array, Product, Result, cg, divided, norm
+from cvxift.implicit.krylov import Array, Numbers, Product, Result, cg, divided, norm
 from cvxift.implicit.status import CONVERGED, LEAST_SQUARES, LIMIT, RUNNING
 
 
 def normal_cg(
-    xp: Any, loop: Loop, A: Product, At: Product, M: Product, b: Array, tolerance: float, limit: int
+    numbers: Numbers, loop: Loop, A: Product, At: Product, M: Product, b: Array, tolerance: float, limit: int
 ) -> Result:
     """Conjugate gradients on AᵀA y = Aᵀb, started anew from the true residual until ‖b − A y‖ meets the tolerance.
 
     The recurrence watches ‖Aᵀ(b − A y)‖, whose relative size differs from that of the residual by the condition number.
     """
+    xp = numbers.xp
     goal = tolerance * norm(xp, b)
 
     def square(v: Array) -> Array:
@@ -24,7 +25,7 @@ def normal_cg(
     def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
         k, count, status, y, r, before = state
         live = status == RUNNING
-        step, steps, _ = cg(xp, loop, square, M, At(r), tolerance, limit)
+        step, steps, _ = cg(numbers, loop, square, M, At(r), tolerance, limit)
         y_next = y + step
         r_next = b - A(y_next)
         size = norm(xp, r_next)

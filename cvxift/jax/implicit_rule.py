@@ -45,7 +45,12 @@ def _columns(solve: Callable[[Array], Array], J: Array, b: Array) -> Array:
 
 
 BACKEND = Backend(
-    jnp, jax.lax.while_loop, _factor, lambda array, like: jnp.asarray(array, dtype=like.dtype), lambda array: None
+    jnp,
+    jax.lax.while_loop,
+    _factor,
+    lambda array, like: jnp.asarray(array, dtype=like.dtype),
+    False,
+    lambda array: None,
 )
 
 

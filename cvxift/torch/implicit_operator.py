@@ -34,6 +34,7 @@ BACKEND = Backend(
     while_loop,
     _factor,
     lambda array, like: torch.as_tensor(array, dtype=like.dtype, device=like.device),
+    True,
     lambda array: array.device,
 )
 
