@@ -58,6 +58,7 @@ def warn_user(message: str, category: type[Warning] = ApplicabilityWarning) -> N
         category: of the warning.
     """
     frame, level = sys._getframe(1), 2
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _WITHIN:
+    # Code that torch.compile generates has no module name, and is no user's either.
+    while frame is not None and frame.f_globals.get("__name__", _WITHIN[0]).split(".")[0] in _WITHIN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

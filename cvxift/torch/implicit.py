@@ -24,6 +24,7 @@ from cvxift.torch.implicit_function import Conditions
 from cvxift.torch.implicit_operator import structured_by
 from cvxift.torch.implicit_rule import System, attached
 from cvxift.torch.implicit_solver import Runner, run
+from cvxift.torch.implicit_traced import register, traced_call
 from cvxift.torch.trees import Layout, flatten, unflatten
 
 Tensor = torch.Tensor
@@ -67,8 +68,8 @@ class ImplicitFunction(function.ImplicitFunction):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._with_grad = False
+        self.key = register(self)
 
-    @torch.compiler.disable
     def __call__(  # type: ignore[override]  # the decorator's type is a union of what it may be given
         self, *theta: Any, init: Any = None
     ) -> Any:
@@ -86,6 +87,8 @@ class ImplicitFunction(function.ImplicitFunction):
             SolveError: the solver returned NaN or infinity, by the entry's name.
             ApplicabilityError: with ``check="raise"``, where the point is no solution.
         """
+        if torch.compiler.is_compiling():
+            return traced_call(self, theta, init)
         prepared = self._prepared(theta, init)
         layout = prepared.conditions.layout
         out = layout.unravel(self._attach(prepared)[: layout.size]) if layout.size else prepared.x
@@ -167,9 +170,14 @@ class ImplicitFunction(function.ImplicitFunction):
         if any(map(wrapped, (w, *operands))):
             system.verify = lambda own, point, values: self._verify(conditions, own, point, values, None)
             return attached(system, w, operands)
-        if not w.is_meta:
-            self._verify(conditions, system, w.detach(), [t.detach() for t in operands], prepared.residual)
+        self.look(prepared, system)
         return attached(system, w, operands) if any(map(tracked, operands)) else w
+
+    def look(self, prepared: Prepared, system: System) -> None:
+        """Judge the point, of plain tensors."""
+        if not prepared.w.is_meta and prepared.conditions.layout.size:
+            operands = [t.detach() for t in prepared.operands]
+            self._verify(prepared.conditions, system, prepared.w.detach(), operands, prepared.residual)
 
     def _constrain(
         self, conditions: Conditions, flat: Tensor, tensors: Sequence[Tensor], given: Any
@@ -231,6 +239,7 @@ class ImplicitFunction(function.ImplicitFunction):
             say(f"{self.settings.title}: {certificate.problem}.", self.settings.check, certificate.unusable)
 
 
+@torch.compiler.disable  # what is made while tracing would close over traced tensors
 def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The root of F as a differentiable function of what F depends on.
 
@@ -261,6 +270,7 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
     return function.made(ImplicitFunction, "root", F, solver, options)
 
 
+@torch.compiler.disable
 def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The fixed point x = T(x, θ) as a differentiable function: `implicit_root` of x − T(x, θ).
 
@@ -275,6 +285,7 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
     return function.made(ImplicitFunction, "fixed_point", T, solver, options)
 
 
+@torch.compiler.disable
 def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """A minimizer of E, possibly constrained, as a differentiable function: a root of ∇E, or of the KKT conditions.
 

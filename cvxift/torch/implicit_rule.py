@@ -220,7 +220,7 @@ class _Attached(torch.autograd.Function):
         if bar is None or not wanted:
             return None, None, *grads
         u = solved(ctx.system, True, bar, x, tensors)
-        for i, grad in zip(wanted, _tensor_pull(ctx.system, x, tensors, wanted, -u), strict=True):
+        for i, grad in zip(wanted, tensor_pull(ctx.system, x, tensors, wanted, -u), strict=True):
             grads[i] = grad
         return None, None, *grads
 
@@ -291,7 +291,7 @@ def _by_rows(system: System, transposed: bool, b: Tensor, x: Tensor, tensors: Se
         del _called[id(system)]
 
 
-def _tensor_pull(
+def tensor_pull(
     system: System, x: Tensor, tensors: Sequence[Tensor], wanted: Sequence[int], u: Tensor
 ) -> Sequence[Tensor | None]:
     """F_θᵀ u for the wanted tensors."""

@@ -173,18 +173,6 @@ def cosine(t: Any) -> Any:
     return x
 
 
-def test_compiled_callers() -> None:
-    solve = implicit.implicit_fixed_point(lambda x, t: torch.cos(x * t), cosine)
-    t = torch.tensor([0.3, 0.5], dtype=torch.float64, requires_grad=True)
-
-    def loss(t: Any) -> Any:
-        return (2.0 * solve(1.5 * t)).square().sum()
-
-    compiled = torch.compile(loss, backend="aot_eager")
-    one, other = (torch.autograd.grad(f(t), t)[0] for f in (compiled, loss))
-    assert torch.allclose(one, other)
-
-
 def test_the_graph_is_freed_without_the_collector(x: Any) -> None:
     cell = Cell()
     solve = implicit.implicit_fixed_point(cell, lambda x: iterate(cell, x))
