@@ -29,6 +29,9 @@ GROUPS = {
         "hmm": "Posteriors of a hidden Markov model",
         "soft_ranking": "Rank correlation as a loss",
         "one_problem_regression": "Regression as one problem",
+        "sudoku": "Sudoku learned from puzzles and solutions",
+        "optnet": "A quadratic program, all of it learned",
+        "shortest_path": "Predict the travel times, then the shortest path",
         "structured_energy": "A learned energy for structured prediction",
         "penalties": "Ridge and LASSO penalties by gradients",
         "maml": "Implicit MAML on sinusoids",
@@ -53,6 +56,7 @@ GROUPS = {
         "unrolled_or_implicit": "Unrolled or implicit?",
         "influence": "The influence of training examples",
         "hyperparameters": "200 penalties tuned by gradients",
+        "kfac": "Kronecker-factored curvature as a linear solver",
     },
     "Several processes": {
         "ddp": "DistributedDataParallel over two processes",

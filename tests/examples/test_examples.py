@@ -204,6 +204,38 @@ def test_maml(tmp_path: Path) -> None:
     assert "report: applies" in out and (tmp_path / "maml.png").exists()
 
 
+def test_sudoku(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("sudoku.py", "--steps", "60", "--batch", "16", "--held-out", "20", cwd=tmp_path)
+    first, last = numbers(out, "training loss from")[:2]
+    assert last < 0.4 * first and numbers(out, "share of the rules")[-1] > 0.7
+    assert "report: applies" in out and (tmp_path / "sudoku.png").exists()
+
+
+def test_optnet(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("optnet.py", "--steps", "20", cwd=tmp_path)
+    first, last = numbers(out, "error of the decisions")[:2]
+    assert last < 0.7 * first and numbers(out, "gradients against differences")[-1] < 1e-5
+    assert "report: applies" in out and (tmp_path / "optnet.png").exists()
+
+
+def test_shortest_path(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = run("shortest_path.py", "--steps", "12", "--days", "80", "--batch", "40", cwd=tmp_path)
+    plain, trained = (numbers(out, f"{name}: regret")[0] for name in ("two-stage", "end to end"))
+    assert trained < plain and "report: applies" in out and (tmp_path / "shortest_path.png").exists()
+
+
+def test_kfac(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    out = run("kfac.py", "--width", "4", "--steps", "2", cwd=tmp_path)
+    plain, preconditioned = (numbers(out, f"{name}: gradient")[:3] for name in ("CG", "CG preconditioned by K-FAC"))
+    assert preconditioned[2] < plain[2] and max(plain[1], preconditioned[1]) < 1e-5
+    assert "report: applies" in out and (tmp_path / "kfac.png").exists()
+
+
 def test_ddp(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     out = run("ddp.py", "--steps", "5", cwd=tmp_path)
