@@ -2,8 +2,8 @@
 
 The gradient of the validation loss in the penalty needs the inverse of the training loss's Hessian in all weights.
 K-FAC (Martens & Grosse 2015) takes it for a Kronecker product in each layer, so that an inverse costs two small
-eigenvalue decompositions. It serves alone, as an approximation whose residual is told, and as a preconditioner of conjugate
-gradients, which are exact. The report says that the theorem applies at the trained weights.
+eigenvalue decompositions. It serves alone, as an approximation whose residual is told, and as a preconditioner of
+conjugate gradients, which are exact. The report says that the theorem applies at the trained weights.
 """
 
 from __future__ import annotations

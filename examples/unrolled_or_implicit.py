@@ -8,9 +8,12 @@ from a solution: the implicit gradient is as wrong as that.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,11 +94,25 @@ def exact_gradient(penalty: float, b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """Relative error of the gradient, megabytes held for the backward pass at most, seconds."""
+    """Relative error of the gradient, megabytes held for the backward pass at most, seconds, the process's growth."""
 
     error: float
     memory: float
     seconds: float
+    process: float
+
+
+def resident(reset: bool) -> float:
+    """Megabytes of memory that the process has, after a reset, or has had at most since; NaN where Linux is not."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    if reset:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that growth is growth
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
+    line = next(row for row in status.read_text().splitlines() if row.startswith("VmRSS" if reset else "VmHWM"))
+    return float(line.split()[1]) / 1e3
 
 
 def ways(b: torch.Tensor, steps: int) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
@@ -124,11 +141,13 @@ def measured(run: Callable[[torch.Tensor], torch.Tensor], penalty: float, exact:
     """The gradient of ½‖x‖² by one of them."""
     p = torch.tensor(penalty, dtype=torch.float64, requires_grad=True)
     live = Live()
+    before = resident(True)
     start = time.perf_counter()
     with torch.autograd.graph.saved_tensors_hooks(live.pack, lambda held: held.tensor):
         value = 0.5 * run(p).square().sum()
         value.backward()
-    return Measured(abs(float(p.grad) / exact - 1.0), live.peak / 1e6, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Measured(abs(float(p.grad) / exact - 1.0), live.peak / 1e6, seconds, resident(False) - before)
 
 
 def crossing(at: list[int], ours: list[float], theirs: list[float]) -> float | None:
@@ -144,24 +163,27 @@ def crossing(at: list[int], ours: list[float], theirs: list[float]) -> float | N
 
 def draw(by_steps: dict[str, list[Measured]], counts: list[int], by_size: dict[str, list[Measured]],
          sizes: list[int], n: int, steps: int) -> None:  # fmt: skip
-    """Memory, time and error over the steps; time over the variables; crossings marked."""
-    figure, axes = panels(4, width=3.6)
-    floor = 1e-16
-    for axis, field, label in zip(
-        axes, ("memory", "seconds", "error"), ("MB held at most", "seconds", "relative error")
-    ):
-        for name, marker in zip(WAYS, "osv^"):
-            values = [max(getattr(row, field), floor) for row in by_steps[name]]
-            axis.loglog(counts[: len(values)], values, marker=marker, ms=4, label=name)
-        axis.set(title=f"{label}, n = {n}", xlabel="steps K of the solver")
-        ours, theirs = ([getattr(row, field) for row in by_steps[name]] for name in ("implicit", "unrolled"))
-        at = crossing(counts, ours, theirs) if field != "error" else None
-        if at is not None:
-            axis.axvline(at, color="#6b7280", linestyle=":", lw=1)
-            axis.text(at, axis.get_ylim()[0], f" K ≈ {at:.0f}", fontsize=8, va="bottom", color="#6b7280")
-    for name, marker in zip(WAYS, "osv^"):
-        axes[3].loglog(sizes, [row.memory for row in by_size[name]], marker=marker, ms=4)
-    axes[3].set(title=f"MB held at most, K = {steps}", xlabel="variables n")
+    """Memory, time and error over the steps; memory and time over the variables; where implicit wins, marked."""
+    figure, grid = panels(3, 2, width=4.0)
+    axes = grid.ravel()
+    places = [(counts, by_steps, field) for field in ("memory", "process", "seconds", "error")]
+    places += [(sizes, by_size, field) for field in ("memory", "seconds")]
+    labels = {"memory": "MB held by autograd at most", "process": "MB that the process grew by", "seconds": "seconds",
+              "error": "relative error"}  # fmt: skip
+    floors = {"memory": 1e-4, "process": 0.1, "seconds": 1e-4, "error": 1e-16}  # below, nothing can be told
+    for axis, (at, rows, field) in zip(axes, places):
+        curves = {name: [max(getattr(row, field), floors[field]) for row in rows[name]] for name in WAYS}
+        for (name, values), marker in zip(curves.items(), "osv^"):
+            axis.loglog(at, values, marker=marker, ms=4, label=name)
+        variable = "K" if rows is by_steps else "n"
+        fixed = f"n = {n}" if rows is by_steps else f"K = {steps}"
+        axis.set(
+            title=f"{labels[field]}, {fixed}", xlabel="steps K of the solver" if variable == "K" else "variables n"
+        )
+        place = crossing(at, curves["implicit"], curves["unrolled"]) if field != "error" else None
+        if place is not None:
+            axis.axvline(place, color="#6b7280", linestyle=":", lw=1)
+            axis.text(place, axis.get_ylim()[0], f" {variable} ≈ {place:.0f}", fontsize=8, va="bottom", color="#6b7280")
     axes[0].legend(fontsize=8)
     save(figure, "unrolled_or_implicit")
 
@@ -186,7 +208,8 @@ def main() -> None:
             for name, run in ways(b, steps).items():
                 row = measured(run, penalty, exact)
                 rows[name].append(row)
-                print(f"{name} {steps} steps {n} variables: error {row.error:.1e}, held {row.memory:.4f} MB, "
+                print(f"{name} {steps} steps {n} variables: error {row.error:.1e}, "
+                      f"held {row.memory:.4f} MB, process {row.process:.2f} MB, "
                       f"{row.seconds:.3f} s")  # fmt: skip
         tables.append(rows)
     b = torch.randn(arguments.n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
