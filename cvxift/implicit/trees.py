@@ -125,8 +125,15 @@ class Layout(abc.ABC):
         """The layout itself.
 
         Raises:
-            ProgramError: no leaf is a floating array, so that there is nothing to differentiate.
+            ProgramError: no leaf is a floating array, so that there is nothing to differentiate; or all of them are of
+                16 bits, in which no linear system can be solved.
         """
+        if str(self.dtype).endswith("float16"):
+            name = self.names[self.positions[0]]
+            raise ProgramError(
+                f"{name} is {self.dtype}: derivatives need float32 at least. Return x in float32, and take the "
+                "parameters to it where F uses them."
+            )
         if self.positions:
             return self
         leaves = zip(self.names, self.constants, strict=True)

@@ -44,6 +44,13 @@ def test_small_solutions_are_no_false_alarm(face: Face) -> None:
         solve(face.array([0.0, 0.0]))
 
 
+def test_half_precision_is_refused(face: Face) -> None:
+    half = face.array([1.0, 2.0])
+    half = half.astype("bfloat16") if face.name == "jax" else half.bfloat16()
+    with pytest.raises(ProgramError, match=r"x is .*bfloat16: derivatives need float32"):
+        face.implicit.implicit_root(lambda x, t: x - t, lambda t: t * 1.0)(half)
+
+
 def test_nan_is_refused_by_entry(face: Face) -> None:
     solve = face.implicit.implicit_root(lambda x, t: x["w"] - t, lambda t: {"w": t * face.array([1.0, np.nan])})
     with pytest.raises((SolveError, ProgramError), match=r"x\['w'\]\[1\]|another structure"):
