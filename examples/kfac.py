@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--steps", type=int, default=12)
     arguments = parser.parse_args()
-    X, Y = load_diabetes(return_X_y=True)
+    X, Y = (np.asarray(part) for part in load_diabetes(return_X_y=True))
     order = np.random.default_rng(0).permutation(len(Y))
     X, Y = torch.tensor(X[order] * len(X) ** 0.5), torch.tensor((Y[order] - Y.mean()) / Y.std())
     x, y, held_x, held_y = X[:250], Y[:250], X[250:], Y[250:]
@@ -121,7 +121,7 @@ def main() -> None:
         solve = implicit_argmin(lambda w, p: energy(w, p, x, y), once, linear_solver=option, check="off")
         p = at.clone().requires_grad_()
         loss(solve(p), held_x, held_y).backward()
-        assert solve.certificate is not None
+        assert solve.certificate is not None and p.grad is not None
         found[name], spent[name] = float(p.grad), solve.certificate.iterations
         print(f"{name}: gradient {found[name]:+.6f}, off by {abs(found[name] / found['exact'] - 1.0):.1e}, "
               f"products {spent[name]}, residual {solve.certificate.residual:.1e}")  # fmt: skip

@@ -239,7 +239,10 @@ class ImplicitFunction(function.ImplicitFunction):
             say(f"{self.settings.title}: {certificate.problem}.", self.settings.check, certificate.unusable)
 
 
-@torch.compiler.disable  # what is made while tracing would close over traced tensors
+# What is made while tracing would close over traced tensors.
+_made: Any = torch.compiler.disable(function.made)
+
+
 def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The root of F as a differentiable function of what F depends on.
 
@@ -267,10 +270,9 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
         >>> round(float(t.grad), 12)  # −t/x
         -0.75
     """
-    return function.made(ImplicitFunction, "root", F, solver, options)
+    return _made(ImplicitFunction, "root", F, solver, options)
 
 
-@torch.compiler.disable
 def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The fixed point x = T(x, θ) as a differentiable function: `implicit_root` of x − T(x, θ).
 
@@ -282,10 +284,9 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
     Returns:
         solve: (*theta) ↦ x.
     """
-    return function.made(ImplicitFunction, "fixed_point", T, solver, options)
+    return _made(ImplicitFunction, "fixed_point", T, solver, options)
 
 
-@torch.compiler.disable
 def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """A minimizer of E, possibly constrained, as a differentiable function: a root of ∇E, or of the KKT conditions.
 
@@ -300,4 +301,4 @@ def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = N
         solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
         formed.
     """
-    return function.made(ImplicitFunction, "argmin", E, solver, options)
+    return _made(ImplicitFunction, "argmin", E, solver, options)
