@@ -265,8 +265,10 @@ class IntegerMap(SolutionMap):
         program = Program(problem, canon_backend=options["canon_backend"], integers=integers)
         return SolutionMap(problem, parameters, outputs, program=program, **options)
 
-    def solve(self, theta: Floats, **_: Any) -> Solved:
+    def solve(self, theta: Floats, *, check: bool = False, **_: Any) -> Solved:
         """Solve every instance of θ, one after the other; see `SolutionMap.solve`."""
+        if check:
+            self.check(theta)
         batch, flat = theta.shape[:-1], theta.reshape(-1, theta.shape[-1])
         flat = self._in_order(flat)
         pairs = [self.held(row) for row in flat]
