@@ -45,6 +45,16 @@ def projection_derivative(H, D):
     return U @ (K * (U.conj().T @ D @ U)) @ U.conj().T
 
 
+@pytest.mark.filterwarnings("error::cvxift.ApplicabilityWarning")
+def test_an_entry_at_zero_of_a_norm_is_no_kink():
+    """min ‖z − c‖² + ‖z‖ is c (1 − 1/(2‖c‖)); a zero entry of c is the apex of its modulus, not of the norm."""
+    z, c = cp.Variable(N, complex=True), cp.Parameter(N, complex=True, value=[1 + 1j, 0, 2 - 1j])
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z - c) + cp.norm(z))))
+    dc, size = complex_normal(6, N), np.linalg.norm(c.value)
+    expected = (1 - 0.5 / size) * dc + c.value * np.vdot(c.value, dc).real / (2 * size**3)
+    assert np.allclose(s.jvp({c: dc})[z], expected, atol=1e-8)
+
+
 def test_the_projection_on_a_ball_has_its_closed_form():
     problem, z, c = ball()
     s = cvxift.differentiate(problem)
