@@ -68,6 +68,38 @@ def test_parameters_are_followed_and_differentiated(f) -> None:
     np.testing.assert_allclose(s.value(x), x.value, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("f", "shape", "of"),
+    [
+        (lambda x, q: cp.norm_inf(q - 5) * x[0] - cp.norm(q, "inf") * x[1], 2, 2),
+        (lambda x, q: cp.sum_squares(q, axis=0) @ x, (3, 2), 2),
+        (lambda x, q: cp.max(cp.sum_squares(x - q, axis=1, keepdims=True)), (3, 2), (3, 2)),
+        (lambda x, q: cp.sum_squares(cp.convolve(q, x) - 1), 3, 2),
+        (lambda x, q: cp.sum_squares(cp.convolve(cp.exp(q / 4), 2 * x - 1) - 1), 3, 2),
+        (lambda x, q: cp.sum_squares(cp.convolve(q, q)[:2] - x), 3, 2),
+        (lambda x, q: cp.sum_squares(cp.kron(q, x) - 1), (2, 3), (2, 2)),
+        (lambda x, q: cp.sum_squares(cp.kron(x, q) - 1), (2, 3), (2, 2)),
+        (lambda x, q: cp.sum_squares(cp.kron(np.ones((2, 1)), x) - cp.sum(q)), 2, (2, 2)),
+    ],
+)
+def test_atoms_without_a_derivative_of_cvxpys_are_written_out(f, shape, of) -> None:
+    x, q = cp.Variable(of), cp.Parameter(shape, value=1.0 + np.arange(np.prod(shape)).reshape(shape))
+    problem = cp.Problem(cp.Minimize(f(x, q) + 0.1 * cp.sum_squares(x - 1) + 0.01 * cp.sum(cp.exp(x))))
+    s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+    assert_close(s.jacobian(x, q), differences(s, x, q))
+    problem.solve(solver="CLARABEL")
+    np.testing.assert_allclose(s.value(x), x.value, atol=1e-3)
+
+
+def test_atoms_without_a_derivative_are_refused_by_name() -> None:
+    x, q = cp.Variable(2), cp.Parameter(2, value=np.array([1.0, 2.0]))
+    with pytest.raises(cvxift.ProgramError, match=r"takes constants alone.*dotsort\("):
+        cvxift.differentiate(cp.Problem(cp.Minimize(cp.dotsort(x, q) + cp.sum_squares(x))), nlp=True)
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - cp.cummax(q)))), nlp=True)
+    with pytest.raises(cvxift.ProgramError, match=r"no derivative of cummax"):
+        s.jacobian(x, q)
+
+
 def test_parametric_bounds_are_constraints() -> None:
     p = cp.Parameter(value=0.3, name="p")
     x = cp.Variable(2, bounds=[p, 5], name="x")

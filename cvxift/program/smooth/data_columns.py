@@ -65,9 +65,12 @@ class DataColumn:
         Raises:
             ProgramError: the expression has no value there.
         """
-        with np.errstate(all="ignore"):
-            value = np.asarray(_dense(self.expression.value), dtype=float).ravel(order="F")
-            value = 1.0 / value if self.reciprocal else value
+        try:
+            with np.errstate(all="ignore"):
+                value = np.asarray(_dense(self.expression.value), dtype=float).ravel(order="F")
+                value = 1.0 / value if self.reciprocal else value
+        except ValueError as error:
+            raise ProgramError(f"{short(self.source)} has no value at these parameters: {error}") from error
         if not np.isfinite(value).all():
             what = f"1 / ({short(self.source)})" if self.reciprocal else short(self.source)
             raise ProgramError(
@@ -88,7 +91,8 @@ class DataColumn:
             gradients = {None: None}
         out = {}
         for column, gradient in gradients.items():
-            if gradient is None:
+            shape = getattr(gradient, "shape", None) or (1, 1)
+            if gradient is None or (column is not None and shape != (column.size, self.expression.size)):
                 raise ProgramError(
                     f"CVXPY gives no derivative of {short(self.source)} at these parameters. Replace it by one "
                     "parameter that holds its value."

@@ -17,17 +17,21 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
+import scipy.sparse as sp
 from cvxpy.atoms.affine.add_expr import AddExpression
 from cvxpy.atoms.affine.binary_operators import DivExpression, MulExpression, multiply
 from cvxpy.atoms.affine.broadcast_to import broadcast_to
+from cvxpy.atoms.affine.conv import conv, convolve
 from cvxpy.atoms.affine.hstack import Hstack
 from cvxpy.atoms.affine.index import index, special_index
+from cvxpy.atoms.affine.kron import kron
 from cvxpy.atoms.affine.promote import Promote
 from cvxpy.atoms.affine.reshape import reshape
 from cvxpy.atoms.affine.sum import Sum
 from cvxpy.atoms.affine.transpose import transpose
 from cvxpy.atoms.affine.unary_operators import NegExpression
 from cvxpy.atoms.affine.vstack import Vstack
+from cvxpy.atoms.norm_inf import norm_inf
 from cvxpy.atoms.quad_form import QuadForm
 from cvxpy.atoms.quad_over_lin import quad_over_lin
 from cvxpy.constraints.constraint import Constraint
@@ -141,12 +145,20 @@ class _Swap:
             return cp.sum(cp.multiply(x, P @ x))
         if isinstance(expr, DivExpression) and not expr.args[1].variables():
             return self._divided(self(expr.args[0]), expr.args[1])
-        if isinstance(expr, quad_over_lin) and not expr.args[1].variables() and getattr(expr, "axis", None) is None:
-            return self._divided(cp.sum(cp.power(self(expr.args[0]), 2)), expr.args[1])
+        if isinstance(expr, quad_over_lin) and not expr.args[1].variables():
+            squares: Any = cp.sum(cp.power(self(expr.args[0]), 2), getattr(expr, "axis", None))
+            squares = squares if squares.shape == expr.shape else cp.reshape(squares, expr.shape, order="F")
+            return self._divided(squares, expr.args[1])
+        if isinstance(expr, norm_inf) and fixed:  # CVXPY has no derivative of it
+            return self(cp.max(cp.abs(expr.args[0]), expr.axis, expr.keepdims))
         args = [self(arg) for arg in expr.args]
+        if isinstance(expr, conv | convolve) and expr.args[0].parameters():
+            return _convolved(args[0], args[1], expr.shape)
+        if isinstance(expr, kron):  # which the engine does not know
+            return _kronecker(args[0], args[1])
         if fixed and not isinstance(expr, (*SELECTIONS, *PRODUCTS)):
-            return self._column(expr, expr.copy(args))
-        return expr if all(new is old for new, old in zip(args, expr.args, strict=True)) else expr.copy(args)
+            return self._column(expr, _with(expr, args))
+        return expr if all(new is old for new, old in zip(args, expr.args, strict=True)) else _with(expr, args)
 
     def _divided(self, numerator: Any, denominator: Any) -> Any:
         if denominator.parameters():
@@ -161,6 +173,34 @@ class _Swap:
         column = cp.Variable(expr.shape, name=short(source), **signs)
         self.data.append(DataColumn(column, expr, source, reciprocal))
         return column
+
+
+def _with(expr: Any, args: list[Any]) -> Any:
+    """An atom of other arguments."""
+    try:
+        return expr.copy(args)
+    except ValueError as error:
+        raise ProgramError(
+            f"CVXPY's {type(expr).__name__} takes constants alone where a parameter stands in {short(expr)}, and its "
+            "engine has no derivative with respect to it. Make it a constant, or write the expression out."
+        ) from error
+
+
+def _convolved(c: Any, x: Any, shape: tuple[int, ...]) -> cp.Expression:
+    """The convolution of two vectors, as a Toeplitz matrix of the first times the second."""
+    n, m = c.size, x.size
+    i, j = (part.ravel() for part in np.meshgrid(np.arange(n), np.arange(m), indexing="ij"))
+    entries = sp.csr_array((np.ones(n * m), (j * (n + m - 1) + i + j, i)), shape=((n + m - 1) * m, n))
+    toeplitz = cp.reshape(entries @ cp.vec(c, order="F"), (n + m - 1, m), order="F")
+    return cp.reshape(toeplitz @ cp.vec(x, order="F"), shape, order="F")
+
+
+def _kronecker(a: Any, b: Any) -> cp.Expression:
+    """The Kronecker product, as the entries of one matrix repeated times those of the other tiled."""
+    (m, n), (p, q) = a.shape, b.shape
+    repeated = np.kron(np.eye(m), np.ones((p, 1))) @ a @ np.kron(np.eye(n), np.ones((1, q)))
+    tiled = np.kron(np.ones((m, 1)), np.eye(p)) @ b @ np.kron(np.ones((1, n)), np.eye(q))
+    return cp.multiply(repeated, tiled)
 
 
 def _signs(leaf: cp.Variable | cp.Parameter) -> dict[str, Any]:
