@@ -59,6 +59,11 @@ class NonlinearEngine(Engine):
         self._options: dict[str, Any] = {}
         self.set_options(solver_args or {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_convex_solver", None)  # CVXPY keeps the solver's own workspace in a problem that was solved
+        return state
+
     @property
     def first(self) -> str:
         """Name of the solver that is called."""

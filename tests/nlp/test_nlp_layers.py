@@ -101,6 +101,16 @@ class TestTorch:
         for other in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
             assert other(torch.tensor(0.1))[0] < -0.9
 
+    def test_problems_that_cvxpy_solved_are_copied(self) -> None:
+        x, q = cp.Variable(2), cp.Parameter(2, pos=True, value=np.array([1.0, 2.0]))
+        problem = cp.Problem(cp.Minimize(q[0] * q[1] * cp.sum_squares(x - 1) + cp.sum(cp.exp(x))), [cp.norm(x) <= 1])
+        problem.solve(solver="CLARABEL")
+        layer = TorchLayer(problem, [q], [x], nlp=True)
+        (t,) = double(q.value)
+        (z,) = layer(t)
+        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            torch.testing.assert_close(other(t)[0], z, atol=1e-12, rtol=0.0)
+
     def test_failed_instances_cost_no_others(self) -> None:
         t, r = double(np.stack([T, T, T]), np.array([2.0, -1.0, 1.0]))
         with pytest.raises(cvxift.SolveError, match=r"Instance \(1,\).*infeasible") as raised:
