@@ -43,6 +43,7 @@ class Converged:
         instance: its matrices.
         slow: whether the steps shrank by a constant factor to the end.
         moved: how far the columns went from the start, relative to their size.
+        step: Newton's last step of the columns, shape (n,); None if there was none.
     """
 
     point: Point
@@ -50,6 +51,7 @@ class Converged:
     instance: Instance
     slow: bool
     moved: float
+    step: Floats | None
 
 
 def converge(
@@ -78,6 +80,7 @@ def converge(
     start = x
     at = best = _at(program, layout, theta, p, x, v)
     lengths: list[float] = []
+    step: Floats | None = None
     while np.isfinite(at.worst) and len(lengths) < max_steps:
         if at.worst <= GOAL and not _slow(lengths):
             break
@@ -95,6 +98,7 @@ def converge(
                 break
         else:
             break
+        step = dx
         lengths.append(float(np.abs(length * dx).max(initial=0.0)) / _size(at.point.x))
         at = trial
         if at.worst < best.worst or at.flatter(best):
@@ -104,7 +108,7 @@ def converge(
     at = best
     point = replace(at.point, steps=len(lengths))
     moved = float(np.abs(point.x - start).max(initial=0.0)) / _size(start)
-    return Converged(point, at.data, at.instance, _slow(lengths), moved)
+    return Converged(point, at.data, at.instance, _slow(lengths), moved, step)
 
 
 @dataclass(frozen=True, eq=False)

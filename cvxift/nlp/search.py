@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import lsqr
 
 from cvxift.kkt import convexity
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
 NEAR = 0.1  # relative distance from the last solution up to which Newton's point counts as the same branch
 CLOSE = 1e-3  # relative residual of the point that variables hold from which Newton alone is tried
 ESCAPE = 1e-2  # relative step off a saddle
+ASIDE = 0.1  # of that step, to other sides
 FOLLOW_STEPS = 12  # Newton steps to another parameter's solution
 FEASIBLE = 1e-6  # relative violation up to which a point counts as feasible
 FLAT = 1e-7  # slope, relative to that at the start, up to which a minimum of higher order counts as reached
 ROUNDING = 1e-12  # the same where the slope is rounding
 HUGE = 1e7  # multipliers, relative to the objective's gradient, that are those of no multipliers
+PROBES = (1e-2, 1e-1, 1.0)  # relative steps from a flat point to where its cost is compared
+RETURNS = 3  # steps back to the active constraints from there
 NO_MULTIPLIERS = "no multipliers satisfy the optimality conditions there"
 
 
@@ -76,13 +81,17 @@ class Search:
         self.descent, before = None, self.best
         found = interface.solve(self.program, self.p, start, name, options, self.engine.verbose)
         if found.x is None:
-            self._tell(name, status_of(found.words, 1.0), found.words, float("nan"))
+            self._tell(name, status_of(found.words, 0.0), found.words, float("nan"))
             return
         self.take(name, found.x, found.y, found.words)
         if self.best is before and self.descent is not None and escapes:
-            step = self.descent * (ESCAPE * max(1.0, float(np.abs(found.x).max())) / np.abs(self.descent).max())
+            # A little to all sides, so that no symmetry leads to the next saddle.
+            aside = ASIDE * np.random.default_rng(0).standard_normal(len(found.x)) * np.abs(self.descent).max()
+            step = (self.descent + aside) * (
+                ESCAPE * max(1.0, float(np.abs(found.x).max())) / np.abs(self.descent).max()
+            )
             for sign in (1.0, -1.0):
-                if self.best is before:
+                if self.best is before and self.status is not Status.UNBOUNDED:
                     self._from(name, options, found.x + sign * step, escapes - 1)
 
     def take(
@@ -121,16 +130,21 @@ class Search:
         residual = at.point.residuals
         flat = residual.worst > ACCEPTABLE and self._flat(at)
         if not flat and self._unqualified(x, at):
-            words = f"{words}, {NO_MULTIPLIERS}" if words else NO_MULTIPLIERS
-            self._tell(name, Status.INACCURATE, words, residual.worst)
+            told, status = f"{words}, {NO_MULTIPLIERS}" if words else NO_MULTIPLIERS, Status.INACCURATE
+            if (violation := self._violation(x)) > CLOSE or _names(words, interface.UNBOUNDED):
+                told, status = words, status_of(words, violation)
+            self._tell(name, status, told, residual.worst)
             return False
         if at.moved > far or (residual.worst > ACCEPTABLE and not flat):
-            self._tell(name, status_of(words, residual.primal), words, residual.worst)
+            self._tell(name, status_of(words, self._violation(x)), words, residual.worst)
             return False
         descent = self._descent(at)
+        if descent is None and (flat or at.slow):
+            descent = self._falls(at)
         if descent is not None:
             self.descent = descent
-            self._tell(name, Status.NONCONVEX, words or "a saddle", residual.worst)
+            status = Status.UNBOUNDED if _names(words, interface.UNBOUNDED) else Status.NONCONVEX
+            self._tell(name, status, words or "a saddle", residual.worst)
             return False
         self._tell(name, Status.SOLVED, words, residual.worst)
         if self.best is None or at.data.program.value < self.best.data.program.value:
@@ -161,11 +175,11 @@ class Search:
         if at.point.residuals.worst <= ACCEPTABLE:
             gradient = float(np.abs(at.data.program.gradient).max(initial=0.0))
             return float(np.abs(at.point.y).max(initial=0.0)) > HUGE * max(1.0, gradient)
+        if not self._violation(x) <= FEASIBLE:
+            return False
         _, g = self.program.oracles.values(x, self.p)
         equality = np.arange(cones.m) < cones.zero
         reach = max(1.0, float(np.abs(x).max(initial=0.0)))
-        if not np.where(equality, np.abs(g), np.maximum(g, 0.0)).max(initial=0.0) <= FEASIBLE * reach:
-            return False
         y = fitted(self.program, self.p, x)
         _, _, found = self.program.oracles.derivatives(x, self.p, y)
         left = float(np.abs(found.gradient + structure.A_matrix(found.A).T @ y).max(initial=0.0))
@@ -178,6 +192,42 @@ class Search:
         if self.engine.convex(at.data.P, at.instance):
             return None
         return convexity.descent(at.instance, rotation(self.engine.cones, at.point.v))
+
+    def _violation(self, x: Floats) -> float:
+        """The constraints' largest violation, relative to the point's size."""
+        _, g = self.program.oracles.values(x, self.p)
+        equality = np.arange(len(g)) < self.program.cones.zero
+        worst = float(np.where(equality, np.abs(g), np.maximum(g, 0.0)).max(initial=0.0))
+        return worst / max(1.0, float(np.abs(x).max(initial=0.0)))
+
+    def _falls(self, at: Converged) -> Floats | None:
+        """A direction in which the cost does not grow from a flat point, such as that of x³ at 0, shape (n,).
+
+        The cost is compared along Newton's last step, to both sides, at points brought back to the active rows. A side
+        whose points violate a constraint tells nothing.
+        """
+        x, data, p = at.point.x, at.data, self.p
+        if at.step is None or not np.abs(at.step).max(initial=0.0) > 0.0:
+            return None
+        active = (np.arange(len(at.point.y)) < self.program.cones.zero) | (at.point.y > 0.0)
+        A = sp.csr_array(at.instance.AT).T.tocsr()[np.flatnonzero(active)]
+        reach = max(1.0, float(np.abs(x).max(initial=0.0)))
+        value = data.program.value
+        for way in (at.step, -at.step):
+            rises: list[float] = []
+            for length in PROBES:
+                moved = x + length * reach / np.abs(way).max() * way
+                for _ in range(RETURNS if A.shape[0] else 0):
+                    g = self.program.oracles.values(moved, p)[1][active]
+                    moved = moved - lsqr(A, g, atol=1e-14, btol=1e-14)[0] if np.isfinite(g).all() else moved
+                cost = self.program.oracles.values(moved, p)[0]
+                if np.isfinite(cost) and self._violation(moved) <= FEASIBLE:
+                    rises.append(cost - value)
+            rounding = ROUNDING * (abs(value) + max(map(abs, rises), default=0.0))
+            grown = next((rise for rise in rises if abs(rise) > rounding), 0.0)
+            if rises and grown <= 0.0:
+                return way
+        return None
 
     def _tell(self, name: str, status: Status, words: str, residual: float) -> None:
         self.attempts.append((name, status, words, residual))
@@ -202,10 +252,14 @@ class Search:
 
 def status_of(words: str, primal: float) -> Status:
     """What a solver's words come to at a point that is no solution."""
-    if any(word in words for word in interface.LIMITS):
+    if _names(words, interface.LIMITS):
         return Status.ITERATION_LIMIT
-    if any(word in words for word in interface.UNBOUNDED):
+    if _names(words, interface.UNBOUNDED):
         return Status.UNBOUNDED
-    if any(word in words for word in interface.INFEASIBLE):
+    if _names(words, interface.INFEASIBLE):
         return Status.INFEASIBLE
     return Status.INFEASIBLE if primal > CLOSE else Status.INACCURATE
+
+
+def _names(words: str, known: tuple[str, ...]) -> bool:
+    return any(word in words for word in known)

@@ -31,6 +31,9 @@ def test_bounds_and_starts_follow_the_variables() -> None:
         (lambda x: x, lambda x: [cp.square(x) == -1], "infeasible"),
         (lambda x: -cp.exp(x), lambda x: [], "unbounded"),
         (lambda x: x, lambda x: [x >= 1, x <= 0], "infeasible"),
+        (lambda x: cp.square(x), lambda x: [cp.nlp.sin(x) == 2], "infeasible"),
+        (lambda x: -cp.square(x), lambda x: [], "unbounded"),
+        (lambda x: x**3, lambda x: [], "unbounded"),  # from 0.5 a solver stops near 0, where the slope vanishes
     ],
 )
 def test_no_solution_is_said(objective, constraints, status: str, solver: str | None) -> None:
@@ -40,6 +43,32 @@ def test_no_solution_is_said(objective, constraints, status: str, solver: str | 
     with pytest.raises(cvxift.SolveError, match=status):
         cvxift.differentiate(problem, nlp=True, solver=solver)
     assert problem.status == status
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_a_flat_point_is_a_minimum_only_where_the_cost_grows(constrained: bool) -> None:
+    x, y = cp.Variable(name="x"), cp.Variable(name="y")
+
+    def found(cost, bounds=()) -> float:
+        x.value, y.value = 0.7, 0.49
+        rows = [*bounds, x + y == 1.19] if constrained else list(bounds)
+        problem = cp.Problem(cp.Minimize(cost(x) + (cp.square(y - 0.49) if not constrained else 0.0)), rows)
+        return float(cvxift.differentiate(problem, nlp=True, solver="UNO", check="off").value(x))
+
+    assert abs(found(lambda x: x**4)) < 1e-2
+    assert abs(found(lambda x: x**3, [x >= 0])) < 1e-2
+    with pytest.raises(cvxift.SolveError):
+        found(lambda x: x**3)
+    with pytest.raises(cvxift.SolveError):  # its infimum is nowhere
+        found(lambda x: cp.exp(x))
+
+
+def test_saddles_one_after_the_other_are_left() -> None:
+    x = cp.Variable(3)
+    x.value = np.zeros(3)
+    problem = cp.Problem(cp.Minimize(-cp.sum_squares(x)), [cp.square(x) <= 1])
+    s = cvxift.differentiate(problem, nlp=True, solver="UNO")
+    np.testing.assert_allclose(np.abs(s.value(x)), 1.0)
 
 
 @pytest.mark.parametrize(
