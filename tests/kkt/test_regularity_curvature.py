@@ -81,6 +81,15 @@ def fast() -> Case:
     return Case(cp.Problem(cp.Minimize(cp.power(x, 4) - t * x)), x, np.array(1.0), t, np.array(1.0), (np.nan, np.nan))
 
 
+def fast_in_units() -> Case:
+    """The same in units in which a step of the longest length leads out of the point's surroundings."""
+    t = cp.Parameter(name="t", value=0.0)
+    x = cp.Variable(name="x")
+    X, T = 4e-3 * x, 3e-4 * t
+    problem = cp.Problem(cp.Minimize(3e3 * (cp.power(X, 4) - T * X)))
+    return Case(problem, x, np.array(1.0), t, np.array(1.0), (np.nan, np.nan))
+
+
 def clipped() -> Case:
     """x = min(t, 1) at t = 1, under a fourth power: a kink that vanishing curvature does not hide."""
     t = cp.Parameter(name="t", value=1.0)
@@ -90,7 +99,7 @@ def clipped() -> Case:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("case", [unpinned, fast, clipped])
+@pytest.mark.parametrize("case", [unpinned, fast, fast_in_units, clipped])
 def test_what_has_no_derivative_is_told(case, way):
     _, said = heard(lambda: WAYS[way](case()))
     assert said

@@ -25,7 +25,7 @@ from cvxift.kkt.regularity.active_sets import columns_moved, linearization, on_a
 from cvxift.kkt.regularity.null_space import null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import FAR, FELT, JUMP, MEAN_STEP, NULL, PULLED, SAME_POINT, SOLVED, STEP
+from cvxift.kkt.regularity.thresholds import FAR, FELT, JUMP, MEAN_STEPS, NULL, PULLED, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Data, Floats
@@ -105,8 +105,12 @@ def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bo
     """
     steps = [step for _, step in itertools.islice(_directions(local, jacobian), HOPELESS)]
     if not ended:
-        sides = [neighbour(local, MEAN_STEP / STEP * step) for step in steps[:2]]
-        return tuple(side.linearization(policy) for side in sides if side is not None)
+        for length in MEAN_STEPS:  # a fast solution leaves the point's surroundings within the longest
+            sides = [neighbour(local, length / STEP * step) for step in steps[:2]]
+            found = tuple(side.linearization(policy) for side in sides if side is not None)
+            if len(found) == len(sides):
+                return found
+        return ()
     for step in steps:
         near = neighbour(local, step)
         if near is not None:
