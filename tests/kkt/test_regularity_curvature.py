@@ -58,6 +58,14 @@ def test_the_derivative_is_right_and_nothing_is_said(name, way):
     assert not said
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_large_derivative_that_nearby_points_share_is_right(way):
+    case = steep()
+    value, said = heard(lambda: WAYS[way](case))
+    assert value == pytest.approx(case.slopes[0], rel=1e-6)
+    assert not said
+
+
 @pytest.mark.parametrize("options", [{"linear_solver": "iterative"}, {"linear_solver": "direct"}, {"check": "raise"}])
 def test_with_options(options):
     case = alone(4.0)
@@ -90,6 +98,28 @@ def fast_in_units() -> Case:
     return Case(problem, x, np.array(1.0), t, np.array(1.0), (np.nan, np.nan))
 
 
+def root() -> Case:
+    """x = −√t at t = 0, in units in which the multiplier leaves K regular at the point that is found."""
+    t = cp.Parameter(name="t", value=0.0)
+    x = cp.Variable(name="x")
+    X, T = 57.003824997429064 * x, 5906.788085931299 * t
+    row = 0.15960801909517985
+    problem = cp.Problem(cp.Minimize(1.9351328852819714 * X), [row * cp.square(X) <= row * T])
+    return Case(problem, x, np.array(1.0), t, np.array(1.0), (np.nan, np.nan))
+
+
+def steep() -> Case:
+    """x = H⁻¹t with columns of H that are nearly parallel, beside a ball whose multiplier is small."""
+    H = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-7]])
+    t = cp.Parameter(2, name="t", value=np.array([0.3, 0.3]))
+    x, z = cp.Variable(2, name="x"), cp.Variable(2, name="z")
+    cost = cp.sum_squares(z - np.array([1.0 + 1e-5, 0.0]))
+    problem = cp.Problem(cp.Minimize(cost), [H @ x == t, cp.norm(z) <= 1])
+    bar, direction = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    slope = float(bar @ np.linalg.solve(H, direction))
+    return Case(problem, x, bar, t, direction, (slope, slope))
+
+
 def clipped() -> Case:
     """x = min(t, 1) at t = 1, under a fourth power: a kink that vanishing curvature does not hide."""
     t = cp.Parameter(name="t", value=1.0)
@@ -99,7 +129,7 @@ def clipped() -> Case:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("case", [unpinned, fast, fast_in_units, clipped])
+@pytest.mark.parametrize("case", [unpinned, fast, fast_in_units, root, clipped])
 def test_what_has_no_derivative_is_told(case, way):
     _, said = heard(lambda: WAYS[way](case()))
     assert said

@@ -23,7 +23,7 @@ from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy, Singular
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.active_sets import on_active_set, opened
-from cvxift.kkt.regularity.curvature import borne_out, curved, unsettled
+from cvxift.kkt.regularity.curvature import borne_out, curved, runs_away, unsettled
 from cvxift.kkt.regularity.endless import endless_direction
 from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
@@ -130,7 +130,16 @@ class Regularity:
             return pieces, ended, False
         if self._borne_out is not None:
             return (self._borne_out,), (), False
-        return pieces, ended, self._unsettled and self._flat_of(pieces) is None
+        fast = self._unsettled or (len(pieces) == 1 and not ended and self._runs_away)
+        return pieces, ended, fast and self._flat_of(pieces) is None
+
+    @property
+    def _runs_away(self) -> bool:
+        return (
+            self._direct
+            and not self.clear
+            and runs_away(self.local, self.jacobian, self.recover, self.plain, self.policy)
+        )
 
     @cached_property
     def _unsettled(self) -> bool:

@@ -24,11 +24,14 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.policy import Policy
+from cvxift.kkt.regularity.null_space import is_regular
 from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import BORNE_OUT, FAR_STEP, MULTIPLIER, SETTLED
+from cvxift.kkt.regularity.thresholds import BORNE_OUT, FAR, FAR_STEP, MULTIPLIER, SETTLED, STEEP, STEP
 from cvxift.kkt.system.cone_basis import rotation
+from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.reduced import ReducedSystem
 
 if TYPE_CHECKING:
@@ -70,6 +73,45 @@ def unsettled(local: LocalPoint, piece: Linearization) -> bool:
     sigma_s, sigma_y = local.scales
     step = np.maximum(np.abs(ds / sigma_s), np.abs(dy / sigma_y))
     return bool((np.maximum.reduceat(step, local.cones.unit_starts) > SETTLED * local.margins).any())
+
+
+def runs_away(
+    local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, piece: Linearization, policy: Policy
+) -> bool:
+    """Whether outputs move so fast that the derivative does not hold even for a step in which they stay near the point.
+
+    The square root of a parameter at zero: x is found at the root of the rounding, not at 0, where K is still regular.
+
+    Args:
+        local: the point.
+        jacobian: F_θ there.
+        recover: the outputs.
+        piece: the point's linearization.
+        policy: how derivatives are taken.
+    """
+    if is_regular(piece) and not _poor(piece):
+        return False  # nothing moves that much
+    unit = np.maximum(abs(recover.X) @ local.units[0], np.finfo(float).tiny)
+    (step,) = steps_of_theta(local, jacobian, STEP, 1)
+    tangent = local.program.jvp(step)
+    here = recover.X @ piece.jvp(tangent)[0] / unit
+    reach = float(np.abs(here).max(initial=0.0))
+    if reach <= FAR:
+        return False
+    for part in (SETTLED / reach, -SETTLED / reach):
+        near = neighbour(local, part * step)
+        if near is None:
+            return True
+        there = recover.X @ near.linearization(policy).jvp(tangent)[0] / unit
+        if np.abs(there - here).max() > STEEP * reach:
+            return True
+    return False
+
+
+def _poor(piece: Linearization) -> bool:
+    """Whether a factorized K may be so ill-conditioned that `STEP` of a right-hand side moves a column by `FAR`."""
+    factor = piece.system.factor if isinstance(piece.system, ReducedSystem) else None
+    return isinstance(factor, DenseFactor) and factor.rcond * FAR < STEP
 
 
 def borne_out(local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, piece: Linearization) -> bool:
