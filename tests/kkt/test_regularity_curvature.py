@@ -38,12 +38,28 @@ def on_a_line() -> Case:
     return Case(problem, x, np.array([1.0, 3.0]), t, np.array(1.0), (2.0, 2.0))
 
 
+def spectral() -> Case:
+    """The largest singular value of a matrix with singular values ‖x‖ twice: x = (1 − 1/‖c‖) c.
+
+    K is singular there, and derivatives at two neighbours differ by their change over the step: by more than a part of
+    1e-4 in ∂/∂c₁, whose terms cancel.
+    """
+    M, c = cp.Parameter((2, 2), name="M", value=np.zeros((2, 2))), cp.Parameter(2, name="c", value=np.array([0.5, 1.0]))
+    x = cp.Variable(2, name="x")
+    matrix = M + x[0] * np.diag([1.0, -1.0]) + x[1] * np.array([[0.0, 1.0], [1.0, 0.0]])
+    problem = cp.Problem(cp.Minimize(cp.sigma_max(matrix) + 0.5 * cp.sum_squares(x - c)))
+    r, bar, direction = np.linalg.norm(c.value), np.array([1.0, -0.8]), np.array([1.0, 1.0])
+    slope = (1 - 1 / r) * bar @ direction + (bar @ c.value) * (direction @ c.value) / r**3
+    return Case(problem, x, bar, c, direction, (slope, slope))
+
+
 SMOOTH = {
     "quartic": lambda: alone(4.0),
     "power 3": lambda: alone(3.0),
     "power 6": lambda: alone(6.0),
     "quartic, large unit": lambda: alone(4.0, 1e3),
     "quartic, small unit": lambda: alone(4.0, 1e-2),
+    "double singular value": spectral,
     "leader": leader,
     "on a line": on_a_line,
 }

@@ -29,7 +29,7 @@ from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import FELT, NULL, PULLED
+from cvxift.kkt.regularity.thresholds import CLOSER, FELT, NULL, PULLED, STEP
 from cvxift.kkt.regularity.weak_rows import felt, not_opened
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -178,16 +178,12 @@ class Regularity:
         if not self._degenerate():
             return (self.plain,), ()
         # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
-        u = None if self.null is None or not self.null.u.any() else self.null.u
-        flat = None if u is None or self.moves(NullVector(u, np.zeros_like(self.solution.y))) else u
-        key = None if u is not None else self._active_set("pieces", self.plain)
+        flat = self._loose
+        key = None if self.null is not None and self.null.u.any() else self._active_set("pieces", self.plain)
         made: list[Linearization] = []
 
-        torn = None if self.null is None or not self.null.w.any() else self.null.w
-
         def find() -> tuple[list[np.ndarray], tuple[int, ...]]:
-            free = self._flat_of((self.plain,)) is not None
-            found, ended = around.find(self.local, self.jacobian, self.policy, self.recover, flat, torn, free)
+            found, ended = self._reached(flat, STEP)
             made.extend(piece for piece, _ in found)
             return [v for _, v in found], ended
 
@@ -198,9 +194,32 @@ class Regularity:
             if len(made) < len(sets):
                 made.clear()
                 _, ended = find()
+        return self._sound(made) or (self.plain,), ended
+
+    @property
+    def _loose(self) -> Floats | None:
+        """A flat direction that no output feels, shape (n,); None without."""
+        u = None if self.null is None or not self.null.u.any() else self.null.u
+        return None if u is None or self.moves(NullVector(u, np.zeros_like(self.solution.y))) else u
+
+    def _reached(
+        self, flat: Floats | None, length: float
+    ) -> tuple[list[tuple[Linearization, Floats]], tuple[int, ...]]:
+        torn = None if self.null is None or not self.null.w.any() else self.null.w
+        free = self._flat_of((self.plain,)) is not None
+        return around.find(self.local, self.jacobian, self.policy, self.recover, flat, torn, free, length)
+
+    def _sound(self, pieces: list[Linearization]) -> tuple[Linearization, ...]:
         # A neighbour that is as torn as the point is on no piece either.
-        pieces = [piece for piece in made if not len(self._pulled_by(self._null_of(piece)))] or made
-        return (tuple(pieces) or (self.plain,)), ended
+        return tuple(piece for piece in pieces if not len(self._pulled_by(self._null_of(piece)))) or tuple(pieces)
+
+    @cached_property
+    def closer(self) -> tuple[Linearization, ...]:
+        """The pieces again, from `CLOSER` of the distance, where cones are curved: less curvature parts them there."""
+        if self.exact is not self:
+            return self.exact.closer
+        found, _ = self._reached(self._loose, CLOSER * STEP)
+        return self._sound([piece for piece, _ in found])
 
     @cached_property
     def unsettled_rows(self) -> list[int]:

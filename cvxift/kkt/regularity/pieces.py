@@ -51,6 +51,7 @@ def find(
     flat: Floats | None,
     torn: Floats | None,
     free: bool,
+    length: float = STEP,
 ) -> tuple[list[tuple[Linearization, Floats]], tuple[int, ...]]:
     """The distinct pieces around a point, and which parameters lead to no solution at all.
 
@@ -63,6 +64,7 @@ def find(
             solutions of one point; None without.
         torn: a random combination of dependent rows, shape (m,); None without.
         free: whether outputs may move at no cost, so that any motion off all pieces is a jump.
+        length: the part of the program's size by which neighbours are away.
 
     Returns:
         The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
@@ -73,14 +75,14 @@ def find(
     pull = _pull_of_equalities(local, jacobian, torn)
     parameters = local.program.parameters
     ended = {k for k, p in enumerate(parameters) if pull is not None and pull[local.program.offsets[p]].any()}
-    for number, (parameter, direction) in enumerate(_directions(local, jacobian)):
+    for number, (parameter, direction) in enumerate(_directions(local, jacobian, length)):
         if number >= SURE and len(found) > 1:
             break  # that the pieces differ is known; the further directions are for maps that look smooth so far
         if number >= HOPELESS and not found:
             break
         if pull is not None:  # equalities that contradict each other have no solution: nothing is solved to learn it
             direction = direction - pull * (pull @ direction) / (pull @ pull)
-        near = neighbour(local, direction, flat)
+        near = neighbour(local, direction, flat, length)
         if near is None:
             ended.add(parameter)
             continue
@@ -103,7 +105,7 @@ def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bo
     For cones that are not linear. Where the pieces that meet are one, they lie on both sides, further away, and their
     mean is the point's; where the map ends, one lies twice as far as the other on the side that there is.
     """
-    steps = [step for _, step in itertools.islice(_directions(local, jacobian), HOPELESS)]
+    steps = [step for _, step in itertools.islice(_directions(local, jacobian, STEP), HOPELESS)]
     if not ended:
         for length in MEAN_STEPS:  # a fast solution leaves the point's surroundings within the longest
             sides = [neighbour(local, length / STEP * step) for step in steps[:2]]
@@ -129,12 +131,12 @@ def _pull_of_equalities(local: LocalPoint, jacobian: ThetaJacobian, torn: Floats
     return pull if pull.any() else None
 
 
-def _directions(local: LocalPoint, jacobian: ThetaJacobian) -> Iterator[tuple[int, Floats]]:
+def _directions(local: LocalPoint, jacobian: ThetaJacobian, length: float) -> Iterator[tuple[int, Floats]]:
     """Steps of θ: at random and back, then each parameter alone, then others at random.
 
     Each with the number of the parameter that moves, −1 where several do.
     """
-    reach, rng = _reach(local, jacobian, STEP), np.random.default_rng(0)
+    reach, rng = _reach(local, jacobian, length), np.random.default_rng(0)
     random = _random(reach, rng)
     several = -1 if len(local.program.parameters) > 1 else 0
     yield several, random

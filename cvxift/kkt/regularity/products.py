@@ -14,7 +14,7 @@ from cvxift.errors import ApplicabilityError
 from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FAST, FELT, NOISE, NOISE_CURVED, STEEP
+from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FAST, FELT, KEPT, NOISE, NOISE_CURVED, STEEP
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
@@ -53,12 +53,7 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
         Cotangents of θ in the program's order, shape (..., N).
     """
     x_bar, y_bar = account.recover.transpose(bar)
-    values, noise = [], np.zeros(())
-    for piece in account.pieces:
-        u, w = piece.adjoint(x_bar, y_bar)
-        values.append(account.program.vjp(piece.pull_back(u, w, with_P)))
-        if len(account.pieces) > 1:
-            noise = np.maximum(noise, _size(account, u, w)[..., None] * account.theta_unit)
+    values, differs = _values(account, lambda pieces: _gradients(account, pieces, bar, with_P))
     if account.flat is not None:
         along = account.recover.linear(account.flat.u, account.flat.w)
         if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any()):
@@ -66,28 +61,28 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
     if account.endless is not None and bool((bar @ account.recover.linear(*account.endless)).any()):
         tell_endless(account, check)
     torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
-    if _judge(account, values, noise, check, theta=True, torn=torn) and not account.ended:
+    if _judge(account, differs, check, theta=True, torn=torn) and not account.ended:
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
 
 
 def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
-    values, noise = _tangents(account, direction)
+    values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
     if account.flat is not None:
         tell_flat(account, check)
     if account.endless is not None:
         tell_endless(account, check)
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
-    if _judge(account, values, noise, check, theta=False, ended=ended, torn=torn) and not account.ended:
+    if _judge(account, differs, check, theta=False, ended=ended, torn=torn) and not account.ended:
         return values[0]
     return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check)
 
 
 def determined(account: Regularity, direction: Data) -> Floats:
     """As `tangent`, without a word: NaN for outputs without a derivative, such as multipliers that are not unique."""
-    values, noise = _tangents(account, direction)
+    values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
     out = values[0].copy()
-    out[_differs(account, values, noise)] = np.nan
+    out[differs] = np.nan
     if account.flat is not None:
         moves = np.abs(account.recover.linear(account.flat.u, account.flat.w)) > FELT * account.output_unit
         out[..., moves] = np.nan
@@ -103,16 +98,52 @@ def differs_somewhere(account: Regularity, seed: int = 0) -> bool:
     sizes = account.jacobian.sizes(columns, rows)
     dots = np.random.default_rng(seed).standard_normal((PROBES, len(sizes)))
     dots *= np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
-    return account.ended or bool(_differs(account, *_tangents(account, account.program.jvp(dots))).any())
+    tangents = account.program.jvp(dots)
+    return account.ended or bool(_values(account, lambda pieces: _tangents(account, pieces, tangents))[1].any())
 
 
-def _tangents(account: Regularity, direction: Data) -> tuple[list[Floats], Floats]:
+def _values(
+    account: Regularity, product: Callable[[Sequence[Linearization]], tuple[list[Floats], Floats]]
+) -> tuple[list[Floats], np.ndarray]:
+    """A product on each piece, and where the pieces differ, of the values' shape.
+
+    A piece of curved cones is known a step away, with the curvature of the step: pieces that differ less in proportion
+    from a shorter one are one piece, which is taken from there.
+
+    Args:
+        account: of the point.
+        product: gives the values on pieces, and the size beside which a difference is rounding.
+    """
+    values, noise = product(account.pieces)
+    differs = _differs(account, values, noise)
+    if account.local.cones.polyhedral or not differs.any() or len(account.closer) != len(values):
+        return values, differs
+    closer, _ = product(account.closer)
+    kept = differs & (_spread(closer) > KEPT * _spread(values))
+    return (values, differs) if kept.any() else (closer, kept)
+
+
+def _gradients(
+    account: Regularity, pieces: Sequence[Linearization], bar: Floats, with_P: bool
+) -> tuple[list[Floats], Floats]:
+    """The cotangents of θ on each piece, and the size beside which a difference is rounding."""
+    x_bar, y_bar = account.recover.transpose(bar)
+    values, noise = [], np.zeros(())
+    for piece in pieces:
+        u, w = piece.adjoint(x_bar, y_bar)
+        values.append(account.program.vjp(piece.pull_back(u, w, with_P)))
+        if len(pieces) > 1:
+            noise = np.maximum(noise, _size(account, u, w)[..., None] * account.theta_unit)
+    return values, noise
+
+
+def _tangents(account: Regularity, pieces: Sequence[Linearization], direction: Data) -> tuple[list[Floats], Floats]:
     """The tangents of the outputs on each piece, and the size beside which a difference is rounding."""
     values, noise = [], np.zeros(())
-    for piece in account.pieces:
+    for piece in pieces:
         x_dot, y_dot = piece.jvp(direction)
         values.append(account.recover.linear(x_dot, y_dot))
-        if len(account.pieces) > 1:
+        if len(pieces) > 1:
             noise = np.maximum(noise, _size(account, x_dot, y_dot)[..., None] * account.output_unit)
     return values, noise
 
@@ -134,7 +165,7 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
     x_bar, y_bar = account.recover.transpose(bar)
     values = [account.program.vjp(piece.second(x_bar, y_bar, direction)) for piece in account.pieces]
     _first_order(account, direction, check)
-    if _judge(account, values[:1], np.zeros(()), check, theta=True):
+    if _judge(account, None, check, theta=True):
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)), check)
 
@@ -143,7 +174,7 @@ def second_tangent(account: Regularity, direction: Data, other: Data, check: Che
     """Second derivatives of the outputs along two tangents of the data, shape (..., K)."""
     value = account.recover.linear(*account.pieces[0].second_tangent(direction, other))
     _first_order(account, direction, check)
-    if _judge(account, [value], np.zeros(()), check, theta=False):
+    if _judge(account, None, check, theta=False):
         return value
     return _mean(account, value, lambda side: account.recover.linear(*side.second_tangent(direction, other)), check)
 
@@ -160,13 +191,7 @@ def entries_that_differ(account: Regularity) -> np.ndarray:
     """The entries of θ with respect to which the pieces have different derivatives, where a tangent has shown that."""
     if account.entries_that_differ is None:
         bar = np.random.default_rng(0).uniform(0.5, 1.0, len(account.output_unit)) / account.output_unit
-        x_bar, y_bar = account.recover.transpose(bar)
-        values, noise = [], np.zeros(())
-        for piece in account.pieces:
-            u, w = piece.adjoint(x_bar, y_bar)
-            values.append(account.program.vjp(piece.pull_back(u, w, account.program.P_varies)))
-            noise = np.maximum(noise, _size(account, u, w)[..., None] * account.theta_unit)
-        found = np.flatnonzero(_differs(account, values, noise))
+        found = np.flatnonzero(_differs(account, *_gradients(account, account.pieces, bar, account.program.P_varies)))
         account.entries_that_differ = found if len(found) else account.pulled
     return account.entries_that_differ
 
@@ -182,11 +207,13 @@ def _jumps(account: Regularity) -> np.ndarray:
 
 def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np.ndarray:
     """Where the pieces differ, of the values' shape."""
-    stack = np.stack(values)
-    spread = np.abs(stack - stack[0]).max(axis=0)
     polyhedral = account.local.cones.polyhedral
     limit, rounding = (DIFFERENT, NOISE) if polyhedral else (DIFFERENT_CURVED, NOISE_CURVED)
-    return spread > limit * np.abs(stack).max(axis=0) + rounding * noise
+    return _spread(values) > limit * np.abs(values).max(axis=0) + rounding * noise
+
+
+def _spread(values: Sequence[Floats]) -> Floats:
+    return np.abs(np.stack(values) - values[0]).max(axis=0)
 
 
 def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats], check: Check) -> Floats:
@@ -210,8 +237,7 @@ def _mean(account: Regularity, value: Floats, product: Callable[[Linearization],
 
 def _judge(
     account: Regularity,
-    values: Sequence[Floats],
-    noise: Floats,
+    differs: np.ndarray | None,
     check: Check,
     theta: bool,
     ended: bool | None = None,
@@ -221,21 +247,20 @@ def _judge(
 
     Args:
         account: of the point.
-        values: the product's, on each piece.
-        noise: under which a difference is rounding.
+        differs: where the pieces' values of the product differ; None if that is not asked.
         check: what is done about it.
         theta: whether the product's entries are those of θ.
         ended: whether some change leads to no solution; None for what the account says.
         torn: whether outputs that are asked for have other values on other pieces.
     """
     ended = account.ended if ended is None else ended
-    if ended or torn or len(values) > 1:
-        differs = _differs(account, values, noise)
-        if ended or torn or bool(differs.any()):
-            entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0)) if theta else None
-            if check != "off":
-                tell_kink(account, check, entries_that_differ(account) if entries is None else entries)
-            return True
+    if ended or torn or (differs is not None and bool(differs.any())):
+        if check != "off":
+            entries = None
+            if theta and differs is not None:
+                entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
+            tell_kink(account, check, entries_that_differ(account) if entries is None else entries)
+        return True
     if account.steep:
         tell_steep(account, check)
     certify(account.pieces[0].certificate, account.policy.singular, check)
