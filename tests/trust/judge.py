@@ -262,6 +262,7 @@ def _piece(found: np.ndarray, view: np.ndarray, reference: Reference, index: int
     The points that were tried show all pieces only if these are few. Where kinks of several outputs meet, each entry
     is compared with the pieces' by itself, and sums of outputs are not. Between nearby points of a curved cone
     (matrices with a multiple eigenvalue) the derivatives fill a continuum: there, a number among them is one of them.
+    The derivatives to both sides are the continuum's, too: they are limits of those at points along the direction.
     """
     near = np.array([view @ slopes[index] for slopes in reference.pieces])
     if len(near) < 6:
@@ -271,6 +272,9 @@ def _piece(found: np.ndarray, view: np.ndarray, reference: Reference, index: int
         few = len(np.unique(np.round(near / (20 * allowed)), axis=0)) <= FEW
         fits = close.all(axis=1).any() if few else len(view) == 1 or close.any(axis=0).all()
     else:
+        along = reference.along[index]
+        sides = [view @ side.slope for side in (along.right, along.left) if side.slope is not None]
+        near = np.array([*near, *sides])
         low, high = near.min(axis=0), near.max(axis=0)
         slack = 0.2 * (high - low) + 20 * allowed
         fits = np.all((found >= low - slack) & (found <= high + slack))
