@@ -282,11 +282,14 @@ class Recorder:
             axes.semilogy(shown, color="#1d4ed8")
             axes.set(xlabel="step", title=label)
             axes.spines[["top", "right"]].set_visible(False)
+        if self.steps and np.isnan(values["condition"]).all():
+            right.text(0.5, 0.5, "no KKT system was solved", ha="center", va="center", transform=right.transAxes)
         kinks = np.flatnonzero(values["weak"] > 0)
         left.semilogy(kinks, np.maximum(values["margin"][kinks], 1e-16), "o", ms=3, color="#dc2626", label="on a kink")
         if len(kinks):
             fig.legend(loc="outside lower left", fontsize=8, frameon=False)
         for axes in (left, right):
+            axes.set_xlim(-0.5, max(len(self.steps), 1) - 0.5)
             low, high = axes.get_ylim()
             axes.set_ylim(10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high)))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

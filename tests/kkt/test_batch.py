@@ -236,6 +236,7 @@ def test_a_singular_instance_stays_on_the_host_and_is_taken_alone_elsewhere(
     if place == "host":  # a change of one of the rows has no derivative there: the instance is asked alone, and says so
         dot = np.zeros_like(theta)
         dot[:, 0] = 1.0
+        solved = m.solve(theta)  # one that has not spoken yet
         with pytest.warns(ApplicabilityWarning, match="depends on the side"):
             tangents = m.jvp(solved, dot)
         close(tangents[[0, 1, 3]], [m.jvp(singles[i], dot[i]) for i in (0, 1, 3)])

@@ -54,12 +54,12 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
     """
     x_bar, y_bar = account.recover.transpose(bar)
     values, differs = _values(account, lambda pieces: _gradients(account, pieces, bar, with_P))
+    if account.endless is not None and bool((bar @ account.recover.linear(*account.endless)).any()):
+        tell_endless(account, check)
     if account.flat is not None:
         along = account.recover.linear(account.flat.u, account.flat.w)
         if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any()):
             tell_flat(account, check)
-    if account.endless is not None and bool((bar @ account.recover.linear(*account.endless)).any()):
-        tell_endless(account, check)
     torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
     if _judge(account, differs, check, theta=True, torn=torn) and not account.ended:
         return values[0]
@@ -68,10 +68,10 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
 
 def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
-    if account.flat is not None:
-        tell_flat(account, check)
     if account.endless is not None:
         tell_endless(account, check)
+    if account.flat is not None:
+        tell_flat(account, check)
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
     if _judge(account, differs, check, theta=False, ended=ended, torn=torn) and not account.ended:
         return values[0]
