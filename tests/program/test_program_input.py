@@ -132,7 +132,8 @@ class TestParameters:
 
     def test_wrong_shape_says_which_got_expected_remedy(self):
         self.refuse(
-            r"'A' has shape \(3, 2\); expected \(2, 3\) or \(batch…, 2, 3\)\. Transpose it, or declare", {self.A: np.ones((3, 2))}
+            r"'A' has shape \(3, 2\); expected \(2, 3\) or \(batch…, 2, 3\)\. Transpose it, or declare",
+            {self.A: np.ones((3, 2))},
         )
         self.refuse(r"'A' has shape \(6,\); expected .* Reshape it to \(2, 3\)", {self.A: np.ones(6)})
         self.refuse(
