@@ -255,3 +255,17 @@ def test_kept_judgements_are_those_of_fresh_ones(a_varies, way):
                 for one, other in zip(ours, own, strict=True):
                     assert np.allclose(one, other, atol=1e-7, equal_nan=True), (turn, k, index)
     assert told == {True, False}
+
+
+@pytest.mark.parametrize("solver", ["clarabel", "piqp", "osqp", "daqp"])
+@pytest.mark.parametrize("unit", [1.0, 1e5])
+def test_a_row_of_zeros_at_its_bound_is_told_whatever_its_multiplier(solver, unit):
+    """0ᵀx ≤ h₁ with h₁ = 0 has no solution for h₁ < 0; interior points give the row any multiplier, others zero."""
+    x, c, h = cp.Variable(2, name="x"), cp.Parameter(2, name="c"), cp.Parameter(2, name="h")
+    c.value, h.value = [-3.0, -2.0], [1.5, 0.0]
+    rows = unit * np.array([[0.0, -1.0], [0.0, 0.0]]), unit * h
+    s = differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [rows[0] @ x <= rows[1]]), solver=solver)
+    gradient, said = heard(lambda: s.vjp({x: np.array([0.5, 2.0])}))
+    assert said and "h to one side" in said[0]
+    np.testing.assert_allclose(gradient[c], [0.5, 0.0], atol=1e-9)
+    np.testing.assert_allclose(gradient[h], [-2.0, 0.0], atol=1e-9)
