@@ -286,6 +286,20 @@ class Engine:
                 x, s, y = substitution.expand(x, s, y)
         return Solution(self.structure, data, x, s, y, point, instance, substitution, name, status, self, attempts)
 
+    def failed(
+        self, data: Data, status: Status, attempts: list[tuple[str, Status, str, float]], name: str = ""
+    ) -> Solution:
+        """A solution without a point.
+
+        Args:
+            data: what was to be solved.
+            status: why it was not.
+            attempts: of each solver: its name, status, words and residual.
+            name: of the last solver.
+        """
+        none: Any = None  # without a point nobody asks for the matrices
+        return self.solution(data, None, none, None, name, status, attempts)
+
     def linearize(self, solution: Solution, policy: Policy) -> Linearization:
         """The derivatives at a solution, which keeps them.
 

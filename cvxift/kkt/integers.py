@@ -15,26 +15,18 @@ from cvxift.errors import ProgramError, SolveError
 from cvxift.kkt.conflict import agrees
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import inaccurate, unsolved
-from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.program.integers import integer_variables, replaced
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status
+from cvxift.solvers.cvxpy import STATUS
 
 Values = dict[cp.Variable, np.ndarray]
 
 PATH = "mixed-integer solver, then the KKT system with the integers held"
-KEPT = 64  # programs that a layer keeps, one for each choice of integers
-_STATUS = {
-    cp.INFEASIBLE: Status.INFEASIBLE,
-    cp.INFEASIBLE_INACCURATE: Status.INFEASIBLE,
-    cp.UNBOUNDED: Status.UNBOUNDED,
-    cp.UNBOUNDED_INACCURATE: Status.UNBOUNDED,
-    cp.USER_LIMIT: Status.ITERATION_LIMIT,
-    "infeasible_or_unbounded": Status.INFEASIBLE,
-}
+KEPT_PROGRAMS = 64  # that a layer keeps, one for each choice of integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +139,8 @@ class MixedInteger:
                 "integers='fixed', solver and solver_args are those of the mixed-integer solver."
             ) from error
         name = str(problem.solver_stats.solver_name) if problem.solver_stats is not None else "HIGHS"
-        if problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-            return Status.SOLVED, name
-        return _STATUS.get(problem.status, Status.FAILED), name
+        status = STATUS.get(problem.status, Status.FAILED)
+        return (Status.SOLVED if status is Status.INACCURATE else status), name  # the integers are rounded anyway
 
     def _cut(self, choice: Values) -> cp.Constraint:
         """That one entry at least differs from a boolean choice."""
@@ -208,8 +199,7 @@ class IntegerMap(SolutionMap):
         solver: of the mixed-integer problem; see `MixedInteger`.
         solver_args: its options.
         verbose: whether it prints.
-        policy: as for `SolutionMap`.
-        canon_backend: likewise.
+        canon_backend: as for `SolutionMap`.
         **options: the other arguments of `SolutionMap`.
     """
 
@@ -225,16 +215,15 @@ class IntegerMap(SolutionMap):
         solver: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
         verbose: bool = False,
-        policy: Policy | None = None,
         canon_backend: str | None = None,
         **options: Any,
     ) -> None:
         self.mixed = MixedInteger(problem, solver, solver_args, verbose)
         # Of the program with free integers the parameters and the outputs' shapes are used alone.
         free = Program(problem, canon_backend=canon_backend, integers={})
-        super().__init__(problem, parameters, outputs, policy=policy, program=free, **options)
+        super().__init__(problem, parameters, outputs, program=free, **options)
         self.engine.vectorized = False
-        self._arguments = problem, parameters, outputs, {"policy": policy, "canon_backend": canon_backend, **options}
+        self._arguments = problem, parameters, outputs, {"canon_backend": canon_backend, **options}
         self._held: dict[bytes, SolutionMap] = {}
 
     def held(self, theta: Floats) -> tuple[SolutionMap, Solution]:
@@ -246,15 +235,14 @@ class IntegerMap(SolutionMap):
         choice = self.mixed.solve(values_of(self.program, theta))
         if not choice.integers:
             attempts = [(choice.solver, choice.status, "", float("nan"))]
-            data = self.program.evaluate(theta)
-            return self, self.engine.solution(data, None, None, None, choice.solver, choice.status, attempts)  # type: ignore[arg-type]
+            return self, self.engine.failed(self.program.evaluate(theta), choice.status, attempts, choice.solver)
         key = b"".join(value.tobytes() for value in choice.integers.values())
         new = key not in self._held
         mapping = self._made(choice.integers) if new else self._held[key]
         solution = mapping.engine.solve(mapping.program.evaluate(theta))
         if solution.ok and new:
             agrees(mapping.program, solution, theta)
-        while new and len(self._held) >= KEPT:
+        while new and len(self._held) >= KEPT_PROGRAMS:
             del self._held[next(iter(self._held))]
         self._held[key] = mapping
         return mapping, solution

@@ -178,17 +178,6 @@ class NonlinearEngine(Engine):
             out.append(self.program.start(at, theta))
         return out
 
-    def failed(self, data: Request, status: Status, attempts: list[Any]) -> Solution:
-        """A solution without a point.
-
-        Args:
-            data: what was to be solved.
-            status: why it was not.
-            attempts: of each solver: its name, status, words and residual.
-        """
-        none: Any = None  # without a point nobody asks for the matrices
-        return self.solution(data, None, none, None, "", status, attempts)
-
 
 def _range(variable: cp.Variable) -> tuple[Floats, Floats] | None:
     """Where a variable may be drawn from; None where there is no end to it."""

@@ -27,7 +27,7 @@ from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.settings import check_options, read_settings
 
-_STATUS = {
+STATUS = {
     cp.OPTIMAL: Status.SOLVED,
     cp.OPTIMAL_INACCURATE: Status.INACCURATE,
     cp.INFEASIBLE: Status.INFEASIBLE,
@@ -202,7 +202,7 @@ class CvxpySession(Session):
                     return self.failure(f"{type(error).__name__}: {error}")
                 message = f"Solver '{self._solver.name}' cannot work with the options {self.options}: {error}"
                 raise ProgramError(message) from error
-        status = _STATUS.get(problem.status, Status.FAILED)
+        status = STATUS.get(problem.status, Status.FAILED)
         if not status.has_point or model.x.value is None:
             return self.failure(problem.status, status)
         x, y = np.array(model.x.value), model.multipliers()
