@@ -33,11 +33,6 @@ def split(parts: RealParts, params: Sequence[Any]) -> tuple[Any, ...]:
 
 def joined(parts: RealParts, outputs: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """The layer's outputs, complex where the variable is, from the real layer's."""
-
-    def combine(real: jax.Array | None, imaginary: jax.Array | None) -> jax.Array:
-        known = real if real is not None else imaginary
-        assert known is not None
-        zero = jnp.zeros_like(known)
-        return jax.lax.complex(zero if real is None else real, zero if imaginary is None else imaginary)
-
-    return parts.join_call(outputs, combine, lambda array, like: jnp.asarray(array, dtype=like.dtype))
+    return parts.join_call(
+        outputs, jax.lax.complex, jnp.zeros_like, lambda array, like: jnp.asarray(array, dtype=like.dtype)
+    )

@@ -110,7 +110,8 @@ class MixedInteger:
             found = {v: np.array(copy.value, dtype=float) for v, copy in self._variables}
             integers = {v: np.round(value) for v, value in found.items() if v.id in self._integers}
             others = {v: value for v, value in found.items() if v.id not in self._integers}
-            return Choice(status, name, float(problem.value), integers, others)  # type: ignore[arg-type]
+            value: Any = problem.value  # a number: there is a point
+            return Choice(status, name, float(value), integers, others)
 
     def _call(self, problem: cp.Problem) -> tuple[Status, str]:
         options = {"verbose": True, **self._options} if self._verbose else self._options

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
@@ -14,6 +15,9 @@ from cvxift.layers.description import facts
 from cvxift.layers.sensitivity import Output, Sensitivity
 from cvxift.program.real_parts import RealParts
 from cvxift.program.write_back import real_duals
+
+if TYPE_CHECKING:
+    from cvxift.diagnostics.report import Report
 
 
 class ComplexSensitivity(Sensitivity):
@@ -39,13 +43,15 @@ class ComplexSensitivity(Sensitivity):
     def _facts(self) -> dict[str, str]:
         return facts(self._parts.parameters, self.problem.variables(), self.solution.solver, self.path)
 
-    @property
-    def path(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    @cached_property
+    @override
+    def path(self) -> str:
         """Which way the derivatives of the problem's variables are taken, in words."""
         return self._inner.path
 
-    @property
-    def _report(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    @cached_property
+    @override
+    def _report(self) -> Report:
         return self._inner.report
 
     @override

@@ -138,12 +138,19 @@ class RealParts:
             out += [p for p, there in ((real, parts.real), (imaginary, parts.imaginary)) if there is not None]
         return tuple(out)
 
-    def join_call(self, values: Sequence[Any], combine: Callable[[Any, Any], Any], put: Callable[..., Any]) -> Any:
+    def join_call(
+        self,
+        values: Sequence[Any],
+        compose: Callable[[Any, Any], Any],
+        zeros_like: Callable[[Any], Any],
+        put: Callable[[Any, Any], Any],
+    ) -> tuple[Any, ...]:
         """A layer's outputs from those of the real layer.
 
         Args:
             values: of the real layer, with any leading dimensions.
-            combine: complex array of a real and an imaginary part, of which one may be None.
+            compose: complex array of a real and an imaginary part.
+            zeros_like: an array's zeros.
             put: NumPy array -> the framework's, of the dtype and device of a second array.
         """
         out, rest = [], iter(values)
@@ -153,10 +160,10 @@ class RealParts:
                 out.append(next(rest))
                 continue
             real = None if parts.real is None else next(rest)
-            imaginary = None if parts.imaginary is None else next(rest)
+            imaginary = zeros_like(real) if parts.imaginary is None else next(rest)
             if parts.expand is not None:
-                imaginary = (imaginary @ put(parts.expand.T, imaginary)).reshape(*imaginary.shape[:-1], *leaf.shape)  # type: ignore[union-attr]
-            out.append(combine(real, imaginary))
+                imaginary = (imaginary @ put(parts.expand.T, imaginary)).reshape(*imaginary.shape[:-1], *leaf.shape)
+            out.append(compose(zeros_like(imaginary) if real is None else real, imaginary))
         return tuple(out)
 
     def hold_values(self) -> None:

@@ -34,11 +34,6 @@ def split(parts: RealParts, params: Sequence[Any]) -> tuple[Any, ...]:
 
 def joined(parts: RealParts, outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The layer's outputs, complex where the variable is, from the real layer's."""
-
-    def combine(real: torch.Tensor | None, imaginary: torch.Tensor | None) -> torch.Tensor:
-        known = real if real is not None else imaginary
-        assert known is not None
-        zero = torch.zeros_like(known)
-        return torch.complex(zero if real is None else real, zero if imaginary is None else imaginary)
-
-    return parts.join_call(outputs, combine, lambda array, like: torch.as_tensor(array).to(like))
+    return parts.join_call(
+        outputs, torch.complex, torch.zeros_like, lambda array, like: torch.as_tensor(array).to(like)
+    )
