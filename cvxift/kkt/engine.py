@@ -22,7 +22,7 @@ from cvxift.kkt.policy import LARGEST_DIRECT, Policy
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
-from cvxift.kkt.solution import Solution
+from cvxift.kkt.solution import Attempts, Solution
 from cvxift.kkt.starts import WORTH
 from cvxift.kkt.system.iterative import IterativeSystem
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
@@ -206,7 +206,7 @@ class Engine:
         way: Way | None,
         name: str,
         status: Status,
-        attempts: list[tuple[str, Status, str, float]],
+        attempts: Attempts,
     ) -> Solution:
         """The solution at a point, unless that is a saddle of a cost that was said to be convex."""
         descent = None
@@ -274,7 +274,7 @@ class Engine:
         substitution: Way | None,
         name: str,
         status: Status,
-        attempts: list[tuple[str, Status, str, float]],
+        attempts: Attempts,
     ) -> Solution:
         """A solution from the condensed program's point; NaN everywhere if there is none."""
         if point is None:
@@ -286,17 +286,8 @@ class Engine:
                 x, s, y = substitution.expand(x, s, y)
         return Solution(self.structure, data, x, s, y, point, instance, substitution, name, status, self, attempts)
 
-    def failed(
-        self, data: Data, status: Status, attempts: list[tuple[str, Status, str, float]], name: str = ""
-    ) -> Solution:
-        """A solution without a point.
-
-        Args:
-            data: what was to be solved.
-            status: why it was not.
-            attempts: of each solver: its name, status, words and residual.
-            name: of the last solver.
-        """
+    def failed(self, data: Data, status: Status, attempts: Attempts, name: str = "") -> Solution:
+        """A solution without a point, of data that were not solved; the solver's name is the last one's."""
         none: Any = None  # without a point nobody asks for the matrices
         return self.solution(data, None, none, None, name, status, attempts)
 

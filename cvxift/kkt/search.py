@@ -19,6 +19,7 @@ from cvxift import solvers
 from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point, goal_of, polish
+from cvxift.kkt.solution import Attempts
 from cvxift.kkt.starts import CLOSE, FOLLOWING, WORDS
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Session, Status
@@ -56,7 +57,7 @@ class Search:
         self.best: Point | None = None
         self._worst = math.inf  # its residual
         self.name, self.status = "", Status.FAILED
-        self.attempts: list[tuple[str, Status, str, float]] = []
+        self.attempts: Attempts = []
         self._verdicts: list[Status] = []
 
     @property

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cvxift.kkt.engine import Engine
     from cvxift.kkt.linearization import Linearization
 
+Attempts = list[tuple[str, Status, str, float]]
+"""Each solver that was tried: its name, its status, its words, and the residual after polishing."""
+
 
 @dataclass(eq=False)
 class Solution:
@@ -53,7 +56,7 @@ class Solution:
     solver: str
     status: Status
     engine: Engine
-    attempts: list[tuple[str, Status, str, float]] = field(default_factory=list)
+    attempts: Attempts = field(default_factory=list)
     descent: Floats | None = None
     linearizations: dict[Policy, Linearization] = field(default_factory=dict)
     _clear: bool | None = None

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import lsqr
 
 from cvxift.kkt import convexity
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
+from cvxift.kkt.solution import Attempts
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.nlp.convex import ConvexSolver
 from cvxift.nlp.multipliers import fitted
@@ -46,7 +47,7 @@ class Search:
         self.name, self.status = "", Status.FAILED
         self.descent: Floats | None = None
         self.scale = 0.0  # of the objective's gradient at the start
-        self.attempts: list[tuple[str, Status, str, float]] = []
+        self.attempts: Attempts = []
         self.left: Floats | None = None  # the last solution, where Newton from it led to none nearby
 
     def follow(self, warm: Raw) -> bool:
