@@ -33,10 +33,8 @@ from cvxift.program.structure import Floats
 NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding
 DENSE = 2000  # columns up to which the null space of rows is a dense matrix
 SHIFT = 1e-12  # of dependent rows, in projections
-LOOSE, RESTARTS = (
-    0.05,
-    40,
-)  # relative accuracy of the least eigenvalue, of which the sign is wanted, and Lanczos restarts
+SIGN = 0.05  # relative accuracy of the least eigenvalue, whose sign alone is wanted
+RESTARTS = 40  # of Lanczos
 
 _lapack: Any = lapack  # its functions are made at import, unseen by type checkers
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, likewise
@@ -74,13 +72,8 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     """
     system = ReducedSystem(instance, turn)
     large = instance.structure.n > DENSE
-    if not instance.dense and system.special is None:
-        try:
-            if SparseFactor(system.K, system.first_block).negative == system.K.shape[0] - system.first_block:
-                return None
-        except RuntimeError:  # a pivot is zero
-            if large:
-                return None
+    if not instance.dense and system.special is None and _inertia_of_minimum(system):
+        return None
     h: Any = np.zeros(0) if turn.h is None else turn.h
     P: Any = instance.P
     both: Any = (instance.A, system.A_r)
@@ -94,6 +87,14 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     if _negative(P, A[: instance.structure.cones.zero]) is None:
         return None
     return _negative(P + curved.T @ (curved / h[:, None]), fixed)
+
+
+def _inertia_of_minimum(system: ReducedSystem) -> bool:
+    """Whether a sparse K has as many negative eigenvalues as rows; unknown, and False, where a pivot is zero."""
+    try:
+        return SparseFactor(system.K, system.first_block).negative == system.K.shape[0] - system.first_block
+    except RuntimeError:
+        return False
 
 
 def _lanczos(P: Any, A: Any) -> Floats | None:
@@ -112,7 +113,7 @@ def _lanczos(P: Any, A: Any) -> Floats | None:
     along = _linear_operator((n, n), matvec=lambda v: project(P @ project(np.ravel(v))), dtype=float)
     start = project(np.random.default_rng(0).standard_normal(n))
     try:
-        vectors = eigsh(along, k=1, which="SA", v0=start, tol=LOOSE, maxiter=RESTARTS)[1]
+        vectors = eigsh(along, k=1, which="SA", v0=start, tol=SIGN, maxiter=RESTARTS)[1]
     except sla.ArpackNoConvergence as error:
         vectors = error.eigenvectors
     for vector in np.asarray(vectors).T:

@@ -68,6 +68,21 @@ def test_memory_is_linear_in_the_number_of_steps() -> None:
     assert peaks[2] - peaks[1] < 2.0 * 6.0 * (peaks[1] - peaks[0])  # six times as many further steps
 
 
+def test_a_saddle_of_many_columns_is_seen_without_its_inertia(monkeypatch) -> None:
+    """A pivot of zero ends the factorization; Lanczos steps look for negative curvature all the same."""
+
+    def zero_pivot(*_: object) -> None:
+        raise RuntimeError("a pivot is zero")
+
+    monkeypatch.setattr(convexity, "SparseFactor", zero_pivot)
+    x, p = cp.Variable(convexity.DENSE + 100, name="x"), cp.Parameter(name="p", value=1.0)
+    x.value = np.zeros(x.shape)
+    problem = cp.Problem(cp.Minimize(cp.sum(cp.square(cp.square(x) - p))), [x[0] + x[1] == 0])
+    program = SmoothProgram(problem)
+    held = NonlinearEngine(program, start_values(problem)).held(program.pack({p: 1.0}), start_values(problem))
+    assert not held.ok and held.descent is not None
+
+
 def test_a_saddle_of_many_columns_is_seen_and_left() -> None:
     n = convexity.DENSE + 100
     x, p = cp.Variable(n, name="x"), cp.Parameter(name="p", value=1.0)
