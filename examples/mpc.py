@@ -11,7 +11,7 @@ import argparse
 import cvxpy as cp
 import numpy as np
 import torch
-from figures import panels, save
+from figures import closed_loops
 
 import cvxift
 from cvxift.torch import CvxpyLayer
@@ -83,18 +83,7 @@ def main() -> None:
     print("weights " + ", ".join(f"{float(w):.2f}" for w in torch.exp(weights.detach())))
     report = cvxift.diagnose(layer, starts[0], torch.exp(weights.detach()))
     print(f"report: {report.verdict.value}")
-    figure, axes = panels(3)
-    time = DT * np.arange(arguments.length + 1)
-    for k, (first, last) in enumerate(zip(before.detach(), after)):
-        axes[0].plot(time, first[:, 0], "--", color=f"C{k}", lw=1, label="before" if k == 0 else None)
-        axes[0].plot(time, last[:, 0], color=f"C{k}", label="after" if k == 0 else None)
-        axes[1].step(time[:-1], inputs[k], where="post")
-    axes[0].set(title="position", xlabel="time")
-    axes[0].legend(fontsize=8)
-    axes[1].set(title="input, |u| ≤ 1", xlabel="time")
-    axes[2].plot(history)
-    axes[2].set(title="closed-loop cost", xlabel="step")
-    save(figure, "mpc")
+    closed_loops("mpc", DT, before.detach(), after, inputs, history, "position", "input, |u| ≤ 1")
 
 
 if __name__ == "__main__":

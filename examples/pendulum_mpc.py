@@ -11,7 +11,7 @@ import argparse
 import cvxpy as cp
 import numpy as np
 import torch
-from figures import panels, save
+from figures import closed_loops
 
 import cvxift
 from cvxift.torch import CvxpyLayer
@@ -83,18 +83,9 @@ def main() -> None:
     print("weights " + ", ".join(f"{float(w):.2f}" for w in torch.exp(weights.detach())))
     report = cvxift.diagnose(layer, starts[0], torch.exp(weights.detach()))
     print(f"report: {report.verdict.value}")
-    figure, axes = panels(3)
-    clock = DT * np.arange(arguments.length + 1)
-    for k, (first, last) in enumerate(zip(before.detach(), after)):
-        axes[0].plot(clock, first[:, 0], "--", color=f"C{k}", lw=1, label="before" if k == 0 else None)
-        axes[0].plot(clock, last[:, 0], color=f"C{k}", label="after" if k == 0 else None)
-        axes[1].step(clock[:-1], torques[k], where="post")
-    axes[0].set(title="angle from upright", xlabel="time")
-    axes[0].legend(fontsize=8)
-    axes[1].set(title=f"torque, |u| ≤ {TORQUE}", xlabel="time")
-    axes[2].plot(history)
-    axes[2].set(title="closed-loop cost", xlabel="step")
-    save(figure, "pendulum_mpc")
+    closed_loops(
+        "pendulum_mpc", DT, before.detach(), after, torques, history, "angle from upright", f"torque, |u| ≤ {TORQUE}"
+    )
 
 
 if __name__ == "__main__":
