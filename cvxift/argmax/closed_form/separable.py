@@ -202,7 +202,7 @@ def bounds(problem: Problem) -> tuple[Bound, Bound]:
     need((np.diff(G.indptr) == 1).all(), "an inequality of several entries")
     entry, gain = G.indices, G.data
     value = h.times(1.0 / gain)
-    return tuple(_bound(problem, side, entry, gain, value) for side in (-1.0, 1.0))  # type: ignore[return-value]
+    return _bound(problem, -1.0, entry, gain, value), _bound(problem, 1.0, entry, gain, value)
 
 
 def _bound(problem: Problem, side: float, entry: Indices, gain: Floats, value: Rows) -> Bound:

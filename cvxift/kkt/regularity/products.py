@@ -14,7 +14,16 @@ from cvxift.errors import ApplicabilityError
 from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.regularity.thresholds import DIFFERENT, DIFFERENT_CURVED, FAST, FELT, KEPT, NOISE, NOISE_CURVED, STEEP
+from cvxift.kkt.regularity.thresholds import (
+    DIFFERENT,
+    DIFFERENT_CURVED,
+    FAST,
+    FELT,
+    NOISE,
+    NOISE_CURVED,
+    PERSISTS,
+    STEEP,
+)
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
@@ -119,7 +128,7 @@ def _values(
     if account.local.cones.polyhedral or not differs.any() or len(account.closer) != len(values):
         return values, differs
     closer, _ = product(account.closer)
-    kept = differs & (_spread(closer) > KEPT * _spread(values))
+    kept = differs & (_spread(closer) > PERSISTS * _spread(values))
     return (values, differs) if kept.any() else (closer, kept)
 
 

@@ -43,7 +43,7 @@ class Request(Data):
     near: LocalProgram | None = None
 
     def __getitem__(self, index: Any) -> Request:
-        return Request(None, self.q[index], None, None, None, self.theta[index], self.near)  # type: ignore[arg-type]
+        return Request(None, self.q[index], None, None, None, self.theta[index], self.near)  # type: ignore[arg-type]  # a request has no matrices
 
 
 @dataclass(frozen=True, eq=False)
