@@ -11,6 +11,7 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from kinks import WAYS, Case, heard, numpy_jvp, numpy_vjp, two_bounds
 
 from cvxift import differentiate
@@ -269,3 +270,31 @@ def test_a_row_of_zeros_at_its_bound_is_told_whatever_its_multiplier(solver, uni
     assert said and "h to one side" in said[0]
     np.testing.assert_allclose(gradient[c], [0.5, 0.0], atol=1e-9)
     np.testing.assert_allclose(gradient[h], [-2.0, 0.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 400])
+@pytest.mark.parametrize("curved", [False, True])
+@pytest.mark.parametrize("unit", [1e-5, 1.0, 1e5])
+def test_a_row_of_zeros_beside_others_is_told_where_it_is_pulled_alone(n, curved, unit):
+    """0ᵀx = h₁ holds for h₁ = 0 alone, whatever c is; dense and sparse, in both modes, in a batch and in JAX."""
+    x, c, h = cp.Variable(n, name="x"), cp.Parameter(n, name="c"), cp.Parameter(2, name="h")
+    c.value, h.value = 0.01 * np.arange(n) - 2.0, np.array([1.5, 0.0])
+    row = sp.csr_array(([-unit], ([0], [0])), shape=(2, n))
+    cost = cp.sum_squares(x - c) + (cp.norm(x) if curved else 0.0)
+    problem = cp.Problem(cp.Minimize(cost), [(row if n > 50 else row.toarray()) @ x == unit * h])
+
+    def told(ask):
+        return heard(ask)[1]
+
+    assert told(lambda: differentiate(problem).vjp({x: np.ones(n)}))
+    assert told(lambda: differentiate(problem).jvp({h: np.array([0.0, 1.0])}))
+    assert not told(lambda: differentiate(problem).jvp({c: np.ones(n)}))
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer as JaxLayer
+    from cvxift.torch import CvxpyLayer
+
+    values = [torch.tensor(np.tile(p.value, (3, 1)), requires_grad=True) for p in (c, h)]
+    assert told(lambda: CvxpyLayer(problem, [c, h], [x])(*values)[0].sum().backward())
+    with jax.enable_x64(True):
+        layer = JaxLayer(problem, [c, h], [x])
+        assert told(lambda: np.asarray(jax.grad(lambda h: layer(c.value, h)[0].sum())(jax.numpy.asarray(h.value))))

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.thresholds import NULL, PULLED
+from cvxift.kkt.regularity.thresholds import NOISE, NULL, PULLED
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats
 
@@ -50,20 +50,25 @@ def null_vector(local: LocalPoint, piece: Linearization) -> NullVector | None:
     rng = np.random.default_rng(1)
     u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))
     t = rows * rng.uniform(0.5, 1.0, len(rows)) * rng.choice((-1.0, 1.0), len(rows))
-    null = null_part(local, piece, u, t)
-    # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither. Where the part
-    # lies on rows or columns of zeros, its rounding on the others is all that the products see.
-    size_u, size_w = np.abs(null.u) + PULLED * columns, np.abs(null.w) + PULLED * rows
+    found = null_part(local, piece, u, t)
+    # Beside entries on rows or columns of zeros, the rounding of the others would be all that products see.
+    null = NullVector(_without_rounding(found.u, columns), _without_rounding(found.w, rows))
+    # The null space of K is the sum of its parts on columns and on rows; what is rounding is neither.
     Pu, Au = piece.entries.act(local.data, null.u, np.zeros_like(null.w))
     ATw, _ = piece.entries.act(local.data, np.zeros_like(null.u), null.w)
     A, P = local.magnitudes
     tight = piece._spectrum.apply(Au)
-    whole = np.concatenate([P @ size_u, A @ size_u])
+    whole = np.concatenate([P @ np.abs(null.u), A @ np.abs(null.u)])
     flat = _vanishes(np.concatenate([Pu, Au - tight]), whole) and lost(null.u, columns)
-    torn = _vanishes(ATw, A.T @ size_w) and lost(null.w, rows)
+    torn = _vanishes(ATw, A.T @ np.abs(null.w)) and lost(null.w, rows)
     if not flat and not torn:
         return None
     return NullVector(null.u if flat else np.zeros_like(u), null.w if torn else np.zeros_like(t))
+
+
+def _without_rounding(part: Floats, unit: Floats) -> Floats:
+    size = np.abs(part) / unit
+    return np.where(size > NOISE * size.max(initial=0.0), part, 0.0)
 
 
 def lost(part: Floats, unit: Floats) -> bool:
