@@ -177,7 +177,9 @@ def steps_of_theta(local: LocalPoint, jacobian: ThetaJacobian, length: float, co
 
 def _reach(local: LocalPoint, jacobian: ThetaJacobian, length: float) -> Floats:
     rows, columns = local.balance(1.0)
-    sizes = jacobian.sizes(columns, rows)
+    # An entry of A at a zero of x and y moves nothing at the point, but as much as others beside it.
+    moved = jacobian if local.constants.fixed else ThetaJacobian.at(local.program, *local.sizes)
+    sizes = moved.sizes(columns, rows)
     return np.divide(length, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
 
 

@@ -120,6 +120,19 @@ class LocalPoint:
         """Units of columns and of rows, shapes (n,) and (m,)."""
         return self.constants.once("units", lambda: units(self.instance.P, self.instance.A))
 
+    @cached_property
+    def _size(self) -> float:
+        """ξ: the whole solution's size, in units of columns."""
+        columns, rows = self.units
+        xi = max(_largest(np.abs(self.x) / columns), _largest(np.abs(self.data.b) * rows))
+        return xi if xi > ZERO else 1.0
+
+    @cached_property
+    def sizes(self) -> tuple[Floats, Floats]:
+        """Sizes of x and y, shapes (n,) and (m,), where one that is zero has the size that it could have."""
+        columns, _ = self.units
+        return np.maximum(np.abs(self.x), self._size * columns), np.maximum(np.abs(self.y), self.scales_of(1.0)[1])
+
     def balance(self, floor: float) -> tuple[Floats, Floats]:
         """What each row and each column balances at the point: R (m,) and C (n,).
 
@@ -128,8 +141,7 @@ class LocalPoint:
         """
         columns, rows = self.units
         A, P = self.magnitudes
-        xi = max(_largest(np.abs(self.x) / columns), _largest(np.abs(self.data.b) * rows))
-        xi = xi if xi > ZERO else 1.0
+        xi = self._size
         x = np.maximum(np.abs(self.x), floor * xi * columns)
         cost = np.abs(self.data.q) + P @ x + A.T @ np.abs(self.y)
         eta = max(_largest(cost * columns), xi * _largest((P @ columns) * columns)) or 1.0
