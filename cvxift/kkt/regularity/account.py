@@ -23,7 +23,7 @@ from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy, Singular
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.active_sets import on_active_set, opened
-from cvxift.kkt.regularity.curvature import borne_out, curved, runs_away, unsettled
+from cvxift.kkt.regularity.curvature import borne_out, curved, depends_on_multipliers, runs_away, unsettled
 from cvxift.kkt.regularity.endless import endless_direction
 from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
@@ -251,11 +251,11 @@ class Regularity:
         )
 
     def _judge(self) -> bool:
-        if self.clear:
-            return len(self.pulled) > 0
-        weak = self.local.weak
-        if len(self.pulled) > 0:
+        if len(self.pulled) > 0 or depends_on_multipliers(self):
             return True
+        if self.clear:
+            return False
+        weak = self.local.weak
         if len(weak):
             weak = not_opened(self, weak)
         return len(weak) > 0 and felt(self, weak)

@@ -29,13 +29,24 @@ from cvxift.kkt.regularity.null_space import is_regular
 from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import BORNE_OUT, FAR, FAR_STEP, MULTIPLIER, SETTLED, STEEP, STEP
+from cvxift.kkt.regularity.thresholds import (
+    BORNE_OUT,
+    DIFFERENT_CURVED,
+    FAR,
+    FAR_STEP,
+    MULTIPLIER,
+    SETTLED,
+    SPLIT,
+    STEEP,
+    STEP,
+)
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.reduced import ReducedSystem
 
 if TYPE_CHECKING:
     from cvxift.kkt.recovery import Recovery
+    from cvxift.kkt.regularity.account import Regularity
 
 DIRECTIONS = 3  # random changes of θ, there and back, at which the derivative is compared with solutions
 
@@ -106,6 +117,24 @@ def runs_away(
         if np.abs(there - here).max() > STEEP * reach:
             return True
     return False
+
+
+def depends_on_multipliers(account: Regularity) -> bool:
+    """Whether derivatives depend on which of the multipliers of dependent cones are taken: they say how cones bend.
+
+    Two power cones that share a ray on their boundaries, for example: any split of their force holds the point, but
+    only one is the limit of solutions nearby.
+    """
+    local, null = account.local, account.null
+    if local.cones.polyhedral or null is None or not null.w.any():
+        return False
+    unit = local.units[1]
+    other = local.y + SPLIT * null.w / float(np.abs(null.w / unit).max())
+    bent = Linearization.at(local.structure, local.data, local.instance, local.x, local.s, other)
+    (step,) = steps_of_theta(local, account.jacobian, 1.0, 1)
+    tangent = local.program.jvp(step)
+    here, there = (account.recover.X @ piece.jvp(tangent)[0] / account.output_unit for piece in (account.plain, bent))
+    return bool(np.abs(there - here).max(initial=0.0) > DIFFERENT_CURVED * np.abs(here).max(initial=0.0))
 
 
 def _poor(piece: Linearization) -> bool:

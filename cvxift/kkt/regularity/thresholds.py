@@ -24,6 +24,7 @@ JUMP = 1e-3  # part of the solution's size that a neighbour off all pieces is aw
 STEEP = 1e-2  # relative difference of derivatives at two distances from a point from which the map is told to be steep
 MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
 MULTIPLIER = 1e-3  # margin under which a cone gets a multiplier where curvature vanishes, and that multiplier's part
+SPLIT = 1e-2  # part of its unit by which a multiplier that is not unique is moved to see whether derivatives follow
 FAR_STEP = 1e-3  # part of the program's size by which a derivative is tried that only the solutions can bear out
 BORNE_OUT = 1e-2  # relative difference from them that it may have: the step's curvature, not another derivative
 SETTLED = 0.1  # part of its distance to a kink by which a Newton step may move a cone: a fourth power's moves by 1/3
