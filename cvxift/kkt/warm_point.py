@@ -33,6 +33,7 @@ from cvxift.program.write_back import real_duals
 TIGHT = 1e-9  # relative slack up to which a row passes for tight; polishing decides
 ACCURATE = 1e-14  # relative residual to which multipliers are fitted
 SAME_VALUES = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
+KEPT_VALUES = 1e-12  # up to which they stay where they are: differences of values over steps of 1e-6 are right to 1e-6
 SAME_POINT = 1e-3  # relative distance from the values held up to which the completed point is the same one
 
 
@@ -60,20 +61,21 @@ def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
     )
 
 
-def holds_values_of(solution: Solution, program: Program) -> bool:
+def holds_values_of(solution: Solution, program: Program, tolerance: float = SAME_VALUES) -> bool:
     """Whether the values that the problem's variables hold are those of a solution, but for a solver's tolerance.
 
     Args:
         solution: a solution that has a point.
         program: the problem's program.
+        tolerance: how far they may be off, relative to the values.
     """
     variables = program.problem.variables()
     values = [program.output(variable).value(solution.x) for variable in variables]
     held = [_dense(variable.value) for variable in variables]
     sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
-    floor = SAME_VALUES * max(sizes, default=0.0)  # a variable that is zero is compared with the others
+    floor = tolerance * max(sizes, default=0.0)  # a variable that is zero is compared with the others
     return all(
-        np.abs(value - own).max(initial=0.0) <= SAME_VALUES * max(size, floor)
+        np.abs(value - own).max(initial=0.0) <= tolerance * max(size, floor)
         for value, own, size in zip(values, held, sizes, strict=True)
     )
 

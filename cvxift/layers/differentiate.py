@@ -16,7 +16,7 @@ from cvxift.kkt.failures import inaccurate
 from cvxift.kkt.integers import held_program
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
-from cvxift.kkt.warm_point import held_point, holds_values_of
+from cvxift.kkt.warm_point import KEPT_VALUES, held_point, holds_values_of
 from cvxift.layers.complex_sensitivity import ComplexSensitivity
 from cvxift.layers.integers import Integers, refuse_with
 from cvxift.layers.sensitivity import Sensitivity
@@ -45,7 +45,7 @@ def differentiate(
 
     Uses the point that the problem holds (whatever solver found it), polished to the accuracy of the arithmetic; solves
     it first if it holds none, or if its point does not satisfy the optimality conditions at the current parameters. The
-    problem is not changed where it holds this solution already; otherwise its variables, dual variables, value and
+    problem is not changed where it holds this solution to 1e-12; otherwise its variables, dual variables, value and
     status are set as ``problem.solve`` sets them.
 
     Args:
@@ -105,8 +105,7 @@ def differentiate(
         local, held = differentiate_nonlinear(
             problem, solver=solver, solver_args=solver_args, policy=policy, check=check
         )
-        if not held:
-            _save(local)
+        _save(local, held)
         return local
     if integers is not None:
         try:
@@ -150,9 +149,7 @@ def differentiate(
     inaccurate(Solved((), (solution,), np.empty(0)), program, check)
     agrees(program, solution, theta)
     found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
-    solved = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)  # else they are values that nobody solved for
-    if not (held and solved and holds_values_of(solution, program)):
-        _save(found)
+    _save(found, held)
     return found
 
 
@@ -166,13 +163,21 @@ def _with_parts(parts: RealParts, problem: cp.Problem, options: dict[str, Any]) 
             write_back_none(problem, error.status)
         raise
     found = ComplexSensitivity(parts, problem, inner)
-    _save(found)
+    _save(found, held=False)
     return found
 
 
-def _save(found: Sensitivity) -> None:
-    """Set what ``problem.solve`` sets."""
+def _save(found: Sensitivity, held: bool) -> None:
+    """Set what ``problem.solve`` sets, unless the problem holds it.
+
+    A solver's values are off by its tolerance; so are those of parameters that have moved a little since. They cannot
+    be told apart, and must not be left: differences between them would be zero.
+    """
     problem, solution = found.problem, found.solution
+    solved = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)  # else they are values that nobody solved for
+    if held and solved and holds_values_of(solution, found.program, KEPT_VALUES):
+        return
     values = {variable: found.value(variable) for variable in (*problem.variables(), *real_duals(problem))}
     accurate = solution.residuals.worst <= TOLERANCE
-    write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solution.solver)
+    solver = None if held and solved else solution.solver
+    write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solver)

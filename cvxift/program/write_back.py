@@ -19,7 +19,9 @@ def real_duals(problem: cp.Problem) -> list[cp.Variable]:
     return [dual for constraint in real for dual in constraint.dual_variables]
 
 
-def write_back(problem: cp.Problem, value: float, values: Mapping[Any, Floats], *, accurate: bool, solver: str) -> None:
+def write_back(
+    problem: cp.Problem, value: float, values: Mapping[Any, Floats], *, accurate: bool, solver: str | None
+) -> None:
     """Set a problem's solution.
 
     Args:
@@ -27,7 +29,7 @@ def write_back(problem: cp.Problem, value: float, values: Mapping[Any, Floats], 
         value: its optimal value.
         values: of its variables and of its constraints' dual variables; those that are not named are None.
         accurate: False for ``"optimal_inaccurate"``.
-        solver: who found it.
+        solver: who found it; None: who is named there already.
     """
     status = cp.OPTIMAL if accurate else cp.OPTIMAL_INACCURATE
     solution = Solution(status, value, {v.id: values[v] for v in problem.variables()}, {}, {})
@@ -40,7 +42,8 @@ def write_back(problem: cp.Problem, value: float, values: Mapping[Any, Floats], 
         for dual, multiplier in zip(constraint.dual_variables, duals, strict=True):
             dual.save_value(multiplier)
         solution.dual_vars[constraint.id] = duals[0] if len(duals) == 1 else duals
-    problem._solver_stats = SolverStats(solver)
+    if solver is not None:
+        problem._solver_stats = SolverStats(solver)
 
 
 def write_back_none(problem: cp.Problem, status: str) -> None:

@@ -185,14 +185,42 @@ def test_value_status_and_duals_are_those_of_solve(sense):
             assert np.allclose(one.value, two.value, atol=1e-5)
 
 
-def test_a_solved_problem_is_left_as_it_is():
+def test_a_solved_problem_keeps_its_solver_and_its_accurate_values():
     problem, x, _ = least_squares()
     problem.solve(solver=cp.CLARABEL)
     value, held, stats = problem.value, x.value, problem.solver_stats
+    s = cvxift.differentiate(problem)
+    assert np.isclose(problem.value, value, rtol=1e-6)
+    assert np.allclose(x.value, held, atol=1e-6)
+    assert np.allclose(x.value, s.value(x), rtol=1e-12)
+    assert problem.solver_stats is stats
+    value, held = problem.value, x.value
     cvxift.differentiate(problem)
     assert problem.value == value
     assert x.value is held
-    assert problem.solver_stats is stats
+
+
+@pytest.mark.parametrize("options", [{}, {"gp": True}, {"nlp": True}], ids=["dpp", "gp", "nlp"])
+@pytest.mark.parametrize("step", [1e-4, 1e-6])
+def test_values_follow_parameters_that_move_by_less_than_a_solver_is_accurate(options, step):
+    x, t = cp.Variable(2, pos=bool(options.get("gp"))), cp.Parameter(2, pos=True)
+    if "gp" in options:
+        problem = cp.Problem(cp.Minimize(x[0] / x[1] + t[0] * x[0] * x[1] + t[1] / x[0]), [x[1] <= 3])
+    else:
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t) + cp.sum(cp.exp(x))))
+    center, direction = np.array([1.0, 2.0]), np.array([1.0, 0.5])
+    values, derivatives, costs, slopes = [], [], [], []
+    for k in (1, -1):
+        t.value = center + k * step * direction
+        s = cvxift.differentiate(problem, **options)
+        assert np.allclose(x.value, s.value(x), rtol=1e-12)
+        values.append(np.array(x.value))
+        costs.append(problem.value)
+        derivatives.append(s.jvp({t: direction})[x])
+        slopes.append(s.vjp({problem.objective: 1.0})[t] @ direction)
+    derivative, slope = np.mean(derivatives, axis=0), np.mean(slopes)
+    assert np.allclose((values[0] - values[1]) / (2 * step), derivative, rtol=1e-6)
+    assert np.isclose((costs[0] - costs[1]) / (2 * step), slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize("sense", [cp.Minimize, cp.Maximize])
