@@ -211,3 +211,17 @@ def test_coinciding_support_vectors_beside_a_weight_of_zero_are_told():
     assert said
     _, said = heard(lambda: differentiate(problem).jvp({X: moved}))
     assert said
+
+
+def test_a_slack_constraint_near_its_limit_is_no_kink_though_its_auxiliary_columns_are_free():
+    """Steps that look for the point's curvature pass the kink beside it; shorter ones do not."""
+    center = np.array([-0.03992466, -1.25773672, 2.57402319, 0.48179798])
+    x, t, r = cp.Variable(4), cp.Parameter(4, value=center), cp.Parameter()
+    limit = cp.inv_prod(x + 5)
+    x.value = center / 2
+    r.value = float(limit.value)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [limit <= r])
+    (rows, columns), said = both_modes(problem, t, x)
+    assert not said
+    np.testing.assert_allclose(rows, np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(columns, np.eye(4), atol=1e-9)

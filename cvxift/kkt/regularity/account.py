@@ -29,7 +29,7 @@ from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLOSER, FELT, NULL, PULLED, STEP
+from cvxift.kkt.regularity.thresholds import CLOSER, FELT, MEAN_STEPS, NULL, PULLED, STEP
 from cvxift.kkt.regularity.weak_rows import felt, not_opened
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -88,8 +88,12 @@ class Regularity:
         """Where one smooth piece of curved cones meets itself, or ends: two linearizations around; else none."""
         if self.solution.structure.cones.polyhedral or (len(self.pieces) < 2 and not self.ended):
             return ()
-        sides = around.around(self.local, self.jacobian, self.policy, self.ended)
-        return sides if len(sides) == 2 else ()
+        return around.around(self.local, self.jacobian, self.policy, self.ended)
+
+    @cached_property
+    def nearer_sides(self) -> tuple[Linearization, ...]:
+        """The same from the shortest step, for points beside a kink that the longest one passes."""
+        return around.around(self.local, self.jacobian, self.policy, False, MEAN_STEPS[-1:]) if self.sides else ()
 
     @property
     def ended(self) -> bool:
@@ -243,12 +247,8 @@ class Regularity:
         if not self.solution.engine.cones.polyhedral or isinstance(self.policy.linear_solver, Iterative):
             return None
         weak = b"" if self.clear else self.local.weak.tobytes()
-        return (
-            f"{question} {self.policy.singular} {self.recover.number} ".encode()
-            + np.packbits(piece.v > 0.0).tobytes()
-            + b"/"
-            + weak
-        )
+        asked = f"{question} {self.policy.singular} {self.recover.number} ".encode()
+        return asked + np.packbits(piece.v > 0.0).tobytes() + b"/" + weak
 
     def _judge(self) -> bool:
         if len(self.pulled) > 0 or depends_on_multipliers(self):

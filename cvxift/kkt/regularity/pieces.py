@@ -99,15 +99,25 @@ def find(
     return list(found.values()), tuple(sorted(ended))
 
 
-def around(local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bool) -> tuple[Linearization, ...]:
-    """Two linearizations a step away, from which the point's follows up to the step squared.
+def around(
+    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bool, lengths: tuple[float, ...] = MEAN_STEPS
+) -> tuple[Linearization, ...]:
+    """Two linearizations a step away, from which the point's follows up to the step squared; none if there are not two.
 
     For cones that are not linear. Where the pieces that meet are one, they lie on both sides, further away, and their
     mean is the point's; where the map ends, one lies twice as far as the other on the side that there is.
+
+    Args:
+        local: the point.
+        jacobian: F_θ there.
+        policy: how derivatives are taken.
+        ended: whether the map ends at the point.
+        lengths: how far away the sides are where it does not, as parts of the program's size; the first that can be
+            solved.
     """
     steps = [step for _, step in itertools.islice(_directions(local, jacobian, STEP), HOPELESS)]
     if not ended:
-        for length in MEAN_STEPS:  # a fast solution leaves the point's surroundings within the longest
+        for length in lengths:  # a fast solution leaves the point's surroundings within the longest
             sides = [neighbour(local, length / STEP * step) for step in steps[:2]]
             found = tuple(side.linearization(policy) for side in sides if side is not None)
             if len(found) == len(sides):

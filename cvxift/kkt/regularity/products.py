@@ -238,6 +238,8 @@ def _mean(account: Regularity, value: Floats, product: Callable[[Linearization],
     near, far = (product(side) for side in account.sides)
     mean = 2.0 * near - far if account.ended else (near + far) / 2.0
     size = np.abs(value).max(axis=-1, initial=0.0, keepdims=True)
+    if not account.ended and account.nearer_sides and bool((np.abs(mean - value) > STEEP * size).any()):
+        mean = sum(product(side) for side in account.nearer_sides) / 2.0  # the others may lie beyond another kink
     if bool((np.abs(mean - value) > STEEP * size).any()):
         tell_steep(account, check)
     limit = STEEP if account.ended else DIFFERENT_CURVED
