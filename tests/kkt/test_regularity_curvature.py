@@ -225,3 +225,61 @@ def test_a_slack_constraint_near_its_limit_is_no_kink_though_its_auxiliary_colum
     assert not said
     np.testing.assert_allclose(rows, np.eye(4), atol=1e-9)
     np.testing.assert_allclose(columns, np.eye(4), atol=1e-9)
+
+
+def projected(t: np.ndarray, r: float, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Jacobians in t and r, and the Hessian in t of Σx, of the point whose entries `inside` have √r for their norm."""
+    size, u = np.linalg.norm(t[inside]), np.where(inside, t, 0.0) / np.linalg.norm(t[inside])
+    on = np.diag(inside * 1.0)
+    J = np.diag(~inside * 1.0) + np.sqrt(r) / size * (on - np.outer(u, u))
+    total = u.sum()
+    one = inside * 1.0
+    H = 3 * total * np.outer(u, u) - np.outer(one, u) - np.outer(u, one) - total * on
+    return J, u / (2 * np.sqrt(r)), np.sqrt(r) / size**2 * H
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_of_auxiliary_columns_without_a_multiplier_cost_no_accuracy(seed):
+    """Where xᵢ < 0, the column that is pos(xᵢ) lies on its bound 0 without a force."""
+    t0 = np.random.default_rng(seed).normal(size=5)
+    t0[:2] = [0.3, -0.8]
+    x, t, r = cp.Variable(5), cp.Parameter(5, value=t0), cp.Parameter(value=float((np.maximum(t0, 0) ** 2).sum()) / 4)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum(cp.square(cp.pos(x))) <= r])
+    s, said = heard(lambda: differentiate(problem))
+    J, Jr, _ = projected(t0, r.value, t0 > 0)
+    (rows, columns), told = both_modes(problem, t, x)
+    assert not said and not told
+    np.testing.assert_allclose(rows, J, atol=1e-12)
+    np.testing.assert_allclose(columns, J, atol=1e-12)
+    np.testing.assert_allclose(s.jacobian(x, r), Jr, rtol=1e-11, atol=1e-12)
+
+
+def test_second_derivatives_where_auxiliary_columns_lie_on_bounds():
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    t0 = np.array([0.3, -0.8, 1.1, -0.2])
+    x, t = cp.Variable(4), cp.Parameter(4)
+    r = float((np.maximum(t0, 0) ** 2).sum()) / 4
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum(cp.square(cp.pos(x))) <= r])
+    layer = CvxpyLayer(problem, parameters=[t], variables=[x])
+    H, said = heard(lambda: torch.autograd.functional.hessian(lambda t: layer(t)[0].sum(), torch.tensor(t0)).numpy())
+    assert not said
+    np.testing.assert_allclose(H, projected(t0, r, t0 > 0)[2], atol=1e-11)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_apex_without_a_force_that_leaves_the_map_smooth(seed):
+    """‖x₃..₄‖² is smooth at 0, where its norm is not: the derivative is known from both sides of the point alone."""
+    t0 = np.random.default_rng(seed).normal(size=4)
+    t0[2:] = 0.0
+    x, t, r = cp.Variable(4), cp.Parameter(4, value=t0), cp.Parameter(value=float(t0 @ t0) / 4)
+    limit = cp.square(cp.norm(x[:2])) + cp.square(cp.norm(x[2:])) <= r
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [limit])
+    J, Jr, _ = projected(t0, r.value, np.ones(4, dtype=bool))
+    (rows, columns), said = both_modes(problem, t, x)
+    assert not said
+    size = np.abs(J).max()
+    np.testing.assert_allclose(rows, J, atol=1e-8 * size)
+    np.testing.assert_allclose(columns, J, atol=1e-8 * size)
+    np.testing.assert_allclose(differentiate(problem).jacobian(x, r), Jr, rtol=1e-8, atol=1e-8)

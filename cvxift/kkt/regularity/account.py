@@ -57,9 +57,8 @@ class Regularity:
     @cached_property
     def plain(self) -> Linearization:
         """The linearization with weak rows counted as slack, and dependent rows all kept."""
-        direct = self.policy.singular not in ("smooth", "regularize")
-        linear = direct and not self._iterative and self.solution.engine.cones.polyhedral
-        if linear and not self.clear and len(self.local.weak):
+        direct = self.policy.singular not in ("smooth", "regularize") and not self._iterative
+        if direct and not self.clear and len(self.local.weak) and self.local.weak_is_linear:
             return opened(self.local, self.local.weak, self.policy)
         return self.solution.linearization(self.policy)
 
@@ -92,7 +91,7 @@ class Regularity:
 
     @cached_property
     def nearer_sides(self) -> tuple[Linearization, ...]:
-        """The same from the shortest step, for points beside a kink that the longest one passes."""
+        """The same from the shortest step, whose mean is off by less."""
         return around.around(self.local, self.jacobian, self.policy, False, MEAN_STEPS[-1:]) if self.sides else ()
 
     @property

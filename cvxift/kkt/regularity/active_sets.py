@@ -112,21 +112,22 @@ def _multipliers(
 
 
 def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:
-    """The linearization with weak rows counted as slack, for linear constraints.
+    """The linearization with weak rows counted as slack.
 
     Args:
         local: the point.
-        weak: units that are weak.
+        weak: rows that are weak, as units; none of them a cone that is not linear.
         policy: how derivatives are taken.
     """
     solution = local.solution
     assert solution.point is not None
     rows = np.zeros(local.structure.m, dtype=bool)
     rows[local.cones.unit_starts[weak]] = True
-    _, rows = solution.engine.condensation.restrict(local.x, rows)
-    v = np.where(rows, 1.0, solution.point.v)
+    _, inner = solution.engine.condensation.restrict(local.x, rows)
+    v = np.where(inner, 1.0, solution.point.v)
     system = ReducedSystem(solution.instance, rotation(solution.engine.cones, v), policy.singular)
-    return linearization(local, system, solution.point.x, np.where(rows, 0.0, solution.point.y))
+    x, y, v = local.x, np.where(rows, 0.0, local.y), np.where(rows, 1.0, local.v)
+    return Linearization(local.structure, local.data, x, y, system, v, solution.substitution)
 
 
 def _tight(system: ReducedSystem) -> np.ndarray:

@@ -189,6 +189,11 @@ class LocalPoint:
         return np.flatnonzero((self.margins <= self.tolerance) & self.tied_units)
 
     @cached_property
+    def weak_is_linear(self) -> bool:
+        """Whether all units on a kink are rows, not cones."""
+        return bool((self.cones.unit_starts[self.weak] < self.cones.zero + self.cones.nonneg).all())
+
+    @cached_property
     def tied_units(self) -> np.ndarray:
         """Units that the outputs are tied to, mask of shape (units,)."""
         return self.connected[1][self.cones.unit_starts] if self.cones.units else np.zeros(0, dtype=bool)

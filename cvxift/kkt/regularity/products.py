@@ -15,6 +15,7 @@ from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_ki
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import (
+    BENT,
     DIFFERENT,
     DIFFERENT_CURVED,
     FAST,
@@ -22,6 +23,7 @@ from cvxift.kkt.regularity.thresholds import (
     NOISE,
     NOISE_CURVED,
     PERSISTS,
+    SHORTER,
     STEEP,
 )
 from cvxift.program.structure import Data, Floats
@@ -228,22 +230,29 @@ def _spread(values: Sequence[Floats]) -> Floats:
 def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats], check: Check) -> Floats:
     """The product's mean over the two sides of the point, where pieces are known by their sides alone.
 
-    Where the map ends at the point, 2 J(h) − J(2h) on the side that there is takes the mean's place.
+    The mean is off by the step squared, which that of a shorter step takes away (Richardson's extrapolation). Where the
+    map ends at the point, 2 J(h) − J(2h) on the side that there is takes the mean's place.
 
     The sides are further away than the piece's neighbour; where they tell of another piece the value stands, and where
     they tell of quite another speed, as beside an infinite one, it is told.
     """
     if not account.sides:
         return value
-    near, far = (product(side) for side in account.sides)
-    mean = 2.0 * near - far if account.ended else (near + far) / 2.0
     size = np.abs(value).max(axis=-1, initial=0.0, keepdims=True)
-    if not account.ended and account.nearer_sides and bool((np.abs(mean - value) > STEEP * size).any()):
-        mean = sum(product(side) for side in account.nearer_sides) / 2.0  # the others may lie beyond another kink
+    near, far = (product(side) for side in account.sides)
+    if account.ended:
+        mean, limit = 2.0 * near - far, STEEP * size
+    else:
+        mean = (near + far) / 2.0
+        if account.nearer_sides:
+            near, far = (product(side) for side in account.nearer_sides)
+            closer, wide = (near + far) / 2.0, mean
+            smooth = np.abs(wide - closer) <= STEEP * size  # else the farther sides lie beyond another kink
+            mean = np.where(smooth, closer + (closer - wide) / (SHORTER**2 - 1.0), closer)
+        limit = DIFFERENT_CURVED * size + BENT * np.abs(near - far)
     if bool((np.abs(mean - value) > STEEP * size).any()):
         tell_steep(account, check)
-    limit = STEEP if account.ended else DIFFERENT_CURVED
-    return np.where(np.abs(mean - value) <= limit * size, mean, value)
+    return np.where(np.abs(mean - value) <= limit, mean, value)
 
 
 def _judge(

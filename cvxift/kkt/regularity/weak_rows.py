@@ -1,4 +1,4 @@
-"""Whether weak rows of linear constraints (slack and multiplier vanish together) matter to the outputs."""
+"""Whether weak rows (slack and multiplier vanish together) matter to the outputs; cones that are not linear may."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def not_opened(account: Regularity, weak: np.ndarray) -> np.ndarray:
 
 def felt(account: Regularity, weak: np.ndarray) -> bool:
     """Whether closing weak rows can move an output, and θ can move their slacks."""
-    if not account.local.cones.polyhedral or len(weak) > MANY:
+    if not account.local.weak_is_linear or len(weak) > MANY:
         return True
     structure = account.local.structure
     at = account.local.cones.unit_starts[weak]
