@@ -283,3 +283,20 @@ def test_an_apex_without_a_force_that_leaves_the_map_smooth(seed):
     np.testing.assert_allclose(rows, J, atol=1e-8 * size)
     np.testing.assert_allclose(columns, J, atol=1e-8 * size)
     np.testing.assert_allclose(differentiate(problem).jacobian(x, r), Jr, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("small", [1e-3, 3e-3, 1e-2])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fourth_power_near_its_minimum_has_its_own_curvature(small, seed):
+    """Where no point is accurate enough to tell whether curvature vanishes, nearby solutions tell which piece is right."""
+    rng = np.random.default_rng(seed)
+    A, x0 = rng.normal(size=(5, 3)).round(2), rng.normal(size=3)
+    A[0] -= x0 * (A[0] @ x0 - small) / (x0 @ x0)
+    u = np.maximum(A @ x0, 0.0)
+    x, t = cp.Variable(3), cp.Parameter(3, value=x0 + 1.4 * A.T @ u**3)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t) + 0.7 * cp.sum(cp.power(cp.pos(A @ x), 4))))
+    expected = 2.0 * np.linalg.inv(2.0 * np.eye(3) + 8.4 * A.T @ np.diag(u**2) @ A)
+    (rows, columns), said = both_modes(problem, t, x)
+    assert not said
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+    np.testing.assert_allclose(columns, expected, atol=1e-6)

@@ -164,12 +164,10 @@ class Regularity:
         flat = self._flat_of(pieces) is not None
         if not flat and not self._unsettled:
             return None
-        for piece in (curved(self.local), *(() if flat else pieces)):
-            if piece is not None and borne_out(self.local, self.jacobian, self.recover, piece):
-                null = self._null_of(piece)
-                if null is None or not self.moves(null):
-                    return piece
-        return None
+        candidates = [piece for piece in (curved(self.local), *(() if flat else pieces)) if piece is not None]
+        nulls = [self._null_of(piece) for piece in candidates]
+        still = [piece for piece, null in zip(candidates, nulls, strict=True) if null is None or not self.moves(null)]
+        return borne_out(self.local, self.jacobian, self.recover, still) if still else None
 
     @cached_property
     def _around(self) -> tuple[tuple[Linearization, ...], tuple[int, ...]]:

@@ -18,6 +18,7 @@ it by a third of its distance. Where that is as far as the nearest kink, the der
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,9 +32,10 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import (
     BORNE_OUT,
+    BORNE_OUT_MEAN,
     DIFFERENT_CURVED,
     FAR,
-    FAR_STEP,
+    FAR_STEPS,
     MULTIPLIER,
     SETTLED,
     SPLIT,
@@ -43,6 +45,7 @@ from cvxift.kkt.regularity.thresholds import (
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
     from cvxift.kkt.recovery import Recovery
@@ -143,17 +146,53 @@ def _poor(piece: Linearization) -> bool:
     return isinstance(factor, DenseFactor) and factor.rcond * FAR < STEP
 
 
-def borne_out(local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, piece: Linearization) -> bool:
-    """Whether solutions at nearby parameters are where a linearization says, up to the second order of the step."""
+def borne_out(
+    local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, pieces: Sequence[Linearization]
+) -> Linearization | None:
+    """Of some linearizations the one that solutions at nearby parameters bear out; None if they bear out none.
+
+    Each side must be where the linearization says, up to the curvature of the step, and their mean without that. It
+    tells which is right of linearizations that differ by less than a step bends.
+
+    Args:
+        local: the point.
+        jacobian: F_θ there.
+        recover: the outputs.
+        pieces: the linearizations, one at least.
+    """
     columns, _ = local.units
     unit = np.maximum(abs(recover.X) @ columns, np.finfo(float).tiny)
-    for step in steps_of_theta(local, jacobian, FAR_STEP, DIRECTIONS):
-        expected = recover.X @ piece.jvp(local.program.jvp(step))[0] / unit
-        for sign in (1.0, -1.0):
-            near = neighbour(local, sign * step, length=FAR_STEP)
-            if near is None:
-                return False
-            found = sign * (recover.X @ (near.x - local.x)) / unit
-            if np.abs(found - expected).max(initial=0.0) > BORNE_OUT * np.abs(expected).max(initial=0.0):
-                return False
-    return True
+    for length in FAR_STEPS:
+        off = _off(local, jacobian, recover, pieces, length, unit)
+        best = int(off.argmin())
+        if np.isfinite(off[best]):
+            return pieces[best]
+    return None
+
+
+def _off(
+    local: LocalPoint,
+    jacobian: ThetaJacobian,
+    recover: Recovery,
+    pieces: Sequence[Linearization],
+    length: float,
+    unit: Floats,
+) -> Floats:
+    """How far the mean of two solutions is off what each linearization says, relative; infinite where it is too far."""
+    off = np.zeros(len(pieces))
+    for step in steps_of_theta(local, jacobian, length, DIRECTIONS):
+        ahead, behind = (neighbour(local, sign * step, length=length) for sign in (1.0, -1.0))
+        if ahead is None or behind is None:
+            return np.full(len(pieces), np.inf)
+        forward, backward = (recover.X @ (ahead.x - local.x)) / unit, (recover.X @ (local.x - behind.x)) / unit
+        tangent = local.program.jvp(step)
+        for k, piece in enumerate(pieces):
+            expected = recover.X @ piece.jvp(tangent)[0] / unit
+            size = float(np.abs(expected).max(initial=0.0))
+            sides = max(float(np.abs(side - expected).max(initial=0.0)) for side in (forward, backward))
+            mean = float(np.abs((forward + backward) / 2.0 - expected).max(initial=0.0))
+            if sides > BORNE_OUT * size or mean > BORNE_OUT_MEAN * size:
+                off[k] = np.inf
+            elif size > 0.0:
+                off[k] = max(off[k], mean / size)
+    return off
