@@ -288,7 +288,7 @@ def test_an_apex_without_a_force_that_leaves_the_map_smooth(seed):
 @pytest.mark.parametrize("small", [1e-3, 3e-3, 1e-2])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_fourth_power_near_its_minimum_has_its_own_curvature(small, seed):
-    """Where no point is accurate enough to tell whether curvature vanishes, nearby solutions tell which piece is right."""
+    """No point is accurate enough to tell whether curvature vanishes: nearby solutions tell which piece is right."""
     rng = np.random.default_rng(seed)
     A, x0 = rng.normal(size=(5, 3)).round(2), rng.normal(size=3)
     A[0] -= x0 * (A[0] @ x0 - small) / (x0 @ x0)
