@@ -280,14 +280,22 @@ class Solver(abc.ABC):
     """The options of a call that gives up early, for a second opinion on infeasibility; empty where none is needed."""
     verbose_options: Mapping[str, Any] = MappingProxyType({})
     """The options that make the solver print its progress; empty where it has none."""
+    package: ClassVar[Any] = None
+    """The solver's Python package, imported; None where it is not installed."""
+    conic: ClassVar[bool] = True
+    """Whether it takes other cones than zero and nonneg."""
 
-    @abc.abstractmethod
     def missing(self) -> str | None:
         """None if the solver's package is importable, else what to install."""
+        installed = self.package is not None
+        return None if installed else f"the package {self.name} is not installed; pip install {self.name}"
 
-    @abc.abstractmethod
     def unsupported(self, structure: Structure) -> str | None:
         """None if the solver takes the structure's cones and cost, else the reason; does not look at `missing`."""
+        if self.conic or structure.cones.polyhedral:
+            return None
+        kinds = sorted({block.kind for block in structure.cones.blocks()} - {"zero", "nonneg"})
+        return f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
 
     @property
     @abc.abstractmethod

@@ -41,6 +41,7 @@ class Clarabel(Solver):
     """Clarabel through its Python package `clarabel`, which solves outside Python's lock."""
 
     name = "clarabel"
+    package = clarabel
     verbose_options = MappingProxyType({"verbose": True})
     # - Its numbers can be updated only without presolve and chordal decomposition.
     # - Regularization: with the solver's own 1e-8 the factorization breaks down where the cost is linear and rows are
@@ -62,14 +63,6 @@ class Clarabel(Solver):
         }
     )
     tight = MappingProxyType({"tol_gap_abs": 1e-13, "tol_gap_rel": 1e-13, "tol_feas": 1e-13})
-
-    def missing(self) -> str | None:
-        """None if `clarabel` is importable, else what to install."""
-        return None if clarabel is not None else "the package clarabel is not installed; pip install clarabel"
-
-    def unsupported(self, structure: Structure) -> str | None:
-        """None: Clarabel takes every cone here."""
-        return None
 
     @property
     def options(self) -> Mapping[str, Any]:

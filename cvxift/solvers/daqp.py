@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cvxift._types import Floats
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
-from cvxift.solvers.layout import Bounds, Dense, only_linear_cones
+from cvxift.solvers.layout import Bounds, Dense
 from cvxift.solvers.settings import optional
 
 daqp = optional("daqp")
@@ -46,20 +46,14 @@ class Daqp(Solver):
     """DAQP through its Python package `daqp`, which solves outside Python's lock."""
 
     name = "daqp"
+    package = daqp
+    conic = False
     active_set = True
     # primal_tol: inactive rows may be violated by so much; the solver's 1e-6 can decide the active set of a nearly
     # degenerate point wrongly. eta_prox: with a singular P the proximal iterations stop at ‖Δx‖ ≤ eta_prox / eps_prox;
     # the solver's 1e-6 leaves residuals of 1e-4 (GOULDQP2 of the Maros–Mészáros set), 1e-10 costs no more time.
     defaults = MappingProxyType({"primal_tol": 1e-9, "eta_prox": 1e-10})
     tight = MappingProxyType({"primal_tol": 1e-12, "eta_prox": 1e-13})
-
-    def missing(self) -> str | None:
-        """None if `daqp` is importable, else what to install."""
-        return None if daqp is not None else "the package daqp is not installed; pip install daqp"
-
-    def unsupported(self, structure: Structure) -> str | None:
-        """None for programs with zero and nonneg cones."""
-        return only_linear_cones(structure)
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -17,14 +17,6 @@ from cvxift.program.structure import Structure
 WORTH = 2000.0
 
 
-def only_linear_cones(structure: Structure) -> str | None:
-    """The reason why a QP solver cannot take these cones, or None."""
-    if structure.cones.polyhedral:
-        return None
-    kinds = sorted({block.kind for block in structure.cones.blocks()} - {"zero", "nonneg"})
-    return f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
-
-
 def singletons(structure: Structure) -> int:
     """Number of rows of the nonneg cone with a single stored entry."""
     return int(np.count_nonzero(_entries_per_row(structure)[structure.cones.zero :] == 1))

@@ -34,16 +34,9 @@ class Moreau(Solver):
     """
 
     name = "moreau"
+    package = moreau
     verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9, "tol_feas": 1e-9, "primal_tol": 1e-9})
-
-    def missing(self) -> str | None:
-        """None if `moreau` is importable, else what to install."""
-        return None if moreau is not None else "the package moreau is not installed; pip install moreau"
-
-    def unsupported(self, structure: Structure) -> str | None:
-        """None: Moreau takes every cone here."""
-        return None
 
     @property
     def options(self) -> Mapping[str, Any]:

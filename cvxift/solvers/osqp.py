@@ -17,7 +17,6 @@ import scipy.sparse as sp
 from cvxift._types import Floats
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
-from cvxift.solvers.layout import only_linear_cones
 from cvxift.solvers.settings import optional, read_settings, write_settings
 
 osqp = optional("osqp")
@@ -40,6 +39,8 @@ class Osqp(Solver):
     """OSQP through its Python package `osqp`, which solves outside Python's lock."""
 
     name = "osqp"
+    package = osqp
+    conic = False
     verbose_options = MappingProxyType({"verbose": True})
     # Its polishing is left out: the point is polished by Newton steps anyway, and where no inequality is active OSQP's
     # own prints a line whatever `verbose` says.
@@ -49,14 +50,6 @@ class Osqp(Solver):
 
     tight = MappingProxyType({"eps_abs": 1e-12, "eps_rel": 1e-12, "max_iter": 100000})
     patient = True
-
-    def missing(self) -> str | None:
-        """None if `osqp` is importable, else what to install."""
-        return None if osqp is not None else "the package osqp is not installed; pip install osqp"
-
-    def unsupported(self, structure: Structure) -> str | None:
-        """None for programs with zero and nonneg cones."""
-        return only_linear_cones(structure)
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
-from cvxift.solvers.layout import Bounds, Dense, only_linear_cones, singletons, very_sparse
+from cvxift.solvers.layout import Bounds, Dense, singletons, very_sparse
 from cvxift.solvers.settings import optional, read_settings, writable, write_settings
 
 piqp = optional("piqp")
@@ -43,6 +43,8 @@ class Piqp(Solver):
     """
 
     name = "piqp"
+    package = piqp
+    conic = False
     verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"backend": "auto", "eps_abs": 1e-9, "eps_rel": 1e-10, "eps_duality_gap_abs": 1e-9})
     # Where these cannot be reached the last iterate is as good as it gets: QFORPLAN of the Maros–Mészáros set.
@@ -55,14 +57,6 @@ class Piqp(Solver):
             "max_iter": 100,
         }
     )
-
-    def missing(self) -> str | None:
-        """None if `piqp` is importable, else what to install."""
-        return None if piqp is not None else "the package piqp is not installed; pip install piqp"
-
-    def unsupported(self, structure: Structure) -> str | None:
-        """None for programs with zero and nonneg cones."""
-        return only_linear_cones(structure)
 
     @property
     def options(self) -> Mapping[str, Any]:

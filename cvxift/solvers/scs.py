@@ -62,16 +62,13 @@ class Scs(Solver):
     """
 
     name = "scs"
+    package = scs
     verbose_options = MappingProxyType({"verbose": True})
     defaults = MappingProxyType({"verbose": False, "eps_abs": 1e-9, "eps_rel": 1e-9})
 
     tight = MappingProxyType({"eps_abs": 1e-12, "eps_rel": 1e-12})
     patient = True
     brief = MappingProxyType({"max_iters": 2000})
-
-    def missing(self) -> str | None:
-        """None if `scs` is importable, else what to install."""
-        return None if scs is not None else "the package scs is not installed; pip install scs"
 
     def unsupported(self, structure: Structure) -> str | None:
         """None wherever there is a row: SCS takes every cone but wants at least one."""
