@@ -8,9 +8,10 @@ apply both with their own operations, so that derivatives of any order follow.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import cvxpy as cp
 import numpy as np
@@ -80,11 +81,7 @@ class SolutionMap(InstanceProducts):
         self.on_failure: OnFailure = on_failure
         self.parameters = self._ordered(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()
-        self.outputs = [self.program.output(obj) for obj in outputs]
-        sizes = [math.prod(output.shape) for output in self.outputs]
-        self.slices = [slice(stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes, dtype=int), strict=True)]
-        self.output_size = int(sum(sizes))
-        self._recover = Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
+        self._set_outputs(outputs)
         if engine is not None:
             self.engine = engine
             return
@@ -92,6 +89,21 @@ class SolutionMap(InstanceProducts):
         self.engine = Engine(
             self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args
         )
+
+    def _set_outputs(self, outputs: Sequence[Any]) -> None:
+        self.outputs = [self.program.output(obj) for obj in outputs]
+        sizes = [math.prod(output.shape) for output in self.outputs]
+        self.slices = [slice(stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes, dtype=int), strict=True)]
+        self.output_size = int(sum(sizes))
+        self._recover = Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
+
+    def for_outputs(self, outputs: Sequence[Any]) -> Self:
+        """The map to other outputs, with the same program, engine and policy."""
+        out = copy.copy(self)
+        for made in ("exp_mask", "_batched"):  # of the outputs that were
+            vars(out).pop(made, None)
+        out._set_outputs(outputs)
+        return out
 
     @staticmethod
     def _ordered(parameters: Sequence[cp.Parameter] | None, own: Sequence[cp.Parameter]) -> tuple[cp.Parameter, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
 
 from cvxift.errors import ProgramError
-from cvxift.kkt.failures import inaccurate
+from cvxift.kkt.failures import inaccurate, unsolved
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
@@ -19,25 +19,6 @@ from cvxift.nlp import NonlinearEngine, NonlinearMap, start_values
 from cvxift.program.smooth import SmoothProgram
 from cvxift.program.write_back import write_back_none
 from cvxift.solvers.base import Status
-
-
-class NonlinearSensitivity(Sensitivity):
-    """Derivatives of a local solution of a nonlinear program; made by `cvxift.differentiate` with ``nlp=True``."""
-
-    def _map(self, keys: list[Any]) -> NonlinearMap:  # pyright: ignore[reportIncompatibleMethodOverride]
-        index = tuple(key.id for key in keys)
-        maps: dict[Any, Any] = self._maps
-        if index not in maps:
-            maps[index] = NonlinearMap(
-                self.problem,
-                None,
-                keys,
-                program=self.program,  # pyright: ignore[reportArgumentType]
-                engine=self._engine,  # pyright: ignore[reportArgumentType]
-                policy=self.policy,
-                check=self.check,
-            )
-        return maps[index]
 
 
 class NonlinearCore(LayerCore):
@@ -75,7 +56,7 @@ def differentiate_nonlinear(
     policy: Policy,
     check: Check,
     program: SmoothProgram | None = None,
-) -> tuple[NonlinearSensitivity, bool]:
+) -> tuple[Sensitivity, bool]:
     """The sensitivities at the local solution that the problem holds, or that is found from its variables' values.
 
     Args:
@@ -94,10 +75,10 @@ def differentiate_nonlinear(
         SolveError: no local solution was found.
     """
     program = SmoothProgram(problem) if program is None else program
+    own: Any = program  # has all that is read of a `Program` here
     theta = program.pack({p: p.value for p in program.parameters})
     values = start_values(problem)
     engine = NonlinearEngine(program, values, solver=solver, solver_args=solver_args)
-    mapping = NonlinearMap(problem, None, [], program=program, engine=engine, policy=policy, check=check)
     named = solver is not None or bool(solver_args)
     solution = engine.held(theta, values) if not named and all(value is not None for value in values) else None
     held = solution is not None and solution.ok
@@ -106,9 +87,9 @@ def differentiate_nonlinear(
     if not solution.ok:
         if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
             write_back_none(problem, solution.status.value)
-        mapping.raise_unsolved(solution)
+        unsolved((solution,), (), np.empty(0), "raise", own)
     if not held:
-        inaccurate(Solved((), (solution,), np.empty(0)), program, check)  # pyright: ignore[reportArgumentType]
-    # Both have all that sensitivities read of a `Program` and a `ClosedMap`.
-    local, own = cast(Any, program.at(solution)), cast(Any, mapping)
-    return NonlinearSensitivity(problem, local, solution, theta, policy, own, check), held
+        inaccurate(Solved((), (solution,), np.empty(0)), own, check)
+    local: Any = program.at(solution)  # has all that sensitivities read of a `Program`, its map of a `ClosedMap`
+    mapping: Any = NonlinearMap(problem, None, [], program=local, engine=engine, policy=policy, check=check)
+    return Sensitivity(problem, local, solution, theta, policy, mapping, check), held

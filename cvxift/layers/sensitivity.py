@@ -55,7 +55,6 @@ class Sensitivity:
         self.check: Check = check
         self.problem, self.program, self.solution, self.policy = problem, program, solution, policy
         self._theta = theta
-        self._engine = solution.engine
         self._mapping = mapping
         self._maps: dict[tuple[int, ...], ClosedMap] = {}
 
@@ -231,16 +230,7 @@ class Sensitivity:
     def _map(self, keys: list[Any]) -> ClosedMap:
         index = tuple(key.id for key in keys)
         if index not in self._maps:
-            self._maps[index] = ClosedMap(
-                self.problem,
-                None,
-                keys,
-                like=self._mapping,
-                program=self.program,
-                engine=self._engine,
-                policy=self.policy,
-                check=self.check,
-            )
+            self._maps[index] = self._mapping.for_outputs(keys)
         return self._maps[index]
 
     def _solved(self, keys: list[Any]) -> Solved:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import cvxpy as cp
 import numpy as np
@@ -52,7 +52,6 @@ class ClosedMap(SolutionMap):
         parameters: likewise.
         outputs: likewise.
         closed_form: ``"auto"``, or ``"never"`` to solve as any other problem.
-        like: a map of the same problem and parameters, whose closed form is taken without another look.
         **options: the other arguments of `SolutionMap`.
 
     Attributes:
@@ -73,7 +72,6 @@ class ClosedMap(SolutionMap):
         outputs: Sequence[Any],
         *,
         closed_form: ClosedForm = "auto",
-        like: ClosedMap | None = None,
         on_failure: OnFailure = "raise",
         check: Check = "warn",
         policy: Policy | None = None,
@@ -89,14 +87,14 @@ class ClosedMap(SolutionMap):
         self._arguments = problem, parameters, outputs, general
         self.recognized: Recognized | None = None
         self.form: Form | None = None
-        self._proven = like is not None and like._proven
+        self._proven = False
         named = options.get("solver") is not None or options.get("solver_args") or options.get("gp")
         named = named or (program is not None and program.gp)
         if closed_form == "auto" and not named and self.policy == Policy():
             if program is None and not carries(problem):
                 check_problem(problem, gp=False)
             self.parameters = self._ordered(parameters, problem.parameters())
-            self.recognized = recognize(problem, self.parameters) if like is None else like.recognized
+            self.recognized = recognize(problem, self.parameters)
             if self.recognized is not None:
                 self._take(self.recognized, outputs)
         if self.form is None or program is not None or options.get("canon_backend") is not None:
@@ -119,6 +117,14 @@ class ClosedMap(SolutionMap):
         ends = np.cumsum([v.size for v in outputs], dtype=int)
         self.slices = [slice(int(end) - v.size, int(end)) for v, end in zip(outputs, ends, strict=True)]
         self.output_size = int(ends[-1])
+
+    @override
+    def for_outputs(self, outputs: Sequence[Any]) -> Self:
+        out = super().for_outputs(outputs)
+        out.form = None
+        if out.recognized is not None:
+            out._take(out.recognized, outputs)
+        return out
 
     def __getattr__(self, name: str) -> Any:
         """What `SolutionMap` sets up; asked for the first time, it is set up, the canonical program with it."""
