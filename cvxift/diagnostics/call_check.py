@@ -65,7 +65,7 @@ class CallReport:
         own = getattr(solutions, "residual", None)  # solutions that measure themselves
         if own is not None:
             return float(own)
-        return max((solution.residuals.worst for solution in solutions if solution.ok), default=float("nan"))
+        return max((solution.worst for solution in solutions if solution.ok), default=float("nan"))
 
     @cached_property
     def margins(self) -> Floats:

@@ -114,7 +114,7 @@ def _at(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float)
     if mask is not None:
         value = np.where(mask, np.exp(np.where(mask, value, 0.0)), value)
         flat = np.where(mask, flat * value, flat)
-    return _Point(value, flat, solved.solutions[0].residuals.worst <= TOLERANCE)
+    return _Point(value, flat, solved.solutions[0].worst <= TOLERANCE)
 
 
 def _growth(near: Floats, far: Floats) -> Floats:

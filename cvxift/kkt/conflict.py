@@ -85,7 +85,7 @@ def agrees(program: Program, solution: Solution, theta: Floats) -> None:
         ProgramError: they differ.
     """
     try:
-        agreement.check_agreement(program, solution.data, theta, solution.x, solution.residuals.worst)
+        agreement.check_agreement(program, solution.data, theta, solution.x, solution.worst)
     except ProgramError:
         asked = program.user_columns.astype(float) * np.random.default_rng(0).uniform(0.5, 1.0, len(solution.x))
         ray = recession(solution.structure, solution.data, asked)

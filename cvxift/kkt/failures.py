@@ -115,17 +115,17 @@ def inaccurate(solved: Solved, program: Program, check: Check) -> None:
     batch: Any = solved.solutions
     looked = getattr(batch, "singles", None)
     found: dict[int, Solution] = dict(enumerate(batch)) if looked is None else looked
-    bad = {index: s for index, s in found.items() if s.ok and s.residuals.worst > TOLERANCE}
+    bad = {index: s for index, s in found.items() if s.ok and s.worst > TOLERANCE}
     if not bad:
         return
-    index = max(bad, key=lambda index: bad[index].residuals.worst)
+    index = max(bad, key=lambda index: bad[index].worst)
     kind, place, residual = bad[index].worst_place()
     label = (program.row_labels if kind == "row" else program.column_labels)[place].text
     batched = solved.batch_shape
     at = f"Instance {tuple(map(int, np.unravel_index(index, batched)))}" if batched else "The point"
     count = f" ({len(bad)} of {len(batch)} instances are)" if len(batch) > 1 else ""
     message = (
-        f"{at} is accurate only to a relative residual of {bad[index].residuals.worst:.1e}{count}: no solver's point "
+        f"{at} is accurate only to a relative residual of {bad[index].worst:.1e}{count}: no solver's point "
         f"could be improved to {TOLERANCE:g}. The largest, {residual:.1e} of what is balanced there, is in {label}. "
         "Values and derivatives are off by at least as much: constraints that are nearly inconsistent, or nearly "
         "dependent, are the usual cause."

@@ -74,6 +74,11 @@ class Solution:
         return self.point.residuals if self.point is not None else Residuals(np.nan, np.nan, np.nan)
 
     @property
+    def worst(self) -> float:
+        """The largest of them; infinite when there is no point."""
+        return np.inf if self.point is None else self.point.worst
+
+    @property
     def units(self) -> Units | None:
         """The units of the condensed program's point; None if they are its own."""
         return self.substitution.units if isinstance(self.substitution, Rescaled) else None

@@ -73,12 +73,8 @@ class SolutionMap(InstanceProducts):
         program: Program | None = None,
         engine: Engine | None = None,
     ) -> None:
-        choice("on_failure", on_failure, get_args(OnFailure))
-        choice("check", check, get_args(Check))
-        self.applicability: Check = check
+        self._set_ways(policy, on_failure, check)
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
-        self.policy = Policy() if policy is None else policy
-        self.on_failure: OnFailure = on_failure
         self.parameters = self._ordered(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()
         self._set_outputs(outputs)
@@ -90,17 +86,27 @@ class SolutionMap(InstanceProducts):
             self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args
         )
 
+    def _set_ways(self, policy: Policy | None, on_failure: OnFailure, check: Check) -> None:
+        choice("on_failure", on_failure, get_args(OnFailure))
+        choice("check", check, get_args(Check))
+        self.policy = Policy() if policy is None else policy
+        self.on_failure: OnFailure = on_failure
+        self.applicability: Check = check
+
     def _set_outputs(self, outputs: Sequence[Any]) -> None:
         self.outputs = [self.program.output(obj) for obj in outputs]
         sizes = [math.prod(output.shape) for output in self.outputs]
         self.slices = [slice(stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes, dtype=int), strict=True)]
         self.output_size = int(sum(sizes))
-        self._recover = Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
+
+    @cached_property
+    def _recover(self) -> Recovery:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
 
     def for_outputs(self, outputs: Sequence[Any]) -> Self:
         """The map to other outputs, with the same program, engine and policy."""
         out = copy.copy(self)
-        for made in ("exp_mask", "_batched"):  # of the outputs that were
+        for made in ("_recover", "exp_mask", "_batched"):  # of the outputs that were
             vars(out).pop(made, None)
         out._set_outputs(outputs)
         return out

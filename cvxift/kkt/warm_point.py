@@ -69,14 +69,13 @@ def holds_values_of(solution: Solution, program: Program, tolerance: float = SAM
         program: the problem's program.
         tolerance: how far they may be off, relative to the values.
     """
-    variables = program.problem.variables()
-    values = [program.output(variable).value(solution.x) for variable in variables]
-    held = [_dense(variable.value) for variable in variables]
-    sizes = [float(np.abs(value).max(initial=0.0)) for value in values]
+    values = program.values(solution.x)
+    held = [_dense(variable.value) for variable in values]
+    sizes = [float(np.abs(value).max(initial=0.0)) for value in values.values()]
     floor = tolerance * max(sizes, default=0.0)  # a variable that is zero is compared with the others
     return all(
         np.abs(value - own).max(initial=0.0) <= tolerance * max(size, floor)
-        for value, own, size in zip(values, held, sizes, strict=True)
+        for value, own, size in zip(values.values(), held, sizes, strict=True)
     )
 
 
@@ -113,13 +112,13 @@ def completed(
     best: Solution | None = None
     for point in _candidates(engine, structure, small, x, y):
         found = engine.accept_condensed(data, *(point if units is None else units.point_back(*point)), name)
-        if found.ok and (best is None or found.residuals.worst < best.residuals.worst):
+        if found.ok and (best is None or found.worst < best.worst):
             best = found
-        if best is not None and best.residuals.worst <= TOLERANCE:
+        if best is not None and best.worst <= TOLERANCE:
             break
     if best is None or _distance(best, x, units) > near:
         return None
-    if best.residuals.worst <= TOLERANCE:
+    if best.worst <= TOLERANCE:
         return best
     # It may be a nearby program's: a solver's point is better, if it is the same one.
     fresh = engine.solve(data)

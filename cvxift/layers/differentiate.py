@@ -121,12 +121,11 @@ def differentiate(
     if program.log_mask is not None:
         canonical[program.log_mask] = np.log(theta[program.log_mask])
     data = program.evaluate(canonical)
-    variables = problem.variables()
     chosen: ClosedForm = "never" if solver is not None or solver_args else closed_form
     mapping = ClosedMap(
         problem,
         None,
-        variables if chosen == "auto" else [],
+        problem.variables(),
         closed_form=chosen,
         program=program,
         solver=solver,
@@ -137,10 +136,10 @@ def differentiate(
     solution = None if solver is not None or integers is not None else held_point(program, mapping.engine, data)
     held = solution is not None and solution.ok
     if solution is None or not solution.ok:
-        solution = mapping.canonical(canonical)
-    elif solution.residuals.worst > TOLERANCE:  # of a problem that was nearly solved, or solved at other parameters
-        again = mapping.canonical(canonical)
-        if again.ok and again.residuals.worst < solution.residuals.worst:
+        solution = mapping.canonical(canonical, data)
+    elif solution.worst > TOLERANCE:  # of a problem that was nearly solved, or solved at other parameters
+        again = mapping.canonical(canonical, data)
+        if again.ok and again.worst < solution.worst:
             solution, held = again, False
     if not solution.ok:
         if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
@@ -178,6 +177,6 @@ def _save(found: Sensitivity, held: bool) -> None:
     if held and solved and holds_values_of(solution, found.program, KEPT_VALUES):
         return
     values = {variable: found.value(variable) for variable in (*problem.variables(), *real_duals(problem))}
-    accurate = solution.residuals.worst <= TOLERANCE
+    accurate = solution.worst <= TOLERANCE
     solver = None if held and solved else solution.solver
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solver)

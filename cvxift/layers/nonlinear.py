@@ -90,6 +90,8 @@ def differentiate_nonlinear(
         unsolved((solution,), (), np.empty(0), "raise", own)
     if not held:
         inaccurate(Solved((), (solution,), np.empty(0)), own, check)
-    local: Any = program.at(solution)  # has all that sensitivities read of a `Program`, its map of a `ClosedMap`
-    mapping: Any = NonlinearMap(problem, None, [], program=local, engine=engine, policy=policy, check=check)
+    local: Any = program.at(solution)
+    # It has all that sensitivities read of a `Program`, and its map of a `ClosedMap`.
+    variables = problem.variables()
+    mapping: Any = NonlinearMap(problem, None, variables, program=local, engine=engine, policy=policy, check=check)
     return Sensitivity(problem, local, solution, theta, policy, mapping, check), held

@@ -56,7 +56,7 @@ class Sensitivity:
         self.problem, self.program, self.solution, self.policy = problem, program, solution, policy
         self._theta = theta
         self._mapping = mapping
-        self._maps: dict[tuple[int, ...], ClosedMap] = {}
+        self._maps = {tuple(variable.id for variable in program.problem.variables()): mapping}
 
     def __repr__(self) -> str:
         return f"Sensitivity({in_words(self._facts())})"

@@ -123,7 +123,7 @@ class _At:
 
     @property
     def worst(self) -> float:
-        return self.point.residuals.worst
+        return self.point.worst
 
     def flatter(self, other: _At) -> bool:
         """Whether the slope is less than at another point, where both are feasible to the same accuracy.

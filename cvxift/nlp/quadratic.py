@@ -47,13 +47,13 @@ class QuadraticModel:
         engine = self._engine
         instance = engine.layout.instance(data)
         point = polish(instance, warm.x, warm.s - warm.y)
-        if point.residuals.worst > TOLERANCE or self._falls(data, instance, point.v):
+        if point.worst > TOLERANCE or self._falls(data, instance, point.v):
             convex = self._convex(data, warm)
             if convex is not None:
                 point = polish(instance, convex.x, convex.s - convex.y)
-        good = point.residuals.worst <= ACCEPTABLE and not self._falls(data, instance, point.v)
+        good = point.worst <= ACCEPTABLE and not self._falls(data, instance, point.v)
         status = Status.SOLVED if good else Status.INACCURATE
-        attempts = [(NAME, status, "", point.residuals.worst)]
+        attempts = [(NAME, status, "", point.worst)]
         return engine.solution(data, point if good else None, instance, None, NAME, status, attempts)
 
     def _falls(self, data: Data, instance: Any, v: Floats) -> bool:

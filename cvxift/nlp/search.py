@@ -124,7 +124,7 @@ class Search:
         for multipliers in (y, None):
             y_used = fitted(self.program, self.p, x) if multipliers is None else multipliers
             at = self._converge(x, y_used, steps, near)
-            if at is not None and at.point.residuals.worst <= TOLERANCE:
+            if at is not None and at.point.worst <= TOLERANCE:
                 break
         if at is None:
             return False
@@ -159,7 +159,7 @@ class Search:
         cones = self.program.cones
         v = np.where(np.arange(cones.m) < cones.zero, -y, np.maximum(-g, 0.0) - np.maximum(y, 0.0))
         arguments = (self.program, self.engine.layout, self.theta, self.p, x, v)
-        if near < np.inf and converge(*arguments, 0).point.residuals.worst > near:
+        if near < np.inf and converge(*arguments, 0).point.worst > near:
             return None
         return converge(*arguments) if steps is None else converge(*arguments, steps)
 
@@ -173,7 +173,7 @@ class Search:
     def _unqualified(self, x: Floats, at: Converged) -> bool:
         """Whether a point is feasible, but no multipliers of moderate size make it stationary."""
         cones, structure = self.program.cones, self.program.structure
-        if at.point.residuals.worst <= ACCEPTABLE:
+        if at.point.worst <= ACCEPTABLE:
             gradient = float(np.abs(at.data.program.gradient).max(initial=0.0))
             return float(np.abs(at.point.y).max(initial=0.0)) > HUGE * max(1.0, gradient)
         if not self._violation(x) <= FEASIBLE:
@@ -247,7 +247,7 @@ class Search:
             before, now = self.left[mine], best.point.x[mine]
             moved = float(np.abs(now - before).max(initial=0.0))
             best.data.program.lost = self.name != "cvxpy" and moved > NEAR * (float(np.abs(before).max()) or 1.0)
-        best.data.program.slow = best.slow or best.point.residuals.worst > ACCEPTABLE  # see `_flat`
+        best.data.program.slow = best.slow or best.point.worst > ACCEPTABLE  # see `_flat`
         return engine.solution(best.data, best.point, best.instance, None, self.name, self.status, self.attempts)
 
 

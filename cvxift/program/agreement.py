@@ -55,7 +55,7 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
         ProgramError: names the objective or the constraint, and both values.
     """
     problem = program.problem
-    held: dict[Any, Any] = {variable: program.output(variable).value(x, theta) for variable in problem.variables()}
+    held: dict[Any, Any] = {**program.values(x, theta)}
     held |= {p: theta[program.offsets[p]].reshape(p.shape) for p in program.parameters}
     approximation = program.approximation
     if approximation is None:

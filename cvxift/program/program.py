@@ -21,7 +21,6 @@ import scipy.sparse as sp
 from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
-from cvxift.program.attributes import read
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
 from cvxift.program.integers import with_integers
@@ -101,8 +100,9 @@ class Program:
         with values_aside(problem):
             stuffed = canonicalize(continuous, self.parameters, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
-        self.log_mask = self._log_entries(stuffed) if gp else None
-        full, stacked = stack(stuffed.program, rows, self._to_inner(stuffed), self.theta_size)
+        to_inner, log_mask = _parameters.to_inner(stuffed, self.parameters, self.offsets, self.theta_size)
+        self.log_mask = log_mask if gp else None
+        full, stacked = stack(stuffed.program, rows, to_inner, self.theta_size)
         self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins))
         self.structure, stacked = self._presolved.structure, self._presolved.stacked
         self._set_labels(stuffed, rows, stacked)
@@ -245,6 +245,11 @@ class Program:
             self._dual[number] = dual_outputs(constraint, block, self._presolved)
         return self._dual[number][part]
 
+    def values(self, x: Floats, theta: Floats | None = None) -> dict[cp.Variable, Floats]:
+        """The user's variables at a canonical point, as `Output.value` gives them."""
+        outputs = zip((*self._variables, *self._held), self._primal, strict=True)
+        return {variable: output.value(x, theta) for variable, output in outputs}
+
     def primal_value(self, data: Data, x: Floats) -> Floats:
         """The user's objective at x.
 
@@ -265,36 +270,6 @@ class Program:
         if theta.shape[-1:] != (self.theta_size,):
             raise ProgramError(f"θ has shape {theta.shape}; expected (..., {self.theta_size}). Use pack().")
         return theta
-
-    def _to_inner(self, stuffed: Stuffed) -> sp.csr_array:
-        """L: CVXPY's inner parameters from θ."""
-        columns = stuffed.program.param_id_to_col
-        rows, cols = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        values: list[Floats] = [np.zeros(0)]
-        for identifier, (number, _, is_reduced) in stuffed.parameters.items():
-            if identifier in columns:
-                parameter = self.parameters[number]
-                inner, own, weight = read(parameter, is_reduced)
-                rows.append(inner + columns[identifier])
-                cols.append(own + self.offsets[parameter].start)
-                values.append(weight)
-        indices = (np.concatenate(rows), np.concatenate(cols))
-        shape = (stuffed.program.total_param_size, self.theta_size)
-        return sp.csr_array((np.concatenate(values), indices), shape=shape)
-
-    def _log_entries(self, stuffed: Stuffed) -> np.ndarray:
-        """Which entries of θ enter through their logarithm."""
-        mask, ways = np.zeros(self.theta_size, dtype=bool), {}
-        for identifier, (number, log, _) in stuffed.parameters.items():
-            if identifier in stuffed.program.param_id_to_col:
-                parameter = self.parameters[number]
-                mask[self.offsets[parameter]] |= log
-                if ways.setdefault(number, log) != log:
-                    raise ProgramError(
-                        f"Parameter '{parameter.name()}' stands both as a factor and as an exponent. "
-                        "Use two parameters with the same value."
-                    )
-        return mask
 
     def _set_labels(self, stuffed: Stuffed, rows: Rows, stacked: Stack) -> None:
         origin_of = stuffed.origins

@@ -333,7 +333,8 @@ class Solver(abc.ABC):
         reason = self.supports(structure)
         if reason is not None:
             raise ProgramError(f"Solver '{self.name}' cannot solve this problem: {reason}.")
-        check_options(self.name, options, self.options)
+        if options:
+            check_options(self.name, options, self.options)
         try:
             return self._session(structure, {**self.defaults, **options})
         except ProgramError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import cvxpy as cp
 import numpy as np
@@ -26,14 +26,14 @@ from cvxift.argmax.closed_form.optimality import first_trial, violation
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.failures import OnFailure
-from cvxift.kkt.policy import Check, Policy, choice
+from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.point import KINK
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.warm_point import completed
 from cvxift.program import parameters as _parameters
 from cvxift.program.checks import check_problem
 from cvxift.program.program import Program
-from cvxift.program.structure import Floats
+from cvxift.program.structure import Data, Floats
 
 ClosedForm = Literal["auto", "never"]
 
@@ -78,11 +78,7 @@ class ClosedMap(SolutionMap):
         program: Program | None = None,
         **options: Any,
     ) -> None:
-        choice("on_failure", on_failure, get_args(OnFailure))
-        choice("check", check, get_args(Check))
-        self.on_failure: OnFailure = on_failure
-        self.applicability: Check = check
-        self.policy = Policy() if policy is None else policy
+        self._set_ways(policy, on_failure, check)
         general = {**options, "on_failure": on_failure, "check": check, "policy": policy, "program": program}
         self._arguments = problem, parameters, outputs, general
         self.recognized: Recognized | None = None
@@ -219,9 +215,10 @@ class ClosedMap(SolutionMap):
         state = None if self.recognized is None else self.recognized.form.solve(theta)
         return np.inf if state is None or self.recognized is None else violation(*self.recognized, state, theta)
 
-    def canonical(self, theta: Floats) -> Solution:
+    def canonical(self, theta: Floats, data: Data | None = None) -> Solution:
         """The canonical solution of one instance, θ of shape (N,): around the closed form's, or a solver's."""
-        data, state = self.data(theta), None if self.recognized is None else self.recognized.form.solve(theta)
+        data = self.data(theta) if data is None else data
+        state = None if self.recognized is None else self.recognized.form.solve(theta)
         if state is not None and self.recognized is not None:
             values, name = self.recognized.values(state), f"closed form ({self.recognized.form.name})"
             solution = completed(self.program, self.engine, data, values, {}, name)

@@ -12,7 +12,7 @@ from cvxpy.atoms.affine.affine_atom import AffAtom
 from cvxpy.atoms.affine.binary_operators import MulExpression
 from cvxpy.expressions.leaf import Leaf
 
-from cvxift.argmax.closed_form.affine import need
+from cvxift.argmax.closed_form.affine import Unknown, need
 from cvxift.atoms.base import Regularizer
 
 OTHER_ATTRIBUTES = ("symmetric", "PSD", "NSD", "diag", "sparsity", "hermitian", "imag", "complex", "boolean", "integer")
@@ -51,8 +51,8 @@ class Tree:
     def _rewritten(self, expr: Any) -> Any:
         args = [self.rewrite(arg) for arg in expr.args]
         if isinstance(expr, AffAtom):
-            if isinstance(expr, MulExpression):
-                need(not any(map(_mixes, args, reversed(args))), "a product with a full matrix")
+            if isinstance(expr, MulExpression) and any(map(_mixes, args, reversed(args))):
+                raise Unknown("a product with a full matrix")
             return expr if all(a is b for a, b in zip(args, expr.args, strict=True)) else expr.copy(args)
         if not expr.variables():
             need(not expr.parameters(), "a function of parameters")
@@ -62,8 +62,8 @@ class Tree:
             self.domain += domain
             return self.rewrite(definition)
         read = getattr(self, f"_{type(expr).__name__.lower()}", None)
-        need(read is not None, f"the atom {type(expr).__name__}")
-        assert read is not None
+        if read is None:
+            raise Unknown(f"the atom {type(expr).__name__}")
         return read(expr, args)
 
     def _new(self, kind: str, shape: tuple[int, ...], args: Sequence[Any], number: float = 0.0) -> Any:

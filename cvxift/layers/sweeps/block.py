@@ -195,9 +195,9 @@ def _status(solved: Solved, bad: np.ndarray) -> Columns:
     elif isinstance(solutions, DenseBatch):
         residual = np.array(solutions.residuals).max(axis=-1)
         for i, single in solutions.singles.items():
-            residual[i] = single.residuals.worst if single.ok else np.nan
+            residual[i] = single.worst if single.ok else np.nan
     else:
-        residual = np.array([solution.residuals.worst if solution.ok else np.nan for solution in solutions])
+        residual = np.array([solution.worst if solution.ok else np.nan for solution in solutions])
     status = [FAILED if failed else OK for failed in bad]
     margin = np.where(bad, np.nan, relative_margins(solved))
     return {"status": status, "reason": reasons, "residual": residual, "margin": margin}
