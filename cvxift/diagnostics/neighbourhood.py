@@ -38,6 +38,7 @@ MATCH = 1e-2  # relative difference of a derivative and the slope between two po
 GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
 ALIKE = 0.25  # relative difference of the logarithms of two such factors up to which they are one power's
 AGREE = 1e-4  # relative difference up to which the two sides have one derivative
+STANDING = 1e-12  # rate, relative to a row's size, under which it does not move
 MOST = 2000  # entries of θ up to which radii of all parameters are computed
 
 
@@ -207,17 +208,9 @@ def radius(point: LocalPoint, found: Analysis, direction: Mapping[cp.Parameter, 
     """The ratio test along one direction; see `Report.radius`."""
     if len(found.kinks.real):
         return Radius(0.0, unit_names(point, found.kinks.real)[0])
-    s_dot, y_dot = _movement(point, found, theta_direction(point, direction)[None, :])
-    linear = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)
-    slack = point.moved(found.kinks.shift)[linear] > 0.0
-    value = np.where(slack, np.maximum(point.s[linear], 0.0), np.maximum(point.y[linear], 0.0))
-    rate = np.where(slack, s_dot[0, linear], y_dot[0, linear])
-    size = np.where(slack, point.scales[0][linear], point.scales[1][linear])
-    ratio = np.full(point.cones.units, np.inf)
-    falling = rate < -1e-12 * size
-    ratio[linear][falling] = -value[falling] / rate[falling]
-    _cone_ratios(point, s_dot, y_dot, ratio)
-    return _first(point, found, ratio)
+    moved = _Movement(point, found, theta_direction(point, direction)[None, :])
+    falling = np.maximum(-moved.rates[0], 0.0)
+    return _first(point, found, moved.ratios(falling, slice(1)))
 
 
 def radii(point: LocalPoint, found: Analysis) -> dict[str, Radius]:
@@ -228,22 +221,9 @@ def radii(point: LocalPoint, found: Analysis) -> dict[str, Radius]:
         return {p.name(): Radius(0.0, where) for p in program.parameters}
     if program.theta_size > MOST:
         return {}
-    s_dot, y_dot = _movement(point, found, np.eye(program.theta_size))
-    linear = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)
-    slack = point.moved(found.kinks.shift)[linear] > 0.0
-    value = np.where(slack, np.maximum(point.s[linear], 0.0), np.maximum(point.y[linear], 0.0))
-    rates = np.where(slack, s_dot[:, linear], y_dot[:, linear])
-    size = np.where(slack, point.scales[0][linear], point.scales[1][linear])
-    out = {}
-    for parameter in program.parameters:
-        part = program.offsets[parameter]
-        ratio = np.full(point.cones.units, np.inf)
-        rate = np.linalg.norm(rates[part], axis=0)
-        moving = rate > 1e-12 * size
-        ratio[linear][moving] = value[moving] / rate[moving]
-        _cone_ratios(point, s_dot[part], y_dot[part], ratio)
-        out[parameter.name()] = _first(point, found, ratio)
-    return out
+    moved = _Movement(point, found, np.eye(program.theta_size))
+    ratios = {p: moved.ratios(np.linalg.norm(moved.rates[part], axis=0), part) for p, part in program.offsets.items()}
+    return {p.name(): _first(point, found, ratio) for p, ratio in ratios.items()}
 
 
 def one_sided(mapping: SolutionMap, point: LocalPoint, direction: Mapping[cp.Parameter, Any]) -> dict[cp.Variable, Any]:
@@ -259,20 +239,35 @@ def one_sided(mapping: SolutionMap, point: LocalPoint, direction: Mapping[cp.Par
     return {v: flat[part].reshape(v.shape) for v, part in zip(variables, outputs.slices, strict=True)}
 
 
-def _movement(point: LocalPoint, found: Analysis, theta_dot: Floats) -> tuple[Floats, Floats]:
-    """(ṡ, ẏ) along tangents of θ, shapes (k, m)."""
-    g, h = point.tangents(theta_dot)
-    u, w, _ = found.kernel.solve(g, h)
-    return h - (point.instance.AT.T @ u.T).T, w
+class _Movement:
+    """How slacks and multipliers move along tangents of θ, shape (k, N).
 
+    Attributes:
+        rates: of the linear rows that of the two which is not zero, shape (k, rows).
+    """
 
-def _cone_ratios(point: LocalPoint, s_dot: Floats, y_dot: Floats, ratio: Floats) -> None:
-    sigma_s, sigma_y = point.scales
-    moved = (s_dot / sigma_s - y_dot / sigma_y) ** 2
-    for unit in range(point.cones.zero + point.cones.nonneg, point.cones.units):
-        speed = float(np.sqrt(moved[:, point.rows_of(unit)].sum()))
-        if speed > 1e-12:
-            ratio[unit] = point.margins[unit] / speed
+    def __init__(self, point: LocalPoint, found: Analysis, theta_dot: Floats) -> None:
+        g, h = point.tangents(theta_dot)
+        u, y_dot, _ = found.kernel.solve(g, h)
+        s_dot = h - (point.instance.AT.T @ u.T).T
+        self._point, (sigma_s, sigma_y) = point, point.scales
+        self._scaled = s_dot / sigma_s - y_dot / sigma_y
+        self._linear = linear = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)
+        slack = point.moved(found.kinks.shift)[linear] > 0.0
+        self._value = np.maximum(np.where(slack, point.s[linear], point.y[linear]), 0.0)
+        self._size = np.where(slack, sigma_s[linear], sigma_y[linear])
+        self.rates = np.where(slack, s_dot[:, linear], y_dot[:, linear])
+
+    def ratios(self, rate: Floats, tangents: slice) -> Floats:
+        """How far each unit is from its kink, by the rows' rates and the cones' along some tangents."""
+        point, ratio = self._point, np.full(self._point.cones.units, np.inf)
+        moving = rate > STANDING * self._size
+        ratio[self._linear][moving] = self._value[moving] / rate[moving]
+        for unit in range(point.cones.zero + point.cones.nonneg, point.cones.units):
+            speed = float(np.linalg.norm(self._scaled[tangents, point.rows_of(unit)]))
+            if speed > STANDING:
+                ratio[unit] = point.margins[unit] / speed
+        return ratio
 
 
 def _first(point: LocalPoint, found: Analysis, ratio: Floats) -> Radius:

@@ -25,6 +25,18 @@ PATTERN = (
 DEFINITE = 1e-6  # smallest eigenvalue of the wrong sign, relative to the largest entry
 
 
+def side_by_side(leaves: Sequence[Any]) -> dict[Any, slice]:
+    """Where each parameter, or variable, lies in a vector that holds all of them one after the other.
+
+    Example:
+        >>> a, b = cp.Parameter(2), cp.Parameter((2, 2))
+        >>> list(side_by_side([a, b]).values())
+        [slice(0, 2, None), slice(2, 6, None)]
+    """
+    ends = np.cumsum([leaf.size for leaf in leaves], dtype=int).tolist()
+    return {leaf: slice(end - leaf.size, end) for leaf, end in zip(leaves, ends, strict=True)}
+
+
 def pack(
     parameters: Sequence[cp.Parameter],
     offsets: Mapping[cp.Parameter, slice],

@@ -88,12 +88,8 @@ class Program:
         self.approximation = approximation(problem)
         self._variables: tuple[cp.Variable, ...] = tuple(continuous.variables())
         self._held = tuple(v for v in problem.variables() if v not in set(self._variables))
-        ends = np.cumsum([0] + [parameter.size for parameter in self.parameters])
-        self.theta_size = int(ends[-1])
-        self.offsets: dict[cp.Parameter, slice] = {
-            parameter: slice(int(start), int(stop))
-            for parameter, start, stop in zip(self.parameters, ends[:-1], ends[1:], strict=True)
-        }
+        self.theta_size = sum(parameter.size for parameter in self.parameters)
+        self.offsets: dict[cp.Parameter, slice] = _parameters.side_by_side(self.parameters)
         self.objective_sign = -1.0 if isinstance(problem.objective, cp.Maximize) else 1.0
         self.objective_exp = gp
 

@@ -19,6 +19,7 @@ from cvxift._types import Floats
 from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
+from cvxift.solvers.rows import upper_triangle
 from cvxift.solvers.settings import optional, read_settings, write_settings
 
 clarabel = optional("clarabel")
@@ -83,11 +84,8 @@ class ClarabelSession(Session):
         self._settings = clarabel.DefaultSettings()
         write_settings("clarabel", self._settings, options)
         self._cones = _cones(structure.cones)
-        self._upper = np.flatnonzero(structure.P_rows <= structure.P_cols)
-        rows, cols = structure.P_rows[self._upper], structure.P_cols[self._upper]
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=structure.n))])
         n, m = structure.n, structure.m
-        self._P = sp.csc_matrix((np.zeros(len(rows)), rows, indptr), shape=(n, n))
+        self._upper, self._P = upper_triangle(structure)
         self._A = sp.csc_matrix((np.zeros(structure.nnzA), structure.A_rows, structure.A_indptr), shape=(m, n))
         self._solver: Any = None
 

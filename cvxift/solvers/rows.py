@@ -1,8 +1,9 @@
-"""Reordering of A's rows for solvers whose cones, or whose triangles of symmetric matrices, come in another order."""
+"""Programs as some solvers want them: P's upper triangle, A's rows in the order of their cones and triangles."""
 
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cvxift._types import Floats
@@ -24,6 +25,14 @@ def lower_columnwise(order: int) -> NDArray[np.intp]:
     """
     cols, rows = np.triu_indices(order)  # lower triangle column by column = upper triangle row by row, transposed
     return rows * (rows + 1) // 2 + cols
+
+
+def upper_triangle(structure: Structure) -> tuple[NDArray[np.intp], sp.csc_matrix]:
+    """Which of P's stored entries lie in its upper triangle, and that triangle, whose values are to be set, (n, n)."""
+    n, entries = structure.n, np.flatnonzero(structure.P_rows <= structure.P_cols)
+    rows, cols = structure.P_rows[entries], structure.P_cols[entries]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=n))])
+    return entries, sp.csc_matrix((np.zeros(len(rows)), rows, indptr), shape=(n, n))
 
 
 class RowOrder:

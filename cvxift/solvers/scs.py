@@ -18,7 +18,7 @@ from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
-from cvxift.solvers.rows import RowOrder, lower_columnwise
+from cvxift.solvers.rows import RowOrder, lower_columnwise, upper_triangle
 from cvxift.solvers.settings import optional
 
 scs = optional("scs")
@@ -121,10 +121,7 @@ class ScsSession(Session):
         }
         self._cones = {key: value for key, value in keys.items() if value}
         n, m = structure.n, structure.m
-        self._upper = np.flatnonzero(structure.P_rows <= structure.P_cols)
-        rows, cols = structure.P_rows[self._upper], structure.P_cols[self._upper]
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=n))])
-        self._P = sp.csc_matrix((np.zeros(len(rows)), rows, indptr), shape=(n, n))
+        self._upper, self._P = upper_triangle(structure)
         self._A = sp.csc_matrix((np.zeros(structure.nnzA), self._rows.A_rows, structure.A_indptr), shape=(m, n))
         self._solver: Any = None
         self._matrices: tuple[Floats, Floats] | None = None

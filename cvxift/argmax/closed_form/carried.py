@@ -19,6 +19,7 @@ from cvxift._types import Indices
 from cvxift.argmax.closed_form.affine import Coefficients, Rows, Sparse, gathered
 from cvxift.argmax.closed_form.terms import Problem, Terms, Tops
 from cvxift.program.attributes import fortran_order
+from cvxift.program.parameters import side_by_side
 
 ATTRIBUTE = "_cvxift_terms"  # of a cp.Problem
 Offsets = Mapping[cp.Parameter, slice]
@@ -39,10 +40,7 @@ def carries(problem: Any) -> bool:
 def carried(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Problem | None:
     """The terms that a problem carries, if it does, for its parameters in the order of θ."""
     terms: Carried | None = getattr(problem, ATTRIBUTE, None)
-    if terms is None:
-        return None
-    ends = np.cumsum([p.size for p in parameters], dtype=int)
-    return terms({p: slice(int(end) - p.size, int(end)) for p, end in zip(parameters, ends, strict=True)})
+    return None if terms is None else terms(side_by_side(parameters))
 
 
 @dataclass(frozen=True)

@@ -102,17 +102,15 @@ class ClosedMap(SolutionMap):
         trial = None if self._proven else first_trial(form, self.parameters)
         if trial is not None:
             self._prove(*trial)
-        starts = np.cumsum([0, *(v.size for v in problem.variables)])
-        start = {v.id: int(first) for v, first in zip(problem.variables, starts, strict=False)}
-        known = all(isinstance(v, cp.Variable) and v.id in start for v in outputs)
+        where = {v.id: entries for v, entries in _parameters.side_by_side(problem.variables).items()}
+        known = all(isinstance(v, cp.Variable) and v.id in where for v in outputs)
         if self.recognized is None or not known or not outputs or len({v.id for v in outputs}) < len(outputs):
             return
         place = np.argsort(form.entry)
-        chosen = np.concatenate([place[start[v.id] : start[v.id] + v.size] for v in outputs])
+        chosen = np.concatenate([place[where[v.id]] for v in outputs])
         self.form, self._outputs = form, Outputs(form, Entries(chosen, form.shape))
-        ends = np.cumsum([v.size for v in outputs], dtype=int)
-        self.slices = [slice(int(end) - v.size, int(end)) for v, end in zip(outputs, ends, strict=True)]
-        self.output_size = int(ends[-1])
+        self.slices = list(_parameters.side_by_side(outputs).values())
+        self.output_size = sum(v.size for v in outputs)
 
     @override
     def for_outputs(self, outputs: Sequence[Any]) -> Self:
@@ -154,9 +152,8 @@ class ClosedMap(SolutionMap):
     @cached_property
     def _check_arguments(self) -> tuple[dict[cp.Parameter, slice], tuple[np.ndarray, np.ndarray]]:
         """Where the parameters stand in θ, and that none of its entries is a bound at infinity."""
-        ends, none = np.cumsum([p.size for p in self.parameters], dtype=int), np.zeros(self.theta_size, dtype=bool)
-        places = {p: slice(int(end) - p.size, int(end)) for p, end in zip(self.parameters, ends, strict=True)}
-        return places, (none, none)
+        none = np.zeros(self.theta_size, dtype=bool)
+        return _parameters.side_by_side(self.parameters), (none, none)
 
     @cached_property
     @override

@@ -16,6 +16,7 @@ from cvxift.argmax.closed_form.permutahedron import read_permutahedron
 from cvxift.argmax.closed_form.plan import read_plan
 from cvxift.argmax.closed_form.separable import read_separable
 from cvxift.argmax.closed_form.terms import Problem, read_terms
+from cvxift.program.parameters import side_by_side
 from cvxift.program.structure import Floats
 
 READERS = (read_separable, read_plan, read_permutahedron, read_chain)
@@ -31,8 +32,7 @@ class Recognized(NamedTuple):
         """The variables' values of one instance that the form solved, each in C order."""
         x = np.empty(self.problem.n)
         x[self.form.entry] = np.ravel(state.inner.z)
-        parts = np.split(x, np.cumsum([v.size for v in self.problem.variables])[:-1])
-        return dict(zip(self.problem.variables, parts, strict=True))
+        return {variable: x[entries] for variable, entries in side_by_side(self.problem.variables).items()}
 
 
 def recognize(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Recognized | None:

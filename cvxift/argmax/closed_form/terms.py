@@ -25,6 +25,7 @@ from cvxift._types import Indices
 from cvxift.argmax.closed_form.affine import Coefficients, Rows, Sparse, gathered, need
 from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds
 from cvxift.program.attributes import fortran_order
+from cvxift.program.parameters import side_by_side
 from cvxift.program.structure import Floats
 from cvxift.program.stuffing import backends
 
@@ -148,9 +149,7 @@ def read_terms(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Probl
     known = {v.id for v in columns}
     expressions = [e for group in groups for e in group]
     need(all(v.id in known for e in expressions for v in e.variables()), "an atom with variables of its own")
-    ends = np.cumsum([p.size for p in parameters], dtype=int)
-    offsets = {p: slice(int(end) - p.size, int(end)) for p, end in zip(parameters, ends, strict=True)}
-    found = Coefficients(expressions, columns, offsets, backends(problem, None)[0])
+    found = Coefficients(expressions, columns, side_by_side(parameters), backends(problem, None)[0])
     places = [slice(int(i), int(j)) for i, j in pairwise(np.cumsum([0, *(sum(e.size for e in g) for g in groups)]))]
     return _Reader(found, tree.atoms, variables, places).read()
 

@@ -14,6 +14,7 @@ from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
 from cvxift.errors import ProgramError
 from cvxift.kkt.policy import Policy
 from cvxift.layers.sweeps.block import BlockSolver, Column
+from cvxift.program.parameters import side_by_side
 from cvxift.program.structure import Floats
 
 Pairs = Iterable[tuple[Any, cp.Parameter]]
@@ -94,8 +95,7 @@ def plan(
         check="raise" if pairs or vjp else "off",
     )
     place = dict(zip(wanted, mapping.slices, strict=True))
-    ends = np.cumsum([p.size for p in mapping.parameters], dtype=int)
-    theta = {p.id: slice(int(end) - p.size, int(end)) for p, end in zip(mapping.parameters, ends, strict=True)}
+    theta = {p.id: entries for p, entries in side_by_side(mapping.parameters).items()}
     for _, p in pairs:
         if not isinstance(p, cp.Parameter) or p.id not in theta:
             name = p.name() if isinstance(p, cp.Parameter) else p

@@ -22,6 +22,7 @@ from cvxift.program import parameters as _parameters
 from cvxift.program.canonicalize import Origin
 from cvxift.program.declared import DeclaredSet
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
+from cvxift.program.parameters import side_by_side
 from cvxift.program.recover import Output
 from cvxift.program.row_order import RowBlock
 from cvxift.program.smooth.checks import check_nonlinear
@@ -59,11 +60,8 @@ class SmoothProgram:
     def __init__(self, problem: cp.Problem) -> None:
         self.parameters: tuple[cp.Parameter, ...] = check_nonlinear(problem)
         self.problem = problem
-        ends = np.cumsum([0] + [p.size for p in self.parameters])
-        self.theta_size = int(ends[-1])
-        self.offsets: dict[cp.Parameter, slice] = {
-            p: slice(int(i), int(j)) for p, i, j in zip(self.parameters, ends[:-1], ends[1:], strict=True)
-        }
+        self.theta_size = sum(p.size for p in self.parameters)
+        self.offsets: dict[cp.Parameter, slice] = side_by_side(self.parameters)
         self.objective_sign = -1.0 if isinstance(problem.objective, cp.Maximize) else 1.0
         rewritten = rewrite(problem, self.parameters)
         self.data = rewritten.data
