@@ -25,6 +25,7 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 from cvxpy.constraints.constraint import Constraint
+from cvxpy.constraints.psd import PSD
 from scipy.linalg import qr
 
 from cvxift import cones as cone
@@ -33,6 +34,8 @@ from cvxift.diagnostics.user_terms import row_name
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.kinks import TOUCH
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.program.agreement import excess
+from cvxift.program.recover import ELEMENTWISE
 from cvxift.program.structure import Floats
 
 TRIES = 12  # pivot orders that are tried for a few dependences; one for more than `MANY`
@@ -288,18 +291,10 @@ def _feasible(point: LocalPoint, x: Floats) -> bool:
 
 
 def _holds(constraint: Any, values: dict[int, Floats]) -> bool:
-    kind = type(constraint).__name__
+    if not isinstance(constraint, (*ELEMENTWISE, PSD)):
+        return False
     sides = [np.asarray(evaluate(arg, values), dtype=float) for arg in constraint.args]
-    if kind == "PSD":
-        matrix = (sides[0] + np.swapaxes(sides[0], -1, -2)) / 2.0
-        return bool(np.linalg.eigvalsh(matrix).min() >= -_level(matrix, 0.0))
-    left, right = (*sides, np.zeros(()))[:2]
-    gap = left - right
-    if kind in ("Equality", "Zero"):
-        return bool(np.abs(gap).max(initial=0.0) <= _level(left, right))
-    if kind in ("Inequality", "NonPos", "NonNeg"):
-        return bool((-gap if kind == "NonNeg" else gap).max(initial=0.0) <= _level(left, right))
-    return False
+    return bool(excess(constraint, sides).max(initial=0.0) <= _level(*(*sides, 0.0)[:2]))
 
 
 def _level(left: Any, right: Any) -> float:
