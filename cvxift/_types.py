@@ -1,4 +1,4 @@
-"""Type aliases of every room, `override` and `cached_property`; below all rooms, as `errors` is."""
+"""Type aliases of every room, `EPS`, `override` and `cached_property`; below all rooms, as `errors` is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Indices = NDArray[np.integer[Any]]
+EPS = float(np.finfo(np.float64).eps)  # distance from 1 to the next number
 Array = Any  # an array of some namespace of the array API standard, which has no type of its own
 
 if TYPE_CHECKING:
@@ -47,4 +48,4 @@ else:
             return value
 
 
-__all__ = ["Array", "Floats", "Indices", "Ints", "cached_property", "override"]
+__all__ = ["EPS", "Array", "Floats", "Indices", "Ints", "cached_property", "override"]

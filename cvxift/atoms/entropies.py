@@ -23,7 +23,7 @@ from cvxift.atoms.base import Definition, Regularizer, over_slices
 from cvxift.atoms.registry import register
 from cvxift.errors import ProgramError
 
-ROUNDING = 1e-5  # entries this little below zero are a solver's rounding, and count as zero in values
+BELOW_ZERO = 1e-5  # entries this little below zero are a solver's rounding, and count as zero in values
 
 
 @register("exp")
@@ -250,4 +250,4 @@ class relative_entropy(Regularizer):
 
 
 def _entr(z: np.ndarray) -> np.ndarray:
-    return np.where(z < -ROUNDING, -np.inf, -xlogy(np.maximum(z, 0), np.maximum(z, 0)))
+    return np.where(z < -BELOW_ZERO, -np.inf, -xlogy(np.maximum(z, 0), np.maximum(z, 0)))

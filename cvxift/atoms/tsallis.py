@@ -10,7 +10,7 @@ from cvxpy.expressions.expression import Expression
 
 from cvxift._types import override
 from cvxift.atoms.base import Definition, Regularizer
-from cvxift.atoms.entropies import ROUNDING, gini, neg_entropy
+from cvxift.atoms.entropies import BELOW_ZERO, gini, neg_entropy
 from cvxift.atoms.registry import register
 from cvxift.errors import ProgramError
 
@@ -28,7 +28,7 @@ class NonnegGini(gini):
         """Value; +∞ for a negative entry."""
         z = np.asarray(values[0], dtype=float)
         return np.sum(
-            np.where(z < -ROUNDING, np.inf, 0.5 * np.maximum(z, 0) * (np.maximum(z, 0) - 1)),
+            np.where(z < -BELOW_ZERO, np.inf, 0.5 * np.maximum(z, 0) * (np.maximum(z, 0) - 1)),
             axis=self.axis,
             keepdims=self.keepdims,
         )
@@ -71,7 +71,7 @@ class TsallisNegEntropy(Regularizer):
     def numeric(self, values: list[Any]) -> Any:
         """Value; +∞ for a negative entry."""
         z, a = np.asarray(values[0], dtype=float), self.alpha
-        terms = np.where(z < -ROUNDING, np.inf, (np.maximum(z, 0) ** a - np.maximum(z, 0)) / (a * (a - 1)))
+        terms = np.where(z < -BELOW_ZERO, np.inf, (np.maximum(z, 0) ** a - np.maximum(z, 0)) / (a * (a - 1)))
         return np.sum(terms, axis=self.axis, keepdims=self.keepdims)
 
     def definition(self, args: list[Expression]) -> Definition:
@@ -82,7 +82,7 @@ class TsallisNegEntropy(Regularizer):
 
     def _column_grad(self, value: np.ndarray) -> np.ndarray | None:
         a = self.alpha
-        return None if np.any(value < -ROUNDING) else (a * np.maximum(value, 0) ** (a - 1) - 1) / (a * (a - 1))
+        return None if np.any(value < -BELOW_ZERO) else (a * np.maximum(value, 0) ** (a - 1) - 1) / (a * (a - 1))
 
     def _domain(self) -> list[Any]:
         return [self.args[0] >= 0]

@@ -26,7 +26,7 @@ from cvxift.cones.spectrum import Spectrum
 from cvxift.cones.zero import Zero
 from cvxift.program.cones import Cones, Part
 
-ROOTS = ("exp", "pow")  # kinds of cones whose spectra are computed on the host
+ON_HOST = ("exp", "pow")  # kinds of cones whose spectra are computed on the host
 
 
 class LinearSpectrum:
@@ -202,14 +202,14 @@ class PlacedCones:
         parts = self.take(v)
         rooted = iter(self._rooted(v, near))
         groups = [
-            next(rooted) if part.kind in ROOTS else self._kinds[part.kind].spectrum(part, entries)
+            next(rooted) if part.kind in ON_HOST else self._kinds[part.kind].spectrum(part, entries)
             for part, entries in zip(self.cones.parts, parts, strict=True)
         ]
         return PlacedSpectrum(self.cones, tuple(v.shape[:-1]), tuple(groups), self)
 
     def _rooted(self, v: Array, near: Any) -> list[CurveArrays]:
         """The groups of cones whose spectra are computed on the host."""
-        parts = [part for part in self.cones.parts if part.kind in ROOTS]
+        parts = [part for part in self.cones.parts if part.kind in ON_HOST]
         if not parts:
             return []
         assert self.host is not None

@@ -44,7 +44,7 @@ from cvxift.cones.curve_group import (
 )
 from cvxift.program.cones import Part
 
-FAR = 1e300  # |ρ| of an end of the curve, where the frame is a limit
+END = 1e300  # |ρ| of an end of the curve, where the frame is a limit
 POLISH = 3  # Newton steps on φ at most, once the root is bracketed; one is enough nearly always
 REFINEMENTS = 6  # steps that sharpen the best ray of the grid; the distance's error is the square of the ray's
 GRID = np.sinh(np.linspace(-4.8, 4.8, 33))  # rays tried for the distance from the inside to the boundary, |ρ| ≤ 61
@@ -195,7 +195,7 @@ class CurveCone(Cone):
             return rho, self._at(rho, points, alpha)
         frame, sigma, phi, tau = at = self._at(rho, points, alpha)
         speed = frame.theta * sigma + frame.psi * tau
-        good = (np.abs(phi) <= _reach(rho) * speed) & (sigma > TINY) & (tau > TINY) & (np.abs(rho) < FAR)
+        good = (np.abs(phi) <= _reach(rho) * speed) & (sigma > TINY) & (tau > TINY) & (np.abs(rho) < END)
         if good.all():
             return rho, at
         bad = np.flatnonzero(~good)
@@ -233,7 +233,7 @@ class CurveCone(Cone):
             ratio, twist = self.bend(curved.rho, curved.alpha)
             kappa = ratio * (curved.tau / curved.sigma)
             d, complement = 1.0 / (1.0 + kappa), 1.0 / (1.0 + 1.0 / kappa)
-        at_end = np.abs(curved.rho) >= FAR
+        at_end = np.abs(curved.rho) >= END
         d = np.where(at_end, d, np.clip(d, TINY, BELOW_ONE))
         return Between(d, np.where(at_end, complement, np.clip(complement, TINY, BELOW_ONE)), twist)
 

@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift._types import Floats
+from cvxift._types import EPS, Floats
 from cvxift.cones.bracket import descend
 from cvxift.cones.curve import CurveCone
 from cvxift.cones.curve_group import CURVED, FACE, INSIDE, POLAR, Frame, Regimes
 
 E = float(np.e)
-EPS = float(np.finfo(np.float64).eps)
 LONGEST = 20.0  # step of the logarithms below
 WIDEST = 1e60  # rays further out cannot be told from the ends of the curve, and powers of ρ stay in range
 

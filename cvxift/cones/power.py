@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from cvxift._types import Floats
 from cvxift.cones.bracket import descend
-from cvxift.cones.curve import FAR, CurveCone
+from cvxift.cones.curve import END, CurveCone
 from cvxift.cones.curve_group import CURVED, INSIDE, POLAR, Frame, Regimes
 
 
@@ -72,7 +72,7 @@ class Power(CurveCone):
     def root(self, v: Floats, alpha: Floats) -> Floats:
         """Bracketed Newton steps on M(u); v₃ = 0 only at the ends of the curve."""
         r, _, t = v
-        rho = np.where(r > 0.0, FAR, -FAR)
+        rho = np.where(r > 0.0, END, -END)
         rho = np.where(np.isnan(t), np.nan, rho)
         inner = np.flatnonzero(t > 0.0)
         v, alpha = v[:, inner], alpha[inner]
@@ -90,7 +90,7 @@ class Power(CurveCone):
         beta = 1.0 - alpha
         with np.errstate(all="ignore"):
             ray = np.log(s * alpha / (r * beta)) if polar else np.log(r / s)
-        return [np.clip(np.nan_to_num(ray), -FAR, FAR)], np.minimum(np.abs(r), np.abs(s))
+        return [np.clip(np.nan_to_num(ray), -END, END)], np.minimum(np.abs(r), np.abs(s))
 
 
 class _Scale(NamedTuple):

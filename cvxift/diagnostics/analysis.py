@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import EPS
 from cvxift.diagnostics import advice
 from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
@@ -32,10 +33,9 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere, tangent
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
-STILL = 1e-6  # change, in units of the outputs, for a change of θ of its own size, that counts as none
+UNMOVED = 1e-6  # change, in units of the outputs, for a change of θ of its own size, that counts as none
 DISAGREE = 1e-2  # relative difference from which the derivative computed is not that of the piece judged
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
-EPS = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,7 @@ def _agree(point: LocalPoint, kernel: Kernel, account: Regularity) -> bool:
     judged = (account.recover.X @ u.T).T[:, primal] / unit
     given = tangent(account, program.jvp(theta_dot), "off")[:, primal] / unit
     size = np.maximum(np.abs(judged), np.abs(given)).max(axis=-1, keepdims=True, initial=0.0)
-    return bool((np.abs(judged - given) <= DISAGREE * size + STILL).all())
+    return bool((np.abs(judged - given) <= DISAGREE * size + UNMOVED).all())
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:

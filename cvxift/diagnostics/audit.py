@@ -17,7 +17,7 @@ from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 
 STEPS = (1e-4, 5e-5)  # relative steps; two of them tell truncation from noise
-AGREE = 1e-5  # relative difference that counts as agreement
+AUDIT_AGREES = 1e-5  # relative difference that counts as agreement
 AGREE_WITH_LAYER = 1e-3  # relative difference of gradients that is worth a word
 
 
@@ -65,7 +65,7 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
         floor = 1e-9 * float(np.abs(point.x).max(initial=0.0)) / STEPS[1]  # rounding of the solutions
         worst = max(worst, error / max(size, floor) if size > 0.0 else 0.0)
         jumped |= jump or other
-    if worst <= AGREE:
+    if worst <= AUDIT_AGREES:
         return Audit(True, worst, "The implicit derivative and central differences agree.")
     if not found.verdict.ok:
         why = f"the theorem does not promise a derivative here ({found.verdict.value})"

@@ -28,7 +28,7 @@ from cvxift.program.structure import Floats
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = 32  # sets of weak rows that are judged in a layer's life before a derivative is asked for
+JUDGED_SETS = 32  # sets of weak rows that are judged in a layer's life before a derivative is asked for
 CONDITIONED = 8  # instances of a batch whose condition number is computed
 
 
@@ -192,7 +192,7 @@ class Watch:
         part = np.abs(v) / (1.0 + np.abs(v).max(initial=0.0))
         # A set that was near a kink and found smooth says nothing of the kink itself.
         kind = np.where(part <= KINK, 0, np.where(part <= CLEAR, 2, np.sign(v))).astype(np.int8).tobytes()
-        if kind in self._seen or len(self._seen) >= KINDS:
+        if kind in self._seen or len(self._seen) >= JUDGED_SETS:
             return False
         self._seen.add(kind)
         return True

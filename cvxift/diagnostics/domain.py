@@ -21,11 +21,11 @@ from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 
 EDGE = 1e-9  # relative distance from zero at which an argument counts as zero
-STEEP = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "GeoMeanApprox")  # infinite slope at zero
+INFINITE_SLOPE = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "GeoMeanApprox")  # infinite slope at zero
 NORMS = ("Pnorm", "PnormApprox", "norm2", "norm_nuc", "normNuc")  # a kink at zero
-ROOTS = ("power", "Power", "PowerApprox")
+ROOT_ATOMS = ("power", "Power", "PowerApprox")
 KINKS = ("weakly active", "torn apart", "vanishing curvature", "infinite speed")  # what the bound alone may cause
-INSIDE = 1e-4  # step inside, as part of the size of the row or column that it moves most
+STEP_INSIDE = 1e-4  # step inside, as part of the size of the row or column that it moves most
 SIGNS = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
 
 
@@ -42,8 +42,8 @@ def edges(point: LocalPoint) -> list[Finding]:
     findings = []
     for atom in _atoms(program.problem):
         name, argument = type(atom).__name__, atom.args[0]
-        root = name in ROOTS and 0.0 < float(np.ravel(atom.p.value)[0]) < 1.0
-        if not (name in STEEP or name in NORMS or root) or not argument.variables():
+        root = name in ROOT_ATOMS and 0.0 < float(np.ravel(atom.p.value)[0]) < 1.0
+        if not (name in INFINITE_SLOPE or name in NORMS or root) or not argument.variables():
             continue
         entries = np.abs(np.asarray(evaluate(argument, values)))
         if name in NORMS:
@@ -116,7 +116,7 @@ def inside(point: LocalPoint, direction: Floats) -> Floats:
     """
     rows, columns = point.balance(1.0)
     sizes = ThetaJacobian.at(point.program, point.x, point.y).sizes(columns, rows)
-    return point.theta + direction * INSIDE / np.where(sizes > 0.0, sizes, 1.0)
+    return point.theta + direction * STEP_INSIDE / np.where(sizes > 0.0, sizes, 1.0)
 
 
 def told(program: Program, direction: Floats) -> Finding:

@@ -26,7 +26,7 @@ from cvxift.diagnostics.user_terms import unit_names
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.thresholds import STEP
+from cvxift.kkt.regularity.thresholds import DIFFERENT_CURVED, STEP
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 STEPS = tuple(STEP * 10.0**k for k in range(5))  # relative, at which a one-sided derivative is taken
 MATCH = 1e-2  # relative difference of a derivative and the slope between two points up to which they are the same
-GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
+INFINITE_GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
 ALIKE = 0.25  # relative difference of the logarithms of two such factors up to which they are one power's
-AGREE = 1e-4  # relative difference up to which the two sides have one derivative
 STANDING = 1e-12  # rate, relative to a row's size, under which it does not move
 MOST = 2000  # entries of θ up to which radii of all parameters are computed
 
@@ -80,7 +79,7 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
     at.append(_at(outputs, point, theta_dot, steps[k + 1]))
     near, far = (one.derivative for one in at)
     grows = _growth(near, far)
-    suspected = grows >= GROWTH
+    suspected = grows >= INFINITE_GROWTH
     if suspected.any():
         try:
             first = _growth(far, _at(outputs, point, theta_dot, steps[k + 2]).derivative)
@@ -152,7 +151,7 @@ def compare_sides(point: LocalPoint) -> str:
         return "one"
     up, down = found[0].derivative, -found[1].derivative
     size = max(float(np.abs(up).max(initial=0.0)), float(np.abs(down).max(initial=0.0)))
-    return "equal" if float(np.abs(up - down).max(initial=0.0)) <= AGREE * size else "different"
+    return "equal" if float(np.abs(up - down).max(initial=0.0)) <= DIFFERENT_CURVED * size else "different"
 
 
 def leaves(point: LocalPoint, theta_dot: Floats) -> bool:

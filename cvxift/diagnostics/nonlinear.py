@@ -33,7 +33,7 @@ RESOLVE = "Solve it again from here, problem.solve(nlp=True), or let cvxift: cvx
 ELSEWHERE = (
     "Start elsewhere: set the variables' values, or solver_args={'best_of': 10} with sample_bounds on variables."
 )
-ASIDE = 0.05  # relative distance along a direction without curvature at which another solution is looked for
+ALONG_FLAT = 0.05  # relative distance along a direction without curvature at which another solution is looked for
 SAME_VALUE = 1e-9  # relative difference of objectives up to which they are the same
 _REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
@@ -117,12 +117,12 @@ def _not_isolated(mapping: NonlinearMap, point: LocalPoint, finding: Finding) ->
     if finding.cause != "vanishing curvature" or found is None:
         return finding
     _, direction = found
-    size = max(float(np.abs(point.x[point.asked]).max(initial=0.0)), ASIDE)
-    step = direction * (ASIDE * size / (float(np.abs(direction).max()) or 1.0))
+    size = max(float(np.abs(point.x[point.asked]).max(initial=0.0)), ALONG_FLAT)
+    step = direction * (ALONG_FLAT * size / (float(np.abs(direction).max()) or 1.0))
     engine: Any = mapping.engine
     local: Any = point.program
     other = engine.beside(local.theta, point.x + step, point.y)
-    if other is None or np.abs(other.x - point.x)[point.asked].max(initial=0.0) < 0.1 * ASIDE * size:
+    if other is None or np.abs(other.x - point.x)[point.asked].max(initial=0.0) < 0.1 * ALONG_FLAT * size:
         return finding
     values = [float(cast(LinearizedData, s.data).program.value) for s in (point.solution, other)]
     if abs(values[1] - values[0]) > SAME_VALUE * max(1.0, abs(values[0])):

@@ -38,15 +38,15 @@ from cvxift.program.agreement import excess
 from cvxift.program.recover import ELEMENTWISE
 from cvxift.program.structure import Floats
 
-TRIES = 12  # pivot orders that are tried for a few dependences; one for more than `MANY`
-MANY = 16
+TRIES = 12  # pivot orders that are tried for a few dependences; one for more than `MANY_DEPENDENT`
+MANY_DEPENDENT = 16
 READ = 8  # groups of entries of the same constraints whose meaning is read; further ones are counted
 SUPPORT = 1e-7  # entries of an echelon vector above which a row belongs to the group
 DUAL = 1e-6  # relative distance from the dual cone within which a combination counts as in it
 REACH = (0.1, 0.3)  # of the variables' size, that a direction is followed; at 0.1 even x⁸ has grown by 1e-8
 COSTS = 1e-9  # of the objective's growth along the whole size, up to which nothing was gained or lost
-ROUNDING = 1e-12  # of the objective, and of constraints, that evaluating them leaves
-STILL = 1e-9  # of its row's size, that a direction may move a curved cone and count as leaving it alone
+EVALUATION_ROUNDING = 1e-12  # of the objective, and of constraints, that evaluating them leaves
+LEFT_ALONE = 1e-9  # of its row's size, that a direction may move a curved cone and count as leaving it alone
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _circuits(W: Floats) -> Iterator[tuple[np.ndarray, Floats]]:
     size = np.linalg.norm(W, axis=1)
     rows = np.flatnonzero(size > 0.0)
     W, size = W[rows], size[rows]
-    for attempt in range(0 if not k else TRIES if 1 < k <= MANY else 1):
+    for attempt in range(0 if not k else TRIES if 1 < k <= MANY_DEPENDENT else 1):
         weight = 1.0 / size if attempt == 0 else rng.uniform(0.1, 1.0, len(W)) / size
         factors: tuple[Any, ...] = qr((weight[:, None] * W).T, mode="r", pivoting=True)
         block = W[factors[1][:k]]
@@ -222,7 +222,7 @@ def flat_direction(point: LocalPoint, kernel: Kernel) -> Floats | None:
         _, values, V = np.linalg.svd(moved, full_matrices=True)
         size = np.linalg.norm(abs(A) @ np.abs(scale[:, None] * null) / sigma) or 1.0
         values = np.concatenate([values, np.zeros(V.shape[0] - len(values))])
-        free = null @ V[values <= STILL * size].T
+        free = null @ V[values <= LEFT_ALONE * size].T
     part = free[point.asked]
     if part.size and np.linalg.norm(part, 2) > TOUCH:
         u = scale * (free @ np.linalg.svd(part, full_matrices=False)[2][0])
@@ -246,7 +246,7 @@ def moves_curved(point: LocalPoint, u: Floats) -> bool:
     """Whether a direction moves a curved cone that is not slack by a good way."""
     linear = point.cones.zero + point.cones.nonneg
     A, tight = sp.csr_array(point.instance.AT.T)[linear:], point.margins[point.unit_of_row[linear:]] <= REACH[0]
-    return bool((np.abs(A @ u)[tight] > STILL * (abs(A) @ np.abs(u))[tight]).any())
+    return bool((np.abs(A @ u)[tight] > LEFT_ALONE * (abs(A) @ np.abs(u))[tight]).any())
 
 
 def costs_nothing(point: LocalPoint, u: Floats) -> bool:
@@ -272,7 +272,7 @@ def _stays(point: LocalPoint, unit: Floats) -> bool:
     start = _objective(point, point.x)
     far = [abs(value - start) for value in (_objective(point, point.x + t * unit) for t in (*REACH, 1.0))]
     spread = max([value for value in far if np.isfinite(value)], default=0.0)
-    return far[0] <= COSTS * spread + ROUNDING * abs(start)
+    return far[0] <= COSTS * spread + EVALUATION_ROUNDING * abs(start)
 
 
 def _objective(point: LocalPoint, x: Floats) -> float:
@@ -298,7 +298,8 @@ def _holds(constraint: Any, values: dict[int, Floats]) -> bool:
 
 
 def _level(left: Any, right: Any) -> float:
-    return 1e3 * ROUNDING * max(1.0, float(np.abs(left).max(initial=0.0)), float(np.abs(right).max(initial=0.0)))
+    size = max(1.0, *(float(np.abs(side).max(initial=0.0)) for side in (left, right)))
+    return 1e3 * EVALUATION_ROUNDING * size
 
 
 def _candidates(part: Floats) -> Iterator[Floats]:

@@ -34,7 +34,7 @@ from cvxift.program.write_back import real_duals
 if TYPE_CHECKING:
     from cvxift.diagnostics.analysis import Analysis
 
-LARGEST = 3000  # unknowns up to which the matrices are written out
+LARGEST_WRITTEN = 3000  # unknowns up to which the matrices are written out
 CHOP = 1e-13  # relative size of entries that rounding alone leaves
 DROP = 1e-12  # relative singular value of the auxiliaries' block that is dropped
 State = Literal["equality", "active", "inactive", "weakly active"]
@@ -158,8 +158,8 @@ def _eliminated(point: LocalPoint, kinks: Kinks) -> tuple[list[str], Floats, Flo
     n = point.structure.n
     A_r = sp.csr_array(ReducedSystem(point.instance, turn).A_r).toarray()
     t = len(turn.rows)
-    if n + len(A_r) > LARGEST:
-        raise ProgramError(f"The system has {n + len(A_r)} unknowns; it is written out up to {LARGEST}.")
+    if n + len(A_r) > LARGEST_WRITTEN:
+        raise ProgramError(f"The system has {n + len(A_r)} unknowns; it is written out up to {LARGEST_WRITTEN}.")
     h = np.zeros(len(A_r))
     origin = [int(row) for row in turn.rows]
     if turn.Q is not None and turn.h is not None:

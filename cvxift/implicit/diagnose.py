@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvxift.diagnostics.audit import AGREE, Audit
+from cvxift.diagnostics.audit import AUDIT_AGREES, Audit
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed, number
 from cvxift.diagnostics.report import Report
-from cvxift.diagnostics.user_terms import LARGEST, LabelledMatrix
+from cvxift.diagnostics.user_terms import LARGEST_WRITTEN, LabelledMatrix
 from cvxift.errors import CvxiftError, ProgramError
 from cvxift.implicit.oracle import EXACT, Oracle
 from cvxift.implicit.probe import JUMP, Probe, probe
@@ -98,7 +98,7 @@ class ImplicitReport(Report):
             floor = 1e-9 * float(np.abs(oracle.w[: oracle.variables]).max(initial=0.0)) / STEPS[1]
             error = float(np.abs(implicit - difference).max(initial=0.0))
             worst = max(worst, error / max(scale, floor) if scale > 0.0 else 0.0)
-        if worst <= max(AGREE, oracle.eps**0.5):
+        if worst <= max(AUDIT_AGREES, oracle.eps**0.5):
             return Audit(True, worst, "The implicit derivative and central differences of the solver agree.")
         why = (
             "the theorem does not promise a derivative here"
@@ -132,8 +132,8 @@ class ImplicitReport(Report):
         oracle = self._point()
         if kind not in ("full", "reduced"):
             raise ProgramError(f"kind={kind!r} is not known; choose 'full' or 'reduced'.")
-        if len(oracle.w) > LARGEST:
-            raise ProgramError(f"The system has {len(oracle.w)} unknowns; it is written out up to {LARGEST}.")
+        if len(oracle.w) > LARGEST_WRITTEN:
+            raise ProgramError(f"The system has {len(oracle.w)} unknowns; it is written out up to {LARGEST_WRITTEN}.")
         keep = np.arange(len(oracle.w))
         if kind == "reduced":
             start = oracle.variables + oracle.sizes[0]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvxift.diagnostics.render import blank, empty, sorted_values, wrapped
+from cvxift.diagnostics.render import NAMED, SMALL, blank, empty, sorted_values, wrapped
 from cvxift.implicit.residual import tolerance_of
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from cvxift.implicit.diagnose import ImplicitReport
     from cvxift.implicit.oracle import Oracle
-
-_NAMED = 24  # constraints up to which they are named on the axis
-_SMALL = 8  # font size of names
 
 
 def figure(report: ImplicitReport) -> Figure:
@@ -53,6 +50,6 @@ def _constraints(axes: Axes, oracle: Oracle) -> None:
     axes.barh(at, oracle.w[n:], color=list(colors), height=0.7)
     axes.axvline(0.0, color="#6b7280", lw=0.8)
     axes.set(xlabel="multiplier", ylim=(p + m - 0.5, -0.5))
-    if p + m <= _NAMED:
+    if p + m <= NAMED:
         states = np.where(active, "", " (inactive)")
-        axes.set_yticks(at, [wrapped(oracle.entry(n + i) + states[i]) for i in range(p + m)], fontsize=_SMALL)
+        axes.set_yticks(at, [wrapped(oracle.entry(n + i) + states[i]) for i in range(p + m)], fontsize=SMALL)

@@ -32,10 +32,10 @@ from cvxift.solvers.base import Status
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
 
-LARGEST = 5000  # rows + columns up to which a certificate is looked for
+LARGEST_CERTIFIED = 5000  # rows + columns up to which a certificate is looked for
 PART = 1e-3  # part of the largest entry of a certificate from which a row or column is part of it
 TOLERANCES = {"tol_gap_abs": 1e-18, "tol_gap_rel": 1e-10, "tol_feas": 1e-12}  # for gaps between rows down to 1e-7
-NAMED = 4  # rows or columns that are named
+NAMED = 4  # rows, columns, or entries of a direction, that a message names
 
 
 def why(solution: Solution, program: Program | None) -> str:
@@ -49,7 +49,7 @@ def why(solution: Solution, program: Program | None) -> str:
         The sentence, with a space behind it; empty where nothing was found.
     """
     structure = solution.structure
-    if program is None or structure.n + structure.m > LARGEST:
+    if program is None or structure.n + structure.m > LARGEST_CERTIFIED:
         return ""
     if solution.status is Status.INFEASIBLE:
         names = program.row_labels.grouped(_entries(_excluding(structure, solution.data)))

@@ -31,9 +31,9 @@ from cvxift.kkt.system.sparse_factor import SparseFactor
 from cvxift.program.structure import Floats
 
 NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding
-DENSE = 2000  # columns up to which the null space of rows is a dense matrix
-SHIFT = 1e-12  # of dependent rows, in projections
-SIGN = 0.05  # relative accuracy of the least eigenvalue, whose sign alone is wanted
+DENSE_NULL_SPACE = 2000  # columns up to which the null space of rows is a dense matrix
+DEPENDENT_SHIFT = 1e-12  # of dependent rows, in projections
+EIGENVALUE_ACCURACY = 0.05  # relative accuracy of the least eigenvalue, whose sign alone is wanted
 RESTARTS = 40  # of Lanczos
 
 _lapack: Any = lapack  # its functions are made at import, unseen by type checkers
@@ -68,10 +68,10 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
 
     Returns:
         The direction; None where the point is a minimum, the cost is convex on the equalities, or no direction was
-        found in a program of more than `DENSE` columns.
+        found in a program of more than `DENSE_NULL_SPACE` columns.
     """
     system = ReducedSystem(instance, turn)
-    large = instance.structure.n > DENSE
+    large = instance.structure.n > DENSE_NULL_SPACE
     if not instance.dense and system.special is None and _inertia_of_minimum(system):
         return None
     h: Any = np.zeros(0) if turn.h is None else turn.h
@@ -103,7 +103,7 @@ def _lanczos(P: Any, A: Any) -> Floats | None:
     scale = equilibrate(kkt_matrix(P, A, np.zeros(n + t)))
     columns = sp.diags_array(scale[:n])
     P, A = sp.csc_array(columns @ P @ columns), sp.csr_array(sp.diags_array(scale[n:]) @ A @ columns)
-    diagonal = np.concatenate([np.ones(n), np.full(t, -SHIFT)])
+    diagonal = np.concatenate([np.ones(n), np.full(t, -DEPENDENT_SHIFT)])
     factor = sla.splu(kkt_matrix(sp.csc_array((n, n)), A, diagonal))
 
     def project(vector: Floats) -> Floats:
@@ -113,7 +113,7 @@ def _lanczos(P: Any, A: Any) -> Floats | None:
     along = _linear_operator((n, n), matvec=lambda v: project(P @ project(np.ravel(v))), dtype=float)
     start = project(np.random.default_rng(0).standard_normal(n))
     try:
-        vectors = eigsh(along, k=1, which="SA", v0=start, tol=SIGN, maxiter=RESTARTS)[1]
+        vectors = eigsh(along, k=1, which="SA", v0=start, tol=EIGENVALUE_ACCURACY, maxiter=RESTARTS)[1]
     except sla.ArpackNoConvergence as error:
         vectors = error.eigenvectors
     for vector in np.asarray(vectors).T:
@@ -131,9 +131,9 @@ def least_curvature(instance: Instance, tight: np.ndarray) -> tuple[float, Float
         tight: mask of rows, shape (m,).
 
     Returns:
-        None where the rows leave nothing free, or the program has more than `DENSE` columns.
+        None where the rows leave nothing free, or the program has more than `DENSE_NULL_SPACE` columns.
     """
-    if instance.structure.n > DENSE:
+    if instance.structure.n > DENSE_NULL_SPACE:
         return None
     P, A = (M if isinstance(M, np.ndarray) else M.toarray() for M in (instance.P, instance.A))
     return _least(P, A[tight])

@@ -23,7 +23,7 @@ from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Attempts, Solution
-from cvxift.kkt.starts import WORTH
+from cvxift.kkt.starts import WORTH_FOLLOWING
 from cvxift.kkt.system.iterative import IterativeSystem
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Equilibration, Rescaled, Way
@@ -147,7 +147,7 @@ class Engine:
         if solvers.get(name).active_set or (self.quick_options and not self.cones.polyhedral):
             return False
         structure = self.condensation.structure
-        return self.cones.polyhedral or count * (structure.n + structure.m) >= WORTH
+        return self.cones.polyhedral or count * (structure.n + structure.m) >= WORTH_FOLLOWING
 
     def condense(self, data: Data) -> tuple[Data, Way | None]:
         """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""

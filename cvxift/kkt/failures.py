@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 OnFailure = Literal["raise", "nan"]
-_NAMED = 4  # entries of a direction that a message names
 
 _CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
 _ADVICE = {
@@ -155,7 +154,7 @@ def falls_along(solution: Solution, program: Program) -> str:
 
 def _falls(descent: Floats, program: Program | None) -> str:
     largest = np.abs(descent).max()
-    columns = [j for j in np.argsort(-np.abs(descent))[:_NAMED] if abs(descent[j]) > 1e-3 * largest]
+    columns = [j for j in np.argsort(-np.abs(descent))[: conflict.NAMED] if abs(descent[j]) > 1e-3 * largest]
     names = "column {}".format if program is None else lambda j: program.column_labels[j].text
     direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(int(j))}" for j in columns)
     return f"the objective falls from there along {direction}, and along the opposite direction."

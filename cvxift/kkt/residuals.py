@@ -36,7 +36,7 @@ from cvxift.program.products import apply, transposed
 
 EXACT = 1e-12  # relative residual under which an upper bound of it, which costs less, is given instead
 FLOOR = 1e-4  # φ above: part of the whole solution's size, in its unit, under which an entry has no size of its own
-ROUNDING = 1e-14  # accuracy of the projection on a curved cone, relative to v
+PROJECTION_ROUNDING = 1e-14  # accuracy of the projection on a curved cone, relative to v
 
 
 class Residuals(NamedTuple):
@@ -208,7 +208,7 @@ class Scales:
                     return bound
         rows, columns = self.sizes(x, y)
         if not self._polyhedral:  # what the rounding of y may leave in each column
-            rounding = ROUNDING * apply(self._AT, self._cones.curved * self._cones.largest(xp.abs(s - y)))
+            rounding = PROJECTION_ROUNDING * apply(self._AT, self._cones.curved * self._cones.largest(xp.abs(s - y)))
             dual = xp.maximum(dual - rounding, xp.zeros_like(dual))
         return largest(xp, primal / rows), largest(xp, dual / columns)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9  # a point this good ends the search
 ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
 SCALES = (1.0, 1e3, 1e-3)  # of s over y, in each row's units, tried where reading the active set off s − y fails
-DEFINITE = (Status.INFEASIBLE, Status.UNBOUNDED)
+CONCLUSIVE = (Status.INFEASIBLE, Status.UNBOUNDED)
 OPINION_SIZE = 500  # rows + columns up to which a first-order solver is asked whether a conic program is infeasible
 OPINION_ORDER = 20  # order of a matrix likewise
 
@@ -136,7 +136,7 @@ class Search:
                     break
         if self._verdicts and (self._refuted or not self._polyhedral):
             self.status = self._verdicts[-1] if self._polyhedral else self._verdicts[0]
-        elif self.accepted is None and not (self._verdicts and self.attempts[-1][1] in DEFINITE):
+        elif self.accepted is None and not (self._verdicts and self.attempts[-1][1] in CONCLUSIVE):
             self._be_patient(order)
             if self.accepted is None and self.status is Status.SOLVED:
                 self.status = Status.INACCURATE
@@ -155,7 +155,7 @@ class Search:
 
     def _fail(self, name: str, raw: Raw, certain: bool = True) -> None:
         self.attempts.append((name, raw.status, raw.message, float("nan")))
-        if raw.status in DEFINITE and (certain or self._polyhedral):
+        if raw.status in CONCLUSIVE and (certain or self._polyhedral):
             self._verdicts.append(raw.status)
         if self.best is None:
             self.name, self.status = name, raw.status

@@ -18,7 +18,7 @@ from cvxift.kkt.newton import Point
 from cvxift.kkt.system.reduced import ReducedSystem, Rotation
 from cvxift.program.structure import Floats
 
-GOAL = 1e-10
+CENTRED = 1e-10
 MAX_STEPS = 100
 
 
@@ -59,7 +59,7 @@ def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
     s, y, dual, primal, residuals, merit = evaluate(x, v)
     for step in range(MAX_STEPS):
         system = ReducedSystem(instance, _rotation(zero, s, y))
-        if residuals.worst <= GOAL:
+        if residuals.worst <= CENTRED:
             return Point(x, s, y, v, residuals, residuals.worst, step, system)
         dx, dy, _ = system.solve(-dual, -primal)
         dv = -primal - instance.A @ dx - dy

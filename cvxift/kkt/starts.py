@@ -16,9 +16,9 @@ from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw, Status
 
 CLOSE = 1e-2  # relative residual that the first step must reach: convergence is quadratic from there, or one step away
-NEAR = 0.1  # relative residual from which no step is tried on curved cones, where Newton goes astray from afar
+TOO_FAR = 0.1  # relative residual from which no step is tried on curved cones, where Newton goes astray from afar
 FOLLOWING = 4  # steps at most: 1e-2, 1e-4, 1e-8, 1e-16
-WORTH = 1000  # rows and columns of curved programs from which a step from afar costs less than a solver: 20 entropies
+WORTH_FOLLOWING = 1000  # rows and columns of curved programs from which a step from afar is cheaper than a solver
 WORDS = "Newton's steps from the previous point"
 
 

@@ -24,15 +24,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cvxift._types import EPS
 from cvxift.program.structure import Data, Floats, Structure
 
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
 LEAST_SQUARES = 50  # steps of conjugate gradients for the units' logarithms
-CLOSE = 0.05  # accuracy of those, in powers of two
-NEGLIGIBLE = -26  # power of two under which an entry is counted as rounding that a cancellation left
-EPS = float(np.finfo(float).eps)  # part of P and A under which all of q and b together are rounding, and no unit
-ROUNDS = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
+LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two
+NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
+PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
 
 
 class Way(Protocol):
@@ -223,7 +223,7 @@ class Equilibration:
             largest = np.maximum.reduceat(values, self._blocks, axis=-1)
         if not np.isfinite(largest).all():
             return None
-        light = self._weight < 1.0
+        light = self._weight < 1.0  # q and b, which are no unit where all together are rounding beside P and A
         most = (np.where(part, values, 0.0).max(axis=-1, initial=0.0, keepdims=True) for part in (light, ~light))
         values = np.where(light & np.less_equal(next(most), EPS * next(most)), 0.0, values)
         largest = np.maximum.reduceat(values, self._blocks, axis=-1)
@@ -233,11 +233,11 @@ class Equilibration:
         n, positive = self._n, values > 0.0
         logarithms = np.log2(np.where(positive, values, 1.0))
         centred = self._centred(logarithms, positive)
-        small = positive & (self._spread(centred) + logarithms < NEGLIGIBLE)
+        small = positive & (self._spread(centred) + logarithms < NEGLIGIBLE_POWER)
         if small.any():  # rounding left of what cancelled says nothing of a unit
             centred = self._centred(logarithms, positive & ~small)
         scale = np.exp2(centred)
-        for _ in range(ROUNDS):
+        for _ in range(PASSES):
             largest = self._largest(values * np.exp2(self._spread(np.log2(scale))))
             scale /= np.sqrt(np.where(largest > 0.0, largest, 1.0))
         last = scale[..., -1]
@@ -265,7 +265,7 @@ class Equilibration:
         z = rest / weight
         direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
         for _ in range(LEAST_SQUARES):
-            if np.max(np.abs(z), initial=0.0) <= CLOSE:
+            if np.max(np.abs(z), initial=0.0) <= LOGARITHM_ACCURACY:
                 break
             image = self._share(self._sums(given * self._spread(direction)))
             curvature = np.sum(direction * image, axis=-1, keepdims=True)

@@ -34,7 +34,7 @@ TIGHT = 1e-9  # relative slack up to which a row passes for tight; polishing dec
 ACCURATE = 1e-14  # relative residual to which multipliers are fitted
 SAME_VALUES = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
 KEPT_VALUES = 1e-12  # up to which they stay where they are: differences of values over steps of 1e-6 are right to 1e-6
-SAME_POINT = 1e-3  # relative distance from the values held up to which the completed point is the same one
+SAME_SOLUTION = 1e-3  # relative distance from the values held up to which the completed point is the same one
 
 
 def held_point(program: Program, engine: Engine, data: Data) -> Solution | None:
@@ -108,7 +108,7 @@ def completed(
     if units is not None:
         x, _, y = units.point(x, y, y)
     structure = engine.condensation.structure
-    near = SAME_POINT * (1.0 + np.abs(x[np.isfinite(x)]).max(initial=0.0))
+    near = SAME_SOLUTION * (1.0 + np.abs(x[np.isfinite(x)]).max(initial=0.0))
     best: Solution | None = None
     for point in _candidates(engine, structure, small, x, y):
         found = engine.accept_condensed(data, *(point if units is None else units.point_back(*point)), name)

@@ -65,7 +65,7 @@ class QuadraticModel:
         """The solution of the program made convex; None if it cannot be made so, or has none."""
         structure = self._engine.structure
         n, zero = structure.n, structure.cones.zero
-        if n > convexity.DENSE:
+        if n > convexity.DENSE_NULL_SPACE:
             return None
         P, A = structure.P_matrix(data.P).toarray(), structure.A_matrix(data.A).toarray()
         strong = warm.y > STRONG * max(1.0, float(np.abs(warm.y).max(initial=0.0)))

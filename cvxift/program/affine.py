@@ -15,10 +15,11 @@ import math
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import EPS
 from cvxift.program.structure import Floats
 
-ROUNDING = 8.0 * float(np.finfo(float).eps)  # part of the terms' magnitudes under which their sum is rounding
-LARGE = 2048  # rows; a batch of larger maps is evaluated instance by instance, which keeps each in the cache
+ROUNDING = 8.0 * EPS  # part of the terms' magnitudes under which their sum is rounding
+LARGE_MAP = 2048  # rows; a batch of larger maps is evaluated instance by instance, which keeps each in the cache
 
 
 class AffineMap:
@@ -102,11 +103,11 @@ class AffineMap:
     def _apply(self, v: Floats, one: float) -> Floats:
         if v.ndim == 1:
             out = self._gather(v, one)
-        elif self._plain and len(self._source) < LARGE:
+        elif self._plain and len(self._source) < LARGE_MAP:
             out = v.take(self._source, axis=-1)
             if self._coefficient is not None:
                 out *= self._coefficient
-        elif len(self._source) < LARGE:
+        elif len(self._source) < LARGE_MAP:
             extended = np.empty((*v.shape[:-1], self._size + 1))
             extended[..., :-1] = v
             extended[..., -1] = one

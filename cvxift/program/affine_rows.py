@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import EPS
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack
 
-SAME = 16 * np.finfo(float).eps  # coefficients that agree to this, relatively, are the same: two roundings of a product
+SAME_ROUNDINGS = 16 * EPS  # relative difference of coefficients that are the same: two roundings of a product
 SUMS = 1e-11  # so far two sums of the same coefficients may lie apart, relative to the sum of their moduli
 
 
@@ -95,7 +96,7 @@ class AffineRows:
         at = np.flatnonzero(equal)
         one, two = self.take(first[at]), self.take(second[at])
         differs = (one.column != two.column) | (one.parameter != two.parameter)
-        differs |= ~(np.abs(one.value - ratio[at][two.row] * two.value) <= SAME * np.abs(one.value))
+        differs |= ~(np.abs(one.value - ratio[at][two.row] * two.value) <= SAME_ROUNDINGS * np.abs(one.value))
         equal[at] = np.bincount(one.row[differs], minlength=len(at)) == 0
         return equal
 
@@ -132,8 +133,8 @@ def collect(
     new[1:] = (np.diff(rows) != 0) | (np.diff(columns) != 0) | (np.diff(parameters) != 0)
     first = np.flatnonzero(new)
     summed, moduli = np.add.reduceat(values, first), np.add.reduceat(np.abs(values), first)
-    kept = first[np.abs(summed) > SAME * moduli]
-    value = summed[np.abs(summed) > SAME * moduli]
+    kept = first[np.abs(summed) > SAME_ROUNDINGS * moduli]
+    value = summed[np.abs(summed) > SAME_ROUNDINGS * moduli]
     start = np.searchsorted(rows[kept], np.arange(size + 1))
     return AffineRows(start, columns[kept], parameters[kept], value, n, N)
 

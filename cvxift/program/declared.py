@@ -16,10 +16,11 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import EPS
 from cvxift.program.affine import AffineMap
 from cvxift.program.structure import Floats
 
-ROUNDING = 4.0 * float(np.finfo(float).eps)  # part of the largest eigenvalue that the smallest may be off by, an order
+ROUNDING = 4.0 * EPS  # part of the largest eigenvalue that the smallest may be off by, an order
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
 WRITTEN_OUT = 20_000  # entries of a sparse S up to which batches hold it as a dense array
-DENSE = 0.25  # share of entries from which S, or its columns that have entries, are taken for a dense array
+DENSE_SHARE = 0.25  # share of entries from which S, or its columns that have entries, are taken for a dense array
 FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
@@ -84,10 +84,10 @@ class Condensation:
 
         # Dense columns of S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries,
         # summed by one constant matrix.
-        self.dense = len(k.B_row) >= DENSE * nx * ne
+        self.dense = len(k.B_row) >= DENSE_SHARE * nx * ne
         touched = np.unique(k.B_col)
         self._touched = as_slice(touched)
-        self._block = len(k.B_row) >= DENSE * len(touched) * ne
+        self._block = len(k.B_row) >= DENSE_SHARE * len(touched) * ne
         rows = structure.P_rows[k.P_xx]
         cols = structure.P_cols[k.P_xx]
         xx_key = new_col[cols].astype(np.int64) * nx + new_col[rows]
@@ -231,7 +231,7 @@ def _gram_entries(structure: Structure, entry: np.ndarray, xx: np.ndarray) -> fl
     touched = np.zeros(structure.n, dtype=bool)
     touched[cols] = True
     size = np.count_nonzero(touched)
-    if len(rows) >= DENSE * size * np.count_nonzero(width):
+    if len(rows) >= DENSE_SHARE * size * np.count_nonzero(width):
         inside = touched[structure.P_rows[xx]] & touched[structure.P_cols[xx]]
         return float(size) ** 2 + np.count_nonzero(~inside)
     if np.sum(width**2) > MAX_PAIRS:

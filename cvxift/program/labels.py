@@ -21,7 +21,7 @@ from cvxift.program.lazy import Made
 from cvxift.program.messages import number, short, subscript
 from cvxift.program.row_order import RowBlock, Rows, triangle
 
-ENTRIES = 3  # entries of one constraint that a message names
+NAMED_ENTRIES = 3  # entries of one constraint that a message names
 
 
 @dataclass(frozen=True)
@@ -278,6 +278,6 @@ def _entries(entries: list[str]) -> str:
     """Entries as they follow a constraint's name."""
     if not entries:
         return ""
-    rest = len(entries) - ENTRIES
+    rest = len(entries) - NAMED_ENTRIES
     more = f" and {rest} more" if rest > 0 else ""
-    return f", {'entry' if len(entries) == 1 else 'entries'} {', '.join(entries[:ENTRIES])}{more}"
+    return f", {'entry' if len(entries) == 1 else 'entries'} {', '.join(entries[:NAMED_ENTRIES])}{more}"

@@ -15,10 +15,10 @@ import numpy as np
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.expressions.expression import Expression
 
-LONG = 120  # characters of an expression that a message shows
+LONGEST = 120  # characters of an expression that a message shows
 DEPTHS = (8, 5, 4, 3, 2, 1)  # nesting that is shown, the first that is short enough
-TERMS = 4  # terms of a sum, or arguments of a function, that are written out
-ENTRIES = 4  # entries of a constant that are written out
+SHOWN_TERMS = 4  # terms of a sum, or arguments of a function, that are written out
+SHOWN_ENTRIES = 4  # entries of a constant that are written out
 
 SUM, PRODUCT, UNARY, ATOM = 1, 2, 3, 4  # how tightly the operators bind
 
@@ -41,10 +41,10 @@ def short(thing: Any) -> str:
     text = ""
     for depth in DEPTHS if isinstance(thing, Expression | Constraint) else ():
         text = _constraint(thing, depth) if isinstance(thing, Constraint) else _words(thing, depth)[0]
-        if len(text) <= LONG:
+        if len(text) <= LONGEST:
             break
     text = " ".join((text or str(thing)).split())
-    return text if len(text) <= LONG else text[: LONG - 1] + "…"
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def subscript(entry: tuple[int, ...]) -> str:
@@ -118,8 +118,8 @@ def _inside(node: Any, depth: int, binding: int) -> str:
 
 def _sum(node: Any, depth: int) -> str:
     terms: list[Any] = [arg for arg in node.args if not (arg.is_constant() and arg.is_zero())] or node.args[:1]
-    if len(terms) > TERMS:
-        terms = [*terms[: TERMS - 1], None, terms[-1]]
+    if len(terms) > SHOWN_TERMS:
+        terms = [*terms[: SHOWN_TERMS - 1], None, terms[-1]]
     text = ""
     for term in terms:
         if term is None:
@@ -149,7 +149,7 @@ def _promoted(node: Any) -> bool:
 
 
 def _constant(node: cp.Constant) -> str:
-    if node.size <= ENTRIES and not node.is_complex():
+    if node.size <= SHOWN_ENTRIES and not node.is_complex():
         value = np.asarray(node.value.todense() if hasattr(node.value, "todense") else node.value)
         if value.ndim == 0 or (value.size and np.ptp(value) == 0.0):
             return number(value.ravel()[0])
@@ -190,14 +190,15 @@ def _function(node: Any, kind: str, depth: int) -> str:
     elif kind == "maximum" and len(args) == 2 and _is(args[1], 0.0):
         args, name = args[:1], "pos"
     elif kind == "Vstack" and all(type(arg).__name__ == "Hstack" for arg in args):
-        blocks = ["[" + _listed(arg.args, depth - 1) + "]" for arg in args[:TERMS]]
+        blocks = ["[" + _listed(arg.args, depth - 1) + "]" for arg in args[:SHOWN_TERMS]]
         return f"bmat([{', '.join(blocks)}])"
     words = _listed(args, depth)
     return f"{name}({', '.join([f'[{words}]' if name in ('hstack', 'vstack') else words, *options])})"
 
 
 def _listed(args: list[Any], depth: int) -> str:
-    return ", ".join([_words(arg, depth - 1)[0] for arg in args[:TERMS]] + (["…"] if len(args) > TERMS else []))
+    rest = ["…"] if len(args) > SHOWN_TERMS else []
+    return ", ".join([_words(arg, depth - 1)[0] for arg in args[:SHOWN_TERMS]] + rest)
 
 
 def _is(node: Any, value: float) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvxift.program.affine_rows import SAME, SUMS, AffineRows, runs
+from cvxift.program.affine_rows import SAME_ROUNDINGS, SUMS, AffineRows, runs
 from cvxift.program.structure import Floats
 
 ZERO, NONNEG, IMPLIED = 0, 1, 2  # what is known of a row's slack: it is 0; it is stated ≥ 0; another cone makes it ≥ 0
@@ -155,4 +155,4 @@ class _Parts:
 
 
 def _near(c: Floats, other: Floats) -> Floats:
-    return SAME * np.maximum(np.abs(c), np.abs(other))
+    return SAME_ROUNDINGS * np.maximum(np.abs(c), np.abs(other))

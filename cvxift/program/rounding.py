@@ -17,9 +17,11 @@ import scipy.sparse as sp
 from cvxpy.cvxcore.python import canonInterface
 from cvxpy.lin_ops import lin_op as lo
 
-ROUNDING = 32 * np.finfo(float).eps  # relative to the magnitudes summed: 7e-15
+from cvxift._types import EPS
+
+ROUNDING = 32 * EPS  # relative to the magnitudes summed: 7e-15
 SUSPECT = 1e-6  # an entry this small beside the largest may be rounding; others are not looked at
-LARGE = 1e3  # constants from which products of two may hide rounding errors above `SUSPECT`
+LARGE_CONSTANT = 1e3  # constants from which products of two may hide rounding errors above `SUSPECT`
 
 
 def without_rounding(tensor: Any, expressions: list[Any], extractor: Any) -> sp.csc_array:
@@ -38,7 +40,7 @@ def without_rounding(tensor: Any, expressions: list[Any], extractor: Any) -> sp.
     operators = [expression.canonical_form[0] for expression in expressions]
     size = np.abs(tensor.data)
     largest = max(size.max(initial=0.0), 1.0)
-    if not np.any(size < SUSPECT * largest) and _largest_constant(operators) < LARGE:
+    if not np.any(size < SUSPECT * largest) and _largest_constant(operators) < LARGE_CONSTANT:
         return tensor
     magnitudes = canonInterface.get_problem_matrix(
         _Magnitudes()(operators),

@@ -287,8 +287,7 @@ class Solver(abc.ABC):
 
     def missing(self) -> str | None:
         """None if the solver's package is importable, else what to install."""
-        installed = self.package is not None
-        return None if installed else f"the package {self.name} is not installed; pip install {self.name}"
+        return None if self.package else f"the package {self.name} is not installed; pip install {self.name}"
 
     def unsupported(self, structure: Structure) -> str | None:
         """None if the solver takes the structure's cones and cost, else the reason; does not look at `missing`."""

@@ -19,8 +19,8 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from cvxift.program.structure import Structure
 
-DENSE = 10.0  # a row is set aside in the first look if it has this many times √N entries, as minimum degree does
-NEGLIGIBLE = 1e-6  # beside the diagonal's 1
+DENSE_ROW = 10.0  # a row is set aside in the first look if it has this many times √N entries, as minimum degree does
+NEGLIGIBLE_ENTRY = 1e-6  # beside the diagonal's 1
 
 
 class Fill(NamedTuple):
@@ -70,7 +70,7 @@ def most(K: sp.csc_array) -> Fill:
         Fill(entries=1999.0, work=3997.0)
     """
     size = len(K.indptr) - 1
-    dense = np.diff(K.indptr) > max(DENSE * size**0.5, 16.0)
+    dense = np.diff(K.indptr) > max(DENSE_ROW * size**0.5, 16.0)
     rest = sp.csr_array(K[~dense][:, ~dense]) if dense.any() else sp.csr_array(K)
     order = reverse_cuthill_mckee(rest, symmetric_mode=True)
     place = np.empty(len(order), dtype=np.int64)
@@ -114,7 +114,7 @@ def _minimum_degree(K: sp.csc_array) -> NDArray:
     extra = size + np.arange(upper.nnz)
     rows = np.concatenate([np.arange(size), extra, extra, extra])
     cols = np.concatenate([np.arange(size), *upper.coords, extra])
-    values = np.full(len(rows), NEGLIGIBLE)
+    values = np.full(len(rows), NEGLIGIBLE_ENTRY)
     values[:size] = values[len(rows) - len(extra) :] = 1.0
     A = sp.csc_array((values, (rows, cols)))
     options = {"DiagPivotThresh": 0.0}

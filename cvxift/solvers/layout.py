@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cvxift._types import Floats
 from cvxift.program.structure import Structure
 
-WORTH = 2000.0
+WORTH_DENSE = 2000.0
 
 
 def singletons(structure: Structure) -> int:
@@ -84,7 +84,7 @@ class Bounds:
             bounds costs more than it saves.
     """
 
-    def __init__(self, structure: Structure, worth: float = WORTH) -> None:
+    def __init__(self, structure: Structure, worth: float = WORTH_DENSE) -> None:
         zero = structure.cones.zero
         counts = _entries_per_row(structure)
         entries = np.flatnonzero((counts[structure.A_rows] == 1) & (structure.A_rows >= zero))

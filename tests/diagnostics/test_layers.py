@@ -45,7 +45,7 @@ def test_warns_once_for_each_cause() -> None:
 def test_only_so_many_kinks_are_looked_for_ahead_but_every_gradient_speaks(
     closed_form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(call_check, "KINDS", 2)
+    monkeypatch.setattr(call_check, "JUDGED_SETS", 2)
     layer = make(closed_form=closed_form)
     kinks = tensor([KINK, [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
     with pytest.warns(ApplicabilityWarning) as told:

@@ -132,7 +132,7 @@ def test_a_regularized_system_is_not_special(rng):
 @pytest.mark.parametrize("slope", [0.0, 0.9, -0.9, 0.999999, -0.999999])
 def test_lifted_cones_give_the_unreduced_solution(rng, monkeypatch, slope, dense):
     """t/ρ = ±0.999999 is at the boundary rays, where η is 10⁶ or 10⁻⁶."""
-    monkeypatch.setattr(soc_extension, "LARGE", 5)
+    monkeypatch.setattr(soc_extension, "LARGE_CONE", 5)
     cones = Cones(zero=2, nonneg=3, soc=(3, 6, 6, 6, 7, 6), psd=(2,), exp=1)
     n = 30
     planted = plant(cones, n, rng)

@@ -8,7 +8,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from cvxift.program.messages import LONG, short
+from cvxift.program.messages import LONGEST, short
 from cvxift.program.program import Program
 
 x, X, t = cp.Variable(4, name="x"), cp.Variable((2, 2), name="X", symmetric=True), cp.Parameter(name="t", nonneg=True)
@@ -52,7 +52,7 @@ def test_words(thing, text) -> None:
 def test_a_long_text_loses_its_innermost_parts_first() -> None:
     inner = cp.exp(cp.exp(x) + cp.exp(2 * x) + cp.exp(3 * x))
     text = short(cp.sum(inner + cp.exp(inner) + cp.exp(cp.exp(inner))) <= t)
-    assert len(text) <= LONG and text.startswith("sum(exp(") and text.endswith(") <= t") and "…" in text
+    assert len(text) <= LONGEST and text.startswith("sum(exp(") and text.endswith(") <= t") and "…" in text
 
 
 def test_a_name_costs_far_less_than_writing_the_constants_out() -> None:

@@ -12,7 +12,7 @@ from problem_zoo import NEEDS_1_9, OLD, ZOO
 from reference_solve import solve
 
 from cvxift.program import Data, Program
-from cvxift.program.affine import LARGE, AffineMap
+from cvxift.program.affine import LARGE_MAP, AffineMap
 from cvxift.program.attributes import expand, read
 
 PIECES = ("P", "q", "A", "b", "d")
@@ -142,7 +142,7 @@ def test_batches_of_large_maps(rng):
     """Large maps are evaluated instance by instance; the numbers are those of single calls."""
     matrix = sp.csr_array(sp.random_array((5000, 40), density=0.02, rng=rng))
     affine, v = AffineMap(matrix, rng.normal(size=5000)), rng.normal(size=(2, 3, 40))
-    assert len(affine._source) > LARGE
+    assert len(affine._source) > LARGE_MAP
     batch, linear = affine(v), affine.linear(v)
     for index in np.ndindex(2, 3):
         np.testing.assert_allclose(batch[index], affine(v[index]), atol=1e-14)

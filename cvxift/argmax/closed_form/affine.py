@@ -18,7 +18,7 @@ from cvxift._types import Indices
 from cvxift.program.attributes import read
 from cvxift.program.structure import Floats
 
-SAME = 1e-12  # relative difference up to which two coefficients are the same
+SAME_COEFFICIENT = 1e-12  # relative difference up to which two coefficients are the same
 Sparse = Any  # a sp.csr_array, of which the stubs know neither shape nor data
 
 
@@ -90,13 +90,13 @@ class Rows:
 
     def alike(self, left: Indices, right: Indices) -> bool:
         """Whether the rows at `left` are the same functions of θ as those at `right`."""
-        if not np.allclose(self.c[left], self.c[right], rtol=SAME, atol=0.0):
+        if not np.allclose(self.c[left], self.c[right], rtol=SAME_COEFFICIENT, atol=0.0):
             return False
         if not self.moving:
             return True
         a, b = self.M[left], self.M[right]
         same = np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices)
-        return same and np.allclose(a.data, b.data, rtol=SAME, atol=0.0)
+        return same and np.allclose(a.data, b.data, rtol=SAME_COEFFICIENT, atol=0.0)
 
 
 def gathered(size: int, N: int, parts: Sequence[tuple[Indices, Rows]]) -> Rows:

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cvxift._types import Indices, override
+from cvxift._types import EPS, Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
@@ -30,7 +30,7 @@ from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.isotonic import blocks, project, segment_sum
 from cvxift.program.structure import Floats
 
-ROUNDING = 64 * np.finfo(float).eps  # relative to sums of values, differences up to which they are the same
+ROUNDING = 64 * EPS  # relative to sums of values, differences up to which they are the same
 
 
 class Places:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd_warshall
 
-from cvxift._types import Indices, override
+from cvxift._types import EPS, Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
@@ -29,10 +29,10 @@ from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import sinkhorn
 from cvxift.program.structure import Floats
 
-EQUAL = 1e-12  # relative difference of the totals up to which a plan exists
-SOLVED = 64 * float(np.finfo(float).eps)  # error of a plan's sums, relative to the total, that passes for none
-NEAR = 1e-6  # relative distance from a kink up to which other multipliers are looked for
-ROUNDING = 1024 * float(np.finfo(float).eps)  # relative to what an entry may hold at most
+EQUAL_TOTALS = 1e-12  # relative difference of the totals up to which a plan exists
+SUMS_ROUNDING = 64 * EPS  # error of a plan's sums, relative to the total, that passes for none
+NEAR_KINK = 1e-6  # relative distance from a kink up to which other multipliers are looked for
+ROUNDING = 1024 * EPS  # relative to what an entry may hold at most
 
 
 class PlanSums(Sums):
@@ -113,7 +113,7 @@ class Plan(Argmax):
         plans, levels = (flat.reshape(*lead, *self.size) for flat in (self.z, self.level))
         a, b = (np.broadcast_to(sums, (*lead, sums.shape[-1])) for sums in (a, b))
         size = np.abs(levels)
-        near = size.min(axis=(-2, -1)) <= NEAR * (1.0 + size.max(axis=(-2, -1)))
+        near = size.min(axis=(-2, -1)) <= NEAR_KINK * (1.0 + size.max(axis=(-2, -1)))
         for index in map(tuple, np.argwhere(near)):
             _settle(plans[index], levels[index], a[index], b[index])
 
@@ -133,7 +133,7 @@ def _settle(z: Floats, level: Floats, a: Floats, b: Floats) -> None:
     Entries that hold no more than roundings are none of the plan's where the parts of its support balance without them.
     Then the parts are moved as far apart as the optimality conditions let them.
     """
-    balance = SOLVED * a.sum()
+    balance = SUMS_ROUNDING * a.sum()
     for support in (z > ROUNDING * np.minimum(a[:, None], b[None, :]), z > 0):
         count, rows, columns = _parts(support)
         rest = np.bincount(rows, a, count) - np.bincount(columns, b, count)
@@ -180,13 +180,13 @@ class PlanForm(Form[Plan]):
         m = self._size[0]
         a, b = values["total"][..., 0, :m], values["total"][..., 0, m:]
         totals = a.sum(axis=-1), b.sum(axis=-1)
-        if not ((a > 0).all() and (b > 0).all() and (np.abs(totals[0] - totals[1]) <= EQUAL * totals[0]).all()):
+        if not ((a > 0).all() and (b > 0).all() and (np.abs(totals[0] - totals[1]) <= EQUAL_TOTALS * totals[0]).all()):
             return None
         scores, lead = x.reshape(*x.shape[:-2], *self._size), x.shape[:-2]
         a, b = (np.broadcast_to(sums, (*lead, sums.shape[-1])) for sums in (a, b))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             found = (sinkhorn if self._entropic else quadratic_transport)(scores, a, b)
-        if not (found.error <= SOLVED).all():
+        if not (found.error <= SUMS_ROUNDING).all():
             return None
         out = Plan(found.z.reshape(x.shape), found.level.reshape(x.shape), self._size, self._entropic)
         if not self._entropic:

@@ -29,7 +29,7 @@ from cvxift.kkt.units import Rescaled
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
 
-LARGEST = 512  # rows + columns of a batch's systems on a device
+LARGEST_ON_DEVICE = 512  # rows + columns of a batch's systems on a device
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +158,8 @@ def reason(mapping: SolutionMap) -> str | None:
         return "nonlinear programs are solved on the host"
     if not condensation.batches:
         return "its least-squares terms are too large to be eliminated in a batch"
-    if not 0 < structure.n + structure.m <= LARGEST:
-        return f"its KKT systems have {structure.n + structure.m} rows, more than {LARGEST}"
+    if not 0 < structure.n + structure.m <= LARGEST_ON_DEVICE:
+        return f"its KKT systems have {structure.n + structure.m} rows, more than {LARGEST_ON_DEVICE}"
     return None
 
 

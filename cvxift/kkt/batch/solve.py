@@ -21,14 +21,14 @@ from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch, Elimination, HostSide
 from cvxift.kkt.engine import TOLERANCE, Engine
 from cvxift.kkt.newton import GOAL, polish
-from cvxift.kkt.starts import CLOSE, FOLLOWING, NEAR, WORDS, Starts
+from cvxift.kkt.starts import CLOSE, FOLLOWING, TOO_FAR, WORDS, Starts
 from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
 
 THREAD_COST = 2000  # stored matrix entries an instance from which a thread may pay for itself
-LARGEST = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
+LARGEST_PADDED = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
 
 _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDictionary()
 
@@ -40,7 +40,7 @@ def fits(engine: Engine) -> bool:
     structure = engine.condensation.structure
     # Of a sparse instance with curved cones most of the time goes into calls, which a batch makes once.
     dense = engine.layout.dense or not engine.cones.polyhedral
-    return dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST
+    return dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST_PADDED
 
 
 def solve(
@@ -116,7 +116,7 @@ def _followed(
     """Newton's steps from the points that are close; the solver is asked for the other instances."""
     P, A = engine.layout.stack(small)
     programs = DensePrograms(HOST, P, small.q, A, small.b, on_host(engine.cones))
-    near = np.inf if engine.cones.polyhedral else NEAR
+    near = np.inf if engine.cones.polyhedral else TOO_FAR
     points = polish(programs, starts.x, starts.s - starts.y, max_steps=FOLLOWING, close=CLOSE, near=near)
     done, s = points.worst <= TOLERANCE, np.asarray(points.spectrum.s)  # `checked` polishes further
     raws = {i: Raw(points.x[i], s[i], s[i] - points.v[i], Status.SOLVED, WORDS) for i in np.flatnonzero(done).tolist()}

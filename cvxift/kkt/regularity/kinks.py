@@ -25,16 +25,14 @@ from cvxift import solvers
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
-from cvxift.kkt.regularity.thresholds import STEP
+from cvxift.kkt.regularity.thresholds import DIFFERENT_CURVED, FELT, STEP
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 
 FREED = 1e-3  # of the unit step that a slack or multiplier must move to count as opened
 TOUCH = 1e-6  # part of an equilibrated null vector in the user's columns that counts
 LOST = 1e-7  # relative part of a right-hand side outside the range that counts
-SAME = 1e-4  # relative difference of tangents under which two pieces have the same derivative
-FELT = 1e-6  # part of a tangent's largest column, in units, under which a column is compared with that part
-PIECES = 8  # random pieces that are looked at besides the systematic ones
+RANDOM_PIECES = 8  # random pieces that are looked at besides the systematic ones
 SINGLES = 24  # weak cones that are opened and closed one at a time
 
 
@@ -90,7 +88,7 @@ def find_kinks(point: LocalPoint, probes: tuple[Floats, Floats]) -> Kinks:
         return Kinks(weak, opened, closed, none, none, shift, 0.0, 0.0)
     difference, flat = _pieces(point, rest, shift, probes)
     shift = shift + _shift(point, rest, 1.0)
-    real = difference > SAME or flat > 0.0
+    real = difference > DIFFERENT_CURVED or flat > 0.0
     harmless = none if real else rest
     return Kinks(weak, opened, closed, harmless, rest if real else none, shift, difference, flat)
 
@@ -272,7 +270,7 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
             size = np.maximum(size, FELT * size.max(axis=1, keepdims=True))
             difference = float(np.max(np.divide(spread, size, out=np.zeros_like(size), where=size > 0.0), initial=0.0))
         # The first piece has all cones open, so where it has no flat direction none has: the difference decides.
-        if difference > SAME and not flats[0]:
+        if difference > DIFFERENT_CURVED and not flats[0]:
             break
     return difference, float(np.mean(flats))
 
@@ -291,5 +289,5 @@ def _sides(point: LocalPoint, rest: np.ndarray) -> list[Floats]:
                 sides.append(side)
     spread = np.isin(point.unit_of_row, rest)
     if not point.cones.polyhedral or len(rest) > 2:
-        sides += [np.where(spread, STEP * rng.standard_normal(len(spread)), 0.0) for _ in range(PIECES)]
+        sides += [np.where(spread, STEP * rng.standard_normal(len(spread)), 0.0) for _ in range(RANDOM_PIECES)]
     return sides

@@ -27,7 +27,7 @@ from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 CERTIFIED = 1e-12  # relative residual up to which a solve is taken
-SINGULAR = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
+LARGEST_CONDITION = 1e13  # bound on ‖K‖‖K⁻¹r‖ for a fixed r, likewise
 WORTH_SORTING = 6e5  # B((n + m)³ − (n + t)³) from which leaving out slack directions pays for sorting them
 GROWTH = 1e10  # bound on ‖K‖‖u‖/‖f‖, a lower bound of the condition number, up to which it is taken
 
@@ -95,7 +95,7 @@ class DenseSystems:
     @cached_property
     def _regular(self) -> Array:
         """Which K are not singular to working precision, shape (B,)."""
-        regular = self._size * self._factor.growth() <= SINGULAR
+        regular = self._size * self._factor.growth() <= LARGEST_CONDITION
         return regular if self._sound is None else regular & self._sound
 
     @property

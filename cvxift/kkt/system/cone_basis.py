@@ -17,7 +17,7 @@ from cvxift._types import cached_property
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
-ROUNDING = 1e-13  # part of a cone's entries of A under which an entry of QᵀA is the rounding of Q
+ROTATION_ROUNDING = 1e-13  # part of a cone's entries of A under which an entry of QᵀA is the rounding of Q
 FEW_ROWS = 250  # rows up to which the kept directions are one dense matrix
 
 
@@ -84,7 +84,7 @@ class Rotation:
         if isinstance(A, np.ndarray):
             assert self.directions is not None
             out = self.directions.T @ A
-            out[np.abs(out) <= ROUNDING * np.add.reduceat(np.abs(A), self._starts, axis=0)[self._unit]] = 0.0
+            out[np.abs(out) <= ROTATION_ROUNDING * np.add.reduceat(np.abs(A), self._starts, axis=0)[self._unit]] = 0.0
             return out
         assert self._columns is not None
         product: Any = sp.csr_array(self._columns.T @ A)
@@ -93,7 +93,7 @@ class Rotation:
         whole: Any = sp.csr_array((np.ones(m), (units, np.arange(m))), shape=(len(self._starts), m)) @ abs(A)
         rows = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
         limit = np.asarray(sp.csr_array(whole)[self._unit[rows], product.indices]).ravel()
-        product.data[np.abs(product.data) <= ROUNDING * limit] = 0.0
+        product.data[np.abs(product.data) <= ROTATION_ROUNDING * limit] = 0.0
         return product
 
     @cached_property

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import lapack
 
-from cvxift._types import cached_property
+from cvxift._types import EPS, cached_property
 from cvxift.kkt.system.assembly import equilibrate
 from cvxift.program.structure import Floats
 
@@ -130,7 +130,7 @@ class Factor(abc.ABC):
         u, residual, steps = self.solve(f)
         rounding = 0.0
         if CONSISTENT < residual <= MOST_ROUNDING:
-            rounding = relative_size(4.0 * np.finfo(float).eps * (abs(self.K) @ np.abs(u)), column_size(f))
+            rounding = relative_size(4.0 * EPS * (abs(self.K) @ np.abs(u)), column_size(f))
         return u, Certificate(residual, self, self.method, steps, rounding=rounding)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift import cones as cone
-from cvxift._types import cached_property
+from cvxift._types import EPS, cached_property
 from cvxift.cones.base import Group
 from cvxift.kkt.instance import DENSE_LIMIT, Instance
 from cvxift.kkt.system.cone_basis import Rotation
@@ -127,7 +127,7 @@ class Turned:
                 return None
         ratio = diagonal / self.a**2
         c = float(ratio[0])
-        return c if bool((np.abs(ratio - c) <= 4.0 * np.finfo(float).eps * abs(c)).all()) else None
+        return c if bool((np.abs(ratio - c) <= 4.0 * EPS * abs(c)).all()) else None
 
     @cached_property
     def pivots(self) -> Floats | None:

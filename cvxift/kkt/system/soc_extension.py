@@ -26,7 +26,7 @@ from cvxift.kkt.system.cone_basis import Rotation
 from cvxift.kkt.system.factor import Certificate
 from cvxift.program.structure import Floats
 
-LARGE = 200  # rows from which a cone is lifted
+LARGE_CONE = 200  # rows from which a cone is lifted
 
 
 class Lifted:
@@ -75,9 +75,9 @@ class Lifted:
     def of(cls, instance: Instance, rotation: Rotation) -> Lifted | None:
         """The lifted system, where there are large second-order cones at their curved boundary."""
         spectrum = rotation.spectrum
-        if spectrum is None or max(spectrum.cones.soc, default=0) < LARGE:
+        if spectrum is None or max(spectrum.cones.soc, default=0) < LARGE_CONE:
             return None
-        groups = [g for g in spectrum.groups if isinstance(g, SocGroup) and g.dim >= LARGE and bool(g.mixed.any())]
+        groups = [g for g in spectrum.groups if isinstance(g, SocGroup) and g.dim >= LARGE_CONE and bool(g.mixed.any())]
         return cls(instance, rotation, groups) if groups else None
 
     @property
