@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from cvxift import cones as cone
 from cvxift import solvers
 from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
@@ -67,7 +66,8 @@ class Engine:
         self._equilibration = Equilibration(self.condensation.structure)
         self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
-        self._dense_numbers = _dense_numbers(self.cones)
+        # Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead.
+        self._dense_numbers = float(sum((order * (order + 1) // 2) ** 2 for order in self.cones.psd))
         self._entries = DataEntries(structure)
         self.candidates = solvers.choose(self.condensation.structure)
         # The table's quick solver comes before its robust ones, with options of its own.
@@ -340,8 +340,3 @@ def _in_units(warm: Raw, way: Way | None) -> Raw:
     if not isinstance(way, Rescaled):
         return warm
     return Raw(*way.units.point(warm.x, warm.s, warm.y), warm.status, warm.message)
-
-
-def _dense_numbers(cones: cone.Cones) -> float:
-    """Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead."""
-    return float(sum((block.stop - block.start) ** 2 for block in cones.blocks() if block.kind == "psd"))

@@ -204,7 +204,6 @@ class IntegerMap(SolutionMap):
         **options: the other arguments of `SolutionMap`.
     """
 
-    form = None
     path = PATH
 
     def __init__(
@@ -276,9 +275,6 @@ class IntegerMap(SolutionMap):
     def path_of(self, solved: Solved) -> str:
         """Which way a solved call went, in words."""
         return PATH
-
-    def closed(self, theta: Floats) -> None:
-        """No closed form is known."""
 
     def account(self, solution: Solution) -> Regularity:
         """What is known of the solution map at a solution, with its integers held."""

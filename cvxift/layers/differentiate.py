@@ -176,7 +176,7 @@ def _save(found: Sensitivity, held: bool) -> None:
     solved = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)  # else they are values that nobody solved for
     if held and solved and holds_values_of(solution, found.program, KEPT_VALUES):
         return
-    values = {variable: found.value(variable) for variable in (*problem.variables(), *real_duals(problem))}
+    values = {key: found.value(key) for key in (*problem.variables(), *real_duals(problem))}
     accurate = solution.worst <= TOLERANCE
     solver = None if held and solved else solution.solver
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solver)

@@ -149,7 +149,8 @@ def choose(structure: Structure, device: str = "cpu") -> list[str]:
     ranking = list(_ranking(structure))
     if device == "cuda":
         ranking.insert(0, "moreau")
-    return [name for name in ranking if get(name).supports(structure) is None]
+    solvers = [get(name) for name in ranking]
+    return [name for name, solver in zip(ranking, solvers, strict=True) if solver.supports(structure) is None]
 
 
 def quick(structure: Structure) -> tuple[str, Mapping[str, Any]] | None:
