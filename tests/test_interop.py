@@ -21,7 +21,7 @@ FRAMEWORKS = {
 def taken(target: str, *values):
     kind, convert, _ = FRAMEWORKS[target]
     names = [f"p{i}" for i in range(len(values))]
-    return converted(names, values, lambda v: isinstance(v, kind), convert)
+    return converted(names, values, kind, convert)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -18,19 +18,19 @@ from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
 from cvxift.jax.complex_parts import joined, split
-from cvxift.jax.dlpack import taken_over
 from cvxift.jax.rule import solve
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check, LayerCore
 from cvxift.layers.description import in_html, in_words
 from cvxift.layers.integers import Integers
-from cvxift.layers.interop import number, refused
+from cvxift.layers.interop import converted, number, refused
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.real_parts import RealParts
 
 Shapes = tuple[tuple[int, ...], ...]
+OWN = (jax.Array, np.ndarray, np.generic, int, float)  # what JAX itself takes
 
 
 @jax.tree_util.register_static
@@ -162,7 +162,9 @@ class CvxpyLayer:
         """A call with real arrays."""
         core = self.core
         if from_dlpack:
-            params = taken_over(core, params)
+            names = (parameter.name() for parameter in core.parameters)
+            # In float32 where JAX has no double precision (``jax_enable_x64``), as it reads NumPy's arrays.
+            params = converted(names, params, OWN, jax.dlpack.from_dlpack)
         arrays = self._arrays(params)
         shapes = tuple(array.shape for array in arrays)
         try:
@@ -209,7 +211,7 @@ class CvxpyLayer:
         """The parameters as arrays of one floating dtype on one device."""
         named = list(zip((p.name() for p in self.core.parameters), params, strict=False))
         for name, value in named:
-            if isinstance(value, bool) or not isinstance(value, (jax.Array, np.ndarray, np.generic, int, float)):
+            if isinstance(value, bool) or not isinstance(value, OWN):
                 raise refused(name, value, "a JAX or NumPy array", "jnp.asarray")
             if not (_is_number(value) or jnp.issubdtype(jnp.result_type(value), jnp.floating)):
                 raise ProgramError(

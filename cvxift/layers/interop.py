@@ -7,7 +7,7 @@ say and decide is here. Gradients do not cross: a converted array is a constant 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -77,14 +77,14 @@ def refused(name: str, value: Any, expected: str, convert: str) -> ProgramError:
 
 
 def converted(
-    names: Sequence[str], values: Sequence[Any], own: Callable[[Any], bool], convert: Callable[[Any], T]
-) -> list[T]:
+    names: Iterable[str], values: Sequence[Any], own: type | tuple[type, ...], convert: Callable[[Any], T]
+) -> tuple[T, ...]:
     """Every value as an array of the layer's framework.
 
     Args:
         names: of the parameters.
         values: arrays of any library that speaks DLPack.
-        own: whether a value is the framework's already.
+        own: what the framework takes as it is.
         convert: the framework's `from_dlpack`.
 
     Returns:
@@ -96,7 +96,7 @@ def converted(
     """
     out = []
     for name, value in zip(names, values, strict=False):
-        if own(value):
+        if isinstance(value, own):
             out.append(value)
             continue
         if not is_foreign(value):
@@ -111,7 +111,7 @@ def converted(
                 f"Parameter '{name}' ({type(value).__name__}) could not be taken over by DLPack: {error}. Move it to a "
                 "device that both libraries use, and detach it from any graph."
             ) from error
-    return out
+    return tuple(out)
 
 
 def _exportable(value: Any) -> Any:

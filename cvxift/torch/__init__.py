@@ -5,7 +5,6 @@ try:
 except ImportError as error:
     raise ImportError("cvxift.torch needs PyTorch: pip install 'cvxift[torch]'") from error
 
-from cvxift.torch.conversion import from_cvxpylayers
 from cvxift.torch.functions import (
     argmax_loss,
     birkhoff,
@@ -27,7 +26,7 @@ from cvxift.torch.functions import (
     viterbi,
 )
 from cvxift.torch.implicit import implicit_argmin, implicit_fixed_point, implicit_root
-from cvxift.torch.layer import CvxpyLayer
+from cvxift.torch.layer import CvxpyLayer, from_cvxpylayers
 
 __all__ = [
     "CvxpyLayer",

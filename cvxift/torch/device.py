@@ -19,7 +19,6 @@ from cvxift.kkt.batch.device import reason
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.engine import Engine
 from cvxift.kkt.policy import Policy, choice
-from cvxift.layers import interop
 from cvxift.layers.core import LayerCore
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.structure import Structure
@@ -254,9 +253,3 @@ def form_there(
         else:
             out = there.derivative(theta, tangents, bar, options)
         return out.to(theta.dtype, copy=True)  # what is kept must not be the caller's to change
-
-
-def taken_over(core: LayerCore, params: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-    """Arrays of other libraries as tensors, by DLPack; see `cvxift.layers.interop.converted`."""
-    names = [parameter.name() for parameter in core.parameters]
-    return tuple(interop.converted(names, params, lambda p: isinstance(p, torch.Tensor), torch.from_dlpack))

@@ -19,12 +19,12 @@ from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check
 from cvxift.layers.description import in_html, in_words
 from cvxift.layers.integers import Integers
-from cvxift.layers.interop import Exchanged
+from cvxift.layers.interop import Exchanged, converted
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.real_parts import RealParts
 from cvxift.torch.complex_parts import joined, split
-from cvxift.torch.device import OnDevice, Residence, settle, taken_over
+from cvxift.torch.device import OnDevice, Residence, settle
 from cvxift.torch.form import Form
 from cvxift.torch.function import Solve, packed, separated
 from cvxift.torch.operators import encoded, register
@@ -191,7 +191,8 @@ class CvxpyLayer(torch.nn.Module):
             if not all(isinstance(p, torch.Tensor) and p.layout is torch.strided for p in params):
                 params = tensors_taken(params)
             if from_dlpack:
-                params = taken_over(core, params)
+                names = (parameter.name() for parameter in core.parameters)
+                params = converted(names, params, torch.Tensor, torch.from_dlpack)
             if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
                 options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
                 if torch.compiler.is_dynamo_compiling():
@@ -268,3 +269,46 @@ _REQUIRES_GRAD = attrgetter("requires_grad")
 def _is_shape_alone(param: Any) -> bool:
     """Whether it is a tensor that has a shape and a dtype but no values."""
     return isinstance(param, torch.Tensor) and (param.is_meta or isinstance(param, FakeTensor))
+
+
+def from_cvxpylayers(layer: Any, **options: Any) -> CvxpyLayer:
+    """A layer of the same problem, parameters, variables and options as one of `cvxpylayers.torch`.
+
+    The solver is carried over if it was named; diffcp, which is cvxpylayers' default, leaves the choice to cvxift.
+
+    Args:
+        layer: a ``cvxpylayers.torch.CvxpyLayer``, or one of ``cvxpylayers.jax``.
+        **options: arguments of `CvxpyLayer` to set or replace, such as ``check="raise"``.
+
+    Returns:
+        The layer; it does not share anything with the given one but the CVXPY problem.
+
+    Raises:
+        ProgramError: it is no layer of cvxpylayers, or one of before version 1.0; or as for `CvxpyLayer`.
+
+    Example:
+        >>> import cvxpy as cp, torch
+        >>> from cvxpylayers.torch import CvxpyLayer as Theirs  # doctest: +SKIP
+        >>> x, t = cp.Variable(2), cp.Parameter(2)
+        >>> problem = cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x >= 0])
+        >>> layer = from_cvxpylayers(Theirs(problem, [t], [x]))  # doctest: +SKIP
+        >>> layer(torch.tensor([1.0, -1.0]))  # doctest: +SKIP
+        (tensor([1., 0.]),)
+    """
+    context = getattr(layer, "ctx", None)
+    problem = getattr(context, "problem", None)
+    if context is None or not isinstance(problem, cp.Problem):
+        raise ProgramError(
+            f"Expected a layer of cvxpylayers 1.0 or newer, which knows its problem; got {type(layer).__name__}. Build "
+            "a cvxift.torch.CvxpyLayer from the problem, its parameters and variables."
+        )
+    known = {"gp": context.gp, "solver": _solver(context.solver)}
+    args = getattr(context.solver_ctx, "options", None)
+    if args:
+        known["solver_args"] = dict(args)
+    return CvxpyLayer(problem, context.parameters, context.variables, **{**known, **options})
+
+
+def _solver(solver: Any) -> str | None:
+    """A solver's name as it was given; None for an object, which has no counterpart here."""
+    return solver if isinstance(solver, str) else None

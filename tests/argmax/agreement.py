@@ -9,8 +9,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift.argmax.closed_form.closed_map import ClosedMap
-from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.closed_map import ClosedMap, ClosedSolved
 
 Array = NDArray[np.float64]
 Built = TypeVar("Built")

@@ -21,8 +21,7 @@ import cvxift
 from cvxift import argmax
 from cvxift.argmax.closed_form import terms as terms_module
 from cvxift.argmax.closed_form.carried import carries
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
-from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 import cvxift
 from cvxift import argmax
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
-from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ApplicabilityWarning
 from cvxift.layers.core import LayerCore
 from tests.argmax import agreement

@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cvxift import argmax
-from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap
-from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
 from tests.argmax.agreement import Builders, agree, optimal

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cvxift.argmax.closed_form.closed_map import ClosedMap
-from cvxift.argmax.closed_form.closed_solved import ClosedSolved
+from cvxift.argmax.closed_form.closed_map import ClosedMap, ClosedSolved
 from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.closed_form.recognize import form_of, recognize
 from cvxift.argmax.simplex import entmax

@@ -7,6 +7,6 @@ kinds                the scalar functions φ
 separable, plan, permutahedron, chain
                      what a problem's terms must be, and its form
 optimality           that the form's point is the problem's
-recognize, closed_map, closed_solved
+recognize, closed_map
                      which form; and a `SolutionMap` that takes it, or the solvers
 """

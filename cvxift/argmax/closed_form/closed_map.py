@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -18,7 +19,6 @@ import numpy as np
 
 from cvxift._types import override
 from cvxift.argmax.closed_form.carried import carries
-from cvxift.argmax.closed_form.closed_solved import ClosedSolutions, ClosedSolved
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
@@ -32,12 +32,15 @@ from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.warm_point import completed
 from cvxift.program import parameters as _parameters
 from cvxift.program.checks import check_problem
+from cvxift.program.lazy import Made
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
+from cvxift.solvers.base import Raw
 
 ClosedForm = Literal["auto", "never"]
 
 GENERIC = "solver and KKT system"
+SHOWN = 8  # instances of a batch whose optimality a report measures
 JUDGED = 8  # instances of a call on a kink whose products are compared between its sides
 
 
@@ -260,3 +263,64 @@ class ClosedMap(SolutionMap):
         if self.output_size <= width:
             return self.vjp(solved, np.eye(self.output_size))[:, columns]
         return self.jvp(solved, np.eye(self.theta_size)[columns]).T
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedSolved(Solved):
+    """A batch solved in closed form.
+
+    Attributes:
+        solutions: the instances.
+        state: what the form keeps of the batch.
+    """
+
+    solutions: ClosedSolutions
+    state: State
+
+    @property
+    def ok(self) -> bool:
+        """Every instance has a solution."""
+        return True
+
+    @property
+    def weak(self) -> int:
+        """Number of instances that seem to lie on a kink."""
+        return int(np.count_nonzero(self.solutions.margins <= KINK))
+
+    def warm(self) -> list[Raw | None]:
+        """Nothing that a solver could start from."""
+        return [None] * len(self.solutions)
+
+
+class ClosedSolutions(Made[Solution]):
+    """The instances' canonical points, each made when it is asked for.
+
+    Args:
+        mapping: the map.
+        theta: shape (*batch, N).
+        state: what the form keeps of the batch.
+    """
+
+    def __init__(self, mapping: ClosedMap, theta: Floats, state: State) -> None:
+        self._map, self._theta, self._state = mapping, theta.reshape(-1, theta.shape[-1]), state
+        self._made: dict[int, Solution] = {}
+
+    def __len__(self) -> int:
+        return len(self._theta)
+
+    def make(self, index: int) -> Solution:
+        """The canonical solution of one instance."""
+        if index not in self._made:
+            self._made[index] = self._map.canonical(self._theta[index])
+        return self._made[index]
+
+    @cached_property
+    def residual(self) -> float:
+        """Worst violation of the optimality conditions in the first instances."""
+        return max((self._map.violation(theta) for theta in self._theta[:SHOWN]), default=0.0)
+
+    @cached_property
+    def margins(self) -> Floats:
+        """Smallest relative distance to a kink of each instance, shape (instances,)."""
+        assert self._map.form is not None
+        return np.reshape(self._map.form.margins(self._state), -1)
