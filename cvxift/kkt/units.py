@@ -29,7 +29,7 @@ from cvxift.program.structure import Data, Floats, Structure
 
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
-LEAST_SQUARES = 50  # steps of conjugate gradients for the units' logarithms
+LEAST_SQUARES = 60  # steps of conjugate gradients for the units' logarithms
 LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two
 NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
@@ -252,29 +252,11 @@ class Equilibration:
         return rows.take(self._of, axis=-1) + rows.take(self._other, axis=-1)
 
     def _centred(self, logarithms: Floats, counts: NDArray[np.bool_]) -> Floats:
-        """Logarithms of a scale in which the entries' logarithms have least squares, shape (..., n + m + 1).
-
-        By conjugate gradients. Each row's equation, Σ_j (l_ij + d_i + d_j) = 0, moves with the units that the program
-        came in, and so does its solution; the largest entries alone, where an equilibration starts, do not tell them.
-        """
-        given = np.where(counts, self._weight, 0.0)
-        weight = self._share(self._sums(given))
-        weight[weight == 0.0] = 1.0
-        d = np.zeros_like(weight)
-        rest = -self._share(self._sums(given * logarithms))
-        z = rest / weight
-        direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
-        for _ in range(LEAST_SQUARES):
-            if np.max(np.abs(z), initial=0.0) <= LOGARITHM_ACCURACY:
-                break
-            image = self._share(self._sums(given * self._spread(direction)))
-            curvature = np.sum(direction * image, axis=-1, keepdims=True)
-            step = size / np.where(curvature > 0.0, curvature, np.inf)
-            d, rest = d + step * direction, rest - step * image
-            z = rest / weight
-            new = np.sum(rest * z, axis=-1, keepdims=True)
-            direction, size = z + new / np.where(size > 0.0, size, np.inf) * direction, new
-        return d
+        """`centred` for M's entries that count, the rows of a curved cone sharing a unit, shape (..., n + m + 1)."""
+        weight = np.where(counts, self._weight, 0.0)
+        return centred(
+            lambda values: self._share(self._sums(values)), self._spread, weight, logarithms, LOGARITHM_ACCURACY
+        )
 
     def _share(self, rows: Floats) -> Floats:
         """The mean of a curved cone's rows in all of them, shape (..., n + m + 1)."""
@@ -283,6 +265,44 @@ class Equilibration:
             rows = rows.copy()
             rows[..., self._n : -1] = np.repeat(mean, self._cone_sizes, axis=-1)
         return rows
+
+
+def centred(
+    sums: Callable[[Floats], Floats],
+    spread: Callable[[Floats], Floats],
+    weight: Floats,
+    logarithms: Floats,
+    accuracy: float,
+) -> Floats:
+    """Logarithms d of a scale in which those of a symmetric matrix's entries have least squares, shape (..., rows).
+
+    By conjugate gradients. Each row's equation, Σ_j (l_ij + d_i + d_j) = 0, moves with the units that the matrix came
+    in, and so does its solution; the largest entries alone, where an equilibration starts, do not tell them.
+
+    Args:
+        sums: from values at the entries, (..., entries), to the sum of each row's.
+        spread: from values of the rows to d_i + d_j at each entry.
+        weight: of each entry.
+        logarithms: l.
+        accuracy: of d.
+    """
+    total = sums(weight)
+    total[total == 0.0] = 1.0
+    d = np.zeros_like(total)
+    rest = -sums(weight * logarithms)
+    z = rest / total
+    direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
+    for _ in range(LEAST_SQUARES):
+        if np.max(np.abs(z), initial=0.0) <= accuracy:
+            break
+        image = sums(weight * spread(direction))
+        curvature = np.sum(direction * image, axis=-1, keepdims=True)
+        step = size / np.where(curvature > 0.0, curvature, np.inf)
+        d, rest = d + step * direction, rest - step * image
+        z = rest / total
+        new = np.sum(rest * z, axis=-1, keepdims=True)
+        direction, size = z + new / np.where(size > 0.0, size, np.inf) * direction, new
+    return d
 
 
 def _least(largest: Floats) -> Floats:

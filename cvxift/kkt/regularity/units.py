@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as sla
 
+from cvxift.kkt.units import centred
 from cvxift.program.structure import Floats
 
-ACCURACY = 1e-3  # of the logarithms, relative; a unit is a matter of magnitude
-ROUNDS = 60
+ACCURACY = 1e-3  # of the logarithms; a unit is a matter of magnitude
 
 
 def units(P: Any, A: Any) -> tuple[Floats, Floats]:
@@ -44,12 +43,10 @@ def units(P: Any, A: Any) -> tuple[Floats, Floats]:
     values = np.abs(np.concatenate([P.data, A.data, A.data]))
     there = values > 0.0
     rows, cols, logs = rows[there], cols[there], np.log(values[there])
-    count = np.bincount(rows, minlength=size).astype(float)
-    # Normal equations: (number of entries) log c_i + Σ_j log c_j = −Σ_j log |K_ij|.
-    pattern = sp.csr_array((np.ones(len(rows)), (rows, cols)), shape=(size, size))
-    inverse = 1.0 / np.maximum(count, 1.0)
-    normal: Any = sp.csr_array(sp.diags_array(np.maximum(count, 1.0)) + pattern)
-    side = -np.bincount(rows, weights=logs, minlength=size)
-    log_c, _ = sla.cg(normal, side, rtol=ACCURACY, maxiter=ROUNDS, M=sp.diags_array(inverse))
+
+    def sums(values: Floats) -> Floats:
+        return np.asarray(np.bincount(rows, weights=values, minlength=size), dtype=float)
+
+    log_c = centred(sums, lambda d: d[rows] + d[cols], np.ones(len(rows)), logs, ACCURACY)
     c = np.exp(np.clip(log_c, -300.0, 300.0))
     return c[:n], c[n:]
