@@ -43,6 +43,10 @@ class Group(abc.ABC):
     d: Floats
     complement: Floats
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A module cannot be pickled or copied; NumPy is the namespace where none is named.
+        return {name: value for name, value in vars(self).items() if value is not np}
+
     @property
     def kind(self) -> str:
         """The kind of cone."""

@@ -68,6 +68,7 @@ class MixedInteger:
         solver_args: Mapping[str, Any] | None = None,
         verbose: bool = False,
     ) -> None:
+        self._given = problem
         self._integers = {variable.id for variable in integer_variables(problem)}
         own: dict[int, Any] = {id(p): _fresh(p, {}) for p in problem.parameters()}
         own |= {id(v): _fresh(v, own) for v in problem.variables()}
@@ -77,11 +78,9 @@ class MixedInteger:
         self._solver, self._options, self._verbose = solver, dict(solver_args or {}), verbose
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made again from the user's problem: CVXPY cannot solve a deep copy of a problem it has solved.
+        return MixedInteger, (self._given, self._solver, self._options, self._verbose)
 
     def solve(self, values: Mapping[cp.Parameter, Any], other_than: Values | None = None) -> Choice:
         """The best choice of the integers.

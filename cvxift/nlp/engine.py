@@ -61,7 +61,7 @@ class NonlinearEngine(Engine):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_convex_solver", None)  # CVXPY keeps the solver's own workspace in a problem that was solved
+        state.pop("_convex_solver", None)  # CVXPY cannot solve a deep copy of a problem it has solved
         return state
 
     @property

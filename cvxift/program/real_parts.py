@@ -60,9 +60,9 @@ class RealParts:
         self.outputs: tuple[Any, ...] = ()
         self.parameters = tuple(problem.parameters() if parameters is None else parameters)
         leaves = [leaf for leaf in (*problem.variables(), *problem.parameters()) if leaf.is_complex()]
-        self._parts = {leaf.id: _parts(leaf) for leaf in leaves}
-        real = replaced(problem, {id(leaf): self._parts[leaf.id].value for leaf in leaves})
-        more = [_definite(leaf, self._parts[leaf.id]) for leaf in leaves if _is_definite(leaf)]
+        self._parts: dict[Any, Parts] = {leaf: _parts(leaf) for leaf in leaves}
+        real = replaced(problem, {id(leaf): self._parts[leaf].value for leaf in leaves})
+        more = [_definite(leaf, self._parts[leaf]) for leaf in leaves if _is_definite(leaf)]
         self.problem = cp.Problem(real.objective, [*real.constraints, *more]) if more else real
 
     @classmethod
@@ -76,7 +76,7 @@ class RealParts:
 
     def parts(self, leaf: Any) -> Parts | None:
         """The parts of a complex leaf of the user's; None for a real one."""
-        return self._parts.get(leaf.id)
+        return self._parts.get(leaf)
 
     def leaves(self, objects: Sequence[Any]) -> list[Any]:
         """The real problem's leaves, side by side, of the user's variables, dual variables or parameters."""

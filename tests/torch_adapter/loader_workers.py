@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import torch
+from layer_problems import ball
 from torch.utils.data import DataLoader, Dataset
-from torch_layers import ball_layer, close, double
+from torch_layers import close, double
+
+from cvxift.torch import CvxpyLayer
 
 
 class Solved(Dataset):
     """Projections onto the unit ball, and their gradients."""
 
     def __init__(self) -> None:
-        self.layer = ball_layer()
+        problem, (point,), outputs = ball()
+        point.value = np.ones(3)
+        problem.solve(solver="CLARABEL")  # leaves a workspace in the problem
+        self.layer = CvxpyLayer(problem, [point], outputs)
         self.points = 2 * torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=double)
 
     def __len__(self) -> int:

@@ -142,10 +142,6 @@ class SmoothProgram:
             blocks, origins, np.arange(structure.m), {}, (column_of_row, positive), self.column_labels, self._variables
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        self.problem._solver_cache.clear()  # a solver's workspace, which cannot be copied; CVXPY makes it again
-        return self.__dict__
-
     @property
     def cones(self) -> Cones:
         """The product cone K."""
