@@ -19,7 +19,7 @@ from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
 from cvxift.jax.complex_parts import joined, split
 from cvxift.jax.rule import solve
-from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
+from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular, options_of
 from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check, LayerCore
 from cvxift.layers.description import in_html, in_words
@@ -277,8 +277,8 @@ def _static(solver_args: Mapping[str, Any] | None, **arguments: Any) -> None:
     Raises:
         ProgramError: names the argument.
     """
-    options = {f"solver_args['{name}']": value for name, value in (solver_args or {}).items()}
-    for name, value in {**options, **arguments}.items():
+    named = {f"solver_args['{name}']": value for name, value in options_of(solver_args).items()}
+    for name, value in {**named, **arguments}.items():
         if isinstance(value, Tracer):
             raise ProgramError(
                 f"{name} is a traced value; it must be known when the function is traced. Give a Python number, or "

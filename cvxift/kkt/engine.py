@@ -17,7 +17,7 @@ from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point, goal_of, polish
-from cvxift.kkt.policy import LARGEST_DIRECT, Policy
+from cvxift.kkt.policy import LARGEST_DIRECT, Policy, options_of
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
@@ -82,7 +82,7 @@ class Engine:
         self._threads = threading.local()
         if solver is not None:
             self.choose(solver)
-        self.set_options(solver_args or {})
+        self.set_options(options_of(solver_args))
 
     @property
     def first(self) -> str:

@@ -15,6 +15,7 @@ from cvxift.errors import ProgramError, SolveError
 from cvxift.kkt.conflict import agrees
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import inaccurate, unsolved
+from cvxift.kkt.policy import options_of
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.program.integers import integer_variables, replaced
@@ -75,7 +76,7 @@ class MixedInteger:
         self._problem = replaced(problem, own)
         self._parameters = [(p, own[id(p)]) for p in problem.parameters()]
         self._variables = [(v, own[id(v)]) for v in problem.variables()]
-        self._solver, self._options, self._verbose = solver, dict(solver_args or {}), verbose
+        self._solver, self._options, self._verbose = solver, options_of(solver_args), verbose
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:

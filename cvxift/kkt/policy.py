@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -90,3 +90,16 @@ def choice(name: str, value: Any, known: Sequence[str]) -> None:
     """
     if value not in known:
         raise ProgramError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}.")
+
+
+def options_of(solver_args: Any) -> dict[str, Any]:
+    """A copy of `solver_args`; empty for None.
+
+    Raises:
+        ProgramError: it is no dict.
+    """
+    if solver_args is None or isinstance(solver_args, Mapping):
+        return dict(solver_args or {})
+    raise ProgramError(
+        f"solver_args={solver_args!r} is not known; give a dict of the solver's options, and its name as solver=."
+    )

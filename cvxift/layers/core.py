@@ -19,7 +19,7 @@ from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSo
 from cvxift.compat import named_solver, solver_and_options
 from cvxift.errors import ProgramError
 from cvxift.kkt.conflict import first_agrees
-from cvxift.kkt.policy import Check, Policy, choice
+from cvxift.kkt.policy import Check, Policy, choice, options_of
 from cvxift.kkt.solution_map import OnFailure, Solved
 from cvxift.layers.description import facts
 from cvxift.program.parameters import batch_of, wrong_shape
@@ -91,13 +91,14 @@ class LayerCore:
         choice("closed_form", closed_form, get_args(ClosedForm))
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
             if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
+                kinds = [type(item).__name__ for item in value] if isinstance(value, (list, tuple)) else type(value)
                 raise ProgramError(
-                    f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {type(value).__name__} "
-                    f"{[type(item).__name__ for item in value] if isinstance(value, (list, tuple)) else ''}."
+                    f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {kinds}. "
+                    "The order is CvxpyLayer(problem, parameters, variables)."
                 )
         if not variables:
             raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
-        self._given = named_solver(solver), dict(solver_args or {})
+        self._given = named_solver(solver), options_of(solver_args)
         how = {"policy": policy, "on_failure": on_failure, "check": check}
         canonical = {"gp": gp, "canon_backend": canon_backend, "closed_form": closed_form}
         self._set_map((problem, parameters, variables), verbose, how, canonical)

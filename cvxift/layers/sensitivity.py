@@ -141,6 +141,7 @@ class Sensitivity:
             array([ 0.5, -0.5])
         """
         theta_bar = np.zeros(self.program.theta_size)
+        _refuse_keys("cotangents", cotangents, cp.Variable, Objective)
         keys = [key for key in cotangents if not isinstance(key, Objective)]
         for key in cotangents:
             if isinstance(key, Objective):
@@ -175,9 +176,8 @@ class Sensitivity:
             array([ 0.5, -0.5])
         """
         theta_dot = np.zeros(self.program.theta_size)
+        _refuse_keys("tangents", tangents, cp.Parameter)
         for parameter, tangent in tangents.items():
-            if not isinstance(parameter, cp.Parameter):
-                raise ProgramError(f"Expected a cp.Parameter of the problem as key, got {type(parameter).__name__}.")
             theta_dot[self._offset(parameter)] = _shaped(
                 f"Parameter '{parameter.name()}'", tangent, parameter.shape
             ).ravel()
@@ -222,6 +222,7 @@ class Sensitivity:
         if isinstance(output, Objective):
             gradient = self._value_gradient(output) * self._theta_scale()
             return gradient[columns].reshape(parameter.shape)
+        self.program.output(output)  # refuses what is none
         solution_map = self._map([output])
         matrix = solution_map.jacobian_of(self._solved([output]), columns)
         matrix = matrix * self._output_scale([output])[:, None] * self._theta_scale()[columns]
@@ -302,6 +303,8 @@ class Sensitivity:
             raise ProgramError("The objective given is not the problem's; pass problem.objective.")
 
     def _offset(self, parameter: cp.Parameter) -> slice:
+        if not isinstance(parameter, cp.Parameter):
+            raise ProgramError(f"Expected a cp.Parameter of the problem, got {type(parameter).__name__}.")
         try:
             return self.program.offsets[parameter]
         except KeyError:
@@ -316,12 +319,22 @@ def _spread(values: Floats) -> Floats:
     return np.abs(values - values[0]).max(axis=0)
 
 
+def _refuse_keys(name: str, given: Any, *kinds: type) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(key, kinds) for key in given):
+        got = {type(key).__name__ for key in given} if isinstance(given, Mapping) else type(given).__name__
+        expected = " or ".join(f"cp.{kind.__name__}" for kind in kinds)
+        raise ProgramError(f"{name} must be a dict with keys of the problem, each a {expected}; got {got}.")
+
+
 def _name(key: Any) -> str:
     return f"variable '{key.name()}'"
 
 
 def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
+    array = np.asarray(value)
+    if array.dtype.kind in "cOSUmM":
+        raise ProgramError(f"The value given for {name} has dtype {array.dtype}; expected real numbers.")
+    array = array.astype(float)
     if array.shape != shape:
         raise ProgramError(f"The value given for {name} has shape {array.shape}; expected {shape}.")
     return array

@@ -19,6 +19,7 @@ import numpy as np
 
 from cvxift.kkt.backend import HOST, Array, Arrays
 from cvxift.kkt.batch.device import DeviceMap
+from cvxift.kkt.policy import options_of
 from cvxift.kkt.solution_map import Solved
 from cvxift.layers.core import LayerCore
 
@@ -55,7 +56,7 @@ class Options:
     @classmethod
     def of(cls, solver_args: Mapping[str, Any] | None, warm_start: bool) -> Options:
         """Options of a call."""
-        args = dict(solver_args or {})
+        args = options_of(solver_args)
         return cls(args, warm_start, tuple(sorted((name, repr(value)) for name, value in args.items())))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.kkt.engine import Engine, Solution
+from cvxift.kkt.policy import options_of
 from cvxift.nlp.convex import ConvexSolver
 from cvxift.nlp.quadratic import QuadraticModel
 from cvxift.nlp.search import CLOSE, NEAR, Search
@@ -57,7 +58,7 @@ class NonlinearEngine(Engine):
         if solver is not None:
             interface.named(solver)
         self._options: dict[str, Any] = {}
-        self.set_options(solver_args or {})
+        self.set_options(options_of(solver_args))
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -41,7 +41,7 @@ def checked(core: LayerCore, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...
             isinstance(p, torch.Tensor) and p.dtype is dtype and p.device == device for p in params
         ):
             return params
-        if torch.is_autocast_enabled(device.type):
+        if device.type != "meta" and torch.is_autocast_enabled(device.type):
             params = _widened(params)
     for parameter, tensor in zip(core.parameters, params, strict=False):
         if not isinstance(tensor, torch.Tensor):
