@@ -90,15 +90,16 @@ class LayerCore:
     ) -> None:
         choice("closed_form", closed_form, get_args(ClosedForm))
         for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
-            if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
-                kinds = [type(item).__name__ for item in value] if isinstance(value, (list, tuple)) else type(value)
+            listed = isinstance(value, (list, tuple))
+            if not listed or not all(isinstance(item, kind) for item in value):
+                kinds = [type(item).__name__ for item in value] if listed else type(value).__name__
                 raise ProgramError(
-                    f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {kinds}. "
-                    "The order is CvxpyLayer(problem, parameters, variables)."
+                    f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {kinds}. The order is "
+                    "CvxpyLayer(problem, parameters, variables)."
                 )
         if not variables:
             raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
-        self._given = named_solver(solver), options_of(solver_args)
+        self._given, self._verbose = (named_solver(solver), options_of(solver_args)), verbose
         how = {"policy": policy, "on_failure": on_failure, "check": check}
         canonical = {"gp": gp, "canon_backend": canon_backend, "closed_form": closed_form}
         self._set_map((problem, parameters, variables), verbose, how, canonical)
@@ -122,14 +123,13 @@ class LayerCore:
         """Make the solution map, with its solver and options."""
         named, args = self._given
         general = named is not None or bool(args) or verbose
-        closed_form = "never" if general else canonical["closed_form"]
-        self.map = ClosedMap(*what, solver=named, **{**how, **canonical, "closed_form": closed_form})
+        never = {"closed_form": "never"} if general else {}
+        self.map = ClosedMap(*what, solver=named, **{**how, **canonical, **never})
         if general:
-            engine = self.map.engine
             first, args = self._solver_and_options({})
             if first is not None:
-                engine.choose(first)
-            engine.set_options({**args, **(solvers.get(engine.first).verbose_options if verbose else {})})
+                self.map.engine.choose(first)
+            self.map.engine.set_options(args)
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.
@@ -237,7 +237,8 @@ class LayerCore:
     def _solver_and_options(self, args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """The solver to try first and its options, for a call's options over the constructor's."""
         (name, given), engine = self._given, self.map.engine
-        return solver_and_options(name, {**given, **args}, engine.candidates, engine.condensation.structure)
+        name, options = solver_and_options(name, {**given, **args}, engine.candidates, engine.condensation.structure)
+        return name, {**options, **(solvers.get(name or engine.first).verbose_options if self._verbose else {})}
 
     def remember(self, solved: Solved) -> None:
         """Make a solved call the last one, of which `last_report` and ``warm_start`` speak."""
@@ -329,10 +330,7 @@ class LayerCore:
 
     def _split(self, flat: Floats, batch: tuple[int, ...]) -> list[Floats]:
         """Flat outputs, one array a variable."""
-        return [
-            flat[..., part].reshape((*batch, *shape))
-            for part, shape in zip(self.output_slices, self.output_shapes, strict=True)
-        ]
+        return [flat[..., part].reshape((*batch, *shape)) for part, shape in zip(self.output_slices, self.output_shapes)]
 
     def _join(self, bars: Sequence[Floats], call: Call) -> Floats:
         """The inverse of `_split`."""

@@ -49,6 +49,7 @@ class Daqp(Solver):
     package = daqp
     conic = False
     active_set = True
+    verbose_options = MappingProxyType({"verbose": True})
     # primal_tol: inactive rows may be violated by so much; the solver's 1e-6 can decide the active set of a nearly
     # degenerate point wrongly. eta_prox: with a singular P the proximal iterations stop at ‖Δx‖ ≤ eta_prox / eps_prox;
     # the solver's 1e-6 leaves residuals of 1e-4 (GOULDQP2 of the Maros–Mészáros set), 1e-10 costs no more time.
@@ -57,8 +58,8 @@ class Daqp(Solver):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """DAQP's settings."""
-        return {**daqp.Model().settings, **self.defaults}
+        """DAQP's settings, and `verbose`: DAQP itself prints nothing, so one line a solve says how it ended."""
+        return {**daqp.Model().settings, **self.defaults, "verbose": False}
 
     def _session(self, structure: Structure, options: Mapping[str, Any]) -> Session:
         return DaqpSession(structure, options)
@@ -71,7 +72,8 @@ class DaqpSession(Session):
     releases_gil = True
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
-        super().__init__(structure, options)
+        super().__init__(structure, {name: value for name, value in options.items() if name != "verbose"})
+        self._verbose = bool(options.get("verbose"))
         n, zero = structure.n, structure.cones.zero
         self._zero = zero
         self._P = Dense(structure.P_rows, structure.P_cols, (n, n)) if structure.nnzP else None
@@ -197,6 +199,8 @@ class DaqpSession(Session):
             matrix = matrix.copy()
         if not upper.flags.writeable:
             upper = upper.copy()
-        x, _, flag, info = daqp.solve(H, q, matrix, upper, self._lower, sense, **self.options)
+        x, value, flag, info = daqp.solve(H, q, matrix, upper, self._lower, sense, **self.options)
         status, message = _EXITS.get(flag) or (Status.FAILED, f"exit flag {flag}")
+        if self._verbose:
+            print(f"DAQP: {message}; {info['iterations']} iterations, objective {value:.6e}.")
         return x, info["lam"], status, message, info["iterations"]

@@ -91,8 +91,9 @@ class Scs(Solver):
 def _check_values(options: Mapping[str, Any]) -> None:
     """Refuse a value now, not at the first solve: SCS checks them as it is set up."""
     data = {"A": sp.csc_matrix(np.ones((1, 1))), "b": np.ones(1), "c": np.ones(1)}
+    quiet = {key: value for key, value in options.items() if not key.endswith("_filename") and key != "verbose"}
     try:
-        scs.SCS(data, {"l": 1}, **{key: value for key, value in options.items() if not key.endswith("_filename")})
+        scs.SCS(data, {"l": 1}, verbose=False, **quiet)
     except (TypeError, ValueError, OverflowError, ImportError) as error:
         raise ProgramError(f"Solver 'scs' refuses one of the options {dict(options)}: {error}") from error
 
