@@ -330,7 +330,9 @@ class LayerCore:
 
     def _split(self, flat: Floats, batch: tuple[int, ...]) -> list[Floats]:
         """Flat outputs, one array a variable."""
-        return [flat[..., part].reshape((*batch, *shape)) for part, shape in zip(self.output_slices, self.output_shapes)]
+        return [
+            flat[..., part].reshape((*batch, *shape)) for part, shape in zip(self.output_slices, self.output_shapes)
+        ]
 
     def _join(self, bars: Sequence[Floats], call: Call) -> Floats:
         """The inverse of `_split`."""
