@@ -71,10 +71,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     """
     probes = point.probes
     account = account_of(point, outputs)
-    agree = len(account.pieces) > 1 and not differs_somewhere(account) if point.program.theta_size else False
-    kinks = find_kinks(point, probes)
-    if agree and kinks.flat_pieces == 0.0:  # no change of the parameters tells the sides apart
-        kinks = replace(kinks, harmless=np.union1d(kinks.harmless, kinks.real), real=kinks.real[:0])
+    kinks, agree = judged_kinks(account, point)
     kernel = point.kernel(kinks.shift)
     residual = point.solution.residuals
     findings: list[Finding] = []
@@ -200,6 +197,22 @@ def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:
     return any(m.kind == "dual" and loose.shape[1] and float(abs(m.matrix @ loose).max()) > TOUCH for m in outputs)
 
 
+def judged_kinks(account: Regularity, point: LocalPoint) -> tuple[Kinks, bool]:
+    """The kinks at a point, and whether its pieces agree: then no change of the parameters tells the sides apart."""
+    agree = len(account.pieces) > 1 and not differs_somewhere(account) if point.program.theta_size else False
+    kinks = find_kinks(point, point.probes)
+    if agree and kinks.flat_pieces == 0.0:
+        kinks = replace(kinks, harmless=np.union1d(kinks.harmless, kinks.real), real=kinks.real[:0])
+    return kinks, agree
+
+
+def distance_to_kink(point: LocalPoint, kinks: Kinks) -> float:
+    """The smallest relative margin, kinks left out that the variables do not feel."""
+    counted = point.tied_units.copy()
+    counted[np.concatenate([kinks.opened, kinks.closed, kinks.harmless])] = False
+    return float(point.margins[counted].min(initial=np.inf))
+
+
 def _checks(
     point: LocalPoint,
     kinks: Kinks,
@@ -212,9 +225,6 @@ def _checks(
 ) -> tuple[Check, ...]:
     residual = point.solution.residuals
     how = "exact" if kernel.exact else "estimated by inverse iteration"
-    counted = point.tied_units.copy()
-    counted[np.concatenate([kinks.opened, kinks.closed, kinks.harmless])] = False
-    margin = float(point.margins[counted].min(initial=np.inf))
     harmless = len(kinks.weak) - len(kinks.real)
     kink_note = "smallest relative distance to a kink" + (
         f"; {harmless} kinks that the variables do not feel left out" if harmless else ""
@@ -225,7 +235,7 @@ def _checks(
         Check(
             "complementarity", residual.complementarity <= ACCEPTABLE, residual.complementarity, ACCEPTABLE, "relative"
         ),
-        Check("smoothness", not len(kinks.real), margin, point.tolerance, kink_note),
+        Check("smoothness", not len(kinks.real), distance_to_kink(point, kinks), point.tolerance, kink_note),
         Check(
             "constraint nondegeneracy",
             freedom == 0,

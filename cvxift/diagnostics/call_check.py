@@ -7,6 +7,7 @@ few microseconds. `Recorder` keeps margins and conditioning over the steps of a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvxift import cones as cone
+from cvxift.diagnostics.analysis import distance_to_kink, judged_kinks
 from cvxift.errors import ProgramError
 from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.failures import tell_kink
 from cvxift.kkt.policy import Check, Policy
-from cvxift.kkt.regularity.point import KINK
+from cvxift.kkt.regularity.account import Regularity
+from cvxift.kkt.regularity.kinks import Kinks
+from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere, entries_that_differ
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.solution_map import SolutionMap, Solved
@@ -36,15 +40,20 @@ CONDITIONED = 8  # instances of a batch whose condition number is computed
 class CallReport:
     """Statistics of a layer's last call; each is computed when it is asked for.
 
+    What the variables do not feel does not count: an instance near a kink is judged as `diagnose` judges it.
+
     Attributes:
         solved: the call.
         policy: the layer's policy.
         path: which way the call went, in words.
+        account: what is known of the solution map at an instance's solution.
     """
 
     solved: Solved = field(repr=False)
     policy: Policy = field(repr=False)
-    path: str = "solver and KKT system"
+    path: str
+    account: Callable[[Any], Regularity] = field(repr=False)
+    _found: dict[int, tuple[LocalPoint, Kinks]] = field(default_factory=dict, repr=False)
 
     @property
     def instances(self) -> int:
@@ -70,7 +79,22 @@ class CallReport:
     @cached_property
     def margins(self) -> Floats:
         """Smallest relative distance to a kink of each instance, shape (instances,); NaN where one failed."""
-        return relative_margins(self.solved)
+        margins = relative_margins(self.solved).copy()
+        for index in np.flatnonzero(margins <= KINK) if self._judges else ():
+            margins[index] = distance_to_kink(*self._kinks(int(index)))
+        return margins
+
+    @property
+    def _judges(self) -> bool:
+        return not hasattr(self.solved.solutions, "margins")  # closed forms know their kinks
+
+    def _kinks(self, index: int) -> tuple[LocalPoint, Kinks]:
+        if index not in self._found:
+            account = self.account(self.solved.solutions[index])
+            if account.policy.singular != "least_squares":  # which alone says what is singular
+                account = account.with_policy("least_squares")
+            self._found[index] = account.local, judged_kinks(account, account.local)[0]
+        return self._found[index]
 
     @property
     def margin(self) -> float:
@@ -80,8 +104,9 @@ class CallReport:
 
     @property
     def weak(self) -> int:
-        """Instances on a kink."""
-        return int(np.count_nonzero(self.margins <= KINK))
+        """Instances on a kink; of a closed form, which is not judged for it, those within `KINK` of one."""
+        weak = np.flatnonzero(relative_margins(self.solved) <= KINK)
+        return sum(len(self._kinks(int(index))[1].real) > 0 for index in weak) if self._judges else len(weak)
 
     @cached_property
     def condition(self) -> float:
@@ -90,7 +115,7 @@ class CallReport:
         A closed form factorizes nothing: to do it for this number alone would cost far more than the call.
         """
         found = [float("nan")]
-        if hasattr(self.solved.solutions, "margins"):
+        if not self._judges:
             return found[0]
         for index in range(min(self.instances, CONDITIONED)):
             solution = self.solved.solutions[index]
@@ -98,10 +123,13 @@ class CallReport:
                 system = solution.linearization(self.policy).system
                 if isinstance(system, ReducedSystem):
                     found.append(float(system.factor.condition))
+                    if not np.isfinite(found[-1]):  # of auxiliary variables perhaps
+                        local, kinks = self._kinks(index)
+                        found[-1] = float(local.kernel(kinks.shift).condition)
         return float(np.nanmax(found)) if len(found) > 1 else found[0]
 
     def __str__(self) -> str:
-        told = np.isfinite(self.condition) or not hasattr(self.solved.solutions, "margins")
+        told = np.isfinite(self.condition) or self._judges
         condition = f", condition {self.condition:.1e}" if told else ""
         return (
             f"{self.instances} instance(s), {self.failed} failed, {self.weak} on a kink; "

@@ -107,8 +107,7 @@ class LayerCore:
         self.shapes = tuple(p.shape for p in self.parameters)
         self.sizes = tuple(p.size for p in self.parameters)
         self.output_shapes = tuple(tuple(variable.shape) for variable in variables)
-        self._variables = tuple(variables)
-        self.output_slices = self.map.slices
+        self._variables, self.output_slices = tuple(variables), self.map.slices
         log, exp = self.map.log_mask, self.map.exp_mask
         ends = np.cumsum((0, *self.sizes))
         self.logs = tuple(log is not None and bool(log[i:j].any()) for i, j in pairwise(ends))
@@ -270,7 +269,8 @@ class LayerCore:
         """Statistics of the last call: margins, residuals, conditioning; None before the first."""
         from cvxift.diagnostics.call_check import CallReport
 
-        return None if self._warm is None else CallReport(self._warm, self.map.policy, self.map.path_of(self._warm))
+        last, mapping = self._warm, self.map
+        return None if last is None else CallReport(last, mapping.policy, mapping.path_of(last), mapping.account)
 
     def check(self, values: Sequence[Floats]) -> None:
         """Refuse values that are not finite or contradict a parameter's attributes; `solve` does it where it sees them.
@@ -330,9 +330,8 @@ class LayerCore:
 
     def _split(self, flat: Floats, batch: tuple[int, ...]) -> list[Floats]:
         """Flat outputs, one array a variable."""
-        return [
-            flat[..., part].reshape((*batch, *shape)) for part, shape in zip(self.output_slices, self.output_shapes)
-        ]
+        parts = zip(self.output_slices, self.output_shapes, strict=True)
+        return [flat[..., part].reshape((*batch, *shape)) for part, shape in parts]
 
     def _join(self, bars: Sequence[Floats], call: Call) -> Floats:
         """The inverse of `_split`."""

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import cvxift
+from cvxift.diagnostics.call_check import relative_margins
 from cvxift.errors import ApplicabilityWarning
+from cvxift.kkt.regularity.point import KINK
 from cvxift.layers.core import LayerCore
 
 FAR, NEAR, ON = 1e-6, 1e-8, 1e-12  # slacks, of entries around one
@@ -35,7 +37,8 @@ def test_calls_near_a_kink_are_looked_at_and_those_on_it_told(closed_form: str, 
         core = projection(closed_form)
         for slack, looked_at in ((FAR, 0), (NEAR, 1)):  # near it, the solution is accurate enough to know its side
             core.solve([point(side * slack)], None, False)
-            assert core.last_report.weak == looked_at
+            assert (relative_margins(core._warm)[0] <= KINK) == looked_at
+            assert core.last_report.weak == (looked_at if closed_form == "auto" else 0)
             assert cvxift.diagnose(core, point(side * slack)).verdict is cvxift.Verdict.APPLIES
     core = projection(closed_form)
     with pytest.warns(ApplicabilityWarning, match="weakly active"):

@@ -105,6 +105,33 @@ def test_last_report_and_recorder() -> None:
     assert len(recorder.plot().axes) == 2
 
 
+ATOMS = {
+    "abs": lambda u: cp.abs(u) <= 1,
+    "norm_inf": lambda u: cp.norm(u, "inf") <= 1,
+    "maximum": lambda u: cp.maximum(u, -u) <= 1,
+    "norm1": lambda u: cp.norm1(u) <= 2,
+    "norm2": lambda u: cp.norm(u) <= np.sqrt(2),
+    "square": lambda u: cp.square(u) <= 1,
+}
+
+
+@pytest.mark.parametrize("atom", ATOMS)
+def test_the_last_report_does_not_contradict_the_diagnosis(atom: str) -> None:
+    """|u| ≤ 1 inside the box: auxiliary variables are free to move, and the variables do not feel it."""
+    u, t = cp.Variable(2, name="u"), cp.Parameter(2, name="t")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(u - t)), [ATOMS[atom](u)])
+    layer = layers.CvxpyLayer(problem, [t], [u], check="off")
+    points = {"inside": [0.3, 0.2], "at zero": [0.0, 0.0], "on the boundary": [1.0, 1.0], "outside": [1.5, 1.4]}
+    layer(tensor(list(points.values())))
+    batch = layer.last_report.margins
+    for (place, point), margin in zip(points.items(), batch, strict=True):
+        layer(tensor(point))
+        last, report = layer.last_report, layer.diagnose(tensor(point))
+        assert last.weak == (report.verdict is cvxift.Verdict.ONE_SIDED) == (place == "on the boundary"), place
+        assert np.isfinite(last.condition) and (last.margin > 1e-2) == (last.weak == 0), place
+        assert np.isclose(margin, last.margin, atol=1e-9)
+
+
 def test_the_report_of_a_closed_form_factorizes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make(check="off")
     layer(tensor([SMOOTH, KINK]))
