@@ -69,7 +69,9 @@ def transport(
     return carry_separable(problem, z, theta, temperature, GINI, lines, 0.0)
 
 
-def birkhoff(n: int, regularizer: Literal["entropic", "quadratic"] = "entropic", temperature: Temperature = 1.0):
+def birkhoff(
+    n: int, regularizer: Literal["entropic", "quadratic"] = "entropic", temperature: Temperature = 1.0
+) -> cp.Problem:
     """Soft permutations: doubly stochastic n × n matrices (arguments as for `transport`).
 
     Source: Mena et al. 2018.

@@ -8,6 +8,7 @@ point was found that is at the goal: what solvers call infeasible is not solved 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from cvxift.solvers.base import Raw, Session, Status
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Engine
 
+LOGGER = logging.getLogger(__name__)
 TOLERANCE = 1e-9  # a point this good ends the search
 ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
 SCALES = (1.0, 1e3, 1e-3)  # of s over y, in each row's units, tried where reading the active set off s − y fails
@@ -154,7 +156,7 @@ class Search:
         return session.solve(small.P, small.q, small.A, small.b, self._warm if warm else None)
 
     def _fail(self, name: str, raw: Raw, certain: bool = True) -> None:
-        self.attempts.append((name, raw.status, raw.message, float("nan")))
+        self._note(name, raw, float("nan"))
         if raw.status in CONCLUSIVE and (certain or self._polyhedral):
             self._verdicts.append(raw.status)
         if self.best is None:
@@ -163,9 +165,16 @@ class Search:
     def _take(self, name: str, raw: Raw) -> None:
         point = polished(self._instance, raw)
         worst = point.worst
-        self.attempts.append((name, raw.status, raw.message, worst))
+        self._note(name, raw, worst)
         if self.best is None or worst < self._worst:
             self.best, self._worst, self.name, self.status = point, worst, name, raw.status
+
+    def _note(self, name: str, raw: Raw, worst: float) -> None:
+        self.attempts.append((name, raw.status, raw.message, worst))
+        level = logging.DEBUG if worst <= TOLERANCE else logging.INFO  # others will be tried
+        LOGGER.log(
+            level, "%s: %s %s; relative residual %.1e after polishing", name, raw.status.value, raw.message, worst
+        )
 
     def _tight(self, name: str, tight: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Raw]:
         """A solver's point at tight tolerances, where the active set of a program may show; nothing without one."""

@@ -14,7 +14,6 @@ from cvxift._types import override
 from cvxift.layers.description import facts
 from cvxift.layers.sensitivity import Output, Sensitivity
 from cvxift.program.real_parts import RealParts
-from cvxift.program.write_back import real_duals
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.report import Report
@@ -75,13 +74,13 @@ class ComplexSensitivity(Sensitivity):
 
     @override
     def jvp(self, tangents: Mapping[cp.Parameter, Any]) -> dict[Output, Any]:
-        """As `Sensitivity.jvp`; dual variables of complex constraints are left out."""
+        """As `Sensitivity.jvp`; dual variables of complex constraints other than equations are left out."""
         real: dict[Any, Any] = {}
         for parameter, tangent in tangents.items():
             real |= self._parts.split(parameter, tangent)
         found = self._inner.jvp(real)
         out: dict[Output, Any] = {
-            v: self._parts.join(v, found) for v in (*self.problem.variables(), *real_duals(self.problem))
+            v: self._parts.join(v, found) for v in (*self.problem.variables(), *self._parts.duals)
         }
         out[self.problem.objective] = found[self._parts.problem.objective]
         return out

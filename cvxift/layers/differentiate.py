@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import cvxpy as cp
@@ -162,11 +162,11 @@ def _with_parts(parts: RealParts, problem: cp.Problem, options: dict[str, Any]) 
             write_back_none(problem, error.status)
         raise
     found = ComplexSensitivity(parts, problem, inner)
-    _save(found, held=False)
+    _save(found, False, parts.duals)
     return found
 
 
-def _save(found: Sensitivity, held: bool) -> None:
+def _save(found: Sensitivity, held: bool, duals: Sequence[cp.Variable] | None = None) -> None:
     """Set what ``problem.solve`` sets, unless the problem holds it.
 
     A solver's values are off by its tolerance; so are those of parameters that have moved a little since. They cannot
@@ -176,7 +176,8 @@ def _save(found: Sensitivity, held: bool) -> None:
     solved = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)  # else they are values that nobody solved for
     if held and solved and holds_values_of(solution, found.program, KEPT_VALUES):
         return
-    values = {key: found.value(key) for key in (*problem.variables(), *real_duals(problem))}
+    named = real_duals(problem) if duals is None else duals
+    values = {key: found.value(key) for key in (*problem.variables(), *named)}
     accurate = solution.worst <= TOLERANCE
     solver = None if held and solved else solution.solver
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solver)

@@ -2,8 +2,10 @@
 
     z = Re z + i Im z        a Hermitian variable: Re z symmetric, Im z = U − Uᵀ with U strictly upper triangular
 
-CVXPY's reduction to real problems (Complex2Real) does the rest, as it does for constants that are complex. A derivative
-with respect to z is the pair of those with respect to its parts, of which each framework makes its own convention.
+CVXPY's reduction to real problems (Complex2Real) does the rest, as it does for constants that are complex. A complex
+equation becomes one of the real and one of the imaginary parts: their multipliers are the parts of its own, as in
+CVXPY. A derivative with respect to z is the pair of those with respect to its parts, of which each framework makes its
+own convention.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 from cvxpy.constraints.psd import PSD
+from cvxpy.constraints.zero import Equality
 
 from cvxift.errors import ProgramError
 from cvxift.program.integers import replaced
@@ -50,7 +53,9 @@ class RealParts:
         parameters: the user's parameters in the order of a call; None for the problem's own.
 
     Attributes:
-        problem: the real problem; its constraints are the user's, in order, then those of complex PSD variables.
+        problem: the real problem; its constraints are the user's, in order, of complex equations the real part; then
+            the imaginary parts of these, and the constraints of complex PSD variables.
+        duals: the user's dual variables: of real constraints and of complex equations.
         parameters: as given.
         outputs: the variables that a layer returns.
     """
@@ -63,7 +68,15 @@ class RealParts:
         self._parts: dict[Any, Parts] = {leaf: _parts(leaf) for leaf in leaves}
         real = replaced(problem, {id(leaf): self._parts[leaf].value for leaf in leaves})
         more = [_definite(leaf, self._parts[leaf]) for leaf in leaves if _is_definite(leaf)]
-        self.problem = cp.Problem(real.objective, [*real.constraints, *more]) if more else real
+        equations = {i: c for i, c in enumerate(real.constraints) if isinstance(c, Equality) and not c.is_real()}
+        halves = {i: (cp.real(c.expr) == 0, cp.imag(c.expr) == 0) for i, c in equations.items()}
+        for i, (one, two) in halves.items():
+            dual = problem.constraints[i].dual_variables[0]
+            self._parts[dual] = Parts(one.dual_variables[0], two.dual_variables[0], None, None)
+        constraints = [halves[i][0] if i in halves else c for i, c in enumerate(real.constraints)]
+        self.problem = cp.Problem(real.objective, [*constraints, *(two for _, two in halves.values()), *more])
+        known = (c for i, c in enumerate(problem.constraints) if i in halves or c.is_real())
+        self.duals = tuple(dual for constraint in known for dual in constraint.dual_variables)
 
     @classmethod
     def of(cls, problem: Any, parameters: Sequence[cp.Parameter] | None = None) -> RealParts | None:
@@ -99,8 +112,9 @@ class RealParts:
                 if dual is item:
                     if not own.is_real():
                         raise ProgramError(
-                            f"Constraint {own} is complex; its dual variable is not available. Split it into the "
-                            "constraints of its real and imaginary parts."
+                            f"Constraint {own} is complex and no equation; its dual variable is not available. State "
+                            "it by its real parts: for X >> 0, cp.bmat([[cp.real(X), -cp.imag(X)], [cp.imag(X), "
+                            "cp.real(X)]]) >> 0."
                         )
                     return real.dual_variables[place]
         return item

@@ -1,4 +1,6 @@
-"""`verbose=True` prints for every solver, each time it solves, and nothing else does."""
+"""`verbose=True` prints for every solver, each time it solves; `logging` tells how the search for a point goes."""
+
+import logging
 
 import cvxpy as cp
 import numpy as np
@@ -50,3 +52,16 @@ def test_a_call_with_options_prints_as_well(make, capfd):
 def test_daqp_says_how_it_ended(capfd):
     layer("daqp")(torch.ones(3, dtype=torch.float64))
     assert "DAQP: optimal; " in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("feasible", [True, False])
+def test_the_search_for_a_point_is_logged(feasible, caplog):
+    x, t = cp.Variable(3), cp.Parameter(3)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= t, x <= 1, cp.sum(x) >= -9])
+    layer = cvxift.torch.CvxpyLayer(problem, [t], [x], solver="daqp", on_failure="nan", check="off")
+    with caplog.at_level(logging.DEBUG, logger="cvxift"):
+        layer(torch.full((3,), 0.5 if feasible else 2.0, dtype=torch.float64))
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    called = [record.getMessage() for record in caplog.records]
+    assert called and all(message.startswith(("daqp: ", "piqp: ", "osqp: ")) for message in called)
+    assert any("infeasible" in message for message in told) != feasible

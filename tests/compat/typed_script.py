@@ -3,7 +3,7 @@
 # What CVXPY and JAX leave untyped is theirs.
 # pyright: strict, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import cvxpy as cp
 import jax
@@ -13,6 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 import cvxift
+import cvxift.jax as cj
+import cvxift.torch as ct
+from cvxift import argmax, atoms
 from cvxift.jax import CvxpyLayer as JaxLayer
 from cvxift.torch import CvxpyLayer
 
@@ -38,3 +41,39 @@ assert_type(found, cvxift.Sweep)
 assert_type(found.value(x), NDArray[np.float64])
 assert_type(found.jacobian(x, t), NDArray[np.float64])
 assert_type(found.failed[0].reason if found.failed else "", str)
+
+scores, array = torch.rand(4, 4), jnp.ones((4, 4))
+assert_type(ct.softmax(scores), torch.Tensor)
+assert_type(ct.sparsemax(scores, dim=0), torch.Tensor)
+assert_type(ct.entmax(scores, alpha=1.5), torch.Tensor)
+assert_type(ct.constrained_softmax(scores, 0.5), torch.Tensor)
+assert_type(ct.constrained_sparsemax(scores, 0.5), torch.Tensor)
+assert_type(ct.box(scores), torch.Tensor)
+assert_type(ct.budget(scores, 2.0), torch.Tensor)
+assert_type(ct.soft_rank(scores), torch.Tensor)
+assert_type(ct.soft_sort(scores, regularizer="entropic"), torch.Tensor)
+assert_type(ct.rank_loss(scores, torch.arange(4.0).expand(4, 4)), torch.Tensor)
+assert_type(ct.birkhoff(scores), torch.Tensor)
+assert_type(ct.transport(scores), torch.Tensor)
+assert_type(ct.fenchel_young_loss(scores, ct.softmax(scores)), torch.Tensor)
+assert_type(ct.viterbi(scores, scores), tuple[torch.Tensor, torch.Tensor])
+assert_type(cj.softmax(array), jax.Array)
+assert_type(cj.sparsemax(array, axis=0), jax.Array)
+assert_type(cj.entmax(array, alpha=1.5), jax.Array)
+assert_type(cj.budget(array, 2.0), jax.Array)
+assert_type(cj.soft_rank(array), jax.Array)
+assert_type(cj.transport(array), jax.Array)
+assert_type(cj.fenchel_young_loss(array, cj.softmax(array)), jax.Array)
+assert_type(cj.viterbi(array, array), tuple[jax.Array, jax.Array])
+
+for maps in (argmax.softmax(4), argmax.sparsemax(4), argmax.birkhoff(3), argmax.permutahedron(3)):
+    assert_type(maps, cp.Problem)
+    assert_type(argmax.parameter(maps), cp.Parameter)
+    assert_type(argmax.variable(maps), cp.Variable)
+entropy: cp.Expression = atoms.neg_entropy(x) + atoms.tsallis_neg_entropy(x, 1.5)
+
+assert_type(sensitivity.jvp({t: np.ones(2)})[x], Any)
+assert_type(sensitivity.vjp({x: np.ones(2)})[t], NDArray[Any])
+assert_type(sensitivity.jacobian(x, t), NDArray[Any])
+assert_type(sensitivity.report.verdict, cvxift.Verdict)
+assert_type(str(layer.last_report), str)

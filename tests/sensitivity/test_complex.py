@@ -170,12 +170,57 @@ def test_bad_input_is_named(framework):
         cvxift.sweep(problem, {c: np.zeros((2, N), complex)}, n_jobs=1)
 
 
-def test_dual_variables_of_complex_constraints_are_refused_and_the_rest_is_there():
+def spread():
+    """The least Σ|z|² with Σz = c: z = c/N, and 2z + y = 0 for the multiplier y."""
     z, c = cp.Variable(N, complex=True, name="z"), cp.Parameter(complex=True, value=1 + 2j)
     total = cp.sum(z) == c
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(z)), [total])
+    return cp.Problem(cp.Minimize(cp.sum_squares(z)), [z[0] - z[1] == 0, total]), z, c, total
+
+
+def test_dual_variables_of_complex_equations():
+    problem, z, c, total = spread()
+    problem.solve(solver="CLARABEL")
+    theirs, y = total.dual_value, total.dual_variables[0]
     s = cvxift.differentiate(problem)
-    assert np.allclose(s.value(z), (1 + 2j) / N) and total.dual_value is None
-    assert np.allclose(s.jvp({c: 1j})[z], 1j / N)
-    with pytest.raises(ProgramError, match="complex; its dual variable"):
-        s.value(total.dual_variables[0])
+    assert np.isclose(s.value(y), theirs, atol=1e-6) and np.isclose(s.value(y), -2 * c.value / N)
+    assert np.isclose(total.dual_value, s.value(y)) and problem.constraints[0].dual_value is not None
+    moved = s.jvp({c: 3 - 1j})
+    assert np.allclose(moved[z], (3 - 1j) / N) and np.isclose(moved[y], -2 * (3 - 1j) / N)
+    assert np.isclose(s.vjp({y: 1j})[c], -2j / N)
+    assert np.allclose(s.jacobian(y, c), [-2 / N, -2j / N])
+
+
+def test_layers_return_dual_variables_of_complex_equations():
+    problem, _, c, total = spread()
+    y = total.dual_variables[0]
+    torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer as JaxLayer
+    from cvxift.torch import CvxpyLayer
+
+    t = torch.tensor([1 + 2j, 3 - 1j], dtype=torch.complex128, requires_grad=True)
+    (found,) = CvxpyLayer(problem, [c], [y])(t)
+    assert torch.allclose(found, -2 * t / N)
+    found[1].imag.backward()
+    assert torch.allclose(t.grad, torch.tensor([0, -2j / N], dtype=torch.complex128))
+    (found,) = JaxLayer(problem, [c], [y])(jax.numpy.asarray(3 - 1j))
+    assert np.isclose(found, -2 * (3 - 1j) / N, atol=1e-6)
+
+
+def test_equations_of_imaginary_parts_and_matrices():
+    X, C = cp.Variable((2, 2), hermitian=True), cp.Parameter((2, 2), complex=True, value=complex_normal(5, 2, 2))
+    weights, v = complex_normal(6, 2), cp.Variable(2, imag=True)
+    fixed, zero = X[0] @ weights == C[0, 0], v == 1j * cp.imag(C[:, 1])
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(X - C) + cp.sum_squares(cp.imag(v) - 2)), [fixed, zero])
+    problem.solve(solver="CLARABEL", tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
+    theirs = [fixed.dual_value, zero.dual_value]
+    s = cvxift.differentiate(problem)
+    for equation, value in zip((fixed, zero), theirs, strict=True):
+        assert np.allclose(s.value(equation.dual_variables[0]), value, atol=1e-6)
+
+
+def test_the_dual_variable_of_a_complex_cone_is_refused_with_the_way_to_write_it():
+    X, H = cp.Variable((2, 2), hermitian=True), cp.Parameter((2, 2), hermitian=True, value=np.diag([1.0, -1.0]))
+    definite = X >> 0
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(X - H)), [definite]))
+    with pytest.raises(ProgramError, match=r"no equation; its dual variable.*cp.bmat"):
+        s.value(definite.dual_variables[0])
