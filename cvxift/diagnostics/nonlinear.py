@@ -23,6 +23,7 @@ from cvxift.kkt.convexity import NEGATIVE, least_curvature
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import falls_along
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.system.cone_basis import rotation
 from cvxift.nlp import NO_MULTIPLIERS, NonlinearEngine, NonlinearMap, start_values
 from cvxift.program.smooth import SmoothProgram
 from cvxift.program.smooth.linearized import LinearizedData
@@ -113,7 +114,7 @@ def report_of(
 
 def _not_isolated(mapping: NonlinearMap, point: LocalPoint, finding: Finding) -> Finding:
     """The finding of a flat direction in place of vanishing curvature, where another solution lies along it."""
-    found = least_curvature(point.instance, _tight(point))
+    found = _least(point)
     if finding.cause != "vanishing curvature" or found is None:
         return finding
     _, direction = found
@@ -158,7 +159,7 @@ def _no_point(solution: Solution, program: Any, held: bool) -> Finding:
 
 def _second_order(report: Report, point: LocalPoint) -> tuple[Check, ...]:
     """The report's checks, with the least curvature of the Lagrangian along what active rows leave free."""
-    found = least_curvature(point.instance, _tight(point))
+    found = _least(point)
     if found is None:
         return report.checks
     value, direction = found
@@ -168,14 +169,13 @@ def _second_order(report: Report, point: LocalPoint) -> tuple[Check, ...]:
     return (*report.checks, check)
 
 
-def _tight(point: LocalPoint) -> np.ndarray:
-    """The rows that are active, mask of shape (m,)."""
-    return (point.v <= 0.0) | (np.arange(point.structure.m) < point.cones.zero)
+def _least(point: LocalPoint) -> tuple[float, np.ndarray] | None:
+    return least_curvature(point.instance, rotation(point.structure.cones, point.v))
 
 
 def _moving(point: LocalPoint) -> list[Any]:
     """The user's columns that the least curvature is along."""
-    found = least_curvature(point.instance, _tight(point))
+    found = _least(point)
     labels = point.program.column_labels
     if found is None:
         return [labels[int(j)] for j in np.flatnonzero(point.asked)[:3]]

@@ -40,8 +40,8 @@ _lapack: Any = lapack  # its functions are made at import, unseen by type checke
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, likewise
 
 
-def semidefinite(P: Floats | sp.csc_array) -> bool:
-    """Whether P ≽ 0, up to rounding; P symmetric, shape (n, n)."""
+def semidefinite(P: Floats | sp.csc_array, margin: float = NEGATIVE) -> bool:
+    """Whether P, equilibrated, is ≽ −margin I, by default up to rounding; P symmetric, shape (n, n)."""
     dense = isinstance(P, np.ndarray)
     diagonal = P.diagonal()
     if not len(diagonal) or np.minimum.reduce(diagonal) < 0.0:
@@ -49,9 +49,9 @@ def semidefinite(P: Floats | sp.csc_array) -> bool:
     scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
     if dense:
         scaled = P * scale[:, None] * scale
-        scaled.reshape(-1)[:: len(scaled) + 1] += NEGATIVE
+        scaled.reshape(-1)[:: len(scaled) + 1] += margin
         return _lapack.dpotrf(scaled, lower=1, overwrite_a=1)[1] == 0
-    scaled = sp.csc_array(sp.diags_array(scale) @ P @ sp.diags_array(scale) + NEGATIVE * sp.eye_array(len(scale)))
+    scaled = sp.csc_array(sp.diags_array(scale) @ P @ sp.diags_array(scale) + margin * sp.eye_array(len(scale)))
     try:  # a symmetric elimination order keeps pivots on the diagonal, whose signs are the inertia
         factor = sla.splu(scaled, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     except RuntimeError:  # exactly singular
@@ -71,22 +71,46 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
         found in a program of more than `DENSE_NULL_SPACE` columns.
     """
     system = ReducedSystem(instance, turn)
-    large = instance.structure.n > DENSE_NULL_SPACE
     if not instance.dense and system.special is None and _inertia_of_minimum(system):
         return None
-    h: Any = np.zeros(0) if turn.h is None else turn.h
-    P: Any = instance.P
-    both: Any = (instance.A, system.A_r)
-    A, A_r = (M if large or isinstance(M, np.ndarray) else M.toarray() for M in both)
-    t = A_r.shape[0] - len(h)
-    kept: Any = A_r
-    fixed, curved = kept[:t], kept[t:]
-    if large:
-        return _lanczos(sp.csc_array(P + curved.T @ sp.diags_array(1.0 / h) @ curved), sp.csr_array(fixed))
-    P = P if isinstance(P, np.ndarray) else P.toarray()
-    if _negative(P, A[: instance.structure.cones.zero]) is None:
+    P, fixed = _along(instance, turn, system)
+    if instance.structure.n > DENSE_NULL_SPACE:
+        return _lanczos(sp.csc_array(P), sp.csr_array(fixed))
+    if _negative(_dense(instance.P), _dense(instance.A[: instance.structure.cones.zero])) is None:
         return None
-    return _negative(P + curved.T @ (curved / h[:, None]), fixed)
+    return _negative(P, fixed)
+
+
+def flat(instance: Instance, turn: Rotation) -> Floats:
+    """Directions without curvature that the point's active rows leave free, shape (n, k).
+
+    None are looked for where the inertia of a sparse KKT matrix excludes them, nor in a program of more than `DENSE_NULL_SPACE`
+    columns.
+    """
+    none = np.zeros((instance.structure.n, 0))
+    if instance.structure.n > DENSE_NULL_SPACE or semidefinite(instance.P, -NEGATIVE):
+        return none
+    system = ReducedSystem(instance, turn)
+    if not instance.dense and system.special is None and _inertia_of_minimum(system):
+        return none
+    found = _curvature(*_along(instance, turn, system))
+    return none if found is None else found[1][:, np.abs(found[0]) <= NEGATIVE]
+
+
+def _along(instance: Instance, turn: Rotation, system: ReducedSystem) -> tuple[Any, Any]:
+    """P with the curvature of cones, and the rows that fix a direction; dense but in a large program."""
+    A_r: Any = system.A_r
+    P: Any = instance.P
+    h = np.zeros(A_r.shape[0])
+    h[len(h) - (0 if turn.h is None else len(turn.h)) :] = 0.0 if turn.h is None else turn.h
+    fixed, curved, h = A_r[np.flatnonzero(h == 0.0)], A_r[np.flatnonzero(h)], h[h != 0.0]
+    if len(h):
+        P = P + curved.T @ (curved / h[:, None] if isinstance(curved, np.ndarray) else sp.diags_array(1.0 / h) @ curved)
+    return (P, fixed) if instance.structure.n > DENSE_NULL_SPACE else (_dense(P), _dense(fixed))
+
+
+def _dense(M: Any) -> Any:
+    return M if isinstance(M, np.ndarray) else M.toarray()
 
 
 def _inertia_of_minimum(system: ReducedSystem) -> bool:
@@ -123,33 +147,30 @@ def _lanczos(P: Any, A: Any) -> Floats | None:
     return None
 
 
-def least_curvature(instance: Instance, tight: np.ndarray) -> tuple[float, Floats] | None:
-    """The least eigenvalue of the equilibrated P along the null space of tight linear rows, and its direction, (n,).
-
-    Args:
-        instance: a program with linear constraints.
-        tight: mask of rows, shape (m,).
+def least_curvature(instance: Instance, turn: Rotation) -> tuple[float, Floats] | None:
+    """The least curvature, equilibrated, along what the point's active rows leave free, and its direction, (n,).
 
     Returns:
         None where the rows leave nothing free, or the program has more than `DENSE_NULL_SPACE` columns.
     """
     if instance.structure.n > DENSE_NULL_SPACE:
         return None
-    P, A = (M if isinstance(M, np.ndarray) else M.toarray() for M in (instance.P, instance.A))
-    return _least(P, A[tight])
+    found = _curvature(*_along(instance, turn, ReducedSystem(instance, turn)))
+    return None if found is None else (float(found[0][0]), found[1][:, 0])
 
 
 def _negative(M: Floats, rows: Floats) -> Floats | None:
     """The direction of least curvature of M along the rows' null space, shape (n,), if that is negative."""
-    found = _least(M, rows)
-    return found[1] if found is not None and found[0] < -NEGATIVE else None
+    found = _curvature(M, rows)
+    return found[1][:, 0] if found is not None and found[0][0] < -NEGATIVE else None
 
 
-def _least(M: Floats, rows: Floats) -> tuple[float, Floats] | None:
+def _curvature(M: Floats, rows: Floats) -> tuple[Floats, Floats] | None:
+    """Eigenvalues of the equilibrated M along the rows' null space, rising, (k,), and their directions, (n, k)."""
     diagonal = np.abs(M).max(axis=0, initial=0.0)
     scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
     Z = null_space(rows * scale) if len(rows) else np.eye(len(M))
     if not Z.shape[1]:
         return None
     values, vectors = np.linalg.eigh(Z.T @ (scale[:, None] * M * scale) @ Z)
-    return float(values[0]), scale * (Z @ vectors[:, 0])
+    return values, scale[:, None] * (Z @ vectors)

@@ -149,15 +149,15 @@ def saddle(descent: Floats, program: Program | None) -> str:
 def falls_along(solution: Solution, program: Program) -> str:
     """Where the objective falls from a stationary point that is no minimum, in the user's variables."""
     assert solution.descent is not None
-    return _falls(solution.descent, program)
+    return _falls(solution.descent, program, both=not program.nonlinear)
 
 
-def _falls(descent: Floats, program: Program | None) -> str:
+def _falls(descent: Floats, program: Program | None, both: bool = True) -> str:
     largest = np.abs(descent).max()
     columns = [j for j in np.argsort(-np.abs(descent))[: conflict.NAMED] if abs(descent[j]) > 1e-3 * largest]
     names = "column {}".format if program is None else lambda j: program.column_labels[j].text
     direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(int(j))}" for j in columns)
-    return f"the objective falls from there along {direction}, and along the opposite direction."
+    return f"the objective falls from there along {direction}{', and along the opposite direction' if both else ''}."
 
 
 def certify(certificate: Certificate | None, singular: Singular, check: Check = "warn") -> None:

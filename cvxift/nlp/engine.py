@@ -155,10 +155,15 @@ class NonlinearEngine(Engine):
         return QuadraticModel(self)
 
     @cached_property
+    def convex_by_rules(self) -> bool:
+        """Whether CVXPY's rules say that the problem is convex."""
+        return ConvexSolver.applies(self.program)
+
+    @cached_property
     def _convex_solver(self) -> ConvexSolver | None:
         """CVXPY's convex solve, where the problem is convex and nobody asks for a nonlinear solver."""
         plain = self._name is None and not self._options
-        return ConvexSolver(self.program) if plain and ConvexSolver.applies(self.program) else None
+        return ConvexSolver(self.program) if plain and self.convex_by_rules else None
 
     def starts(self, theta: Floats, count: int) -> list[Floats]:
         """Further points to start from: variables drawn from their `sample_bounds`, or else from their bounds.

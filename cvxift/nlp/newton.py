@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cvxift.cones import project
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.newton import GOAL, SHRINK, Point, evaluate
 from cvxift.kkt.system.cone_basis import rotation
@@ -29,7 +30,6 @@ SLOW = (0.35, 0.95)  # ratio of one step's length to the one before, of a minimu
 FLATTER = 0.7  # of a slope that a step may leave; Newton leaves (1 − 1/(p − 1))^(p − 1) of it at a minimum of order p
 STEADY = 4  # steps in a row with such a ratio that tell linear convergence
 DUST = 1e-15  # part of the cost's gradient that a multiplier's force must exceed
-LOCAL = 1e-4  # relative residual up to which Newton's full steps are taken to converge
 STILL = 1e-13  # relative length of a step that rounding makes
 
 
@@ -43,6 +43,8 @@ class Converged:
         instance: its matrices.
         slow: whether the steps shrank by a constant factor to the end.
         moved: how far the columns went from the start, relative to their size.
+        contracts: whether the first step was a full one and the second at most half as long, which makes the point the
+            one that belongs to the start (Deuflhard 2004, Section 2.1); None where other rows became active on the way.
         step: Newton's last step of the columns, shape (n,); None if there was none.
     """
 
@@ -51,6 +53,7 @@ class Converged:
     instance: Instance
     slow: bool
     moved: float
+    contracts: bool | None
     step: Floats | None
 
 
@@ -80,6 +83,7 @@ def converge(
     start = x
     at = best = _at(program, layout, theta, p, x, v)
     lengths: list[float] = []
+    contracts: bool | None = True
     step: Floats | None = None
     while np.isfinite(at.worst) and len(lengths) < max_steps:
         if at.worst <= GOAL and not _slow(lengths):
@@ -88,18 +92,26 @@ def converge(
         system = ReducedSystem(at.instance, turn)
         dx, dy, _ = system.solve(-at.dual, -at.primal)
         ds = -at.primal - at.instance.A @ dx
+        full: _At | None = None
         for length in SHRINK:
             with np.errstate(all="ignore"):
                 v = _without_dust(at, at.point.v + length * (ds - dy))
                 trial = _at(program, layout, theta, p, at.point.x + length * dx, v)
-            # Where rows without a force change sides a full step may be worse before it is better: once.
-            near = length == 1.0 and best is at and at.worst <= LOCAL and trial.worst <= LOCAL
-            if trial.worst < 0.9 * at.worst or trial.flatter(at) or near:
+            full = trial if full is None else full
+            if trial.worst < 0.9 * at.worst or trial.flatter(at):
                 break
         else:
-            break
+            # Where rows without a force change sides a full step may be worse before it is better: once, since the best
+            # point is kept (the watchdog of Chamberlain et al. 1982).
+            if best is not at or full is None:
+                break
+            length, trial = 1.0, full
         step = dx
         lengths.append(float(np.abs(length * dx).max(initial=0.0)) / _size(at.point.x))
+        if len(lengths) <= 2 and contracts:
+            contracts = length == 1.0 and (len(lengths) == 1 or lengths[1] <= max(0.5 * lengths[0], STILL))
+            if not np.array_equal(at.point.v > 0.0, trial.point.v > 0.0):
+                contracts = None
         at = trial
         if at.worst < best.worst or at.flatter(best):
             best = at
@@ -108,7 +120,7 @@ def converge(
     at = best
     point = replace(at.point, steps=len(lengths))
     moved = float(np.abs(point.x - start).max(initial=0.0)) / _size(start)
-    return Converged(point, at.data, at.instance, _slow(lengths), moved, step)
+    return Converged(point, at.data, at.instance, _slow(lengths), moved, contracts, step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +150,7 @@ class _At:
 
 def _at(program: SmoothProgram, layout: Layout, theta: Floats, p: Floats, x: Floats, v: Floats) -> _At:
     cones = program.cones
-    y = np.where(np.arange(cones.m) < cones.zero, -v, np.maximum(-v, 0.0))
+    y = project(cones, v) - v
     data = program.linearized(theta, p, x, y)
     instance = layout.instance(data)
     at = evaluate(instance, x, v)
@@ -154,7 +166,9 @@ def _without_dust(at: _At, v: Floats) -> Floats:
     A: Any = abs(at.instance.A if at.instance.dense else at.instance.AT.T)
     rows = np.asarray(A.sum(axis=1)).ravel()
     cost = float(np.abs(at.data.program.gradient).max(initial=0.0)) or 1.0
-    multiplier = (np.arange(len(v)) < at.instance.structure.cones.zero) | (v < 0.0)
+    cones = at.instance.structure.cones
+    multiplier = (np.arange(len(v)) < cones.zero) | (v < 0.0)
+    multiplier[cones.rows("soc")] = False  # entries of a cone are not small alone
     return np.where(multiplier & (np.abs(v) * rows <= DUST * cost), 0.0, v)
 
 

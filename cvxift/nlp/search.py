@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import lsqr
 
+from cvxift.cones import project, project_dual
 from cvxift.kkt import convexity
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
 from cvxift.kkt.solution import Attempts
@@ -23,16 +24,20 @@ from cvxift.solvers.base import Raw, Status
 if TYPE_CHECKING:
     from cvxift.nlp.engine import NonlinearEngine
 
-NEAR = 0.1  # relative distance from the last solution up to which Newton's point counts as the same branch
+NEAR = 0.1  # relative distance up to which Newton's point belongs to the start where active rows change on the way
 CLOSE = 1e-3  # relative residual of the point that variables hold from which Newton alone is tried
 ESCAPE = 1e-2  # relative step off a saddle
-ASIDE = 0.1  # of that step, to other sides
+ASIDE = 0.1  # of that step, to other sides; of a point, what lies near it
 FOLLOW_STEPS = 12  # Newton steps to another parameter's solution
 FEASIBLE = 1e-6  # relative violation up to which a point counts as feasible
 FLAT = 1e-7  # slope, relative to that at the start, up to which a minimum of higher order counts as reached
 ROUNDING = 1e-12  # the same where the slope is rounding
 HUGE = 1e7  # multipliers, relative to the objective's gradient, that are those of no multipliers
 PROBES = (1e-2, 1e-1, 1.0)  # relative steps from a flat point to where its cost is compared
+SHORT = 1e-3  # the first of these from a point without curvature, where a cubic falls by 1e-9
+COMBINED = (
+    4  # random combinations of several flat directions; a cubic form that is not zero falls along one or its opposite
+)
 RETURNS = 3  # steps back to the active constraints from there
 NO_MULTIPLIERS = "no multipliers satisfy the optimality conditions there"
 
@@ -53,7 +58,7 @@ class Search:
     def follow(self, warm: Raw) -> bool:
         """Newton from a solution at other parameters; whether it led to one nearby."""
         found = self.take("Newton", warm.x, warm.y, "", steps=FOLLOW_STEPS, far=NEAR)
-        self.left = None if found else warm.x
+        self.left = None if found and self.best is not None and self.best.contracts is not False else warm.x
         return found
 
     def call(self, solver: str | None, options: Mapping[str, Any], start: Floats, count: int, short: bool) -> None:
@@ -114,7 +119,7 @@ class Search:
             y: multipliers, shape (m,); fitted if None, or if they do not fit.
             words: the solver's.
             steps: largest number of Newton steps.
-            far: relative distance from the point up to which Newton's counts.
+            far: relative distance from the point up to which Newton's counts, unless its steps contract from the first.
             near: relative residual of the point from which Newton is tried.
 
         Returns:
@@ -136,12 +141,14 @@ class Search:
                 told, status = words, status_of(words, violation)
             self._tell(name, status, told, residual.worst)
             return False
-        if at.moved > far or (residual.worst > ACCEPTABLE and not flat):
+        if (at.moved > far and not at.contracts) or (not flat and (residual.worst > ACCEPTABLE or self._drifted(at))):
             self._tell(name, status_of(words, self._violation(x)), words, residual.worst)
             return False
         descent = self._descent(at)
-        if descent is None and (flat or at.slow):
-            descent = self._falls(at)
+        if descent is None and (flat or at.slow) and at.step is not None:
+            descent = self._falls(at, at.step[:, None], PROBES)
+        elif descent is None and not self.engine.convex_by_rules:
+            descent = self._falls(at, _combined(self._flat_directions(at)), (SHORT, *PROBES), level=True)
         if descent is not None:
             self.descent = descent
             status = Status.UNBOUNDED if _names(words, interface.UNBOUNDED) else Status.NONCONVEX
@@ -157,7 +164,7 @@ class Search:
         if not np.isfinite(g).all():
             return None
         cones = self.program.cones
-        v = np.where(np.arange(cones.m) < cones.zero, -y, np.maximum(-g, 0.0) - np.maximum(y, 0.0))
+        v = project(cones, -g) - project_dual(cones, y)
         arguments = (self.program, self.engine.layout, self.theta, self.p, x, v)
         if near < np.inf and converge(*arguments, 0).point.worst > near:
             return None
@@ -169,6 +176,22 @@ class Search:
         dual = at.data.program.gradient + at.instance.AT @ point.y
         limit = FLAT * scale if at.slow else ROUNDING * scale
         return point.residuals.primal <= ACCEPTABLE and float(np.abs(dual).max(initial=0.0)) <= limit
+
+    def _drifted(self, at: Converged) -> bool:
+        """Whether errors are small beside Px and Ax alone, as far out where ∇L or g only oscillates.
+
+        There P x and q = ∇f − Px cancel to more digits than the point has. What balances is then what ∇L and g change
+        by within a tenth of the point.
+        """
+        x, y, local = at.point.x, at.point.y, at.data.program
+        dual = local.gradient + at.instance.AT @ y
+        errors = _largest(dual), _largest(local.g + at.point.s)
+        if max(errors) <= TOLERANCE:
+            return False
+        _, g, there = self.program.oracles.derivatives((1.0 - ASIDE) * x, self.p, y)
+        slope = there.gradient + self.program.structure.A_matrix(there.A).T @ y
+        scales = max(_largest(slope - dual) / ASIDE, _largest(local.gradient - dual)), _largest(g - local.g) / ASIDE
+        return any(error > TOLERANCE * max(1.0, scale) for error, scale in zip(errors, scales, strict=True))
 
     def _unqualified(self, x: Floats, at: Converged) -> bool:
         """Whether a point is feasible, but no multipliers of moderate size make it stationary."""
@@ -184,7 +207,7 @@ class Search:
         y = fitted(self.program, self.p, x)
         _, _, found = self.program.oracles.derivatives(x, self.p, y)
         left = float(np.abs(found.gradient + structure.A_matrix(found.A).T @ y).max(initial=0.0))
-        active = bool((equality | (g >= -FEASIBLE * reach)).any())
+        active = bool((equality | (g >= -FEASIBLE * reach))[: cones.zero + cones.nonneg].any())
         size = max(self.scale, float(np.abs(found.gradient).max(initial=0.0)))
         return active and (left > CLOSE * size or float(np.abs(y).max(initial=0.0)) > HUGE * max(1.0, size))
 
@@ -194,39 +217,52 @@ class Search:
             return None
         return convexity.descent(at.instance, rotation(self.engine.cones, at.point.v))
 
+    def _flat_directions(self, at: Converged) -> Floats:
+        return convexity.flat(at.instance, rotation(self.engine.cones, at.point.v))
+
     def _violation(self, x: Floats) -> float:
         """The constraints' largest violation, relative to the point's size."""
         _, g = self.program.oracles.values(x, self.p)
-        equality = np.arange(len(g)) < self.program.cones.zero
-        worst = float(np.where(equality, np.abs(g), np.maximum(g, 0.0)).max(initial=0.0))
+        worst = float(np.abs(g + project(self.program.cones, -g)).max(initial=0.0))
         return worst / max(1.0, float(np.abs(x).max(initial=0.0)))
 
-    def _falls(self, at: Converged) -> Floats | None:
+    def _falls(
+        self, at: Converged, directions: Floats, lengths: tuple[float, ...], level: bool = False
+    ) -> Floats | None:
         """A direction in which the cost does not grow from a flat point, such as that of x³ at 0, shape (n,).
 
-        The cost is compared along Newton's last step, to both sides, at points brought back to the active rows. A side
-        whose points violate a constraint tells nothing.
+        The Lagrangian, which is the cost on the active rows, is compared to both sides, at points brought back to these
+        rows. A side whose points violate a constraint tells nothing.
+
+        Args:
+            at: the point.
+            directions: those to look along, shape (n, k).
+            lengths: relative steps.
+            level: whether a cost that stays level is one of a minimum.
         """
-        x, data, p = at.point.x, at.data, self.p
-        if at.step is None or not np.abs(at.step).max(initial=0.0) > 0.0:
-            return None
-        active = (np.arange(len(at.point.y)) < self.program.cones.zero) | (at.point.y > 0.0)
+        x, p, y = at.point.x, self.p, at.point.y
+        cones, norms = self.program.cones, self.program.norms
+        active = (np.arange(cones.m) < cones.zero) | (at.point.y > 0.0)
+        active[norms.row] = False
         A = sp.csr_array(at.instance.AT).T.tocsr()[np.flatnonzero(active)]
         reach = max(1.0, float(np.abs(x).max(initial=0.0)))
-        value = data.program.value
-        for way in (at.step, -at.step):
+        local = at.data.program
+        value = local.value + float(y @ local.g)
+        slope = local.gradient + at.instance.AT @ y if level else np.zeros(len(x))  # of a stationary point: rounding
+        for way in (sign * way for way in directions.T if way.any() for sign in (1.0, -1.0)):
             rises: list[float] = []
-            for length in PROBES:
+            for length in lengths:
                 moved = x + length * reach / np.abs(way).max() * way
                 for _ in range(RETURNS if A.shape[0] else 0):
                     g = self.program.oracles.values(moved, p)[1][active]
                     moved = moved - lsqr(A, g, atol=1e-14, btol=1e-14)[0] if np.isfinite(g).all() else moved
-                cost = self.program.oracles.values(moved, p)[0]
+                moved = norms.settled(moved)
+                cost, g = self.program.oracles.values(moved, p)
                 if np.isfinite(cost) and self._violation(moved) <= FEASIBLE:
-                    rises.append(cost - value)
+                    rises.append(cost + float(y @ g) - value - float(slope @ (moved - x)))
             rounding = ROUNDING * (abs(value) + max(map(abs, rises), default=0.0))
             grown = next((rise for rise in rises if abs(rise) > rounding), 0.0)
-            if rises and grown <= 0.0:
+            if rises and (grown < 0.0 or (grown == 0.0 and not level)):
                 return way
         return None
 
@@ -245,10 +281,23 @@ class Search:
         if self.left is not None:
             mine = self.program.user_columns
             before, now = self.left[mine], best.point.x[mine]
-            moved = float(np.abs(now - before).max(initial=0.0))
-            best.data.program.lost = self.name != "cvxpy" and moved > NEAR * (float(np.abs(before).max()) or 1.0)
+            moved = float(np.abs(now - before).max(initial=0.0)) / (float(np.abs(before).max(initial=0.0)) or 1.0)
+            best.data.program.lost = self.name != "cvxpy" and moved > CLOSE
         best.data.program.slow = best.slow or best.point.worst > ACCEPTABLE  # see `_flat`
         return engine.solution(best.data, best.point, best.instance, None, self.name, self.status, self.attempts)
+
+
+def _largest(part: Floats) -> float:
+    return float(np.abs(part).max(initial=0.0))
+
+
+def _combined(directions: Floats) -> Floats:
+    """Some directions, (n, k), and combinations of them; of many, combinations alone."""
+    k = directions.shape[1]
+    if k <= 1:
+        return directions
+    mixed = directions @ np.random.default_rng(0).standard_normal((k, COMBINED))
+    return mixed if k > COMBINED else np.hstack([directions, mixed])
 
 
 def status_of(words: str, primal: float) -> Status:

@@ -103,6 +103,31 @@ def projection_onto_a_circle_from_inside_on_the_far_side() -> cp.Problem:
     return solved(cp.Problem(cp.Minimize(cp.sum_squares(x - p)), [cp.sum_squares(x) == 1]))
 
 
+@entry(NOT_OPTIMAL, "not a local minimum")
+def cubic_at_its_flat_point() -> cp.Problem:
+    x, p = variable(0.0), parameter(1.0)
+    return solved(cp.Problem(cp.Minimize(p * x**3), [x >= -1]))
+
+
+@entry(NOT_OPTIMAL, "not a local minimum")
+def monkey_saddle() -> cp.Problem:
+    x, p = variable([0.0, 0.0]), parameter(1.0)
+    return solved(cp.Problem(cp.Minimize(p * (x[0] ** 3 - 3 * x[0] * cp.square(x[1]))), [cp.sum_squares(x) <= 1]))
+
+
+@entry(NOT_OPTIMAL, "not a local minimum")
+def cubic_along_a_circle() -> cp.Problem:
+    x, p = variable([1.0, 0.0]), parameter(1.0)
+    return solved(cp.Problem(cp.Minimize(p * x[1] ** 3), [cp.sum_squares(x) == 1]))
+
+
+@entry(NOT, "vanishing curvature")
+def quartic_at_its_minimum() -> cp.Problem:
+    x, p = variable([0.0, 0.0]), parameter(0.0)
+    cost = cp.square(cp.square(x[0])) - p * x[0] + cp.square(x[1] - cp.square(x[0]))
+    return solved(cp.Problem(cp.Minimize(cost)))
+
+
 @entry(NOT, "flat direction")
 def projection_of_the_centre_onto_a_circle() -> cp.Problem:
     x, p = variable([1.0, 0.0]), parameter([0.0, 0.0])

@@ -63,6 +63,19 @@ def test_a_flat_point_is_a_minimum_only_where_the_cost_grows(constrained: bool) 
         found(lambda x: cp.exp(x))
 
 
+@pytest.mark.parametrize("tilt", [39.9, 40.1])  # from 40 on the cost falls for ever
+def test_far_out_a_small_part_of_large_numbers_is_no_solution(tilt: float) -> None:
+    x, p = cp.Variable(), cp.Parameter(value=tilt)
+    x.value = 2.0
+    problem = cp.Problem(cp.Minimize(cp.nlp.cos(40 * x) + p * x))
+    if tilt < 40:
+        s = cvxift.differentiate(problem, nlp=True)
+        assert abs(-40 * np.sin(40 * s.value(x)) + tilt) < 1e-6
+        return
+    with pytest.raises(cvxift.SolveError):
+        cvxift.differentiate(problem, nlp=True)
+
+
 def test_saddles_one_after_the_other_are_left() -> None:
     x = cp.Variable(3)
     x.value = np.zeros(3)

@@ -148,6 +148,27 @@ class TestTorch:
             (z,) = layer(torch.tensor(1.7, dtype=torch.float64), warm_start=True)
         assert z < -1.0
 
+    def test_a_jump_to_the_next_of_many_minima_is_told_and_a_long_smooth_step_is_not(self) -> None:
+        # Minima lie 0.157 apart; the one that is followed from 1.96 ends where the parameter exceeds 6.
+        x, p = cp.Variable(name="x"), cp.Parameter(name="p")
+        x.value = 2.04
+        layer = TorchLayer(cp.Problem(cp.Minimize(cp.nlp.cos(40 * (x + 4)) + 5 * cp.square(x - p))), [p], [x], nlp=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            (first,) = layer(torch.tensor(2.04, dtype=torch.float64))
+            for value in (3.0, 5.0, 5.9):
+                (z,) = layer(torch.tensor(value, dtype=torch.float64), warm_start=True)
+                assert abs(z - first) < 0.04
+        with pytest.warns(cvxift.ApplicabilityWarning, match="another branch"):
+            (z,) = layer(torch.tensor(6.3, dtype=torch.float64), warm_start=True)
+        assert z - first > 0.1
+        (t, r), circle = double(T, R), TorchLayer(*parts(), nlp=True)
+        circle(t, r)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            circle(t, 2.0 * r, warm_start=True)  # moves every entry by some four tenths
+        assert circle.core._warm.solutions[0].solver == "Newton"
+
     def test_last_report_and_diagnose(self) -> None:
         layer = TorchLayer(*parts(), nlp=True)
         t, r = double(T, R)

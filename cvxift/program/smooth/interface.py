@@ -17,6 +17,7 @@ import numpy as np
 from cvxift.errors import ProgramError
 from cvxift.program.smooth.oracles import SolverOracles
 from cvxift.program.smooth.program import SmoothProgram
+from cvxift.program.smooth.smoothing import INSIDE
 from cvxift.program.structure import Floats
 
 try:
@@ -112,11 +113,13 @@ def solve(
     oracles = SolverOracles(program.oracles, p)
     low, high = program.column_bounds
     rows = program.engine_rows
+    x = x.copy()
+    x[program.norms.t] = np.maximum(x[program.norms.t], INSIDE)  # at zero the squares have no gradient
     data = {
         "x0": np.clip(x, low, high),
         "lb": low,
         "ub": high,
-        "cl": np.where(rows < program.cones.zero, 0.0, -np.inf),
+        "cl": np.where((rows >= 0) & (rows < program.cones.zero), 0.0, -np.inf),
         "cu": np.zeros(len(rows)),
         "_bounds": SimpleNamespace(new_problem=SimpleNamespace(parameters=lambda: [])),
     }
@@ -153,8 +156,9 @@ def _multipliers(program: SmoothProgram, raw: Mapping[str, Any]) -> Floats | Non
     if rows is None or low is None or high is None:
         return None
     y = np.zeros(program.structure.m)
-    y[program.engine_rows] = rows
-    bounds = program.bounds
+    own, bounds, rows = program.engine_rows, program.bounds, np.asarray(rows)
+    y[own[own >= 0]] = rows[own >= 0]
+    y[program.norms.row] = program.norms.multipliers(np.asarray(raw["x"]), rows[own < 0])
     up, down = np.abs(np.asarray(high))[bounds.column], np.abs(np.asarray(low))[bounds.column]  # solvers' signs differ
     fixed = bounds.row < program.cones.zero
     y[bounds.row] = np.where(fixed, up - down, np.where(bounds.sign > 0, up, down))

@@ -53,7 +53,7 @@ class Derivatives:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Rows that state bounds: ±x_j ∓ bound.
+    """Rows that state bounds, ±x_j ∓ bound, or are those of cones of columns.
 
     Attributes:
         row: row of each, shape (k,).
@@ -67,6 +67,12 @@ class Bounds:
     sign: Floats
     value: Floats
 
+    def with_rows(self, row: np.ndarray, column: np.ndarray) -> Bounds:
+        """These, and rows that are a column times −1."""
+        more = np.zeros(len(row))
+        pairs = ((self.row, row), (self.column, column), (self.sign, more - 1.0), (self.value, more))
+        return Bounds(*(np.concatenate(pair) for pair in pairs))
+
 
 class Oracles:
     """The derivatives of one smooth problem.
@@ -76,7 +82,7 @@ class Oracles:
         stated: the equalities and inequalities, in the order of the engine's rows.
         columns: the variables of x, in order.
         data: the variables of p, in order.
-        rows: the row of g of each row of the engine's, shape (k,).
+        rows: the row of g of each row of the engine's, shape (k,); −1 for one that solvers alone get.
         bounds: the rows that the engine does not have.
         m: number of rows.
 
@@ -101,6 +107,7 @@ class Oracles:
             anchor = sum((cp.sum(0.0 * v) for v in missing), cp.Constant(0.0))
             self._problem = cp.Problem(cp.Minimize(objective + anchor), self._problem.constraints)
         self.rows, self.bounds, self.m = rows, bounds, m
+        self._kept = rows >= 0
         places = InverseData(self._problem).var_offsets
         self._x = _places(columns, places)
         self._p = _places(data, places)
@@ -151,10 +158,16 @@ class Oracles:
             f, g = self._values(x)
             gradient = self._engine.gradient().copy()
             jacobian = self._engine.eval_jacobian_vals() if len(self.rows) else np.zeros(0)
-            hessian = self._engine.eval_hessian_vals_coo_lower_tri(1.0, np.ascontiguousarray(y[self.rows]))
+            hessian = self._engine.eval_hessian_vals_coo_lower_tri(1.0, self._weights(y))
             A, P = maps.A @ jacobian + maps.A_bounds, maps.P @ hessian
             g_p, L_xp = maps.g_p.of(jacobian), maps.L_xp.of(hessian)
         return f, g, Derivatives(gradient[self._x], A, P, gradient[self._p], g_p, L_xp)
+
+    def _weights(self, y: Floats) -> Floats:
+        """The engine's multipliers of y, shape (m,)."""
+        weights = np.zeros(len(self.rows))
+        weights[self._kept] = y[self.rows[self._kept]]
+        return weights
 
     def _put(self, x: Floats, p: Floats) -> None:
         self._full[self._x], self._full[self._p] = x, p
@@ -162,7 +175,8 @@ class Oracles:
     def _values(self, x: Floats) -> tuple[float, Floats]:
         f = float(self._engine.objective_forward(self._full))
         g = np.empty(self.m)
-        g[self.rows] = self._engine.constraint_forward(self._full) if len(self.rows) else 0.0
+        if len(self.rows):
+            g[self.rows[self._kept]] = self._engine.constraint_forward(self._full)[self._kept]
         bounds = self.bounds
         g[bounds.row] = bounds.sign * (x[bounds.column] - bounds.value)
         return f, g
@@ -247,17 +261,14 @@ class _Maps:
             np.ascontiguousarray(own[cols[self.x_entries]], dtype=np.int32),
         )
         row = oracles.rows[rows] if count else np.zeros(0, dtype=int)
-        bounds = oracles.bounds
-        at = (
-            np.concatenate([row[self.x_entries], bounds.row]),
-            np.concatenate([own[cols[self.x_entries]], bounds.column]),
-        )
+        bounds, entries = oracles.bounds, self.x_entries[row[self.x_entries] >= 0]
+        at = np.concatenate([row[entries], bounds.row]), np.concatenate([own[cols[entries]], bounds.column])
         self.A_at, where = _pattern(*at, oracles.m)
-        k, nnz = len(self.x_entries), len(self.A_at[0])
-        self.A = sp.csr_array((np.ones(k), (where[:k], self.x_entries)), shape=(nnz, count))
+        k, nnz = len(entries), len(self.A_at[0])
+        self.A = sp.csr_array((np.ones(k), (where[:k], entries)), shape=(nnz, count))
         self.A_bounds: Floats = np.zeros(nnz)
         np.add.at(self.A_bounds, where[k:], bounds.sign)
-        of_p = np.flatnonzero(data[cols] >= 0)
+        of_p = np.flatnonzero((data[cols] >= 0) & (row >= 0))
         self.g_p = _Scatter(row[of_p], data[cols[of_p]], of_p, np.ones(len(of_p)), (oracles.m, n_p))
 
         rows, cols = oracles._engine.get_problem_hessian_sparsity_coo()

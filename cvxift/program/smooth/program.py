@@ -27,6 +27,7 @@ from cvxift.program.recover import Output
 from cvxift.program.row_order import RowBlock
 from cvxift.program.smooth.checks import check_nonlinear
 from cvxift.program.smooth.linearized import LinearizedData, LocalProgram, Request
+from cvxift.program.smooth.norms import NormRows
 from cvxift.program.smooth.oracles import Bounds, Oracles
 from cvxift.program.smooth.rewrite import rewrite
 from cvxift.program.smooth.smoothing import Smoothed, Stated, smooth, start
@@ -74,14 +75,20 @@ class SmoothProgram:
         self._lay_out(smoothed)
 
     def _lay_out(self, smoothed: Smoothed) -> None:
-        """Number columns and rows: equalities first, then inequalities; bounds last in each."""
+        """Number columns and rows: equalities first, then inequalities, bounds last in each; then the norms' cones."""
         ends = np.cumsum([0] + [v.size for v in self._columns])
         n = int(ends[-1])
         self._low, self._high = (np.concatenate(part) for part in zip(*map(_bounds_of, self._columns), strict=True))
         fixed = np.flatnonzero(self._low == self._high)
-        lower = np.flatnonzero(np.isfinite(self._low) & (self._low != self._high))
+        starts = {v.id: int(i) for v, i in zip(self._columns, ends[:-1], strict=True)}
+        bounded = np.isfinite(self._low) & (self._low != self._high)
+        for norm in smoothed.norms:  # its cone says that it is not negative
+            bounded[starts[norm.t.id] + np.arange(norm.t.size)] = False
+        lower = np.flatnonzero(bounded)
         upper = np.flatnonzero(np.isfinite(self._high) & (self._low != self._high))
-        order = sorted(smoothed.stated, key=lambda item: not item.equality)
+        of_norm = {norm.constraint.id: norm for norm in smoothed.norms}
+        order = sorted(smoothed.stated, key=lambda item: (not item.equality, item.id in of_norm))
+        solvers = [item for item in order if item.id in of_norm]
         equalities = sum(item.expr.size for item in order if item.equality)
         zero = equalities + len(fixed)
         blocks, origins, rows, at = [], [], [], 0
@@ -105,7 +112,7 @@ class SmoothProgram:
 
         state([item for item in order if item.equality], "zero")
         bounds(fixed, "zero")
-        state([item for item in order if not item.equality], "nonneg")
+        state([item for item in order if not item.equality and item.id not in of_norm], "nonneg")
         first_bound = at
         bounds(np.concatenate([lower, upper]), "nonneg")
         self.bounds = Bounds(
@@ -114,12 +121,21 @@ class SmoothProgram:
             np.concatenate([np.ones(len(fixed)), -np.ones(len(lower)), np.ones(len(upper))]),
             np.concatenate([self._low[fixed], self._low[lower], self._high[upper]]),
         )
+        inequalities = at - zero
+        self.norms = NormRows.of([of_norm[item.id] for item in solvers], starts, at)
+        for item in solvers:
+            parts = of_norm[item.id].parts
+            blocks.append(RowBlock(item.id, "soc", at, at + parts.size + len(parts), parts.shape[1] + 1))
+            origins.append(item.origin)
+            rows.append(np.full(len(parts), -1))
+            at += parts.size + len(parts)
         self._of_engine = np.concatenate(rows) if rows else np.zeros(0, dtype=int)
-        self.oracles = Oracles(
-            smoothed.objective, order, self._columns, [d.column for d in self._used], self._of_engine, self.bounds, at
-        )
+        used = [d.column for d in self._used]
+        linear = self.bounds.with_rows(self.norms.row, self.norms.column)
+        self.oracles = Oracles(smoothed.objective, order, self._columns, used, self._of_engine, linear, at)
         P, A = self.oracles.structure_patterns
-        self.structure = Structure.from_patterns(n, Cones(zero=zero, nonneg=at - zero), P=P, A=A)
+        cones = Cones(zero=zero, nonneg=inequalities, soc=self.norms.dims)
+        self.structure = Structure.from_patterns(n, cones, P=P, A=A)
         self._set_labels(ends, whose, blocks, origins)
         self.user_columns = np.zeros(n, dtype=bool)
         self.user_columns[: sum(v.size for v in self._variables)] = True
@@ -154,7 +170,7 @@ class SmoothProgram:
 
     @property
     def engine_rows(self) -> np.ndarray:
-        """Rows that are not bounds of columns, in the engine's order."""
+        """The row of each of the engine's rows, in its order; −1 for those that solvers alone get."""
         return self._of_engine
 
     def pack(self, values: Mapping[cp.Parameter, Any], check: bool = True) -> Floats:

@@ -22,6 +22,7 @@ from cvxpy.atoms.affine.add_expr import AddExpression
 from cvxpy.atoms.affine.binary_operators import DivExpression, MulExpression, multiply
 from cvxpy.atoms.affine.broadcast_to import broadcast_to
 from cvxpy.atoms.affine.conv import conv, convolve
+from cvxpy.atoms.affine.cumsum import cumsum
 from cvxpy.atoms.affine.hstack import Hstack
 from cvxpy.atoms.affine.index import index, special_index
 from cvxpy.atoms.affine.kron import kron
@@ -31,6 +32,8 @@ from cvxpy.atoms.affine.sum import Sum
 from cvxpy.atoms.affine.transpose import transpose
 from cvxpy.atoms.affine.unary_operators import NegExpression
 from cvxpy.atoms.affine.vstack import Vstack
+from cvxpy.atoms.elementwise.log1p import log1p
+from cvxpy.atoms.log_sum_exp import log_sum_exp
 from cvxpy.atoms.norm_inf import norm_inf
 from cvxpy.atoms.quad_form import QuadForm
 from cvxpy.atoms.quad_over_lin import quad_over_lin
@@ -149,6 +152,16 @@ class _Swap:
             squares: Any = cp.sum(cp.power(self(expr.args[0]), 2), getattr(expr, "axis", None))
             squares = squares if squares.shape == expr.shape else cp.reshape(squares, expr.shape, order="F")
             return self._divided(squares, expr.args[1])
+        if isinstance(expr, cumsum) and expr.args[0].ndim <= 2 and not fixed:
+            return _cumulated(self(expr.args[0]), expr.axis)
+        if isinstance(expr, log_sum_exp) and expr.axis in (0, 1, -1) and expr.args[0].ndim == 2 and not fixed:
+            x = self(expr.args[0])  # CVXPY smooths it of all entries alone
+            parts = [x[:, j] for j in range(x.shape[1])] if expr.axis == 0 else [x[i, :] for i in range(x.shape[0])]
+            return cp.reshape(cp.hstack([cp.log_sum_exp(part) for part in parts]), expr.shape, order="F")
+        if isinstance(expr, log1p) and not fixed:
+            return self(cp.log(1.0 + expr.args[0]))
+        if isinstance(expr, Sum) and expr.keepdims:  # which the engine knows without its kept dimensions
+            return cp.reshape(cp.sum(self(expr.args[0]), expr.axis), expr.shape, order="F")
         if isinstance(expr, norm_inf) and fixed:  # CVXPY has no derivative of it
             return self(cp.max(cp.abs(expr.args[0]), expr.axis, expr.keepdims))
         args = [self(arg) for arg in expr.args]
@@ -184,6 +197,14 @@ def _with(expr: Any, args: list[Any]) -> Any:
             f"CVXPY's {type(expr).__name__} takes constants alone where a parameter stands in {short(expr)}, and its "
             "engine has no derivative with respect to it. Make it a constant, or write the expression out."
         ) from error
+
+
+def _cumulated(x: Any, axis: Any) -> cp.Expression:
+    """The cumulative sums of a vector or matrix, as a triangular matrix times it."""
+    x = cp.vec(x, order="C") if axis is None else x
+    along = x.ndim - 1 if axis is None else axis % x.ndim
+    ones = sp.csr_array(np.tri(x.shape[along]))
+    return ones @ x if along == 0 else x @ ones.T
 
 
 def _convolved(c: Any, x: Any, shape: tuple[int, ...]) -> cp.Expression:

@@ -23,6 +23,7 @@ from cvxpy.constraints.zero import Equality
 from cvxift.errors import ProgramError
 from cvxift.program.canonicalize import Origin
 from cvxift.program.messages import short
+from cvxift.program.smooth.norms import NORMS, Norm
 from cvxift.program.smooth.rewrite import Rewritten
 from cvxift.program.structure import Floats
 
@@ -75,7 +76,10 @@ class Atom:
         elif isinstance(self.expr, sum_largest):
             self._start_sum_largest(unset)
         core = _core(self.result)
-        if core is not None and core[0].id in unset and core[0].shape == self.expr.shape:
+        if isinstance(self.expr, NORMS):  # which may start on its bound
+            self.result.save_value(np.reshape(_value(self.expr), self.result.shape))
+            unset.pop(self.result.id)
+        elif core is not None and core[0].id in unset and core[0].shape == self.expr.shape:
             _set(unset.pop(core[0].id), core[1] * _value(self.expr))
         for constraint in self.constraints:
             for one, other in (constraint.args, constraint.args[::-1]):
@@ -119,12 +123,18 @@ class _Recorder(Dnlp2Smooth):
     def __init__(self) -> None:
         super().__init__()
         self.atoms: list[Atom] = []
+        self.norms: list[Norm] = []
         self.known: set[int] = set()
 
     def canonicalize_expr(self, expr: Any, args: Any, affine_above: bool) -> tuple[Any, list[Any]]:
         """As the reduction's; refuses what the engine cannot smooth."""
         try:
-            result, constraints = super().canonicalize_expr(expr, args, affine_above)
+            if isinstance(expr, NORMS) and expr.p == 2:
+                norm, constraints = Norm.of(expr, args[0])
+                self.norms.append(norm)
+                result: Any = norm.t
+            else:
+                result, constraints = super().canonicalize_expr(expr, args, affine_above)
         except (ValueError, NotImplementedError, AttributeError) as error:
             raise ProgramError(f"CVXPY cannot smooth {short(expr)}: {error}") from error
         if isinstance(expr, cp.Expression):
@@ -143,6 +153,7 @@ class Smoothed:
     Attributes:
         objective: the expression to minimize.
         stated: its equalities and inequalities.
+        norms: the Euclidean norms, whose constraints are among them.
         atoms: the atoms that added columns, in order.
         added: the columns that atoms added, and whose they are.
         user: for each of the user's constraints, the id of the statement that is it.
@@ -150,6 +161,7 @@ class Smoothed:
 
     objective: Any
     stated: tuple[Stated, ...]
+    norms: tuple[Norm, ...]
     atoms: tuple[Atom, ...]
     added: tuple[tuple[cp.Variable, Origin], ...]
     user: tuple[int, ...]
@@ -193,7 +205,12 @@ def smooth(problem: Rewritten) -> Smoothed:
     for constraint, owner, variable in problem.constraints:
         take(constraint, owner, variable)
     return Smoothed(
-        objective, tuple(stated), tuple(recorder.atoms), tuple(added), tuple(user[k] for k in range(len(user)))
+        objective,
+        tuple(stated),
+        tuple(recorder.norms),
+        tuple(recorder.atoms),
+        tuple(added),
+        tuple(user[k] for k in range(len(user))),
     )
 
 
