@@ -109,9 +109,9 @@ def solve(
         status = xp.zeros_like(nothing, dtype=xp.int32) + CONVERGED
         return b, Outcome(nothing, xp.zeros_like(status), status, nothing)
     size = xp.max(xp.abs(b), axis=-1, keepdims=True)
-    usable = (size > 0) & xp.isfinite(size)
-    scale = xp.where(usable, size, xp.ones_like(size))
-    rhs = b / scale
+    finite = xp.isfinite(size)  # what is not is handed on: no method fails by it, nor is the system at fault
+    scale = xp.where((size > 0) & finite, size, xp.ones_like(size))
+    rhs = xp.where(finite, b / scale, xp.zeros_like(b))
 
     def A(v: Array) -> Array:
         return operator.matvec(v) + damping * v if damping else operator.matvec(v)
@@ -128,7 +128,7 @@ def solve(
         condition, difference = unknown, rhs - A(y)
     length = krylov.norm(xp, rhs)
     residual = krylov.divided(xp, krylov.norm(xp, difference), length)
-    return y * scale, Outcome(residual, iterations, status, condition)
+    return xp.where(finite, y * scale, xp.full_like(b, xp.nan)), Outcome(residual, iterations, status, condition)
 
 
 def _iterate(
@@ -205,6 +205,8 @@ def _judge(option: LinearSolver, residual: float, code: int, condition: float, e
     if isinstance(option, LU | Cholesky):
         if code != CONVERGED:
             return f"{name}: {WORDS[code]} (condition {condition:.0e})", True
+        if not math.isfinite(residual):
+            return f"{name}: the solution overflows", True
         bound = condition * eps
         if bound > eps**0.2:
             return f"{name}: the Jacobian is ill-conditioned; the derivative's relative error may be {bound:.0e}", False

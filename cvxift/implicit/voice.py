@@ -5,18 +5,17 @@ from __future__ import annotations
 from cvxift.errors import ApplicabilityError, warn_user
 
 
-def say(text: str, check: str, always: bool = False) -> None:
+def say(text: str, check: str) -> None:
     """Warn, or raise.
 
     Args:
         text: what is wrong.
-        check: "warn" or "raise"; "off" only hears what is raised always.
-        always: whether it is raised whatever ``check``.
+        check: "warn", "raise" or "off".
 
     Raises:
-        ApplicabilityError: if check is "raise", or always.
+        ApplicabilityError: if check is "raise".
     """
-    if check == "raise" or always:
+    if check == "raise":
         raise ApplicabilityError(text)
     if check != "off":
         warn_user(text)

@@ -1,4 +1,4 @@
-"""F, T, E, or the KKT conditions as one function of flat vectors."""
+"""The conditions of implicit functions on JAX's arrays."""
 
 from __future__ import annotations
 
@@ -9,88 +9,40 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cvxift.errors import ProgramError
-from cvxift.implicit.settings import Settings
-from cvxift.implicit.trees import equation_of
-from cvxift.jax.trees import Layout, flatten, floating, is_array
+from cvxift.implicit.conditions import Equations
+from cvxift.jax.trees import flatten, floating, is_array
 
 Array = Any
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
-    """The equations.
+class Conditions(Equations):
+    """The equations."""
 
-    Attributes:
-        settings: the user's functions.
-        layout: x's.
-        rebuild: arrays of θ ↦ the arguments.
-        sizes: numbers of entries of G and H.
-    """
-
-    settings: Settings
-    layout: Layout
-    rebuild: Callable[[Sequence[Array]], tuple[Any, ...]]
-    sizes: tuple[int, int] = (0, 0)
+    word = "array"
 
     def value(self, w: Array, *operands: Array) -> Array:
-        """F at w, of w's shape.
-
-        Args:
-            w: x, or with constraints (x, ν, λ) side by side.
-            *operands: with constraints the mask a of active rows first; θ's arrays.
-        """
-        settings, layout = self.settings, self.layout
-        if settings.constrained:
-            return self._kkt(w, operands[0], operands[1:])
-        if settings.kind == "argmin":
-            return jax.grad(self.energy)(w, *operands)
-        name = f"What {getattr(settings.function, '__name__', 'the function')} returned"
-        residual = layout.matching(name, settings.function(layout.unravel(w), *self.rebuild(operands)))
-        return w - residual if settings.kind == "fixed_point" else residual
+        """F at w, of w's shape; the mask of active rows is the first operand where there are constraints."""
+        return self._value(w, *operands)
 
     def energy(self, x: Array, *theta: Array) -> Array:
         """E at x."""
-        value = self.settings.function(self.layout.unravel(x), *self.rebuild(theta))
-        if not floating(value) or jnp.shape(value) != ():
-            got = f"shape {jnp.shape(value)}, {jnp.result_type(value)}" if is_array(value) else type(value).__name__
-            raise ProgramError(f"The energy must be one real number, an array of shape (); got {got}.")
-        return jnp.asarray(value, dtype=x.dtype)
+        return self._energy(x, *theta)
 
     def constraints(self, x: Array, *theta: Array) -> Array:
         """G and H at x, side by side."""
         return jnp.concatenate(self.sides(x, *theta))
 
-    def sides(self, x: Array, *theta: Array) -> list[Array]:
-        """G and H at x, each a vector."""
-        arguments = (self.layout.unravel(x), *self.rebuild(theta))
-        out = []
-        for function in (self.settings.equality, self.settings.inequality):
-            if function is None:
-                out.append(jnp.zeros(0, x.dtype))
-                continue
-            value = function(*arguments)
-            own = getattr(function, "__name__", "constraint")
-            names, leaves, _ = ([own], [None], None) if value is None else flatten(own, value)
-            for name, leaf in zip(names, leaves):
-                if not floating(leaf):
-                    got = jnp.result_type(leaf) if is_array(leaf) else type(leaf).__name__
-                    raise ProgramError(f"The constraint {name} must be made of floating arrays; got {got}.")
-            parts = [jnp.ravel(jnp.asarray(leaf, dtype=x.dtype)) for leaf in leaves]
-            out.append(jnp.concatenate(parts) if parts else jnp.zeros(0, x.dtype))
-        return out
+    def _gradient(self, function: Callable[[Array], tuple[Array, Any]], x: Array) -> tuple[Array, Any]:
+        return jax.grad(function, has_aux=True)(x)
 
-    def _kkt(self, w: Array, active: Array, theta: Sequence[Array]) -> Array:
-        n, (p, _) = self.layout.size, self.sizes
-        x, nu, lam = w[:n], w[n : n + p], w[n + p :]
+    def _flatten(self, name: str, value: Any) -> tuple[Sequence[str], Sequence[Any]]:
+        return ([name], [None]) if value is None else flatten(name, value)[:2]
 
-        def lagrangian(x: Array) -> tuple[Array, tuple[Array, Array]]:
-            G, H = self.sides(x, *theta)
-            return self.energy(x, *theta) + nu @ G + (active * lam) @ H, (G, H)
+    def _got(self, leaf: Any) -> tuple[tuple[int, ...] | None, Any]:
+        kind = jnp.result_type(leaf) if is_array(leaf) else type(leaf).__name__
+        return (jnp.shape(leaf) if floating(leaf) else None), kind
 
-        stationarity, (G, H) = jax.grad(lagrangian, has_aux=True)(x)
-        return jnp.concatenate([stationarity, G, active * H + (1.0 - active) * lam])
-
-    def entry(self, index: int) -> str:
-        """Name of an equation."""
-        return equation_of(self.layout, self.sizes[0], index)
+    def _vector(self, parts: Sequence[Array], like: Array) -> Array:
+        parts = [jnp.ravel(jnp.asarray(part, dtype=like.dtype)) for part in parts]
+        return jnp.concatenate(parts) if parts else like[:0]

@@ -135,7 +135,7 @@ class ImplicitFunction(function.ImplicitFunction):
         x, aux, given = self._solve(rebuild, tensors, init)
         layout = Layout.of(*flatten("x", x))
         layout.floating()
-        conditions = Conditions(self.settings, layout, rebuild, len(tensors))
+        conditions = Conditions(self.settings, layout, rebuild, count=len(tensors))
         flat = layout.ravel(flatten("x", x)[1]).detach()
         nothing = flat[:0]
         if not layout.size:
@@ -184,8 +184,7 @@ class ImplicitFunction(function.ImplicitFunction):
     ) -> tuple[Conditions, Tensor, list[Tensor], Tensor, Tensor]:
         """The KKT conditions at a point, with multipliers, active set and margins."""
         detached = [t.detach() for t in tensors]
-        arguments = (conditions.layout.unravel(flat), *conditions.rebuild(detached))
-        sizes = [conditions.side(function, arguments, flat.dtype).numel() for function in conditions.sides]
+        sizes = [side.numel() for side in conditions.sides(flat, *detached)]
         conditions = replace(conditions, sizes=tuple(sizes))
 
         def everything(x: Tensor, *theta: Tensor) -> Tensor:
@@ -236,7 +235,7 @@ class ImplicitFunction(function.ImplicitFunction):
     def _certified(self, certificate: Certificate) -> None:
         self.certificate = certificate
         if certificate.problem:
-            say(f"{self.settings.title}: {certificate.problem}.", self.settings.check, certificate.unusable)
+            say(f"{self.settings.title}: {certificate.problem}.", self.settings.check)
 
 
 # What is made while tracing would close over traced tensors.

@@ -1,4 +1,4 @@
-"""F, T, E, or the KKT conditions as one function of flat vectors."""
+"""The conditions of implicit functions on tensors."""
 
 from __future__ import annotations
 
@@ -8,33 +8,24 @@ from typing import Any
 
 import torch
 
-from cvxift.errors import ProgramError
-from cvxift.implicit.settings import Settings
-from cvxift.implicit.trees import equation_of
+from cvxift.implicit.conditions import Equations
 from cvxift.torch.closures import with_values
-from cvxift.torch.trees import Layout, flatten
+from cvxift.torch.trees import flatten
 
 Tensor = torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
+class Conditions(Equations):
     """The equations of one instance.
 
     Attributes:
-        settings: the user's functions.
-        layout: x's.
-        rebuild: tensors of θ ↦ the arguments.
         count: number of θ's tensors.
-        sizes: numbers of entries of G and H.
         found: tensors that the functions close over.
     """
 
-    settings: Settings
-    layout: Layout
-    rebuild: Callable[[Sequence[Tensor]], tuple[Any, ...]]
-    count: int
-    sizes: tuple[int, int] = (0, 0)
+    word = "tensor"
+    count: int = 0
     found: tuple[Tensor, ...] = ()
 
     def value(self, w: Tensor, *tensors: Tensor) -> Tensor:
@@ -56,61 +47,22 @@ class Conditions:
         """G and H at x, side by side."""
         return with_values(self._constraints, self.found, tensors[self.count :], (x, *tensors[: self.count]))
 
-    def _value(self, w: Tensor, *tensors: Tensor) -> Tensor:
-        settings, layout = self.settings, self.layout
-        if settings.constrained:
-            return self._kkt(w, tensors[0], tensors[1:])
-        if settings.kind == "argmin":
-            return gradient(lambda x: (self._energy(x, *tensors), ()), w)[0]
-        name = f"What {getattr(settings.function, '__name__', 'the function')} returned"
-        residual = layout.matching(name, settings.function(layout.unravel(w), *self.rebuild(tensors)))
-        return w - residual if settings.kind == "fixed_point" else residual
-
-    def _energy(self, x: Tensor, *theta: Tensor) -> Tensor:
-        value = self.settings.function(self.layout.unravel(x), *self.rebuild(theta))
-        if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
-            got = f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-            raise ProgramError(f"The energy must be one real number, a tensor of shape (); got {got}.")
-        return value.to(x.dtype)
-
     def _constraints(self, x: Tensor, *theta: Tensor) -> Tensor:
-        arguments = (self.layout.unravel(x), *self.rebuild(theta))
-        parts = [self.side(function, arguments, x.dtype) for function in self.sides if function is not None]
-        return torch.cat(parts)
+        return torch.cat(self.sides(x, *theta))
 
-    @property
-    def sides(self) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
-        """G and H."""
-        return self.settings.equality, self.settings.inequality
+    def _gradient(self, function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> tuple[Tensor, Any]:
+        return gradient(function, x)
 
-    def side(self, function: Callable[..., Any] | None, arguments: Sequence[Any], dtype: torch.dtype) -> Tensor:
-        """A constraint's values as a vector."""
-        if function is None:
-            return torch.empty(0, dtype=dtype, device=self.layout.device)
-        names, leaves, _ = flatten(getattr(function, "__name__", "constraint"), function(*arguments))
-        for name, leaf in zip(names, leaves):
-            if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
-                got = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
-                raise ProgramError(f"The constraint {name} must be made of floating tensors; got {got}.")
-        parts = [leaf.reshape(-1).to(dtype) for leaf in leaves]
-        return torch.cat(parts) if parts else torch.empty(0, dtype=dtype, device=self.layout.device)
+    def _flatten(self, name: str, value: Any) -> tuple[Sequence[str], Sequence[Any]]:
+        return flatten(name, value)[:2]
 
-    def _kkt(self, w: Tensor, active: Tensor, theta: Sequence[Tensor]) -> Tensor:
-        p, m = self.sizes
-        x, nu, lam = w.split([self.layout.size, p, m])
+    def _got(self, leaf: Any) -> tuple[tuple[int, ...] | None, Any]:
+        if not isinstance(leaf, Tensor):
+            return None, type(leaf).__name__
+        return (tuple(leaf.shape) if leaf.is_floating_point() else None), leaf.dtype
 
-        def lagrangian(x: Tensor) -> tuple[Tensor, Tensor]:
-            values = self._constraints(x, *theta)
-            G, H = values.split([p, m])
-            return self._energy(x, *theta) + nu @ G + (active * lam) @ H, values
-
-        stationarity, values = gradient(lagrangian, x)
-        G, H = values.split([p, m])
-        return torch.cat([stationarity, G, active * H + (1.0 - active) * lam])
-
-    def entry(self, index: int) -> str:
-        """Name of an equation."""
-        return equation_of(self.layout, self.sizes[0], index)
+    def _vector(self, parts: Sequence[Tensor], like: Tensor) -> Tensor:
+        return torch.cat([part.reshape(-1).to(like.dtype) for part in parts]) if parts else like[:0]
 
 
 def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> tuple[Tensor, Any]:
@@ -128,4 +80,4 @@ def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor) -> tup
             return torch.zeros_like(x), rest
         (slope,) = torch.autograd.grad(value, point, create_graph=further, allow_unused=True, retain_graph=True)
     slope = torch.zeros_like(x) if slope is None else slope
-    return slope, rest.detach() if isinstance(rest, Tensor) and not further else rest
+    return slope, rest if further else tuple(part.detach() for part in rest)

@@ -85,7 +85,7 @@ class System:
         return Jacobian(lambda point: self(point, *tensors), x, self.structured, self.symmetric)
 
     def solve(self, transposed: bool, b: Tensor, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-        """J⁻¹b or J⁻ᵀb at plain tensors, certified."""
+        """J⁻¹b or J⁻ᵀb at plain tensors, certified; NaN where it is no derivative of anything."""
         operator: Any = self.jacobian(x, tensors)
         with torch.no_grad():
             y, outcome = linear.solve(BACKEND, operator.T if transposed else operator, b, self.option, self.damping)
@@ -99,6 +99,8 @@ class System:
             if self.minimum is not None and not certificate.problem and isinstance(self.option, LU | Cholesky):
                 least = bool(is_minimum(BACKEND, operator.dense(), self.minimum).all())
                 certificate = certificate if least else replace(certificate, problem=NO_MINIMUM)
+            if certificate.unusable:
+                y = torch.where(linear.suspect(BACKEND.xp, outcome, self.option, eps)[1], torch.nan, y)
             self.report(certificate)
         return y
 
