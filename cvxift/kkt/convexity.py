@@ -71,7 +71,7 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
         found in a program of more than `DENSE_NULL_SPACE` columns.
     """
     system = ReducedSystem(instance, turn)
-    if not instance.dense and system.special is None and _inertia_of_minimum(system):
+    if not instance.dense and _surplus(system) == 0:
         return None
     P, fixed = _along(instance, turn, system)
     if instance.structure.n > DENSE_NULL_SPACE:
@@ -91,7 +91,7 @@ def flat(instance: Instance, turn: Rotation) -> Floats:
     if instance.structure.n > DENSE_NULL_SPACE or semidefinite(instance.P, -NEGATIVE):
         return none
     system = ReducedSystem(instance, turn)
-    if not instance.dense and system.special is None and _inertia_of_minimum(system):
+    if not instance.dense and _surplus(system) == 0:
         return none
     found = _curvature(*_along(instance, turn, system))
     return none if found is None else found[1][:, np.abs(found[0]) <= NEGATIVE]
@@ -113,12 +113,22 @@ def _dense(M: Any) -> Any:
     return M if isinstance(M, np.ndarray) else M.toarray()
 
 
-def _inertia_of_minimum(system: ReducedSystem) -> bool:
-    """Whether a sparse K has as many negative eigenvalues as rows; unknown, and False, where a pivot is zero."""
+def surplus(instance: Instance, turn: Rotation) -> int | None:
+    """How many negative eigenvalues a sparse KKT matrix has beyond one for each row: none at a minimum (Gould 1985).
+
+    Returns:
+        None where the matrix is dense, lifted, or a pivot of it is zero.
+    """
+    return None if instance.dense else _surplus(ReducedSystem(instance, turn))
+
+
+def _surplus(system: ReducedSystem) -> int | None:
+    if system.special is not None:
+        return None
     try:
-        return SparseFactor(system.K, system.first_block).negative == system.K.shape[0] - system.first_block
+        return SparseFactor(system.K, system.first_block).negative - (system.K.shape[0] - system.first_block)
     except RuntimeError:
-        return False
+        return None
 
 
 def _lanczos(P: Any, A: Any) -> Floats | None:

@@ -55,6 +55,9 @@ def test_a_control_problem_is_differentiated_in_less_time_than_its_solve() -> No
     assert float(np.sum(bar * s.jvp({w: 1.0})[x])) == pytest.approx(gradient[w], rel=1e-9)
     tight = np.abs(np.abs(s.value(u)) - 0.5) < 1e-9
     assert tight.any() and not tight.all()
+    assert s.solution.instance.structure.n > convexity.DENSE
+    (curvature,) = [check for check in s.report.checks if check.name == "reduced Hessian"]
+    assert curvature.passed and curvature.value == 0.0
 
 
 def test_memory_is_linear_in_the_number_of_steps() -> None:

@@ -90,11 +90,13 @@ class LocalProgram:
         return getattr(self.whole, name)
 
     @cached_property
-    def _theta_maps(self) -> tuple[Any, Any, Floats]:
-        """L_xθ (n, N), g_θ (m, N) and f_θ − xᵀL_xθ (N,)."""
-        p_theta, found = self.whole.p_theta(self.theta), self._found
-        G, H = sp.csr_array(found.L_xp @ p_theta), sp.csr_array(found.g_p @ p_theta)
-        return G, H, np.asarray(p_theta.T @ found.f_p - G.T @ self.x)
+    def _p_theta(self) -> Any:
+        return self.whole.p_theta(self.theta)
+
+    @cached_property
+    def _d_p(self) -> Floats:
+        """f_p − xᵀL_xp, shape (n_p,)."""
+        return self._found.f_p - self._found.L_xp.transposed_times(self.x[:, None])[:, 0]
 
     def at(self, solution: Any) -> LocalProgram:
         """The program linearized at another solution's point."""
@@ -107,29 +109,29 @@ class LocalProgram:
 
     def jvp(self, dtheta: Floats) -> Data:
         """Tangents of q, b and d along dθ, shape (..., N); P and A are constant."""
-        G, H, d = self._theta_maps
-        structure, lead = self.structure, dtheta.shape[:-1]
-        flat = dtheta.reshape(math.prod(lead), dtheta.shape[-1]).T
+        structure, found, lead = self.structure, self._found, dtheta.shape[:-1]
+        dp = self._p_theta @ dtheta.reshape(math.prod(lead), dtheta.shape[-1]).T
         return Data(
             np.zeros((*lead, structure.nnzP)),
-            (G @ flat).T.reshape(*lead, structure.n),
+            found.L_xp.times(dp).T.reshape(*lead, structure.n),
             np.zeros((*lead, structure.nnzA)),
-            -(H @ flat).T.reshape(*lead, structure.m),
-            dtheta @ d,
+            -found.g_p.times(dp).T.reshape(*lead, structure.m),
+            (self._d_p @ dp).reshape(lead),
         )
 
     def vjp(self, bar: Data) -> Floats:
         """Cotangent of θ, shape (..., N), of cotangents of q, b and d."""
-        G, H, d = self._theta_maps
-        lead = bar.q.shape[:-1]
+        found, lead = self._found, bar.q.shape[:-1]
         q, b = (part.reshape(math.prod(lead), part.shape[-1]) for part in (bar.q, bar.b))
-        out = (G.T @ q.T - H.T @ b.T).T.reshape(*lead, self.theta_size)
-        return out + np.asarray(bar.d)[..., None] * d
+        p = found.L_xp.transposed_times(q.T) - found.g_p.transposed_times(b.T)
+        p += np.multiply.outer(self._d_p, np.ravel(bar.d))
+        return (self._p_theta.T @ p).T.reshape(*lead, self.theta_size)
 
     def affine(self) -> dict[str, tuple[sp.csr_array, Floats]]:
         """P, q, A, b and d as affine functions of θ near the point."""
-        G, H, d = self._theta_maps
         structure, N, data = self.structure, self.theta_size, self.data
+        G, H = (sp.csr_array(part.matrix @ self._p_theta) for part in (self._found.L_xp, self._found.g_p))
+        d = self._p_theta.T @ self._d_p
         return {
             "P": (sp.csr_array((structure.nnzP, N)), data.P),
             "q": (G, data.q - G @ self.theta),

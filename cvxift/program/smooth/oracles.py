@@ -47,8 +47,8 @@ class Derivatives:
     A: Floats
     P: Floats
     f_p: Floats
-    g_p: Any
-    L_xp: Any
+    g_p: Entries
+    L_xp: Entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +160,8 @@ class Oracles:
             jacobian = self._engine.eval_jacobian_vals() if len(self.rows) else np.zeros(0)
             hessian = self._engine.eval_hessian_vals_coo_lower_tri(1.0, self._weights(y))
             A, P = maps.A @ jacobian + maps.A_bounds, maps.P @ hessian
-            g_p, L_xp = maps.g_p.of(jacobian), maps.L_xp.of(hessian)
-        return f, g, Derivatives(gradient[self._x], A, P, gradient[self._p], g_p, L_xp)
+            mixed = Entries(maps.g_p, jacobian), Entries(maps.L_xp, hessian)
+        return f, g, Derivatives(gradient[self._x], A, P, gradient[self._p], *mixed)
 
     def _weights(self, y: Floats) -> Floats:
         """The engine's multipliers of y, shape (m,)."""
@@ -269,7 +269,7 @@ class _Maps:
         self.A_bounds: Floats = np.zeros(nnz)
         np.add.at(self.A_bounds, where[k:], bounds.sign)
         of_p = np.flatnonzero((data[cols] >= 0) & (row >= 0))
-        self.g_p = _Scatter(row[of_p], data[cols[of_p]], of_p, np.ones(len(of_p)), (oracles.m, n_p))
+        self.g_p = _Places(row[of_p], data[cols[of_p]], of_p, (oracles.m, n_p))
 
         rows, cols = oracles._engine.get_problem_hessian_sparsity_coo()
         self.xx_entries = xx = np.flatnonzero((own[rows] >= 0) & (own[cols] >= 0))
@@ -286,22 +286,48 @@ class _Maps:
         first = own[rows[mixed]] >= 0
         x = np.where(first, own[rows[mixed]], own[cols[mixed]])
         p = np.where(first, data[cols[mixed]], data[rows[mixed]])
-        self.L_xp = _Scatter(x, p, mixed, np.ones(len(mixed)), (n, n_p))
+        self.L_xp = _Places(x, p, mixed, (n, n_p))
 
 
 @dataclass(frozen=True, eq=False)
-class _Scatter:
-    """Some of the engine's entries as a sparse matrix; those at one place are added."""
+class _Places:
+    """Where some of the engine's entries stand in a matrix; those at one place are added."""
 
     rows: np.ndarray
     cols: np.ndarray
     source: np.ndarray
-    weight: Floats
     shape: tuple[int, int]
 
-    def of(self, values: Floats) -> Any:
-        """The matrix."""
-        return sp.csr_array((values[self.source] * self.weight, (self.rows, self.cols)), shape=self.shape)
+
+class Entries:
+    """A sparse matrix of the engine's entries; it is made where more than one vector asks for it.
+
+    Args:
+        places: where they stand.
+        values: all of the engine's.
+    """
+
+    def __init__(self, places: _Places, values: Floats) -> None:
+        self._places, self._values = places, values[places.source]
+
+    @cached_property
+    def matrix(self) -> Any:
+        """In compressed rows."""
+        return sp.csr_array((self._values, (self._places.rows, self._places.cols)), shape=self._places.shape)
+
+    def times(self, v: Floats) -> Floats:
+        """M v, for columns (·, B)."""
+        at = self._places
+        return self._sums(at.rows, at.cols, at.shape[0], v) if v.shape[1] == 1 else self.matrix @ v
+
+    def transposed_times(self, u: Floats) -> Floats:
+        """Mᵀ u, likewise."""
+        at = self._places
+        return self._sums(at.cols, at.rows, at.shape[1], u) if u.shape[1] == 1 else self.matrix.T @ u
+
+    def _sums(self, to: np.ndarray, source: np.ndarray, size: int, v: Floats) -> Floats:
+        bincount: Any = np.bincount  # its stub leaves the weights' dtype out
+        return bincount(to, weights=self._values * v[source, 0], minlength=size)[:, None]
 
 
 def _pattern(rows: np.ndarray, cols: np.ndarray, m: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
