@@ -84,8 +84,8 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
 def flat(instance: Instance, turn: Rotation) -> Floats:
     """Directions without curvature that the point's active rows leave free, shape (n, k).
 
-    None are looked for where the inertia of a sparse KKT matrix excludes them, nor in a program of more than `DENSE_NULL_SPACE`
-    columns.
+    None are looked for where the inertia of a sparse KKT matrix excludes them, nor in a program of more than
+    `DENSE_NULL_SPACE` columns.
     """
     none = np.zeros((instance.structure.n, 0))
     if instance.structure.n > DENSE_NULL_SPACE or semidefinite(instance.P, -NEGATIVE):
@@ -125,6 +125,8 @@ def surplus(instance: Instance, turn: Rotation) -> int | None:
 def _surplus(system: ReducedSystem) -> int | None:
     if system.special is not None:
         return None
+    if not system.K.shape[0]:  # rows have fixed all columns
+        return 0
     try:
         return SparseFactor(system.K, system.first_block).negative - (system.K.shape[0] - system.first_block)
     except RuntimeError:
