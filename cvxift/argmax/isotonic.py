@@ -7,7 +7,7 @@ The permutahedron of w is the convex hull of its permutations. With s and w sort
 
 with the blocks B of consecutive entries on which the decreasing isotonic regression of s on w is constant. The blocks
 do not vary near almost every point, and given them the value is a formula that any framework differentiates, to any
-order, in O(n). Only finding the blocks (pooling adjacent violators) is done here in NumPy, in float64, on the host.
+order, in O(n). Only the blocks (pooling adjacent violators) are found on the host, in float64, by SciPy.
 
 M. Blondel, O. Teboul, Q. Berthet, J. Djolonga, "Fast differentiable sorting and ranking", ICML 2020, Propositions 3, 4.
 """
@@ -19,12 +19,15 @@ from typing import Literal
 
 import array_api_compat
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from cvxift._types import Array
 
 Regularizer = Literal["quadratic", "entropic"]
 SegmentSum = Callable[[Array, Array], Array]
 Take = Callable[[Array, Array], Array]
+EPS = float(np.finfo(np.float64).eps)
+RANGE = 300.0  # of scores and of targets, up to which products of their exponentials are normal numbers in float64
 ROUNDS = 32  # rounds in which all violators are pooled at once, before they are pooled one by one
 
 
@@ -43,10 +46,75 @@ def blocks(s: np.ndarray, w: np.ndarray, regularizer: Regularizer = "quadratic")
         >>> blocks(np.array([3.0, 3.0, 1.0]), np.array([3.0, 2.0, 1.0])).tolist()
         [0, 0, 2]
     """
-    s, w = np.broadcast_arrays(np.asarray(s, dtype=np.float64), np.asarray(w, dtype=np.float64))
+    shape = np.broadcast_shapes(s.shape, w.shape)
+    if 0 in shape:
+        return np.zeros(shape, dtype=np.int64)
+    rounding = max(float(np.finfo(part.dtype).eps) for part in (s, w))
+    s, w = (np.broadcast_to(part, shape).reshape(-1, shape[-1]).astype(np.float64) for part in (s, w))
+    begin = beginnings(s, w, regularizer, rounding)
+    # SciPy pools equal values. Where equal scores stand on equal targets, the projection does not depend on them.
+    end = begin + sizes(begin, s.size) - 1
+    level = (begin < end) & (s.flat[begin] == s.flat[end]) & (w.flat[begin] == w.flat[end])
+    for i, j in zip(begin[level].tolist(), end[level].tolist()):
+        begin = np.union1d(begin, np.arange(i, j + 1))
+    return (begin.repeat(sizes(begin, s.size)) % shape[-1]).reshape(shape)
+
+
+def sizes(begin: np.ndarray, total: int) -> np.ndarray:
+    """Lengths of the blocks that begin there, of so many entries."""
+    length = np.empty_like(begin)
+    np.subtract(begin[1:], begin[:-1], out=length[:-1])
+    length[-1] = total - begin[-1]
+    return length
+
+
+def beginnings(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: float) -> np.ndarray:
+    """Where blocks begin, as indices into all rows one after another.
+
+    Args:
+        s: see `blocks`; float64, (b, n), not empty.
+        w: likewise.
+        regularizer: see `blocks`.
+        rounding: of the dtype that the result will have, relative.
+    """
+    begin = _compiled(s, w, regularizer, rounding)
+    return _pooled(s, w, regularizer) if begin is None else begin
+
+
+def _compiled(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: float) -> np.ndarray | None:
+    """`beginnings` by SciPy, which pools by the rounded differences s − w; None where these, or exponentials, fail.
+
+    An entropic block's lse(s) − lse(w) is the logarithm of the mean of e^(s − w), weighted by e^w.
+    """
+    rows, n = s.shape
+    weights = None
+    # All rows as one, with NaN between, which compares with nothing: so no block has parts of two.
+    values = np.full((rows, n + 1), np.nan)
+    if regularizer == "quadratic":
+        # Neighbours pooled for their differences' rounding are as far from the projection as that rounding.
+        own, target = (max(np.maximum.reduce(part[:, 0]), -np.minimum.reduce(part[:, -1])) for part in (s, w))
+        if not own * EPS <= 16 * rounding * target:
+            return None
+        np.subtract(s, w, out=values[:, :n])
+    else:
+        if not max((part[:, 0] - part[:, -1]).max() for part in (s, w)) <= RANGE:
+            return None
+        weights = np.zeros_like(values)
+        low = np.subtract(w, w[:, :1], out=weights[:, :n])
+        np.exp(s - s[:, :1] - low, out=values[:, :n])
+        weights = np.exp(weights, out=weights).ravel()[:-1]
+    found = isotonic_regression(values.ravel()[:-1], weights=weights, increasing=False)
+    begins = np.zeros(rows * (n + 1), dtype=bool)
+    begins[found.blocks[:-1]] = True
+    begins = begins.reshape(rows, n + 1)
+    if rows > 1 and not (begins[:, 0].all() and begins[:-1, n].all()):
+        return None
+    return begins[:, :n].ravel().nonzero()[0]
+
+
+def _pooled(s: np.ndarray, w: np.ndarray, regularizer: Regularizer) -> np.ndarray:
+    """`beginnings` by sums of s and w apart, so that large ties cancel exactly."""
     n = s.shape[-1]
-    if s.size == 0:
-        return np.zeros(s.shape, dtype=np.int64)
     # All rows as one, with barriers between: what a block knows of itself are two sums and its length.
     own, target = s.ravel(), w.ravel()
     length = np.ones(own.size)
@@ -55,16 +123,12 @@ def blocks(s: np.ndarray, w: np.ndarray, regularizer: Regularizer = "quadratic")
     for _ in range(ROUNDS):
         violated = _violated(own, target, length, regularizer) & (begin[1:] % n != 0)
         if not violated.any():
-            break
+            return begin
         # Neighbours in a run of violations violate each other still when two of them are pooled, so all are.
         keep = np.flatnonzero(np.concatenate([[True], ~violated]))
         own, target = add.reduceat(own, keep), add.reduceat(target, keep)
         length, begin = np.add.reduceat(length, keep), begin[keep]
-    else:
-        begin = _one_by_one(own, target, length, begin, n, regularizer)
-    first = np.zeros(s.size, dtype=np.int64)
-    first[begin] = begin
-    return (np.maximum.accumulate(first) % n).reshape(s.shape)
+    return _one_by_one(own, target, length, begin, n, regularizer)
 
 
 def _violated(own: np.ndarray, target: np.ndarray, length: np.ndarray, regularizer: Regularizer) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ __all__ = [
     "capped_softmax",
     "cast",
     "constant",
+    "eager",
     "entmax",
     "entmax_loss",
     "envelope",
@@ -115,6 +117,11 @@ def sort(x: Array) -> tuple[Array, Array]:
     """The array in decreasing order along the last axis, and the order."""
     order = jnp.argsort(x, axis=-1, descending=True, stable=True)
     return take(x, order), order
+
+
+def eager(compute: Any, composed: Callable[[Array], Array], x: Array) -> Array:
+    """The map as JAX composes it."""
+    return composed(x)
 
 
 def sigmoid(x: Array) -> Array:

@@ -12,6 +12,7 @@ from cvxift.argmax import checks
 from cvxift.errors import ProgramError
 from cvxift.torch.bounded_maps import budget, capped_softmax
 from cvxift.torch.chain_maps import best_path, log_partition, marginals
+from cvxift.torch.rule import eager
 from cvxift.torch.segment_maps import Segments as segments
 from cvxift.torch.segment_maps import segment_budget, segment_entmax, segment_loss
 from cvxift.torch.simplex_maps import entmax, entmax_loss, envelope, softmax
@@ -28,6 +29,7 @@ __all__ = [
     "capped_softmax",
     "cast",
     "constant",
+    "eager",
     "entmax",
     "entmax_loss",
     "envelope",

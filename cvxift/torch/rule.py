@@ -6,6 +6,7 @@ graphs, where the kernel is one operator; see `cvxift.torch.kernels` and `cvxift
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from cvxift.argmax.derivatives import Derivative
 from cvxift.torch import kernels
 from cvxift.torch.nested import nested, unpacked
-from cvxift.torch.tensors import batched
+from cvxift.torch.tensors import batched, numpy_serves
 
 Tensor = torch.Tensor
 
@@ -96,3 +97,36 @@ def apply(name: str, derivative: Derivative, tensors: tuple[Tensor, ...], *optio
         *options: its options.
     """
     return Rule.apply(name, derivative, options, *tensors)  # type: ignore[return-value]
+
+
+class _Eager(torch.autograd.Function):
+    """A map by NumPy, in an eager call of plain tensors, with as little around it as can be."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, compute: Any, composed: Callable[[Tensor], Tensor]) -> Tensor:
+        """Result and product in one."""
+        found = compute(x.detach().numpy(), ctx.needs_input_grad[0])
+        if found is None:
+            return composed(x.detach())
+        z, ctx.pull = found
+        ctx.composed = composed
+        ctx.save_for_backward(x)
+        return torch.from_numpy(z)
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """Vector-Jacobian product; of differentiable operations where it is to be differentiated, or is mapped."""
+        (x,) = ctx.saved_tensors
+        if not torch.is_grad_enabled() and numpy_serves(bar):
+            return torch.from_numpy(ctx.pull(bar.numpy())), None, None
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x if again else x.detach().requires_grad_()
+            return torch.autograd.grad(ctx.composed(x), x, bar, create_graph=again)[0], None, None
+
+
+def eager(compute: Any, composed: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """See `Framework.eager`."""
+    if x.numel() and numpy_serves(x):
+        return _Eager.apply(x, compute, composed)  # type: ignore[return-value]
+    return composed(x)

@@ -143,6 +143,17 @@ class Framework(Protocol):
         """`budget` over groups of entries (N,), bounds for each, in float64 where that is to be had."""
         ...
 
+    def eager(self, compute: Any, composed: Callable[[Array], Array], x: Array) -> Array:
+        """A map in one call of NumPy where values can be seen and nothing traces it, or as the framework composes it.
+
+        Args:
+            compute: (NumPy array, whether the product will be asked for) ↦ result and vector-Jacobian product, or None
+                if it has no answer.
+            composed: the map in differentiable operations.
+            x: the argument.
+        """
+        ...
+
     def permutahedron(self, s: Array, w: Array, regularizer: Any) -> Array:
         """The projection of s onto the permutahedron of w, both sorted decreasingly."""
         ...

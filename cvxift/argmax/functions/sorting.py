@@ -1,14 +1,18 @@
 """Soft sorting and ranking: projections onto permutahedra, O(n log n), derivatives of any order in O(n).
 
-The framework sorts; the blocks of the isotonic regression are found in NumPy, on the host. Dtypes below float32 compute
+The framework sorts; the blocks of the isotonic regression are found on the host. In eager calls of tensors that NumPy
+can see, it does everything (`cvxift.argmax.soft_order`). Dtypes below float32 compute
 in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from cvxift._types import Array
+from cvxift.argmax import soft_order
 from cvxift.argmax.functions.arguments import check_choice, check_dim, placed, temperature_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
@@ -43,10 +47,14 @@ def soft_rank(fw: Framework, x: Array, temperature: Any, regularizer: str, desce
         >>> soft_rank(torch.tensor([10.0, -10.0, 0.0])).tolist(), soft_rank(torch.tensor([0.5, 0.0, 0.25])).tolist()
         ([3.0, 1.0, 2.0], [2.25, 1.75, 2.0])
     """
-    scores = _prepared(fw, "soft_rank", x, temperature, regularizer, dim)
-    s, order = fw.sort(-scores if descending else scores)
-    projection = fw.permutahedron(s, _countdown(fw, s), regularizer)
-    return placed(fw, fw.take(projection, fw.xp.argsort(order, axis=-1)), dim, x)
+    rows, warmth = _prepared(fw, "soft_rank", x, temperature, regularizer, dim, x.shape)
+
+    def composed(rows: Array) -> Array:
+        s, order = fw.sort(-rows / warmth if descending else rows / warmth)
+        projection = fw.permutahedron(s, _countdown(fw, s), regularizer)
+        return fw.take(projection, fw.xp.argsort(order, axis=-1))
+
+    return placed(fw, _computed(fw, soft_order.ranks, composed, rows, warmth, regularizer, descending), dim, x)
 
 
 @public
@@ -75,13 +83,15 @@ def soft_sort(fw: Framework, x: Array, temperature: Any, regularizer: str, desce
         >>> soft_sort(torch.tensor([3.0, 1.0, 2.0]), temperature=0.125).tolist()
         [1.0, 2.0, 3.0]
     """
-    values = _prepared(fw, "soft_sort", x, 1.0, regularizer, dim)
-    w, _ = fw.sort(values if descending else -values)
-    scale = temperature_of(fw, "soft_sort", temperature, values, (*x.shape[:dim], 1, *x.shape[dim:][1:]))
-    if not fw.is_number(scale) and scale.ndim:
-        scale = fw.moveaxis(scale.reshape((1,) * (x.ndim - scale.ndim) + tuple(scale.shape)), dim, -1)
-    projection = fw.permutahedron(_countdown(fw, w) / scale, w, regularizer)
-    return placed(fw, projection if descending else -projection, dim, x)
+    once = (*x.shape[:dim], 1, *x.shape[dim:][1:])
+    rows, warmth = _prepared(fw, "soft_sort", x, temperature, regularizer, dim, once)
+
+    def composed(rows: Array) -> Array:
+        w, _ = fw.sort(rows if descending else -rows)
+        projection = fw.permutahedron(_countdown(fw, w) / warmth, w, regularizer)
+        return projection if descending else -projection
+
+    return placed(fw, _computed(fw, soft_order.values, composed, rows, warmth, regularizer, descending), dim, x)
 
 
 @public
@@ -115,20 +125,54 @@ def rank_loss(fw: Framework, x: Array, target: Any, temperature: Any, descending
         raise ProgramError(f"target has shape {tuple(y.shape)}; expected that of x, {tuple(x.shape)}.")
     t = fw.array(temperature, wide)
     warmth = temperature if fw.is_number(temperature) else fw.xp.expand_dims(t, axis=dim) if t.ndim else t
-    scores = _prepared(fw, "rank_loss", wide, warmth, "quadratic", dim)
-    scores = -scores if descending else scores
+    rows, warmth = _prepared(fw, "rank_loss", wide, warmth, "quadratic", dim, wide.shape)
+    scores = -rows / warmth if descending else rows / warmth
     z, y = soft_rank(fw, scores, 1.0, "quadratic", False, -1), fw.moveaxis(y, dim, -1)
     value = fw.permutahedron_loss(fw.constant(scores), fw.constant(z), y)
     return fw.cast(fw.envelope(scores, z, y, value, 1) * t, x)
 
 
-def _prepared(fw: Framework, name: str, x: Array, temperature: Any, regularizer: str, dim: int) -> Array:
-    """Scores over temperature with the dimension last, in the dtype that is computed in."""
+def _prepared(
+    fw: Framework, name: str, x: Array, temperature: Any, regularizer: str, dim: int, shape: Sequence[int]
+) -> tuple[Array, Any]:
+    """Scores with the dimension last, in the dtype that is computed in, and a temperature that broadcasts to them.
+
+    Args:
+        fw: the framework.
+        name: of the function, for messages.
+        x: floating scores.
+        temperature: a number, or an array that broadcasts to ``shape``.
+        regularizer: its name.
+        dim: the dimension.
+        shape: x's, with or without ``dim``.
+    """
     x = fw.floating(name, x)
     check_dim(fw, name, x, dim)
     check_choice(name, "regularizer", regularizer, REGULARIZERS)
     scores = fw.wider(x)
-    return fw.moveaxis(scores / temperature_of(fw, name, temperature, scores), dim, -1)
+    warmth = temperature_of(fw, name, temperature, scores, shape)
+    if dim in (-1, x.ndim - 1):
+        return scores, warmth
+    if not fw.is_number(warmth) and warmth.ndim:
+        warmth = fw.moveaxis(warmth.reshape((1,) * (x.ndim - warmth.ndim) + tuple(warmth.shape)), dim, -1)
+    return fw.moveaxis(scores, dim, -1), warmth
+
+
+def _computed(
+    fw: Framework,
+    rows_map: Callable[..., Any],
+    composed: Callable[[Array], Array],
+    rows: Array,
+    warmth: Any,
+    regularizer: str,
+    descending: bool,
+) -> Array:
+    """A map of rows by NumPy in eager calls at one temperature, or in operations of the framework."""
+    if not fw.is_number(warmth):
+        return composed(rows)
+    return fw.eager(
+        partial(rows_map, temperature=warmth, regularizer=regularizer, descending=descending), composed, rows
+    )
 
 
 def _countdown(fw: Framework, like: Array) -> Array:
