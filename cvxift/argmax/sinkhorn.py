@@ -8,6 +8,9 @@ third derivative is bounded by |D³[h, h, v]| ≤ range(v) · D²[h, h], so that
 Newton's step, d its range, always ascends and tends to the full step: no line search, quadratic convergence
 (Sun & Tran-Dinh 2019, with ν = 2).
 
+Where the scores' range is moderate and Sinkhorn's scalings of exp(x) contract fast, they come first: such a sweep costs
+two products with a matrix, no exponentials and no factorization. P. Knight 2008 (their linear convergence).
+
 Large scores (small temperatures) are reached by continuation: x/σ is solved for σ from the range of x down to 1. As L
 holds the potentials, the change of σ is a multiplication of L, whose rounding stays relative to each entry: marginals
 come out exact to rounding at any temperature. P. Knight & D. Ruiz 2013 (Newton for scaling); B. Schmitzer 2019 (the
@@ -16,7 +19,9 @@ continuation).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -28,6 +33,9 @@ from cvxift.argmax.polytope import laplacian, solve_laplacian
 MAX_ITERATIONS = 500
 SHRINK = 4.0  # factor of one step of the continuation
 START = 8.0  # range of scores that needs none
+BLOCK = 4  # scalings between two looks at the gap
+FAST = 0.5  # what a block must multiply the gap by: else Newton's method costs less
+NEAR = 1e-3  # gap from which Newton's method converges at once
 
 
 class Plan(NamedTuple):
@@ -86,7 +94,15 @@ def sinkhorn(
     L = L - _finite(xp, xp.max(L, axis=-1, keepdims=True))
     spread = -xp.min(xp.where(opened, L, xp.zeros_like(L)), axis=(-2, -1))
     sigma = xp.clip(spread / START, min=1.0)
-    L = _normalize(xp, L / sigma[..., None, None], rows, -1)
+    # Potentials may be as large as the range of the scores on either side; their exponentials must be normal numbers.
+    moderate = spread <= -0.4 * math.log(float(xp.finfo(x.dtype).smallest_normal))
+    scaled, gap, blocks = _scale(xp, L, a, b, moderate, tol, max_iterations, loop)
+    close = moderate & (gap <= NEAR)
+    L = xp.where(close[..., None, None], scaled, _normalize(xp, L / sigma[..., None, None], rows, -1))
+    sigma = xp.where(close, xp.ones_like(sigma), sigma)
+
+    def gap_of(L: Array) -> Array:
+        return xp.sum(xp.abs(b - xp.sum(xp.exp(L), axis=-2)), axis=-1) / total
 
     def sweep(L: Array, sigma: Array, done: Array) -> tuple[Array, Array, Array]:
         new = _normalize(xp, _normalize(xp, L, columns, -2), rows, -1)
@@ -96,13 +112,67 @@ def sinkhorn(
         width = xp.max(dg, axis=-1, keepdims=True) - xp.min(dg, axis=-1, keepdims=True)
         damped = xp.where(width > 1e-3, xp.log1p(width) / _positive_or_one(xp, width), 1.0 - 0.5 * width)
         new = _normalize(xp, new + (damped * dg)[..., None, :], rows, -1)
-        gap = xp.sum(xp.abs(b - xp.sum(xp.exp(new), axis=-2)), axis=-1) / total
+        gap = gap_of(new)
         # Near the path of σ, also where little mass tells so, go on along it; at its end the gap is the plan's error.
-        near = ((gap < 1e-3) & (width[..., 0] < 1.0)) | (gap <= least)
+        near = ((gap < NEAR) & (width[..., 0] < 1.0)) | (gap <= least)
         return new, gap, near
 
-    L, error, count = continued(sweep, lambda L: _normalize(xp, L, rows, -1), L, sigma, tol, max_iterations, loop)
-    return Plan(xp.exp(L), error, count, L)
+    error = xp.where(close, gap_of(L), xp.inf * sigma)
+    left = max_iterations - blocks
+    L, error, count = continued(sweep, lambda L: _normalize(xp, L, rows, -1), L, sigma, tol, left, loop, error)
+    return Plan(xp.exp(L), error, blocks + count, L)
+
+
+def _scale(
+    xp: Any, L: Array, a: Array, b: Array, allowed: Array, tol: float, limit: int, loop: Loop
+) -> tuple[Array, Array, Array]:
+    """Sinkhorn's scalings of exp(L) by u and v, in blocks, while the gap falls fast.
+
+    Args:
+        xp: the namespace.
+        L: scores, (..., n, m).
+        a: row masses, (..., n).
+        b: column masses, (..., m).
+        allowed: whether an instance's exponentials are normal numbers, (...).
+        tol: gap to stop at.
+        limit: largest number of blocks.
+        loop: how to iterate.
+
+    Returns:
+        L + log u ⊕ log v, whose rows sum to a; the gap that was seen last, and the number of blocks.
+    """
+    K = xp.exp(xp.where(allowed[..., None, None], L, xp.zeros_like(L)))
+    # Lines without mass have no entries: their sums are zero, and so are their factors.
+    no_row, no_column = (xp.astype(masses <= 0, L.dtype) for masses in (a, b))
+    total = _positive_or_one(xp, xp.sum(a, axis=-1))
+
+    def running(state: tuple[Array, ...]) -> Array:
+        *_, going, count = state
+        return xp.any(going) & (count < limit)
+
+    def block(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        v, sums, gap, going, count = state
+        new, own, u = v, sums, a
+        for _ in range(BLOCK):
+            u = a / (own + no_row)
+            new = b / ((u[..., None, :] @ K)[..., 0, :] + no_column)
+            own = (K @ new[..., None])[..., 0]
+        left = xp.sum(xp.abs(u * own - a), axis=-1) / total
+        on = going[..., None]
+        fell = left <= FAST * gap
+        return (
+            xp.where(on, new, v),
+            xp.where(on, own, sums),
+            xp.where(going, left, gap),
+            going & (left > tol) & fell,
+            count + 1,
+        )
+
+    v = xp.ones_like(b)
+    count = xp.zeros_like(total[(0,) * total.ndim])
+    v, sums, gap, _, count = loop(running, block, (v, xp.sum(K, axis=-1), xp.inf * total, allowed, count))
+    factors = (_log(xp, a / (sums + no_row))[..., :, None], _log(xp, v)[..., None, :])
+    return L + sum(map(partial(_finite, xp), factors)), gap, count
 
 
 def continued(

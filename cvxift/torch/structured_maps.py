@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from cvxift.argmax import derivatives, isotonic, polytope
@@ -17,6 +18,7 @@ from cvxift.torch import kernels, rule
 
 Tensor = torch.Tensor
 Regularizer = Literal["entropic", "quadratic"]
+SMALL = 1 << 16  # entries of all plans below which NumPy's calls, which cost less, outweigh PyTorch's exponentials
 SOLVERS = {"entropic": sinkhorn, "quadratic": quadratic_transport}
 
 
@@ -62,8 +64,12 @@ def _solve(
     check_masses("transport", x, a, b)
     # Which entries have mass is decided by differences of scores: small masses under large scores need float64.
     wide = regularizer == "quadratic" and x.device.type != "mps"
-    scores, rows, columns = (x.double(), a.double(), b.double()) if wide else (x, a, b)
-    plan: Plan = SOLVERS[regularizer](scores, rows, columns, tol, limit)
+    given = (x.double(), a.double(), b.double()) if wide else (x, a, b)
+    if x.device.type == "cpu" and x.numel() < SMALL:
+        with np.errstate(all="ignore"):
+            plan = Plan(*map(torch.as_tensor, SOLVERS[regularizer](*(part.numpy() for part in given), tol, limit)))
+    else:
+        plan = SOLVERS[regularizer](*given, tol, limit)
     floor = 64 * torch.finfo(x.dtype).eps
     check_converged("transport", plan.error, floor if tol is None else max(tol, floor), plan.iterations, plan.z)
     return plan.z.to(x.dtype), plan.level.to(x.dtype)
