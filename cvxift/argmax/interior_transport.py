@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from cvxift._types import Array
-from cvxift.argmax.loops import Loop
+from cvxift.argmax.loops import Loop, repeat
 from cvxift.argmax.polytope import fit, potentials
 
 LIMIT = 80  # of steps
@@ -65,16 +65,21 @@ def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: Any, l
         def direction(product: Array) -> tuple[Array, Array, Array]:
             """(dL, dz, dw) towards z ∘ w = product, to first order."""
             e = (product - z * w) / z - dual
-            f, g = potentials(s, da - xp.sum(s * e, axis=-1), db - xp.sum(s * e, axis=-2))
+            f, g = potentials(s, da - xp.sum(s * e, axis=-1), db - xp.sum(s * e, axis=-2), loop)
             dL = f[..., :, None] + g[..., None, :]
             dz = s * (dL + e)
             return dL, dz, (product - z * w - w * dz) / z
 
         mu = average(z * w)
-        _, dz, dw = direction(nothing)
-        ahead = average((z + longest(z, dz) * dz) * (w + longest(w, dw) * dw))
-        target = (xp.clip(ahead / mu, max=1.0) ** 3 * mu)[..., None, None]
-        dL, dz, dw = direction(target - dz * dw)
+
+        def predict(state: tuple[Array, ...]) -> tuple[Array, ...]:
+            """A direction, and the product that the next one is towards."""
+            dL, dz, dw = direction(state[0])
+            ahead = average((z + longest(z, dz) * dz) * (w + longest(w, dw) * dw))
+            target = (xp.clip(ahead / mu, max=1.0) ** 3 * mu)[..., None, None]
+            return target - dz * dw, dL, dz, dw
+
+        _, dL, dz, dw = repeat(2, predict, (nothing, nothing, nothing, nothing), loop)
         step = 0.995 * xp.minimum(longest(z, dz), longest(w, dw))
         new = (L + step * dL, z + step * dz, w + step * dw)
         finite = xp.all(xp.isfinite(new[0] + new[1] + new[2]) | ~opened, axis=(-2, -1))
@@ -87,5 +92,5 @@ def approach(xp: Any, L: Array, a: Array, b: Array, opened: Array, limit: Any, l
     start = (held, z, w, average(z * w), ~xp.any(opened, axis=(-2, -1)), 0)
     found, *_, count = loop(running, iterate, start)
     # Parts with next to no weight between them have large potentials, whose rounding must not stay in L.
-    _, g = fit(free, xp.where(opened, found - L, nothing))
+    _, g = fit(free, xp.where(opened, found - L, nothing), loop)
     return g[..., None, :], count

@@ -107,7 +107,7 @@ def _compiled(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: 
     begins = np.zeros(rows * (n + 1), dtype=bool)
     begins[found.blocks[:-1]] = True
     begins = begins.reshape(rows, n + 1)
-    if rows > 1 and not (begins[:, 0].all() and begins[:-1, n].all()):
+    if rows > 1 and not np.logical_and.reduce(begins[1:, 0] & begins[:-1, n]):
         return None
     return begins[:, :n].ravel().nonzero()[0]
 

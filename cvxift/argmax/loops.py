@@ -32,6 +32,21 @@ def while_loop(condition: Callable[[State], Any], body: Callable[[State], State]
     return state
 
 
+def repeat(number: int, body: Callable[[State], State], state: tuple[Any, ...], loop: Loop) -> tuple[Any, ...]:
+    """Apply ``body`` a number of times; a compiled loop has it once.
+
+    Example:
+        >>> repeat(3, lambda state: (2 * state[0],), (1,), while_loop)
+        (8,)
+    """
+
+    def again(counted: State) -> State:
+        *state, count = counted
+        return *body(tuple(state)), count + 1
+
+    return loop(lambda counted: counted[-1] < number, again, (*state, 0))[:-1]
+
+
 def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: tuple[Any, ...]) -> tuple[Any, Any]:
     """Fold ``step`` over the leading axis of the arrays ``xs``, stacking what it returns beside the carry.
 

@@ -20,6 +20,7 @@ from typing import Any
 import array_api_compat
 
 from cvxift._types import Array
+from cvxift.argmax.loops import Loop, repeat, while_loop
 from cvxift.argmax.losses import kullback_leibler
 
 
@@ -63,30 +64,34 @@ def solve_laplacian(S: Array, weights: Array, r: Array, shift: Array | None = No
     return xp.linalg.solve(scaled, right[..., None])[..., 0] / root
 
 
-def fit(s: Array, w: Array) -> tuple[Array, Array]:
+def fit(s: Array, w: Array, loop: Loop = while_loop) -> tuple[Array, Array]:
     """Row and column terms (u, v) that minimize Σ s_ij (w_ij − u_i − v_j)², weights s ≥ 0.
 
     Args:
         s: weights, (..., n, m).
         w: what is fitted, (..., n, m).
+        loop: how to iterate; Python's can be differentiated.
 
     Returns:
         u (..., n) and v (..., m), zero for lines without weight, otherwise with Σ u = Σ v.
     """
     xp = array_api_compat.array_namespace(s, w)
     if s.shape[-1] > s.shape[-2]:
-        v, u = fit(s.mT, w.mT)
+        v, u = fit(s.mT, w.mT, loop)
         return u, v
     rows, columns = xp.sum(s, axis=-1), xp.sum(s, axis=-2)
     S = laplacian(s)
-    u, v = xp.zeros_like(rows), xp.zeros_like(columns)
-    rest = w
-    for _ in range(2):  # the second is iterative refinement
+
+    def solve(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        u, v = state
+        rest = w - u[..., :, None] - v[..., None, :]
         mean = xp.sum(s * rest, axis=-1) / _nonzero(xp, rows)
         dv = solve_laplacian(S, columns, xp.sum(s * (rest - mean[..., None]), axis=-2))
         du = mean - (s @ dv[..., None])[..., 0] / _nonzero(xp, rows)
-        u, v = u + du, v + dv
-        rest = w - u[..., :, None] - v[..., None, :]
+        return u + du, v + dv
+
+    # The second time is iterative refinement.
+    u, v = repeat(2, solve, (xp.zeros_like(rows), xp.zeros_like(columns)), loop)
     return _balanced(xp, u, v, rows > 0, columns > 0)
 
 
@@ -133,23 +138,24 @@ def pushforward(s: Array, dx: Array, da: Array, db: Array) -> Array:
     return dz + s * (f[..., :, None] + g[..., None, :])
 
 
-def potentials(s: Array, da: Array, db: Array) -> tuple[Array, Array]:
+def potentials(s: Array, da: Array, db: Array, loop: Loop = while_loop) -> tuple[Array, Array]:
     """(f, g) for which s ∘ (f ⊕ g) has row sums da and column sums db of equal totals, weights s ≥ 0."""
     xp = array_api_compat.array_namespace(s, da, db)
     if s.shape[-1] > s.shape[-2]:
-        g, f = potentials(s.mT, db, da)
+        g, f = potentials(s.mT, db, da, loop)
         return f, g
     rows, columns = xp.sum(s, axis=-1), xp.sum(s, axis=-2)
     S = laplacian(s)
-    f, g = xp.zeros_like(da), xp.zeros_like(db)
-    for _ in range(2):
+
+    def solve(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        f, g, da, db = state
         own = da / _nonzero(xp, rows)
         dg = solve_laplacian(S, columns, db - (s.mT @ own[..., None])[..., 0])
         df = own - (s @ dg[..., None])[..., 0] / _nonzero(xp, rows)
-        f, g = f + df, g + dg
         dz = s * (df[..., :, None] + dg[..., None, :])
-        da, db = da - xp.sum(dz, axis=-1), db - xp.sum(dz, axis=-2)
-    return f, g
+        return f + df, g + dg, da - xp.sum(dz, axis=-1), db - xp.sum(dz, axis=-2)
+
+    return repeat(2, solve, (xp.zeros_like(da), xp.zeros_like(db), da, db), loop)[:2]
 
 
 def _balanced(xp: Any, u: Array, v: Array, rows: Array, columns: Array) -> tuple[Array, Array]:

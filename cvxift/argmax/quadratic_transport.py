@@ -89,47 +89,57 @@ def quadratic_transport(
 
         return continued(sweep, lambda G: G, G, sigma, tol, limit, loop, error)
 
-    def attempt(scores: Array, sigma: Array, tol: Array, left: Any, error: Any = None) -> tuple[Array, Array, Array]:
-        """L from scores, its gap, and the number of sweeps and steps; what Newton has not solved, from an interior."""
-        G = xp.zeros_like(scores[..., :1, :])
-        G, error, count = newton(scores, G, sigma, tol, _least(xp, left, FIRST), error)
-        lost = ~(error <= tol)
-
-        def needed(state: tuple[Array, ...]) -> Array:
-            *_, steps = state
-            return xp.any(lost) & (steps == 0)
-
-        def anew(state: tuple[Array, ...]) -> tuple[Array, ...]:
-            G, error, steps = state
-            start, steps = approach(xp, scores, a, b, opened & lost[..., None, None], left - count, loop)
-            G = xp.where(lost[..., None, None], start, G)
-            error = xp.where(lost, xp.full_like(error, xp.inf), error)
-            rest = _least(xp, left - count - steps, FIRST)
-            G, error, more = newton(scores, G, xp.ones_like(sigma), tol, rest, error)
-            return G, error, 1 + steps + more
-
-        # A loop of one turn or none: a compiled program has no other way to leave this out.
-        G, error, more = loop(needed, anew, (G, error, 0 * count))
-        return rows.fill(scores + G), error, count + more
-
-    # A sum of scores and potentials has the rounding of the scores: so far can the sums come this way.
+    # A sum of scores and potentials has the rounding of the scores: so far can the sums come this way. The rest of the
+    # way is from scores that are small where the plan has mass, which costs the scores one rounding.
     spread = -xp.min(xp.where(opened, scores, xp.zeros_like(scores)), axis=(-2, -1))
     reach = 8 * sum(x.shape[-2:]) * float(xp.finfo(x.dtype).eps) * spread / unit
     reach = xp.clip(reach, min=tol, max=max(tol, NEAR))
     size = xp.max(a, axis=-1)
     sigma = xp.clip(spread / (START * xp.where(size > 0, size, xp.ones_like(size))), min=1.0)
-    L, _, count = attempt(scores, sigma, reach, max_iterations)
-    # The rest of the way from scores that are small where the plan has mass, which costs the scores one rounding.
-    one = xp.ones_like(sigma)
-    L, error, more = attempt(L, one, tol * one, max_iterations - count, gap_of(L))
+    one, far = xp.ones_like(sigma), xp.inf * xp.ones_like(sigma)
+
+    # A compiled program has each part of this once, whatever the stages: 0 and 2 are Newton's method from scores and
+    # from L, 1 and 3 the same anew, from an interior, for what these have not solved.
+    def unfinished(state: tuple[Array, ...]) -> Array:
+        *_, stage, _ = state
+        return stage < 4
+
+    def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        scores, G, sigma, error, lost, stage, count = state
+        enough = xp.where(stage < 2, reach, tol * one)
+
+        def needed(inner: tuple[Array, ...]) -> Array:
+            *_, steps = inner
+            return xp.any(lost) & (steps == 0)
+
+        def enter(inner: tuple[Array, ...]) -> tuple[Array, ...]:
+            G, _ = inner
+            start, steps = approach(xp, scores, a, b, opened & lost[..., None, None], max_iterations - count, loop)
+            return xp.where(lost[..., None, None], start, G), 0 * count + 1 + steps
+
+        # A loop of one turn or none: a compiled program has no other way to leave this out.
+        G, steps = loop(needed, enter, (G, 0 * count))
+        left = max_iterations - count - steps
+        limit = xp.where(left < FIRST, left, FIRST + 0 * left)
+        G, error, more = newton(scores, G, sigma, enough, limit, error)
+        lost = (stage % 2 == 0) & ~(error <= enough)
+        again, L = xp.any(lost), rows.fill(scores + G)
+        return (
+            xp.where(again, scores, L),
+            xp.where(again, G, 0 * G),
+            one,
+            xp.where(again, xp.where(lost, far, error), xp.where(stage < 2, gap_of(L), error)),
+            lost,
+            xp.where(again, stage + 1, stage + 2 - stage % 2),
+            count + steps + more,
+        )
+
+    nothing = xp.zeros_like(one[(0,) * one.ndim])
+    start = (scores, xp.zeros_like(scores[..., :1, :]), sigma, far, far < 0, nothing, nothing)
+    L, _, _, error, _, _, count = loop(unfinished, advance, start)
     # What is less than a rounding of its row or its column joins parts of the support that have nothing to exchange.
     z, size = rows.positive(L), xp.minimum(a[..., :, None], b[..., None, :])
-    return Plan(xp.where(z <= least * size, xp.zeros_like(z), z), error, count + more, L)
-
-
-def _least(xp: Any, left: Any, limit: int) -> Any:
-    """The smaller one of a number that may be traced and another."""
-    return min(left, limit) if isinstance(left, int) else xp.where(left < limit, left, limit * xp.ones_like(left))
+    return Plan(xp.where(z <= least * size, xp.zeros_like(z), z), error, count, L)
 
 
 def _descend(

@@ -98,7 +98,7 @@ def values(
         return result
 
     z = blocks.projection()
-    return (z if descending else np.negative(z, out=z)).astype(x.dtype, copy=False).reshape(x.shape), pull
+    return (z if descending else -z).astype(x.dtype, copy=False).reshape(x.shape), pull
 
 
 class _Blocks:
@@ -111,6 +111,8 @@ class _Blocks:
 
     def projection(self) -> Floats:
         """The projection of s, sorted."""
+        if self._size.size == self._s.size:
+            return self._w.copy()
         if self._mean:
             own, target = self._sum(self._s) / self._size, self._sum(self._w) / self._size
             return (self._s - self._spread(own)) + self._spread(target)

@@ -105,7 +105,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, compute: Any, composed: Callable[[Tensor], Tensor]) -> Tensor:
         """Result and product in one."""
-        found = compute(x.detach().numpy(), ctx.needs_input_grad[0])
+        found = compute(x.detach().numpy(), True)
         if found is None:
             return composed(x.detach())
         z, ctx.pull = found
@@ -127,6 +127,9 @@ class _Eager(torch.autograd.Function):
 
 def eager(compute: Any, composed: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """See `Framework.eager`."""
-    if x.numel() and numpy_serves(x):
+    if not (x.numel() and numpy_serves(x)):
+        return composed(x)
+    if x.requires_grad and torch.is_grad_enabled():
         return _Eager.apply(x, compute, composed)  # type: ignore[return-value]
-    return composed(x)
+    found = compute(x.detach().numpy(), False)
+    return composed(x) if found is None else torch.from_numpy(found[0])

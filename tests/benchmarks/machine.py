@@ -10,7 +10,7 @@ from pathlib import Path
 
 PACKAGES = (
     "cvxift", "cvxpy", "cvxpylayers", "diffcp", "moreau", "torch", "numpy", "scipy",
-    "daqp", "piqp", "osqp", "clarabel", "scs",
+    "daqp", "piqp", "osqp", "clarabel", "scs", "entmax", "torchsort", "POT", "pytorch-crf",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ cvxpylayers with Moreau gets x ≥ 0 written as 2x ≥ 0, since it drops bounds 
 Bare solvers (`daqp`, `piqp`, `clarabel`) get data that are ready; their backward is one factorization of the KKT
 system at the solution.
 """
+
+
+ARGMAX_PEERS = ("torch", "entmax", "torchsort", "POT", "pytorch-crf")
 
 
 def milliseconds(value: float | None) -> str:
@@ -145,6 +149,35 @@ def _maros_counts(records: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def peers(data: dict[str, Any]) -> str:
+    """The section on argmax maps, see `peers`."""
+    machine = data["machine"]
+    packages = (f"{name} {version}" for name, version in machine["versions"].items() if name in ARGMAX_PEERS)
+    lines = [
+        "## Argmax maps beside their peers", "",
+        "Made by `python -m tests.benchmarks.peers --publish`, PyTorch in eager mode; how times and errors are",
+        "measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is faster.",
+        f"{machine['date']}, {machine['processor']}, one thread; {', '.join(packages)}.", "",
+    ]  # fmt: skip
+    lines += _head(
+        "map", "peer", *("forward, ms", "peer's", "ratio", "both ways, ms", "peer's", "ratio"), "error", "peer's"
+    )
+    for row in data["cases"]:
+        cells = [row["name"], row["peer"]]
+        for pair in (row["forward"], row.get("both")):
+            cells += [*map(milliseconds, pair), f"{pair[1] / pair[0]:.2f}×"] if pair else ["–"] * 3
+        lines.append("| " + " | ".join([*cells, *map(scientific, row["errors"])]) + " |")
+    return "\n".join([*lines, ""])
+
+
+def replace_section(path: Path, text: str) -> None:
+    """Put a section in the place of the one with the same heading, or at the end."""
+    page, heading = path.read_text(encoding="utf-8"), text.partition("\n")[0]
+    before, _, rest = page.partition(heading + "\n")
+    after = rest.partition("\n## ")
+    path.write_text(before.rstrip("\n") + "\n\n" + text + "".join(after[1:]), encoding="utf-8")
+
+
 def write(data: dict[str, Any], folder: Path) -> None:
     """Write benchmark.md and benchmark.png beside benchmark.json."""
     from .plot import draw
@@ -160,4 +193,7 @@ def write(data: dict[str, Any], folder: Path) -> None:
         groups.setdefault(record["group"], []).append(record)
     for name, records in groups.items():
         lines += _maros(records) if name == "Maros–Mészáros" else _group(name, records)
+    beside = folder / "argmax_peers.json"
+    if beside.exists():
+        lines.append(peers(json.loads(beside.read_text(encoding="utf-8"))))
     (folder / "benchmark.md").write_text("\n".join(lines), encoding="utf-8")
