@@ -15,6 +15,7 @@ M. Blondel, O. Teboul, Q. Berthet, J. Djolonga, "Fast differentiable sorting and
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import array_api_compat
@@ -49,9 +50,9 @@ def blocks(s: np.ndarray, w: np.ndarray, regularizer: Regularizer = "quadratic")
     shape = np.broadcast_shapes(s.shape, w.shape)
     if 0 in shape:
         return np.zeros(shape, dtype=np.int64)
-    rounding = max(float(np.finfo(part.dtype).eps) for part in (s, w))
+    rounding = max(rounding_of(part.dtype) for part in (s, w))
     s, w = (np.broadcast_to(part, shape).reshape(-1, shape[-1]).astype(np.float64) for part in (s, w))
-    begin = beginnings(s, w, regularizer, rounding)
+    begin = beginnings(s, w, regularizer, rounding, largest(s), largest(w))
     # SciPy pools equal values. Where equal scores stand on equal targets, the projection does not depend on them.
     end = begin + sizes(begin, s.size) - 1
     level = (begin < end) & (s.flat[begin] == s.flat[end]) & (w.flat[begin] == w.flat[end])
@@ -68,7 +69,20 @@ def sizes(begin: np.ndarray, total: int) -> np.ndarray:
     return length
 
 
-def beginnings(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: float) -> np.ndarray:
+def largest(rows: np.ndarray) -> float:
+    """The largest absolute value of an entry of sorted rows; not finite where an entry is not."""
+    return float(np.maximum(np.maximum.reduce(rows[:, 0]), -np.minimum.reduce(rows[:, -1])))
+
+
+@lru_cache
+def rounding_of(dtype: np.dtype) -> float:
+    """Of numbers of that dtype, relative."""
+    return float(np.finfo(dtype).eps)
+
+
+def beginnings(
+    s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: float, own: float, target: float
+) -> np.ndarray:
     """Where blocks begin, as indices into all rows one after another.
 
     Args:
@@ -76,13 +90,17 @@ def beginnings(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding:
         w: likewise.
         regularizer: see `blocks`.
         rounding: of the dtype that the result will have, relative.
+        own: the largest absolute value of an entry of s.
+        target: likewise of w.
     """
-    begin = _compiled(s, w, regularizer, rounding)
+    # Neighbours pooled for their differences' rounding are as far from the projection as that rounding.
+    exact = regularizer == "entropic" or own * EPS <= 16 * rounding * target
+    begin = _compiled(s, w, regularizer) if exact else None
     return _pooled(s, w, regularizer) if begin is None else begin
 
 
-def _compiled(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: float) -> np.ndarray | None:
-    """`beginnings` by SciPy, which pools by the rounded differences s − w; None where these, or exponentials, fail.
+def _compiled(s: np.ndarray, w: np.ndarray, regularizer: Regularizer) -> np.ndarray | None:
+    """`beginnings` by SciPy, which pools by the rounded differences s − w; None where exponentials fail.
 
     An entropic block's lse(s) − lse(w) is the logarithm of the mean of e^(s − w), weighted by e^w.
     """
@@ -91,10 +109,6 @@ def _compiled(s: np.ndarray, w: np.ndarray, regularizer: Regularizer, rounding: 
     # All rows as one, with NaN between, which compares with nothing: so no block has parts of two.
     values = np.full((rows, n + 1), np.nan)
     if regularizer == "quadratic":
-        # Neighbours pooled for their differences' rounding are as far from the projection as that rounding.
-        own, target = (max(np.maximum.reduce(part[:, 0]), -np.minimum.reduce(part[:, -1])) for part in (s, w))
-        if not own * EPS <= 16 * rounding * target:
-            return None
         np.subtract(s, w, out=values[:, :n])
     else:
         if not max((part[:, 0] - part[:, -1]).max() for part in (s, w)) <= RANGE:

@@ -46,9 +46,9 @@ def ranks(
     place = _places((rows if descending else -rows).argsort())
     s = rows.take(place).astype(np.float64)
     s /= -temperature if descending else temperature
-    if not _finite(s):
+    blocks = _blocks(s, _countdown(s), regularizer, x.dtype, isotonic.largest(s), float(s.shape[-1]))
+    if blocks is None:
         return None
-    blocks = _Blocks(s, _countdown(s), regularizer, x.dtype)
     z = np.empty(x.shape, x.dtype)
     z.reshape(-1)[place] = blocks.projection()
 
@@ -86,11 +86,12 @@ def values(
     rows = rows if descending else -rows
     place = _places((-rows).argsort()) if pulled else None
     w = (np.sort(rows)[:, ::-1] if place is None else rows.take(place)).astype(np.float64)
-    if not _finite(w):
+    s = _countdown(w) / temperature
+    blocks = _blocks(s, w, regularizer, x.dtype, w.shape[-1] / temperature, isotonic.largest(w))
+    if blocks is None:
         return None
     if place is not None:
         _order_ties(place, w)
-    blocks = _Blocks(_countdown(w) / temperature, w, regularizer, x.dtype)
 
     def pull(bar: np.ndarray) -> np.ndarray:
         result = np.empty(x.shape, bar.dtype)
@@ -104,10 +105,9 @@ def values(
 class _Blocks:
     """Blocks of the regression of s on w, and sums over them."""
 
-    def __init__(self, s: Floats, w: Floats, regularizer: Regularizer, dtype: np.dtype) -> None:
-        self._s, self._w, self._mean = s, w, regularizer == "quadratic"
-        self._begin = isotonic.beginnings(s, w, regularizer, float(np.finfo(dtype).eps))
-        self._size = isotonic.sizes(self._begin, s.size)
+    def __init__(self, s: Floats, w: Floats, mean: bool, begin: np.ndarray) -> None:
+        self._s, self._w, self._mean, self._begin = s, w, mean, begin
+        self._size = isotonic.sizes(begin, s.size)
 
     def projection(self) -> Floats:
         """The projection of s, sorted."""
@@ -139,6 +139,16 @@ class _Blocks:
         return of_blocks.repeat(self._size).reshape(self._s.shape)
 
 
+def _blocks(
+    s: Floats, w: Floats, regularizer: Regularizer, dtype: np.dtype, own: float, target: float
+) -> _Blocks | None:
+    """The blocks of sorted rows, see `isotonic.beginnings`; None where an entry is not finite."""
+    if not math.isfinite(own + target):
+        return None
+    begin = isotonic.beginnings(s, w, regularizer, isotonic.rounding_of(dtype), own, target)
+    return _Blocks(s, w, regularizer == "quadratic", begin)
+
+
 def _places(order: np.ndarray) -> np.ndarray:
     """Indices into all rows one after another from those into each."""
     rows, n = order.shape
@@ -159,8 +169,3 @@ def _countdown(like: Floats) -> Floats:
     down = np.empty(like.shape)
     down[...] = np.arange(like.shape[-1], 0.0, -1.0)
     return down
-
-
-def _finite(ordered: Floats) -> bool:
-    """Whether all numbers in sorted rows are finite: others are first or last."""
-    return math.isfinite(np.add.reduce(ordered[:, 0]) + np.add.reduce(ordered[:, -1]))

@@ -86,6 +86,63 @@ def test_blocks_against_a_reference_regression(n: int, rounds: int, rng, monkeyp
                 np.testing.assert_allclose(row, own - np.log(ratio), atol=1e-11)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (7, 1), (7, 13), (3, 200)])
+def test_compiled_and_own_pooling_agree(kind, shape, rng: np.random.Generator) -> None:
+    """Rows one after another are kept apart, whichever values meet at their ends."""
+    down = np.broadcast_to(np.arange(shape[1], 0, -1.0), shape)
+    for scale in (0.01, 1.0, 30.0):
+        x = scale * -np.sort(-rng.standard_normal(shape)) + scale * rng.standard_normal((shape[0], 1))
+        for s, w in ((x, down), (down, x)):
+            found = isotonic._compiled(s, w, kind)
+            assert found is not None
+            np.testing.assert_array_equal(found, isotonic._pooled(s, w, kind))
+
+
+def test_pooling_by_differences_stops_where_they_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2⁵⁴ + 4 exceeds 2⁵⁴ by more than the targets differ, but not after these are subtracted."""
+    s, w = np.array([[2.0**54 + 4, 2.0**54]]), np.array([[3.0, 1.0]])
+    assert isotonic._compiled(s, w, "quadratic").tolist() == [0]
+    assert isotonic.blocks(s, w).tolist() == [[0, 1]]
+    assert isotonic.blocks(s - 2.0**54, w).tolist() == [[0, 1]]
+    monkeypatch.setattr(isotonic, "_pooled", lambda *_: pytest.fail("not asked for"))
+    assert isotonic.blocks(np.array([[16 * 4.0, 1.0]]), np.array([[4.0, 1.0]])).tolist() == [[0, 1]]
+    with pytest.raises(pytest.fail.Exception):
+        isotonic.blocks(np.array([[17 * 4.0, 1.0]]), np.array([[4.0, 1.0]]))
+
+
+def test_equal_scores_on_equal_targets_are_apart() -> None:
+    s, w = np.array([[9.0, 9.0, 1.0, 1.0]]), np.array([[5.0, 5.0, 2.0, 1.0]])
+    assert isotonic.blocks(s, w).tolist() == [[0, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("function", [ct.soft_rank, ct.soft_sort])
+def test_eager_calls_agree_with_the_composition(function, kind, rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cvxift.torch import rule
+
+    x = torch.tensor(np.round(rng.standard_normal((3, 8, 5)), 1), requires_grad=True)  # some are equal
+    bars = torch.tensor(rng.standard_normal((2, *x.shape)))
+
+    def results(dim: int, descending: bool, t: float) -> list:
+        z = function(x, t, kind, descending, dim)
+        (once,) = torch.autograd.grad((z**3 * bars[0]).sum(), x, create_graph=True)
+        (twice,) = torch.autograd.grad((once * bars[1]).sum(), x)
+        several = torch.autograd.grad(function(x, t, kind, descending, dim), x, bars, is_grads_batched=True)[0]
+        (first,) = torch.autograd.grad(function(x, t, kind, descending, dim), x, bars[0])
+        with torch.no_grad():
+            plain = function(x, t, kind, descending, dim)
+        return [z, once, twice, *several, first, plain]
+
+    for dim, descending, t in ((-1, False, 0.05), (1, True, 0.5), (0, False, 5.0)):
+        eager = results(dim, descending, t)
+        with monkeypatch.context() as patch:
+            patch.setattr(rule, "numpy_serves", lambda _: False)
+            composed = results(dim, descending, t)
+        for ours, theirs in zip(eager, composed):
+            torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
+
+
 def test_a_hundred_thousand_scores_in_any_order_of_events(rng: np.random.Generator) -> None:
     n = 100_000
     w = np.arange(n, 0, -1.0)

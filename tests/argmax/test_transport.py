@@ -236,6 +236,26 @@ def test_the_tolerance_is_honoured_and_reported(rng: np.random.Generator) -> Non
     assert torch.isnan(caught.value.solutions[0][1]).all() and not torch.isnan(caught.value.solutions[0][0]).any()
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_scalings_lead_to_the_same_plans(masked: bool, rng, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them Newton's method does it all: plans of small, moderate and large ranges, some without mass."""
+    from cvxift.argmax import sinkhorn as module
+
+    x = rng.standard_normal((5, 6, 4)) * np.array([0.1, 1.0, 5.0, 50.0, 500.0])[:, None, None]
+    a, b = rng.uniform(0.5, 1.5, (5, 6)), rng.uniform(0.5, 1.5, (5, 4))
+    if masked:
+        a[:, 2] = b[:, 1] = 0.0
+        x[:, 0, 0] = -np.inf
+    b *= (a.sum(-1) / b.sum(-1))[:, None]
+    with np.errstate(all="ignore"):
+        found, alone = sinkhorn(x, a, b), [sinkhorn(*parts) for parts in zip(x, a, b)]
+        monkeypatch.setattr(module, "NEAR", -1.0)  # no gap is near: what they found is dropped
+        plain = sinkhorn(x, a, b)
+    assert (found.error <= 64 * np.finfo(float).eps).all()
+    np.testing.assert_allclose(found.z, plain.z, atol=1e-13)
+    np.testing.assert_allclose(found.z, np.stack([plan.z for plan in alone]), atol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
