@@ -64,12 +64,14 @@ def _solve(
     check_masses("transport", x, a, b)
     # Which entries have mass is decided by differences of scores: small masses under large scores need float64.
     wide = regularizer == "quadratic" and x.device.type != "mps"
-    given = (x.double(), a.double(), b.double()) if wide else (x, a, b)
+    scores, rows, columns = (x.double(), a.double(), b.double()) if wide else (x, a, b)
+    solve = SOLVERS[regularizer]
     if x.device.type == "cpu" and x.numel() < SMALL:
         with np.errstate(all="ignore"):
-            plan = Plan(*map(torch.as_tensor, SOLVERS[regularizer](*(part.numpy() for part in given), tol, limit)))
+            found = solve(scores.numpy(), rows.numpy(), columns.numpy(), tol, limit)
+        plan = Plan(*map(torch.as_tensor, found))
     else:
-        plan = SOLVERS[regularizer](*given, tol, limit)
+        plan = solve(scores, rows, columns, tol, limit)
     floor = 64 * torch.finfo(x.dtype).eps
     check_converged("transport", plan.error, floor if tol is None else max(tol, floor), plan.iterations, plan.z)
     return plan.z.to(x.dtype), plan.level.to(x.dtype)

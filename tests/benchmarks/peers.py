@@ -126,9 +126,10 @@ def _soft(s: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def plans() -> Iterator[Case]:
     """Entropic plans against POT, both to marginals right to 64 roundings."""
-    peer = importlib.import_module("ot")
+    peer = importlib.import_module("ot")  # codespell:ignore ot
     for n in (32, 100, 200):
-        cost = torch.cdist(*(torch.from_numpy(np.random.default_rng(k).random((n, 2))) for k in (0, 1))) ** 2
+        near, far = np.random.default_rng(0).random((2, n, 2))
+        cost = torch.cdist(torch.from_numpy(near), torch.from_numpy(far)) ** 2
         mass = torch.full((n,), 1 / n, dtype=torch.float64)
         for t in (0.1, 0.01):
             yield Case(
@@ -214,18 +215,22 @@ def measured(case: Case, seconds: float) -> dict[str, Any]:
     sides = (case.ours, case.theirs)
     with torch.no_grad():
         errors = [case.error(side(case.argument).double().numpy()) for side in sides]
-        forward = race(*(lambda side=side: side(case.argument) for side in sides), seconds)
+        forward = race(lambda: case.ours(case.argument), lambda: case.theirs(case.argument), seconds)
     row = {"name": case.name, "peer": case.peer, "forward": forward, "errors": errors}
     if case.backward:
         x = case.argument.clone().requires_grad_()
         bar = torch.randn_like(case.ours(x), generator=torch.Generator().manual_seed(0))
-        row["both"] = race(*(lambda side=side: torch.autograd.grad(side(x), x, bar) for side in sides), seconds)
+
+        def both(side: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+            return torch.autograd.grad(side(x), x, bar)
+
+        row["both"] = race(lambda: both(case.ours), lambda: both(case.theirs), seconds)
     return row
 
 
 def main() -> None:
     """Measure, print, publish."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cases", nargs="*", default=["*"], help="shell patterns of case names (default: all)")
     parser.add_argument("--seconds", type=float, default=0.3, help="of each side's turns, for each measurement")
     parser.add_argument("--publish", action="store_true", help="write into docs/")
