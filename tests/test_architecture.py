@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -88,9 +89,15 @@ def imported(tree: ast.AST, package: tuple[str, ...] = (), typing: bool = True) 
                 yield node.lineno, f"{stem}.{alias.name}"
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports_of(path: Path, typing: bool = True) -> list[tuple[int, str]]:
     package = ("cvxift", *path.relative_to(PACKAGE).parts[:-1])
-    return list(imported(ast.parse(path.read_text(encoding="utf-8")), package, typing))
+    return list(imported(parsed(path), package, typing))
 
 
 def name_of(path: Path) -> str:
@@ -134,26 +141,40 @@ def test_every_room_has_its_place() -> None:
     )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downward(path: Path) -> None:
+def broken(rule: Callable[[Path], Iterator[str]]) -> str:
+    """What the modules break of a rule, a line each; empty where all keep to it."""
+    return "\n".join(found for path in MODULES for found in rule(path))
+
+
+def looks_up(path: Path) -> Iterator[str]:
     room = room_of(path)
     for line, seen in rooms_seen(path):
         if seen == room:
             continue
         if room == "":
-            assert seen not in ADAPTERS, f"{where(path, line)}: the package face may not import the adapter {seen}."
-            continue
-        assert seen, f"{where(path, line)}: {room} imports the package face, which is above every room."
-        assert LEVEL[seen] < LEVEL[room], f"{where(path, line)}: {room} may not look at {seen}."
+            if seen in ADAPTERS:
+                yield f"{where(path, line)}: the package face may not import the adapter {seen}."
+        elif not seen:
+            yield f"{where(path, line)}: {room} imports the package face, which is above every room."
+        elif LEVEL[seen] >= LEVEL[room]:
+            yield f"{where(path, line)}: {room} may not look at {seen}."
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_has_one_idea(path: Path) -> None:
+def test_imports_point_downward() -> None:
+    assert not broken(looks_up)
+
+
+def too_long(path: Path) -> Iterator[str]:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST, (
-        f"{path.relative_to(ROOT)} has {lines} lines; a module has {LONGEST} at most: "
-        "move its second idea to a file that bears that idea's name."
-    )
+    if lines > LONGEST:
+        yield (
+            f"{path.relative_to(ROOT)} has {lines} lines; a module has {LONGEST} at most: "
+            "move its second idea to a file that bears that idea's name."
+        )
+
+
+def test_a_module_has_one_idea() -> None:
+    assert not broken(too_long)
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
@@ -182,35 +203,68 @@ def f():
     assert [name for _, name in imported(ast.parse(source), typing=False)] == ["typing.TYPE_CHECKING", "cvxift.cones"]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_program_touches_reductions(path: Path) -> None:
+def touches_reductions(path: Path) -> Iterator[str]:
     if room_of(path) == "program" or path == ATOM_REGISTRY:
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     for line, name in imports_of(path):
-        assert not name.startswith("cvxpy.reductions"), f"{where(path, line)}: only cvxift.program imports {name}."
+        if name.startswith("cvxpy.reductions"):
+            yield f"{where(path, line)}: only cvxift.program imports {name}."
+    nodes = list(ast.walk(parsed(path)))
     aliases = {
         alias.asname or alias.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Import)
         for alias in node.names
         if alias.name == "cvxpy"
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr == "reductions" and isinstance(node.value, ast.Name):
-            assert node.value.id not in aliases, (
-                f"{where(path, node.lineno)}: only cvxift.program uses cvxpy.reductions."
-            )
+            aliased = node.value.id in aliases
+            yield from [f"{where(path, node.lineno)}: only cvxift.program uses cvxpy.reductions."] * aliased
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_frameworks_stay_in_their_adapter(path: Path) -> None:
+def test_only_program_touches_reductions() -> None:
+    assert not broken(touches_reductions)
+
+
+def strange_framework(path: Path) -> Iterator[str]:
     room = room_of(path)
-    for adapter, packages in FRAMEWORKS.items():
-        if room == adapter:
-            continue
-        for line, name in imports_of(path):
-            assert name.split(".")[0] not in packages, f"{where(path, line)}: {room or 'cvxift'} imports {name}."
+    for line, name in imports_of(path):
+        for adapter, packages in FRAMEWORKS.items():
+            if room != adapter and name.split(".")[0] in packages:
+                yield f"{where(path, line)}: {room or 'cvxift'} imports {name}."
+
+
+def test_frameworks_stay_in_their_adapter() -> None:
+    assert not broken(strange_framework)
+
+
+def test_the_rules_are_broken_by_a_module_that_breaks_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    bad = tmp_path / "cones" / "bad.py"
+    bad.parent.mkdir()
+    source = [
+        "import torch",
+        "import cvxpy as cp",
+        "from cvxift import kkt",
+        "cp.reductions",
+        "from cvxpy.reductions import x",
+    ]
+    bad.write_text("\n".join([*source, *["pass"] * LONGEST]), encoding="utf-8")
+    face = tmp_path / "__init__.py"
+    face.write_text("from cvxift.torch import CvxpyLayer", encoding="utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "MODULES", [bad, face])
+    assert broken(looks_up).splitlines() == [
+        "cones/bad.py:3: cones may not look at kkt.",
+        "__init__.py:1: the package face may not import the adapter torch.",
+    ]
+    assert "350 at most" in broken(too_long)
+    assert [line.partition(": ")[0] for line in broken(touches_reductions).splitlines()] == [
+        "cones/bad.py:5",
+        "cones/bad.py:4",
+    ]
+    assert broken(strange_framework) == "cones/bad.py:1: cones imports torch."
 
 
 def test_atoms_know_cvxpy_alone() -> None:
@@ -240,52 +294,42 @@ def f():
     ]
 
 
-def run_python(source: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT, timeout=120)
+ALONE = """
+import importlib, importlib.abc, sys
 
-
-HIDE = """
-import importlib.abc, sys
 class Hide(importlib.abc.MetaPathFinder):
-    def __init__(self, names):
-        self.names = names
     def find_spec(self, name, path, target=None):
-        if name in self.names:
+        if name in HEAVY:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-"""
 
-
-def test_importing_cvxift_loads_no_framework() -> None:
-    heavy = ["torch", "jax", "jaxlib", "matplotlib", "rich", "tqdm", "moreau", "diffcp", "cvxpylayers"]
-    # CVXPY imports every solver it finds, some of which import torch and jax; they are hidden from it, not from cvxift.
-    result = run_python(f"""{HIDE}
-sys.meta_path.insert(0, Hide({heavy}))
+# CVXPY imports every solver it finds, some of which import torch and jax; they are hidden from it, not from cvxift.
+sys.meta_path.insert(0, Hide())
 import cvxpy
 del sys.meta_path[0]
 import cvxift
-print([name for name in {heavy} if name in sys.modules])
-""")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "[]", f"import cvxift loads {result.stdout.strip()}."
+assert "cvxift.diagnostics" not in sys.modules
+cvxift.diagnose
+print([name for name in HEAVY if name in sys.modules])
+sys.meta_path.insert(0, Hide())
+for adapter in ADAPTERS:
+    try:
+        importlib.import_module(f"cvxift.{adapter}")
+    except ImportError as error:
+        print(error)
+    else:
+        raise SystemExit("imported without its framework")
+"""
 
 
-@pytest.mark.parametrize("adapter", [name for name in ADAPTERS if list(PACKAGE.glob(f"{name}*"))])
-def test_adapter_says_in_one_line_what_to_install(adapter: str) -> None:
-    # The optional solvers are hidden too: CVXPY loads them, and they import the framework themselves.
-    hidden = [*sorted(FRAMEWORKS[adapter]), "moreau", "diffcp"]
-    result = run_python(f"""{HIDE}
-sys.meta_path.insert(0, Hide({hidden}))
-try:
-    import cvxift.{adapter}
-except ImportError as error:
-    print(error)
-else:
-    raise SystemExit("imported without its framework")
-""")
+def test_cvxift_loads_no_framework_and_adapters_say_in_one_line_what_to_install() -> None:
+    heavy = ["torch", "jax", "jaxlib", "matplotlib", "rich", "tqdm", "moreau", "diffcp", "cvxpylayers"]
+    source = f"HEAVY, ADAPTERS = {heavy}, {ADAPTERS}\n{ALONE}"
+    result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert result.returncode == 0, result.stderr
-    message = result.stdout.strip()
-    assert len(message.splitlines()) == 1, message
-    assert re.search(rf"""pip install (["'])cvxift\[{adapter}\]\1""", message), message
+    loaded, *messages = result.stdout.splitlines()
+    assert loaded == "[]", f"import cvxift loads {loaded}."
+    for adapter, message in zip(ADAPTERS, messages, strict=True):
+        assert re.search(rf"""pip install (["'])cvxift\[{adapter}\]\1""", message), message
 
 
 def file_changes(work: Callable[[], object]) -> int:

@@ -127,7 +127,7 @@ def run(program: str, **variables: str) -> None:
 
 
 def test_two_devices_of_the_host():
-    run(PROGRAM, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    run(PROGRAM, XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no way to keep to one core on this platform")

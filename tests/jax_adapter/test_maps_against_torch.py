@@ -59,17 +59,29 @@ def test_values_and_derivatives_are_pytorchs(name: str, rng: np.random.Generator
     def their_value(v):
         return (theirs(v) * torch.tensor(w)).sum() ** 2
 
+    @jax.jit  # one program: XLA takes a while for each
+    def found(v):
+        return (
+            jax.vmap(ours, in_axes=1, out_axes=1)(v.T).T,
+            jax.vmap(jax.jacrev(ours))(v),
+            jax.jacfwd(ours)(v[0]),
+            jax.jacrev(jax.jacrev(value))(v[0]),
+            jax.jacfwd(jax.jacfwd(value))(v[0]),
+            *([jax.jacfwd(jax.jacrev(jax.jacfwd(value)))(v[0])] if name in ("entmax13", "csoftmax") else []),
+        )
+
     tensor = torch.tensor(x)
+    values, jacobians, forward, *higher = found(x)
+    expected = torch.func.vmap(torch.func.jacrev(theirs))(tensor)
     close(ours(x), theirs(tensor))
-    close(jax.jit(jax.vmap(ours, in_axes=1, out_axes=1))(x.T).T, theirs(tensor))
-    close(jax.jit(jax.vmap(jax.jacrev(ours)))(x), torch.func.vmap(torch.func.jacrev(theirs))(tensor))
-    close(jax.jit(jax.jacfwd(ours))(x[0]), torch.func.jacrev(theirs)(tensor[0]))
+    close(values, theirs(tensor))
+    close(jacobians, expected)
+    close(forward, expected[0])
     second = torch.func.hessian(their_value)(tensor[0])
-    close(jax.jit(jax.jacrev(jax.jacrev(value)))(x[0]), second)
-    close(jax.jit(jax.jacfwd(jax.jacfwd(value)))(x[0]), second)
-    if name in ("entmax13", "csoftmax"):
-        third = torch.func.jacrev(torch.func.jacrev(torch.func.jacrev(their_value)))(tensor[0])
-        close(jax.jit(jax.jacfwd(jax.jacrev(jax.jacfwd(value))))(x[0]), third, 1e-11)
+    close(higher[0], second)
+    close(higher[1], second)
+    for third in higher[2:]:
+        close(third, torch.func.jacrev(torch.func.jacrev(torch.func.jacrev(their_value)))(tensor[0]), 1e-11)
 
 
 def test_orders_bounds_sums_and_temperatures_have_derivatives(rng: np.random.Generator) -> None:
@@ -105,7 +117,8 @@ def test_losses_are_pytorchs(alpha: float, rng: np.random.Generator) -> None:
     x, y = rng.standard_normal((3, 5)), np.eye(5)[:3]
     tensor, target = torch.tensor(x), torch.eye(5, dtype=torch.float64)[:3]
     close(cj.fenchel_young_loss(x, y, alpha), ct.fenchel_young_loss(tensor, target, alpha))
-    close(jax.grad(lambda v: cj.fenchel_young_loss(v, y, alpha).sum())(x), cj.entmax(x, alpha) - y)
+    slope = jax.jit(jax.grad(lambda v: cj.fenchel_young_loss(v, y, alpha).sum()))(x)
+    close(slope, ct.entmax(tensor, alpha) - target)
 
     def ours(v, a):
         return jax.vmap(lambda row, t: cj.fenchel_young_loss(row, t, a))(v, y).sum()
@@ -132,10 +145,17 @@ def test_loss_of_any_map_has_prediction_minus_target_for_gradient(rng: np.random
     def loss(v):
         return cj.argmax_loss(v, y, prediction, lambda z: 0.5 * (z**2).sum(-1))
 
-    value = jax.jit(loss)(x)
+    @jax.jit
+    def derived(v):
+        def total(v):
+            return loss(v).sum()
+
+        return loss(v), jax.grad(total)(v), jax.hessian(total)(v)[0, :, 0], jax.jacrev(prediction)(v[0])
+
+    value, slope, curvature, jacobian = derived(x)
     assert (value > 0).all()
-    close(jax.grad(lambda v: loss(v).sum())(x), prediction(x) - y)
-    close(jax.hessian(lambda v: loss(v).sum())(x)[0, :, 0], jax.jacrev(prediction)(x[0]))
+    close(slope, prediction(x) - y)
+    close(curvature, jacobian)
     close(cj.argmax_loss(x, prediction(x), prediction, lambda z: 0.5 * (z**2).sum(-1)), np.zeros(3))
 
 
@@ -151,14 +171,15 @@ def test_masks_empty_rows_and_dtypes(name: str, rng: np.random.Generator) -> Non
     close(z.sum(-1)[1:], np.ones(3))
     slope = jax.jit(jax.grad(lambda v: jnp.sum(jax.grad(lambda u: (function(u) ** 2).sum())(v) ** 2)))(x)
     assert np.isfinite(slope).all()
-    for dtype, tolerance in ((jnp.float16, 1e-3), (jnp.bfloat16, 8e-3), (jnp.float32, 1.2e-7)):
+    for dtype, tolerance in ((jnp.float16, 1e-3), (jnp.bfloat16, 8e-3)):  # float32 has a test of its own below
         low = jnp.asarray(x, dtype)
-        assert function(low).dtype == dtype
-        close(function(low).astype(float), function(low.astype(float)), tolerance)
+        narrow = function(low)
+        assert narrow.dtype == dtype
+        close(narrow.astype(float), MAPS[name](ct, torch.tensor(np.asarray(low, float))), tolerance)
     assert function(jnp.zeros((2, 0))).shape == (2, 0)
 
 
-@pytest.mark.parametrize("alpha", [1.1, 1.5, 2.0, 2.5, 4.0])
+@pytest.mark.parametrize("alpha", [1.1, 1.5, 2.0, 4.0])
 def test_without_64_bits(alpha: float, rng: np.random.Generator) -> None:
     """Values as exact as float32 can hold them; a compiler must leave the exact sums alone."""
     scale = np.repeat([0.01, 1.0, 3.0, 1e4], 8)[:, None]
@@ -167,30 +188,32 @@ def test_without_64_bits(alpha: float, rng: np.random.Generator) -> None:
     assert z.dtype == np.float32
     close(z, entmax(x.astype(float), alpha), 1.5e-7)
     if alpha == 4.0:
+        y = cj.constrained_softmax(x, 0.2), cj.budget(x, 3.0)
+        close(y[0].sum(-1), np.ones(32), 1e-6)
+        close(y[1].sum(-1), np.full(32, 3.0), 1e-6)
         orders = np.tile(np.linspace(1, alpha, 8, dtype=np.float32), 4)
         reference = entmax(x.astype(float), orders[:, None].astype(float))
         close(jax.jit(jax.vmap(cj.entmax))(x, orders), reference, 1.5e-7)
-    if alpha == 2.5:
+    if alpha == 1.1:
         long = rng.standard_normal(100_000).astype(np.float32)
         close(cj.entmax(long, alpha), entmax(long.astype(float), alpha), 1.5e-7)
-    y = cj.constrained_softmax(x, 0.2), cj.budget(x, 3.0)
-    close(y[0].sum(-1), np.ones(32), 1e-6)
-    close(y[1].sum(-1), np.full(32, 3.0), 1e-6)
 
 
 def test_constants_in_a_traced_function_are_looked_at() -> None:
     x, bad = jnp.array([[0.3, 1.0, 2.0], [0.1, 0.2, 0.4]]), jnp.array([[0.0, jnp.nan], [0.0, 1.0]])
-    for function in (
-        cj.sparsemax,
-        lambda x: cj.entmax(x, jnp.array(1.3), temperature=jnp.array(2.0)),
-        lambda x: cj.budget(x, 1.0),
-        lambda x: cj.constrained_softmax(x, 0.6),
-        cj.box,
-        cj.soft_rank,
-        cj.transport,
-        lambda x: cj.linear_chain(x, jnp.eye(x.shape[-1]))[0],
-    ):
-        close(jax.jit(lambda function=function: function(x))(), function(x))
+    functions: tuple[Callable[[Any, Any, Any], Any], ...] = (
+        lambda m, array, x: m.sparsemax(x),
+        lambda m, array, x: m.entmax(x, array(1.3), temperature=array(2.0)),
+        lambda m, array, x: m.budget(x, 1.0),
+        lambda m, array, x: m.constrained_softmax(x, 0.6),
+        lambda m, array, x: m.box(x),
+        lambda m, array, x: m.soft_rank(x),
+        lambda m, array, x: m.transport(x),
+        lambda m, array, x: m.linear_chain(x, array(np.eye(3)))[0],
+    )
+    found = jax.jit(lambda: [function(cj, jnp.array, x) for function in functions])()
+    for ours, function in zip(found, functions, strict=True):
+        close(ours, function(ct, torch.tensor, torch.tensor(np.asarray(x))))
     for function in (cj.sparsemax, lambda x: cj.budget(x, 1.0)):
         with pytest.raises(cvxift.ProgramError, match="NaN"):
             jax.jit(lambda function=function: function(bad))()
@@ -236,10 +259,11 @@ def test_bad_input_says_what_is_wrong(call, words: str) -> None:
 
 
 def test_masses_in_half_precision_differ_by_their_rounding() -> None:
-    k = jax.random.split(jax.random.key(0), 3)
+    rng = np.random.default_rng(0)
+    masses = [rng.dirichlet(np.ones(n), 60) for n in (5, 4)]  # the shape of the test below: compiled once
     for dtype in (jnp.bfloat16, jnp.float16):
-        x = jax.random.normal(k[0], (2, 4, 5)).astype(dtype)
-        a, b = (jax.nn.softmax(jax.random.normal(key, (2, n)), -1).astype(dtype) for key, n in zip(k[1:], (4, 5)))
+        x = jnp.asarray(rng.standard_normal((60, 5, 4)), dtype)
+        a, b = (jnp.asarray(mass, dtype) for mass in masses)
         for regularizer in ("entropic", "quadratic"):
             z = cj.transport(x, a, b, regularizer=regularizer)
             assert z.dtype == dtype

@@ -1,16 +1,15 @@
 """A program of its own: items that a loader's worker computes by solving, against the same in this process.
 
-It takes the way in which workers start. Forking a process in which JAX or a compiler has started threads may hang, and
-test processes are such; hence a fresh one.
+Forking a process in which JAX or a compiler has started threads may hang, and test processes are such; hence a fresh
+one, for every way in which the platform starts workers.
 """
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import torch
 from layer_problems import ball
+from torch.multiprocessing import get_all_start_methods
 from torch.utils.data import DataLoader, Dataset
 from torch_layers import close, double
 
@@ -37,15 +36,17 @@ class Solved(Dataset):
         return z.detach(), slope
 
 
-def main(start: str) -> None:
+def main() -> None:
     dataset = Solved()
     expected = [dataset[i] for i in range(len(dataset))]  # the parent has solved before it forks
-    loader = DataLoader(dataset, batch_size=3, num_workers=2, multiprocessing_context=start, timeout=100)
-    z, slope = (torch.cat(parts) for parts in zip(*loader, strict=True))
-    close(z, torch.stack([e[0] for e in expected]), 1e-12)
-    close(slope, torch.stack([e[1] for e in expected]), 1e-12)
+    for start in sorted({"fork", "spawn"} & set(get_all_start_methods())):
+        workers = 2 if start == "fork" else 1  # one that is spawned imports everything anew
+        loader = DataLoader(dataset, batch_size=3, num_workers=workers, multiprocessing_context=start, timeout=100)
+        z, slope = (torch.cat(parts) for parts in zip(*loader, strict=True))
+        close(z, torch.stack([e[0] for e in expected]), 1e-12)
+        close(slope, torch.stack([e[1] for e in expected]), 1e-12)
     print("done")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
