@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import subprocess
-import sys
 
 import cvxpy as cp
 import numpy as np
@@ -14,11 +12,9 @@ from cvxpy.lin_ops.backends.coo_backend import CooCanonBackend
 from cvxpy.lin_ops.backends.scipy_backend import SciPyCanonBackend
 
 import cvxift
-from cvxift.program import Program
+from cvxift.program import Program, stuffing
 from cvxift.program.rounding import ROUNDING
-from cvxift.program.stuffing import _TRIAL
 
-BACKENDS = ("COO", "SCIPY", "CPP")
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
 
@@ -62,8 +58,7 @@ def symmetrized(seed, kind, exactly=False):
 
 
 @pytest.mark.parametrize("kind", ["parameter", "product", "chain", "units"])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("backend", "seed"), [("COO", 0), ("COO", 1), ("COO", 2), ("SCIPY", 0), ("CPP", 0)])
 def test_a_symmetry_that_holds_but_for_rounding_restricts_nothing(seed, backend, kind):
     problem, x, p = symmetrized(seed, kind)
     reference, y, _ = symmetrized(seed, kind, exactly=True)
@@ -143,7 +138,8 @@ def repeated_index():
 
 @pytest.mark.parametrize("make", [diagonal_variable, repeated_index])
 @pytest.mark.parametrize("named", [None, "COO", "SCIPY", "CPP"])
-def test_a_backend_that_raises_is_replaced(make, named):
+def test_a_backend_that_raises_is_replaced(monkeypatch, make, named):
+    monkeypatch.setattr(stuffing, "_trial", lambda *_: None)  # the next test starts that process
     problem, x, _ = make()
     problem.solve(solver=cp.CLARABEL)
     expected = cp.Constant(x.value).value
@@ -153,6 +149,7 @@ def test_a_backend_that_raises_is_replaced(make, named):
 
 
 def test_both_interpreted_backends_failing_leaves_the_compiled_one(monkeypatch):
+    """Which a process of its own tries first, and takes: the program is here."""
     tried = []
     for backend in (CooCanonBackend, SciPyCanonBackend):
 
@@ -287,18 +284,20 @@ ZEROS = {
 
 @pytest.mark.parametrize("name", ATOMS)
 def test_a_zero_coefficient_switches_an_atom_off(name):
-    for zero in ZEROS.values():
-        for place in ("minimize", "maximize", "constraint"):
-            x, c = cp.Variable(4), cp.Parameter(4, value=SHIFT)
-            off, squares = zero() * ATOMS[name](x), cp.sum_squares(x - c)
-            if place == "minimize":
-                problem = cp.Problem(cp.Minimize(off + squares))
-            elif place == "maximize":
-                problem = cp.Problem(cp.Maximize(-off - squares))
-            else:
-                problem = cp.Problem(cp.Minimize(squares), [off <= 1])
-            s = cvxift.differentiate(problem)
-            assert np.allclose(s.value(x), SHIFT, atol=1e-6)  # in every atom's domain
+    # Every atom at all places with all zeros; over the atoms, every zero at every place.
+    first = list(ATOMS).index(name)
+    for k, zero in enumerate(ZEROS.values(), first):
+        place = ("minimize", "maximize", "constraint")[k % 3]
+        x, c = cp.Variable(4), cp.Parameter(4, value=SHIFT)
+        off, squares = zero() * ATOMS[name](x), cp.sum_squares(x - c)
+        if place == "minimize":
+            problem = cp.Problem(cp.Minimize(off + squares))
+        elif place == "maximize":
+            problem = cp.Problem(cp.Maximize(-off - squares))
+        else:
+            problem = cp.Problem(cp.Minimize(squares), [off <= 1])
+        s = cvxift.differentiate(problem)
+        assert np.allclose(s.value(x), SHIFT, atol=1e-6)  # in every atom's domain
 
 
 Z = np.zeros((4, 4))
@@ -341,11 +340,3 @@ def test_a_ridge_switched_off_works_at_every_entry_point(weight):
     cvxift.diagnose(problem)
     (value,) = CvxpyLayer(problem, parameters=[c], variables=[x])(torch.tensor([1.0, 2.0], dtype=torch.float64))
     assert np.allclose(value.numpy(), [1.0, 0.0], atol=1e-7)
-
-
-def test_the_trial_process_takes_a_problem():
-    """What `stuff` starts, on a problem that every backend takes: it must come through for the right reason."""
-    x = cp.Variable(2)
-    problem = cp.Problem(cp.Minimize(x[0]), [cp.NonNeg(x)])
-    done = subprocess.run([sys.executable, "-c", _TRIAL, "CPP"], input=pickle.dumps(problem), check=False)
-    assert done.returncode == 0
