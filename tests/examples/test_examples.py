@@ -206,7 +206,7 @@ def test_portfolio(run: Run) -> None:
 
 
 def test_maml(run: Run) -> None:
-    out = run("maml", "--steps", "4", "--tasks", "2")
+    out = run("maml", "--steps", "2", "--tasks", "2")
     assert all(value > 0.0 for value in numbers(out, "test loss after ten points")[-2:])
     assert "report: applies" in out
 

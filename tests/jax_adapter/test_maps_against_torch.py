@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_constants_in_a_traced_function_are_looked_at() -> None:
     )
     found = jax.jit(lambda: [function(cj, jnp.array, x) for function in functions])()
     for ours, function in zip(found, functions, strict=True):
-        close(ours, function(ct, torch.tensor, torch.tensor(np.asarray(x))))
+        close(ours, function(ct, partial(torch.tensor, dtype=torch.float64), torch.tensor(np.asarray(x))))
     for function in (cj.sparsemax, lambda x: cj.budget(x, 1.0)):
         with pytest.raises(cvxift.ProgramError, match="NaN"):
             jax.jit(lambda function=function: function(bad))()

@@ -87,8 +87,12 @@ def test_the_gradient_is_that_of_the_solution(name, rng):
     assert linear.certificate is not None and linear.certificate.consistent
     # Between kinks x is affine in q, so that any step that keeps the active set gives the derivative.
     for step in 10.0 ** np.arange(-3.0, -9.0, -1.0):
-        ends = [engine.solve(Data(P, q + h * direction, A, b, np.float64(0.0))) for h in (step, -step)]
-        if all(np.array_equal(end.y[rows] > 0.0, tight) for end in ends):
+        ends = []
+        for h in (step, -step):
+            ends.append(engine.solve(Data(P, q + h * direction, A, b, np.float64(0.0))))
+            if not np.array_equal(ends[-1].y[rows] > 0.0, tight):
+                break
+        else:
             break
     else:
         pytest.fail("no step keeps the active set")
