@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cvxpy as cp
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from cvxift.argmax.closed_form.closed_map import ClosedMap, ClosedSolved
+from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
+from cvxift.layers.core import LayerCore
 
 Array = NDArray[np.float64]
 Built = TypeVar("Built")
@@ -66,3 +68,53 @@ def optimal(closed: ClosedMap, theta: Array) -> ClosedSolved:
     outputs = np.concatenate([output.value(solution.x).ravel() for output in closed.outputs])
     np.testing.assert_allclose(outputs, solved.outputs, atol=1e-8 * (1.0 + np.abs(outputs).max()))
     return solved
+
+
+def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
+    """What layers of both frameworks hold, of all parameters and variables."""
+    return LayerCore(problem, problem.parameters(), problem.variables(), **options)
+
+
+def torch_layers_agree(problem: cp.Problem, values: Sequence[Array], path: str) -> tuple[Any, list[Any]]:
+    """PyTorch layers with the closed form and without: outputs and gradients of two orders, at a batch of values.
+
+    Returns:
+        The layer with the closed form, and the tensors.
+    """
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    tensors = [torch.tensor(value, requires_grad=True) for value in values]
+    layers, found = [], []
+    for closed_form in ("auto", "never"):
+        layers.append(CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form))
+        outputs = layers[-1](*tensors)
+        assert layers[-1].last_report.path == (path if closed_form == "auto" else GENERIC)
+        loss = sum((out**3).sum() for out in outputs)
+        grads = torch.autograd.grad(loss, tensors, create_graph=True)
+        found.append([*outputs, *grads, *torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)])
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+    return layers[0], tensors
+
+
+def jax_layers_agree(problem: cp.Problem, values: Sequence[Array], path: str) -> None:
+    """JAX layers with the closed form and without: gradients of a batch, and one instance's Hessian."""
+    jax = pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer
+
+    every, found = tuple(range(len(values))), []
+    with jax.enable_x64(True):
+        for closed_form in ("auto", "never"):
+            # Outputs in another order than the program's own.
+            layer = CvxpyLayer(problem, problem.parameters(), problem.variables()[::-1], closed_form=closed_form)
+
+            def loss(*args: Any, layer: Any = layer) -> Any:
+                return sum((out**3).sum() for out in layer(*args))
+
+            grads = jax.jit(jax.vmap(jax.grad(loss, argnums=every)))(*values)
+            hessian = jax.jit(jax.hessian(loss))(*(value[0] for value in values))
+            assert layer.last_report.path == (path if closed_form == "auto" else GENERIC)
+            found.append([*map(np.asarray, grads), np.asarray(hessian)])
+    for left, right in zip(*found, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8 * (1.0 + np.abs(right).max()))

@@ -28,7 +28,8 @@ from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import warm_point
 from cvxift.layers.core import LayerCore
-from tests.argmax.agreement import Builders, agree, optimal
+from tests.argmax import agreement
+from tests.argmax.agreement import Builders, agree, core_of, optimal
 
 OLD = tuple(int(part) for part in cp.__version__.split(".")[:2]) < (1, 9)
 
@@ -304,26 +305,19 @@ SLOW |= {"powers_by_second_order_cones", "cubes", "fourth_powers", "powers_of_co
 
 
 def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
-    z = problem.variables()[:1]
-    closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
+    closed, generic = agreement.both(problem, problem.variables()[:1])
     assert closed.form is not None and generic.form is None
     return closed, generic
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_spelling_is_recognized_and_agrees(name: str) -> None:
+def test_spelling_is_recognized_agrees_and_its_canonical_point_is_optimal(name: str) -> None:
     problem, kind = SPELLINGS[name]()
     closed, generic = both(problem)
     assert closed.path == f"closed form ({kind})"
     rng = np.random.default_rng(7)
     agree(closed, generic, flat(draw(problem, rng)), rng)
     agree(closed, generic, flat(draw(problem, rng, (2,)), (2,)), rng, second=name not in SLOW)
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_canonical_point_is_optimal(name: str) -> None:
-    problem, _ = SPELLINGS[name]()
-    closed = ClosedMap(problem, None, problem.variables()[:1])
     rng = np.random.default_rng(11)
     for _ in range(3):
         optimal(closed, flat(draw(problem, rng)))
@@ -808,10 +802,6 @@ def test_the_order_of_parameters_is_the_callers() -> None:
         np.testing.assert_allclose(grad, results[1][1][key], atol=1e-14)
 
 
-def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
-    return LayerCore(problem, problem.parameters(), problem.variables(), **options)
-
-
 def test_what_the_user_names_is_honoured() -> None:
     problem = argmax.sparsemax(N)
     assert core_of(problem).map.form is not None
@@ -1119,48 +1109,17 @@ def test_affine_pieces_of_a_program() -> None:
 @pytest.mark.parametrize("name", ["projection_under_caps", "builder constrained_softmax", "builder box"])
 def test_torch_layer(name: str) -> None:
     torch = pytest.importorskip("torch")
-    from cvxift.torch import CvxpyLayer
-
     problem, kind = SPELLINGS[name]()
-    rng = np.random.default_rng(21)
-    tensors = [torch.tensor(value, requires_grad=True) for value in draw(problem, rng, (2,))]
-    outputs = []
-    for closed_form in ("auto", "never"):
-        layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
-        (z,) = layer(*tensors)
-        assert layer.last_report.path == (f"closed form ({kind})" if closed_form == "auto" else GENERIC)
-        grads = torch.autograd.grad((z**2).sum(), tensors, create_graph=True)
-        again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
-        outputs.append([z, *grads, *again])
-    for left, right in zip(*outputs, strict=True):
-        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
-    layer = CvxpyLayer(problem, problem.parameters(), problem.variables())
+    values = draw(problem, np.random.default_rng(21), (2,))
+    layer, tensors = agreement.torch_layers_agree(problem, values, f"closed form ({kind})")
     assert torch.autograd.gradcheck(layer, tensors)
     assert torch.autograd.gradgradcheck(layer, tensors)
 
 
 @pytest.mark.parametrize("name", ["projection_under_caps", "builder softmax"])
 def test_jax_layer(name: str) -> None:
-    jax = pytest.importorskip("jax")
-    from cvxift.jax import CvxpyLayer
-
     problem, kind = SPELLINGS[name]()
-    values = draw(problem, np.random.default_rng(22), (3,))
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
-        outputs = []
-        for closed_form in ("auto", "never"):
-            layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
-
-            def loss(*args: Any, layer: Any = layer) -> Any:
-                return (layer(*args)[0] ** 3).sum()
-
-            every = tuple(range(len(values)))
-            grads = jax.jit(jax.vmap(jax.grad(loss, argnums=every)))(*values)
-            hessian = jax.hessian(loss)(*(value[0] for value in values))
-            assert layer.last_report.path == (f"closed form ({kind})" if closed_form == "auto" else GENERIC)
-            outputs.append([*map(np.asarray, grads), np.asarray(hessian)])
-    for left, right in zip(*outputs, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-8)
+    agreement.jax_layers_agree(problem, draw(problem, np.random.default_rng(22), (3,)), f"closed form ({kind})")
 
 
 def assembled(rng: np.random.Generator) -> tuple[cp.Problem, int]:

@@ -22,6 +22,7 @@ from cvxift import argmax
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ProgramError
 from cvxift.layers.core import LayerCore
+from tests.argmax import agreement
 from tests.argmax.agreement import Builders, agree, both, optimal
 
 Array = NDArray[np.float64]
@@ -223,19 +224,12 @@ SPELLINGS = spellings()
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_spelling_is_recognized_and_agrees(name: str) -> None:
+def test_spelling_is_recognized_agrees_and_its_canonical_point_is_optimal(name: str) -> None:
     closed, generic = both(*SPELLINGS[name]())
     assert closed.path == CHAIN and generic.path == GENERIC
     rng = np.random.default_rng(7)
     for batch in ((), (2,)):
         agree(closed, generic, draw(closed, rng, batch), rng)
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_canonical_point_is_optimal(name: str) -> None:
-    problem, variables = SPELLINGS[name]()
-    closed = ClosedMap(problem, None, variables)
-    assert closed.path == CHAIN
     rng = np.random.default_rng(11)
     for _ in range(3):
         solved = optimal(closed, draw(closed, rng))
@@ -678,29 +672,15 @@ def test_long_chains_in_memory_linear_in_length() -> None:
 
 def test_torch_layer() -> None:
     torch = pytest.importorskip("torch")
-    from cvxift.torch import CvxpyLayer, linear_chain
-
     problem = argmax.linear_chain(3, 2, temperature())
     rng = np.random.default_rng(21)
-    tensors = [
-        torch.tensor(
-            rng.uniform(0.5, 2.0, (2,)) if p.name() == "temperature" else rng.standard_normal((2, *p.shape)),
-            requires_grad=True,
-        )
+    values = [
+        rng.uniform(0.5, 2.0, (2,)) if p.name() == "temperature" else rng.standard_normal((2, *p.shape))
         for p in problem.parameters()
     ]
-    outputs = []
-    for closed_form in ("auto", "never"):
-        layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
-        parts = layer(*tensors)
-        report = layer.last_report
-        assert report is not None and report.path == (CHAIN if closed_form == "auto" else GENERIC)
-        loss = sum((part**3).sum() for part in parts)
-        grads = torch.autograd.grad(loss, tensors, create_graph=True)
-        again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
-        outputs.append([*parts, *grads, *again])
-    for left, right in zip(*outputs, strict=True):
-        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+    _, tensors = agreement.torch_layers_agree(problem, values, CHAIN)
+    from cvxift.torch import CvxpyLayer, linear_chain
+
     layer = CvxpyLayer(problem, problem.parameters(), [argmax.variable(problem)])
     assert torch.autograd.gradcheck(layer, tensors) and torch.autograd.gradgradcheck(layer, tensors)
     by_name = dict(zip([p.name() for p in problem.parameters()], tensors, strict=True))
@@ -711,25 +691,6 @@ def test_torch_layer() -> None:
 
 
 def test_jax_layer() -> None:
-    jax = pytest.importorskip("jax")
-    from cvxift.jax import CvxpyLayer
-
     problem = argmax.linear_chain(3, 2)
     rng = np.random.default_rng(22)
-    values = [rng.standard_normal((3, *p.shape)) for p in problem.parameters()]
-    every = tuple(range(len(values)))
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
-        outputs = []
-        for closed_form in ("auto", "never"):
-            layer = CvxpyLayer(problem, problem.parameters(), problem.variables()[::-1], closed_form=closed_form)
-
-            def loss(*args: Any, layer: Any = layer) -> Any:
-                return sum((part**3).sum() for part in layer(*args))
-
-            grads = jax.jit(jax.vmap(jax.grad(loss, argnums=every)))(*values)
-            hessian = jax.hessian(loss)(*(value[0] for value in values))
-            report = layer.last_report
-            assert report is not None and report.path == (CHAIN if closed_form == "auto" else GENERIC)
-            outputs.append([*map(np.asarray, grads), np.asarray(hessian)])
-    for left, right in zip(*outputs, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-8)
+    agreement.jax_layers_agree(problem, [rng.standard_normal((3, *p.shape)) for p in problem.parameters()], CHAIN)

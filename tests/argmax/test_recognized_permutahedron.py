@@ -23,7 +23,7 @@ from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolve
 from cvxift.errors import ApplicabilityWarning
 from cvxift.layers.core import LayerCore
 from tests.argmax import agreement
-from tests.argmax.agreement import Builders, agree, optimal
+from tests.argmax.agreement import Builders, agree, core_of, optimal
 
 Array = NDArray[np.float64]
 N = 4
@@ -231,18 +231,13 @@ def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_spelling_is_recognized_and_agrees(name: str) -> None:
+def test_spelling_is_recognized_agrees_and_its_canonical_point_is_optimal(name: str) -> None:
     problem, path = SPELLINGS[name]()
     closed, generic = both(problem)
     assert closed.path == path and generic.path == GENERIC
     rng = np.random.default_rng(7)
     for batch in ((), (2,)):
         agree(closed, generic, draw(closed, rng, batch), rng)
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_canonical_point_is_optimal(name: str) -> None:
-    closed, _ = both(SPELLINGS[name]()[0])
     rng = np.random.default_rng(11)
     for _ in range(4):
         optimal(closed, draw(closed, rng))
@@ -594,10 +589,6 @@ def test_ties_among_values_have_no_rounding() -> None:
     assert closed.form.margins(solved.state) > 0.5
 
 
-def core_of(problem: cp.Problem, **options: Any) -> LayerCore:
-    return LayerCore(problem, problem.parameters(), problem.variables(), **options)
-
-
 def warned(core: LayerCore, theta: Array) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -685,50 +676,17 @@ def test_soft_ranks_become_ranks() -> None:
 @pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move"])
 def test_torch_layer(name: str) -> None:
     torch = pytest.importorskip("torch")
-    from cvxift.torch import CvxpyLayer
-
     problem, path = SPELLINGS[name]()
     mapping = ClosedMap(problem, None, problem.variables())
+    assert [p.id for p in mapping.parameters] == [p.id for p in problem.parameters()]
     flat = draw(mapping, np.random.default_rng(21), (2,))
     parts = np.split(flat, np.cumsum([p.size for p in mapping.parameters])[:-1], axis=-1)
-    tensors = [
-        torch.tensor(part.reshape(2, *p.shape), requires_grad=True)
-        for part, p in zip(parts, mapping.parameters, strict=True)
-    ]
-    outputs = []
-    for closed_form in ("auto", "never"):
-        layer = CvxpyLayer(problem, list(mapping.parameters), problem.variables(), closed_form=closed_form)
-        (z,) = layer(*tensors)
-        report = layer.last_report
-        assert report is not None and report.path == (path if closed_form == "auto" else GENERIC)
-        grads = torch.autograd.grad((z**2).sum(), tensors, create_graph=True)
-        again = torch.autograd.grad(sum((grad**2).sum() for grad in grads), tensors)
-        outputs.append([z, *grads, *again])
-    for left, right in zip(*outputs, strict=True):
-        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
-    layer = CvxpyLayer(problem, list(mapping.parameters), problem.variables())
+    values = [part.reshape(2, *p.shape) for part, p in zip(parts, mapping.parameters, strict=True)]
+    layer, tensors = agreement.torch_layers_agree(problem, values, path)
     assert torch.autograd.gradcheck(layer, tensors)
     assert torch.autograd.gradgradcheck(layer, tensors)
 
 
 def test_jax_layer() -> None:
-    jax = pytest.importorskip("jax")
-    from cvxift.jax import CvxpyLayer
-
     problem = argmax.permutahedron(N, POSITIVE, regularizer="entropic")
-    values = 1.5 * np.random.default_rng(22).standard_normal((3, N))
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
-        outputs = []
-        for closed_form in ("auto", "never"):
-            layer = CvxpyLayer(problem, problem.parameters(), problem.variables(), closed_form=closed_form)
-
-            def loss(theta: Any, layer: Any = layer) -> Any:
-                return (layer(theta)[0] ** 3).sum()
-
-            grads = jax.jit(jax.vmap(jax.grad(loss)))(values)
-            hessian = jax.hessian(loss)(values[0])
-            report = layer.last_report
-            assert report is not None and report.path == (ENTROPIC if closed_form == "auto" else GENERIC)
-            outputs.append([np.asarray(grads), np.asarray(hessian)])
-    for left, right in zip(*outputs, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-8 * (1 + np.abs(right).max()))
+    agreement.jax_layers_agree(problem, [1.5 * np.random.default_rng(22).standard_normal((3, N))], ENTROPIC)

@@ -15,7 +15,7 @@ from cvxift import argmax
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.atoms import neg_entropy, tsallis_neg_entropy
 from cvxift.errors import SolveError
-from tests.argmax.agreement import Builders, agree, optimal
+from tests.argmax.agreement import Builders, agree, both, optimal, torch_layers_agree
 
 Array = NDArray[np.float64]
 M, N = 3, 4
@@ -138,22 +138,15 @@ SPELLINGS = spellings()
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_spelling_is_recognized_and_agrees(name: str) -> None:
+def test_spelling_is_recognized_agrees_and_its_canonical_point_is_optimal(name: str) -> None:
     problem, path = SPELLINGS[name]()
-    z = problem.variables()[:1]
-    closed, generic = ClosedMap(problem, None, z), ClosedMap(problem, None, z, closed_form="never")
+    closed, generic = both(problem, problem.variables()[:1])
     assert closed.path == path
     rng = np.random.default_rng(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where lines are redundant, their multipliers are not unique
         agree(closed, generic, draw(closed, rng), rng)
         agree(closed, generic, draw(closed, rng, (2,)), rng)
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_canonical_point_is_optimal(name: str) -> None:
-    problem, _ = SPELLINGS[name]()
-    closed = ClosedMap(problem, None, problem.variables()[:1])
     rng = np.random.default_rng(4)
     for _ in range(3):
         optimal(closed, draw(closed, rng))
@@ -267,26 +260,12 @@ def test_masses_that_cannot_move_are_left_to_the_kkt_system() -> None:
 
 
 def test_a_layer_takes_it_and_says_so() -> None:
-    torch = pytest.importorskip("torch")
-    from cvxift.torch import CvxpyLayer
-
     problem = argmax.transport(A, B, "entropic", cp.Parameter(nonneg=True, name="temperature"))
-    theta = torch.randn(5, M, N, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    temperature = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    grads = []
-    for closed_form in ("auto", "never"):
-        layer = CvxpyLayer(
-            problem,
-            [argmax.parameter(problem, "theta"), argmax.parameter(problem, "temperature")],
-            problem.variables(),
-            closed_form=closed_form,
-        )
-        (z,) = layer(theta, temperature)
-        grads.append(torch.autograd.grad((z**3).sum(), (theta, temperature)))
-        report = layer.last_report
-        assert report is not None and report.path == (ENTROPIC if closed_form == "auto" else GENERIC)
-    for left, right in zip(*grads, strict=True):
-        torch.testing.assert_close(left, right, atol=1e-8, rtol=1e-8)
+    rng = np.random.default_rng(0)
+    values = [
+        np.full(5, 0.5) if p.name() == "temperature" else rng.standard_normal((5, M, N)) for p in problem.parameters()
+    ]
+    torch_layers_agree(problem, values, ENTROPIC)
 
 
 def test_a_large_plan() -> None:

@@ -1,11 +1,13 @@
-"""Implicit functions are tested in 64 bits, in JAX too; other tests of the same process are not."""
+"""Implicit functions are tested in both frameworks, in 64 bits; other tests of the same process are not."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from implicit_faces import FACES, Face
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +20,9 @@ def x64() -> Iterator[None]:
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(params=sorted(FACES))
+def face(request: Any) -> Face:
+    """Each framework."""
+    return FACES[request.param]()

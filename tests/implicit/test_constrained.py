@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from implicit_faces import FACES, Face
+from implicit_faces import Face
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning
-
-
-@pytest.fixture(params=sorted(FACES))
-def face(request: Any) -> Face:
-    return FACES[request.param]()
 
 
 def projection(t: Any) -> np.ndarray:

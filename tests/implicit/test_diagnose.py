@@ -6,15 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from implicit_faces import FACES, Face
+from implicit_faces import Face
 
 import cvxift
 from cvxift.diagnostics import Report
-
-
-@pytest.fixture(params=sorted(FACES))
-def face(request: Any) -> Face:
-    return FACES[request.param]()
 
 
 def circle(face: Face) -> Any:

@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from implicit_faces import FACES, Face
+from implicit_faces import Face
 
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.implicit.options import GMRES
-
-
-@pytest.fixture(params=sorted(FACES))
-def face(request: Any) -> Face:
-    return FACES[request.param]()
 
 
 def test_a_solver_that_stops_early_is_told_whatever_the_units(face: Face) -> None:

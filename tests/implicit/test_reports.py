@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from implicit_faces import FACES, Face
+from implicit_faces import Face
 
 import cvxift
 from cvxift.errors import ProgramError
-
-
-@pytest.fixture(params=sorted(FACES))
-def face(request: Any) -> Face:
-    return FACES[request.param]()
 
 
 def circle(x: Any, t: Any) -> Any:

@@ -259,11 +259,11 @@ def test_bad_input_says_what_is_wrong(call, words: str) -> None:
         call()
 
 
-def test_masses_in_half_precision_differ_by_their_rounding() -> None:
+def test_masses_in_half_precision_differ_by_their_rounding_without_64_bits() -> None:
     rng = np.random.default_rng(0)
-    masses = [rng.dirichlet(np.ones(n), 60) for n in (5, 4)]  # the shape of the test below: compiled once
+    masses = [rng.dirichlet(np.ones(n), 3) for n in (5, 4)]
     for dtype in (jnp.bfloat16, jnp.float16):
-        x = jnp.asarray(rng.standard_normal((60, 5, 4)), dtype)
+        x = jnp.asarray(rng.standard_normal((3, 5, 4)), dtype)
         a, b = (jnp.asarray(mass, dtype) for mass in masses)
         for regularizer in ("entropic", "quadratic"):
             z = cj.transport(x, a, b, regularizer=regularizer)

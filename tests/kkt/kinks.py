@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import cvxpy as cp
@@ -93,6 +93,16 @@ def jax_jvp(case: Case, **options: Any) -> float:
 
 
 WAYS = {f.__name__: f for f in (numpy_vjp, numpy_jvp, torch_backward, torch_batch, jax_grad, jax_jvp)}
+
+
+def every_way(argument: str, values: Iterable[Any], in_jax: Collection[Any]) -> pytest.MarkDecorator:
+    """Parametrizes a test by a value and a way: all of them, but of JAX's those of some values.
+
+    What judges a point is one code below both frameworks, and each of JAX's layers is compiled anew for a second.
+    """
+    cases = [(value, way) for value in values for way in WAYS if not way.startswith("jax") or value in in_jax]
+    assert any(way == "jax_grad" for _, way in cases)
+    return pytest.mark.parametrize((argument, "way"), cases)
 
 
 def fresh(case: Case) -> Case:

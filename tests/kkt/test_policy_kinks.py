@@ -7,14 +7,13 @@ import time
 import cvxpy as cp
 import numpy as np
 import pytest
-from kinks import WAYS, Case, fresh, heard, tied_maximum, two_balls, two_bounds
+from kinks import WAYS, Case, every_way, fresh, heard, tied_maximum, two_balls, two_bounds
 
 import cvxift
 from cvxift.program.affine import AffineMap
 
 
-@pytest.mark.parametrize("way", sorted(WAYS))
-@pytest.mark.parametrize("make", [two_bounds, tied_maximum, two_balls])
+@every_way("make", [two_bounds, tied_maximum, two_balls], [two_balls])
 def test_regularize_tells_of_kinks_and_takes_one_side(make, way):
     case = make()
     found, said = heard(lambda: WAYS[way](fresh(case), singular="regularize"))

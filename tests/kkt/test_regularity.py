@@ -11,6 +11,7 @@ from kinks import (
     WAYS,
     Case,
     detour,
+    every_way,
     fresh,
     heard,
     numpy_jvp,
@@ -35,8 +36,7 @@ TORN = {
 class TestTornRows:
     """Dependent rows that θ pulls apart."""
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("name", TORN)
+    @every_way("name", TORN, ["two bounds", "detours, sparse"])
     def test_is_told_and_gives_one_piece(self, name, way):
         case = TORN[name]()
         value, said = heard(lambda: WAYS[way](case, check="warn"))
@@ -47,22 +47,19 @@ class TestTornRows:
             assert any(case.parameter.name() in text.split("with respect to")[-1].split("depends")[0] for text in said)
 
     @pytest.mark.parametrize("option", [{"check": "raise"}, {"singular": "raise"}], ids=str)
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("name", TORN)
+    @every_way("name", TORN, ["two bounds"])
     def test_is_refused(self, name, way, option):
         with pytest.raises(ApplicabilityError, match=r"kink|singular"):
             WAYS[way](TORN[name](), **option)
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("name", TORN)
+    @every_way("name", TORN, ["two bounds"])
     def test_check_off_is_silent(self, name, way):
         case = TORN[name]()
         value, said = heard(lambda: WAYS[way](case, check="off"))
         assert not said
         assert min(abs(value - slope) for slope in case.slopes) < 1e-5
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("solver", [None, "clarabel", "osqp"])
+    @every_way("solver", [None, "clarabel", "osqp"], [None])
     def test_pieces_that_agree_give_the_common_derivative(self, solver, way):
         case = soft_control()
         h = 1e-3
@@ -147,8 +144,7 @@ REDUNDANT = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", REDUNDANT)
+@every_way("name", REDUNDANT, ["LMI twice"])
 def test_redundant_rows_that_theta_does_not_pull_apart(name, way):
     case = REDUNDANT[name]()
     value, said = heard(lambda: WAYS[way](case, check="warn"))
@@ -222,8 +218,7 @@ WEIGHTED = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", WEIGHTED)
+@every_way("name", WEIGHTED, ["norm2"])
 def test_weight_at_zero_gives_the_side_that_exists(name, way):
     """Σ(x − v)² + a·penalty(x) with a ≥ 0 at a = 0: x = v − ½ a ∇penalty(v) for a > 0, and no problem for a < 0."""
     penalty, gradient = WEIGHTED[name]
@@ -261,8 +256,7 @@ def test_multipliers_of_redundant_equalities_in_forward_mode():
     assert np.allclose(out[case.output], move, atol=1e-8)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("bound", [0, 1])
+@every_way("bound", [0, 1], [0])
 def test_a_multiplier_that_is_not_unique_is_told(way, bound):
     """It jumps where its row comes or goes, whatever its slopes on both sides."""
     case = two_bounds()

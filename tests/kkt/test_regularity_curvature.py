@@ -5,7 +5,7 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 import pytest
-from kinks import WAYS, Case, heard
+from kinks import WAYS, Case, every_way, heard
 
 from cvxift import ApplicabilityError, differentiate
 
@@ -65,8 +65,7 @@ SMOOTH = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", SMOOTH)
+@every_way("name", SMOOTH, ["quartic", "double singular value"])
 def test_the_derivative_is_right_and_nothing_is_said(name, way):
     case = SMOOTH[name]()
     value, said = heard(lambda: WAYS[way](case))
@@ -144,8 +143,7 @@ def clipped() -> Case:
     return Case(problem, x, np.array(1.0), t, np.array(1.0), (0.0, 1.0))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("case", [unpinned, fast, fast_in_units, root, clipped])
+@every_way("case", [unpinned, fast, fast_in_units, root, clipped], [unpinned])
 def test_what_has_no_derivative_is_told(case, way):
     _, said = heard(lambda: WAYS[way](case()))
     assert said

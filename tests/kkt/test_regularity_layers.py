@@ -246,7 +246,7 @@ def test_kept_judgements_are_those_of_fresh_ones(a_varies, way):
         return [found.jvp({p: np.arange(1.0, 1.0 + p.size) for p in problem.parameters()})[output]]
 
     told = set()
-    for turn in range(3):
+    for turn in range(2):
         for k, value in enumerate(values):
             for index in range(3):
                 ours, said = heard(lambda v=value, i=index: ask(problem, v, i, program=program))
@@ -289,6 +289,8 @@ def test_a_row_of_zeros_beside_others_is_told_where_it_is_pulled_alone(n, curved
     assert told(lambda: differentiate(problem).vjp({x: np.ones(n)}))
     assert told(lambda: differentiate(problem).jvp({h: np.array([0.0, 1.0])}))
     assert not told(lambda: differentiate(problem).jvp({c: np.ones(n)}))
+    if unit != 1.0:
+        return  # layers hand the point to the same judge
     torch, jax = pytest.importorskip("torch"), pytest.importorskip("jax")
     from cvxift.jax import CvxpyLayer as JaxLayer
     from cvxift.torch import CvxpyLayer

@@ -255,15 +255,8 @@ MAPS = {  # closed forms, and the shape of one point
     "entmax loss": (lambda x: ct.fenchel_young_loss(x, torch.ones_like(x) / 6), (6,)),
     "budget": (lambda x: ct.budget(x, 2.0), (6,)),
 }
-STRUCTURED = [
-    "transport",
-    "quadratic transport",
-    "transport loss",
-    "soft rank",
-    "chain",
-    "chain, lengths",
-    "chain loss",
-]
+# One of each kernel whose second derivatives are operators too, and the losses over them.
+STRUCTURED = ["transport", "transport loss", "soft rank", "chain", "chain loss"]
 
 
 def points(shape: tuple[int, ...], batch: int, dtype: torch.dtype = double) -> torch.Tensor:
@@ -279,19 +272,19 @@ class TestClosedForms:
         function, shape = MAPS[name]
         counter = CompileCounterWithBackend("aot_eager")
         compiled = torch.compile(function, fullgraph=True, backend=counter)
-        for batch in (2, 3, 5, 7):
+        for batch in (2, 3, 5):
             x = points(shape, batch)
             ours, theirs = compiled(x), function(x)
             slopes = [torch.autograd.grad(z.sin().sum(), x)[0] for z in (ours, theirs)]
             same([ours, slopes[0]], [theirs, slopes[1]])
             assert slopes[0].abs().max() > 1e-3
         assert counter.frame_count <= 2  # one for the first size, one for all others
-        low = points(shape, 4, torch.float32)
-        z = compiled(low)
-        assert z.dtype is torch.float32
-        same(
-            [z, *torch.autograd.grad(z.sum(), low)], [function(low), *torch.autograd.grad(function(low).sum(), low)], 0
-        )
+        if name in ("transport", "soft rank", "chain", "entmax"):
+            low = points(shape, 4, torch.float32)
+            z = compiled(low)
+            assert z.dtype is torch.float32
+            expected = function(low)
+            same([z, *torch.autograd.grad(z.sum(), low)], [expected, *torch.autograd.grad(expected.sum(), low)], 0)
 
     @pytest.mark.parametrize("name", STRUCTURED)
     def test_second_derivatives(self, name):
