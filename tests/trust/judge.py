@@ -72,7 +72,7 @@ def judge(case: Case) -> tuple[str, list[Finding]]:
         answer = MODES[name](Asked(case, reference) if name != "numpy" else asked)
         found = list(findings_of(answer, reference))
         if any(finding.kind not in ("right", "told") for finding in found):
-            second = second or Reference(case, second=True)
+            second = second or Reference(case, reference)
             other = {finding.mode: finding for finding in findings_of(answer, second)}
             found = [_confirmed(finding, other.get(finding.mode), second) for finding in found]
         findings += found

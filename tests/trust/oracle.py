@@ -22,11 +22,13 @@ _CLARABEL = {
     "iterative_refinement_max_iter": 20,
 }
 _EASIER = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+_TIGHTER = {"tol_gap_abs": 1e-14, "tol_gap_rel": 1e-14, "tol_feas": 1e-14, "max_step_fraction": 0.9}
 _SETTINGS: dict[str, list[dict[str, Any]]] = {
     "CLARABEL": [_CLARABEL, {**_CLARABEL, **_EASIER}, _EASIER],  # where it stops short of the first, the next
     "DAQP": [{}],
     "HIGHS": [{}],
 }
+_SECOND = {**_SETTINGS, "CLARABEL": [{**_CLARABEL, **_TIGHTER}, *_SETTINGS["CLARABEL"]]}
 _NONE = ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded")
 _ENDLESS = ("unbounded", "unbounded_inaccurate")
 
@@ -56,6 +58,7 @@ class Oracle:
 
     def __init__(self, stated: Stated, second: bool = False) -> None:
         self.stated, self.truth = stated, stated.truth
+        self.settings = _SECOND if second else _SETTINGS
         problem = stated.problem
         self.outputs = [variable for variable, _ in stated.variables.values()]
         own = {variable.id for variable in problem.variables()}  # of the outputs, multipliers cannot be in the cost
@@ -86,9 +89,7 @@ class Oracle:
 
     def _agree(self, solver: str) -> bool:
         """Whether a solver's optimum at the case's point is Clarabel's; of some problems CVXPY hands over another."""
-        optima = [
-            _solved(problem, name, self.stated) for problem, name in ((self.twin, "CLARABEL"), (self.problem, solver))
-        ]
+        optima = [self._solved(problem, name) for problem, name in ((self.twin, "CLARABEL"), (self.problem, solver))]
         if any(point.status != "solved" for point in optima):
             return optima[0].status == optima[1].status
         return abs(optima[0].optimum - optima[1].optimum) <= 1e-6 * (1.0 + abs(optima[0].optimum))
@@ -107,21 +108,20 @@ class Oracle:
             w.value = np.zeros(w.size) if tilt is None else tilt[start : start + w.size]
             start += w.size
         if tilt is not None:  # an active-set solver's own regularization would hide that a solution is not unique
-            return _solved(self.twin, "CLARABEL", self.stated)
+            return self._solved(self.twin, "CLARABEL")
         last = Point("failed")
         for solver in self.solvers:
-            last = _solved(self.problem, solver, self.stated)
+            last = self._solved(self.problem, solver)
             if last.status == "solved":
                 return last
         return last
 
-
-def _solved(problem: cp.Problem, solver: str, stated: Stated) -> Point:
-    for settings in _SETTINGS[solver]:
-        point = _solved_with(problem, solver, settings, stated)
-        if point.status != "failed":
-            return point
-    return Point("failed")
+    def _solved(self, problem: cp.Problem, solver: str) -> Point:
+        for settings in self.settings[solver]:
+            point = _solved_with(problem, solver, settings, self.stated)
+            if point.status != "failed":
+                return point
+        return Point("failed")
 
 
 def _solved_with(problem: cp.Problem, solver: str, settings: dict[str, Any], stated: Stated) -> Point:

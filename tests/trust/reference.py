@@ -8,7 +8,7 @@ solver's inaccuracy leave open. Nothing here imports cvxift.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ KINK = 1e-3  # sides that differ by more than this share of their size are diffe
 SMOOTH = 1e-4  # and by less than this share are the same
 FLAT = 1e-3  # a solution that moves so far under a tilt of TILT is not unique, or nearly so
 TILT = 1e-6
+CLOSE = 1e-5  # step that leads to no solution either where the domain ends at the point itself
 AGREED = 0.02  # share of their size by which a direction's two slopes may differ; 3 times it where no step does better
 
 
@@ -38,6 +39,12 @@ class Side:
     kind: str
     slope: np.ndarray | None = None
     error: float = float("inf")
+
+    def beside(self, other: Side) -> Side:
+        """This one, with its difference from another reference's side as its error, if that is larger."""
+        if self.slope is None or other.slope is None:
+            return self
+        return replace(self, error=max(self.error, float(np.abs(self.slope - other.slope).max(initial=0.0))))
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,10 @@ class Along:
         slopes = [side.slope for side in (self.right, self.left) if side.slope is not None]
         return max([SMALLEST_SCALE, *(float(np.abs(slope).max(initial=0.0)) for slope in slopes)])
 
+    def beside(self, other: Along) -> Along:
+        """This one, with what the sides of another reference have otherwise as their error."""
+        return replace(self, right=self.right.beside(other.right), left=self.left.beside(other.left))
+
     @cached_property
     def value(self) -> np.ndarray | None:
         """The two-sided derivative, or the side that there is."""
@@ -84,17 +95,19 @@ class Reference:
 
     Args:
         case: the case.
-        second: by another solver and other steps, to confirm what the first found.
+        first: another reference, to confirm what was found by it: by another solver or tighter settings and other
+            steps. What the two disagree about is left open.
     """
 
     case: Case
-    second: bool = False
+    first: Reference | None = None
     oracle: Oracle = field(init=False)
     point: Point = field(init=False)
 
     def __post_init__(self) -> None:
         stated = build(self.case, scaled=False)
         self.stated, self.values = stated, stated.values
+        self.second = self.first is not None
         self.oracle = Oracle(stated, self.second)
         self.point = self.oracle.at(self.values)
         factor = 0.3 if self.second else 1.0
@@ -136,7 +149,8 @@ class Reference:
     @cached_property
     def along(self) -> list[Along]:
         """The directions with their sides."""
-        return [self._along(direction) for direction in self.directions]
+        found = [self._along(direction) for direction in self.directions]
+        return [one.beside(other) for one, other in zip(found, self.first.along)] if self.first else found
 
     @cached_property
     def neighbor(self) -> Values:
@@ -222,14 +236,14 @@ class Reference:
         x0 = self.point.x
         assert x0 is not None
         seen: list[tuple[float, float]] = []
+        kinds: list[str] = []
         best: tuple[float, Side, tuple[float, np.ndarray, np.ndarray]] | None = None
         for h in self.steps:
             near = self.oracle.at(moved(self.values, direction, sign * h))
-            if near.status != "solved":
-                far = self.oracle.at(moved(self.values, direction, 2 * sign * h))
-                kind = near.status if near.status == far.status and near.status != "failed" else "unclear"
-                return Side("infeasible" if kind == "unbounded" else kind), None
             far = self.oracle.at(moved(self.values, direction, 2 * sign * h))
+            if near.status != "solved" or far.status != "solved":
+                kinds.append(near.status if near.status == far.status and near.status != "failed" else "unclear")
+                continue  # the step may be longer than the way to the end of the domain
             if near.x is None or far.x is None:
                 return Side("unclear"), None
             first, second = (near.x - x0) / h, (far.x - near.x) / h
@@ -241,8 +255,14 @@ class Reference:
             if best is None or gap / size < best[0]:
                 best = gap / size, *found
             seen.append((h, float(np.abs(near.x - x0).max(initial=0.0))))
+        if kinds and not seen:
+            close = self.oracle.at(moved(self.values, direction, sign * CLOSE)).status
+            kind = kinds[0] if set(kinds) == {close} else "unclear"
+            return Side("infeasible" if kind == "unbounded" else kind), None
         if best is not None and best[0] <= 3 * AGREED:
             return best[1:]
+        if len(seen) < 2:
+            return Side("unclear"), None
         (large, moved_far), (small, moved_near) = seen[:2]
         growth = (moved_near / small) / max(moved_far / large, 1e-300)
         fast = growth > (large / small) ** 0.3 and moved_near > 1e-4
