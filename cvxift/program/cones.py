@@ -137,6 +137,11 @@ class Cones:
         """Whether all rows are zero or nonnegative rows."""
         return not (self.soc or self.psd or self.exp or self.pow)
 
+    @property
+    def entropic(self) -> bool:
+        """Whether cones of entropies, logarithms or powers are among them."""
+        return bool(self.exp or self.pow)
+
     def blocks(self) -> tuple[Block, ...]:
         """The blocks that have rows, in row order."""
         return self._blocks

@@ -79,6 +79,7 @@ class Factor(abc.ABC):
     method: str
     K: Any
     steps = REFINE_STEPS
+    further = 0  # steps beyond the goal: one gives every entry its own relative accuracy (Skeel 1980)
     stall = 0.5  # refinement stops where a step leaves more than this of the residual
 
     @abc.abstractmethod
@@ -107,13 +108,17 @@ class Factor(abc.ABC):
         scale = column_size(f)
         residual = f - self.K @ u
         best = relative_size(residual, scale)
-        steps = 0
-        while best > REFINE_GOAL and steps < self.steps:
+        steps, further = 0, self.further
+        while steps < self.steps:
+            if best <= REFINE_GOAL:
+                if not further:
+                    break
+                further -= 1
             trial = u + self.apply_inverse(residual)
             trial_residual = f - self.K @ trial
             error = relative_size(trial_residual, scale)
             steps += 1
-            if not error < best:
+            if not error < max(best, REFINE_GOAL):
                 break
             stalled = error > self.stall * best
             u, residual, best = trial, trial_residual, error

@@ -198,7 +198,13 @@ class ReducedSystem:
                 self._factor = DenseFactor(K.toarray())
             else:
                 self._factor = SparseFactor(K, self.first_block)
+            self._factor.further = self._further
         return self._factor
+
+    @property
+    def _further(self) -> int:
+        """Steps of refinement beyond the goal: entries of an entropic argmax differ by decades, and each counts."""
+        return 1 if self.instance.structure.cones.entropic else 0
 
     @property
     def regular(self) -> bool:
@@ -270,9 +276,11 @@ class ReducedSystem:
     def _lu(self) -> LuFactor | None:
         """The unshifted factorization of a sparse K; None if K is exactly singular."""
         try:
-            return LuFactor(self.K)
+            factor = LuFactor(self.K)
         except RuntimeError:
             return None
+        factor.further = self._further
+        return factor
 
     def _solve(self, f: Floats) -> tuple[Floats, Certificate]:
         factor: Factor = self.factor
