@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 OnFailure = Literal["raise", "nan"]
+Mode = Literal["reverse", "forward"]
+"""Of differentiation: what is said in one is said in the other as well."""
 
 _CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
 _ADVICE = {
@@ -185,7 +187,13 @@ def certify(certificate: Certificate | None, singular: Singular, check: Check = 
     _say(message, check)
 
 
-def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, index: int | None = None) -> None:
+def tell_kink(
+    account: Regularity,
+    check: Check,
+    entries: np.ndarray | None,
+    index: int | None = None,
+    mode: Mode = "reverse",
+) -> None:
     """Say that the pieces of the solution map that meet at a point have different derivatives.
 
     Args:
@@ -193,6 +201,7 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
         check: what is done about it.
         entries: the entries of θ with respect to which they differ; None if that is not known.
         index: of the instance in its batch, if it is in one.
+        mode: of differentiation.
 
     Raises:
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
@@ -217,10 +226,10 @@ def tell_kink(account: Regularity, check: Check, entries: np.ndarray | None, ind
         "one piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a "
         f"smoothed map, for example {smoothed}."
     )
-    _speak_once(account, message, check)
+    _speak_once(account, message, check, mode)
 
 
-def tell_steep(account: Regularity, check: Check) -> None:
+def tell_steep(account: Regularity, check: Check, mode: Mode = "reverse") -> None:
     """Say that derivatives beside a point do not tend to one at it.
 
     Raises:
@@ -232,10 +241,10 @@ def tell_steep(account: Regularity, check: Check) -> None:
         "value returned is that of a neighbour. Move the parameters off the point, or add curvature (for example "
         "½ε‖x‖²)."
     )
-    _speak_once(account, message, check)
+    _speak_once(account, message, check, mode)
 
 
-def tell_endless(account: Regularity, check: Check) -> None:
+def tell_endless(account: Regularity, check: Check, mode: Mode = "reverse") -> None:
     """Say that the minimum is not attained, or the set of solutions has no end.
 
     Raises:
@@ -248,10 +257,10 @@ def tell_endless(account: Regularity, check: Check) -> None:
         "objective does not rise. The value returned is where the solver stopped, and its derivative is that of no "
         "solution. Add curvature (for example ½ε‖x‖²), or bounds."
     )
-    _speak_once(account, message, check)
+    _speak_once(account, message, check, mode)
 
 
-def tell_flat(account: Regularity, check: Check) -> None:
+def tell_flat(account: Regularity, check: Check, mode: Mode = "reverse") -> None:
     """Say that outputs can move at no cost.
 
     Raises:
@@ -266,15 +275,15 @@ def tell_flat(account: Regularity, check: Check) -> None:
         "the objective that no active constraint fixes. The value returned is the derivative of least norm. Add "
         f"curvature (for example ½ε‖x‖²), or choose singular='regularize'{smooth}."
     )
-    _speak_once(account, message, check)
+    _speak_once(account, message, check, mode)
 
 
-def _speak_once(account: Regularity, message: str, check: Check) -> None:
-    """Raise, or warn once for an account."""
+def _speak_once(account: Regularity, message: str, check: Check, mode: Mode) -> None:
+    """Raise, or warn once for an account and mode."""
     if check != "off" and account.policy.singular == "raise":
         raise ApplicabilityError(message)
-    if check == "raise" or message not in account.told:
-        account.told.add(message)
+    if check == "raise" or (mode, message) not in account.told:
+        account.told.add((mode, message))
         _say(message, check)
 
 

@@ -114,6 +114,7 @@ class Search:
             found: what the first one returned, if it was called already.
         """
         opinion = False  # whether the solver asked is only to confirm that there is no point
+        contested = False  # whether one that was asked so has found a point
         for index, name in enumerate(order):
             if index:
                 options, found, session = self._brief(name) if opinion else {}, None, None
@@ -129,19 +130,20 @@ class Search:
                         return
             else:
                 self._fail(name, raw, certain=bool(index) or not self._engine.quick_options)
-            if opinion or self._refuted:
+            if self._refuted or (opinion and raw.status is not Status.SOLVED):
                 break
-            if not self._polyhedral and self._verdicts:
+            opinion, contested = False, contested or opinion
+            if not self._polyhedral and self._verdicts and not contested:
                 # An interior-point certificate; another solver may confirm it where that costs little.
                 opinion = index + 1 < len(order) and self._cheap(order[index + 1])
                 if not opinion:
                     break
-        if self._verdicts and (self._refuted or not self._polyhedral):
+        if self._verdicts and (self._refuted or not (self._polyhedral or contested)):
             self.status = self._verdicts[-1] if self._polyhedral else self._verdicts[0]
         elif self.accepted is None and not (self._verdicts and self.attempts[-1][1] in CONCLUSIVE):
             self._be_patient(order)
             if self.accepted is None and self.status is Status.SOLVED:
-                self.status = Status.INACCURATE
+                self.status = self._verdicts[0] if contested else Status.INACCURATE
 
     def _ask(self, name: str, options: Mapping[str, Any], session: Session | None = None, warm: bool = True) -> Raw:
         """One call of a solver; one that cannot be set up for an instance has failed, as any other may."""

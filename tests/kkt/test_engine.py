@@ -202,6 +202,13 @@ def test_a_conic_program_without_a_point_gets_a_second_opinion_where_it_is_cheap
         )
         solution = Engine(planted.structure).solve(planted.data)
         assert solution.status is Status.INFEASIBLE and not solution.ok and not unasked.calls
+    # One that finds a point, if none good enough, contests it: the next is asked. Where that has none, it stands.
+    far = 1e9 * rng.standard_normal(5)
+    astray = Raw(far[:3], far, -far, Status.SOLVED, "trust me")
+    for third, ok in ((truth(planted), True), (Status.FAILED, False)):
+        script(Scripted("one", Status.INFEASIBLE), Scripted("two", astray), Scripted("three", third))
+        solution = Engine(planted.structure).solve(planted.data)
+        assert solution.ok is ok and (ok or solution.status is Status.INFEASIBLE)
     # A solver that may take long gives it only where the program is small.
     for cones, calls in ((Cones(psd=(3,)), 1), (Cones(psd=(search.OPINION_ORDER + 1,)), 0)):
         large = plant(cones, 3, rng)

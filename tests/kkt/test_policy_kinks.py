@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 import cvxpy as cp
 import numpy as np
@@ -138,3 +139,18 @@ def test_several_vertices_of_a_linear_program_are_told_twice():
     for _ in range(2):
         _, said = heard(lambda: cvxift.differentiate(problem).jacobian(x, c))
         assert any("not unique" in text or "kink" in text for text in said)
+
+
+@pytest.mark.parametrize("first", ["vjp", "jvp"])
+def test_each_mode_says_it_once_a_solution(first):
+    x, t = cp.Variable(2, name="x"), cp.Parameter(2, name="t", value=np.zeros(2))
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x >= 0]), closed_form="never")
+    ways = {"vjp": lambda: s.vjp({x: np.ones(2)}), "jvp": lambda: s.jvp({t: np.ones(2)})}
+    order = [first, *(way for way in ways if way != first)]
+    for way in order:
+        with pytest.warns(cvxift.ApplicabilityWarning, match="kink"):
+            ways[way]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", cvxift.ApplicabilityWarning)
+        for way in order:
+            ways[way]()

@@ -51,7 +51,7 @@ class Regularity:
 
     def __init__(self, program: Program, solution: Solution, policy: Policy, recover: Recovery) -> None:
         self.program, self.solution, self.policy, self.recover = program.at(solution), solution, policy, recover
-        self.told: set[str] = set()  # what was said of the point already
+        self.told: set[tuple[str, str]] = set()  # in which mode what was said of the point already
         self.entries_that_differ: np.ndarray | None = None  # of θ, between the pieces, once a tangent has asked
 
     @cached_property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cvxift.errors import ApplicabilityError
-from cvxift.kkt.failures import Check, certify, tell_endless, tell_flat, tell_kink, tell_steep
+from cvxift.kkt.failures import Check, Mode, certify, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import (
@@ -80,13 +80,13 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
 def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
     if account.endless is not None:
-        tell_endless(account, check)
+        tell_endless(account, check, "forward")
     if account.flat is not None:
-        tell_flat(account, check)
+        tell_flat(account, check, "forward")
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
     if _judge(account, differs, check, theta=False, ended=ended, torn=torn) and not account.ended:
         return values[0]
-    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check)
+    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check, "forward")
 
 
 def determined(account: Regularity, direction: Data) -> Floats:
@@ -175,7 +175,7 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
     """∂/∂θ ⟨bar, J θ̇⟩ in the program's order, shape (..., N)."""
     x_bar, y_bar = account.recover.transpose(bar)
     values = [account.program.vjp(piece.second(x_bar, y_bar, direction)) for piece in account.pieces]
-    _first_order(account, direction, check)
+    _first_order(account, direction, check, "reverse")
     if _judge(account, None, check, theta=True):
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)), check)
@@ -184,16 +184,17 @@ def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> F
 def second_tangent(account: Regularity, direction: Data, other: Data, check: Check) -> Floats:
     """Second derivatives of the outputs along two tangents of the data, shape (..., K)."""
     value = account.recover.linear(*account.pieces[0].second_tangent(direction, other))
-    _first_order(account, direction, check)
+    _first_order(account, direction, check, "forward")
     if _judge(account, None, check, theta=False):
         return value
-    return _mean(account, value, lambda side: account.recover.linear(*side.second_tangent(direction, other)), check)
+    of = lambda side: account.recover.linear(*side.second_tangent(direction, other))  # noqa: E731
+    return _mean(account, value, of, check, "forward")
 
 
-def _first_order(account: Regularity, direction: Data, check: Check) -> None:
+def _first_order(account: Regularity, direction: Data, check: Check, mode: Mode) -> None:
     """Say why a second derivative may not exist: the first one does not, or is known without its change."""
     if account.curved:
-        tell_flat(account, check)
+        tell_flat(account, check, mode)
     elif len(account.pieces) > 1:
         tangent(account, direction, check)
 
@@ -227,7 +228,13 @@ def _spread(values: Sequence[Floats]) -> Floats:
     return np.abs(np.stack(values) - values[0]).max(axis=0)
 
 
-def _mean(account: Regularity, value: Floats, product: Callable[[Linearization], Floats], check: Check) -> Floats:
+def _mean(
+    account: Regularity,
+    value: Floats,
+    product: Callable[[Linearization], Floats],
+    check: Check,
+    mode: Mode = "reverse",
+) -> Floats:
     """The product's mean over the two sides of the point, where pieces are known by their sides alone.
 
     The mean is off by the step squared, which that of a shorter step takes away (Richardson's extrapolation). Where the
@@ -251,7 +258,7 @@ def _mean(account: Regularity, value: Floats, product: Callable[[Linearization],
             mean = np.where(smooth, closer + (closer - wide) / (SHORTER**2 - 1.0), closer)
         limit = DIFFERENT_CURVED * size + BENT * np.abs(near - far)
     if bool((np.abs(mean - value) > STEEP * size).any()):
-        tell_steep(account, check)
+        tell_steep(account, check, mode)
     return np.where(np.abs(mean - value) <= limit, mean, value)
 
 
@@ -273,15 +280,15 @@ def _judge(
         ended: whether some change leads to no solution; None for what the account says.
         torn: whether outputs that are asked for have other values on other pieces.
     """
-    ended = account.ended if ended is None else ended
+    ended, mode = account.ended if ended is None else ended, "reverse" if theta else "forward"
     if ended or torn or (differs is not None and bool(differs.any())):
         if check != "off":
             entries = None
             if theta and differs is not None:
                 entries = np.flatnonzero(differs.reshape(-1, differs.shape[-1]).any(axis=0))
-            tell_kink(account, check, entries_that_differ(account) if entries is None else entries)
+            tell_kink(account, check, entries_that_differ(account) if entries is None else entries, mode=mode)
         return True
     if account.steep:
-        tell_steep(account, check)
+        tell_steep(account, check, mode)
     certify(account.pieces[0].certificate, account.policy.singular, check)
     return False
