@@ -201,7 +201,7 @@ class Watch:
         """
         for index in np.flatnonzero(relative_margins(solved) <= CLEAR):
             solution = solved.solutions[int(index)]
-            if self._to_be_judged(solution):
+            if solution.ok and self._to_be_judged(solution):  # of one that failed a batch may hold a point
                 account, check = self.map.account(solution), self.check
                 if account.policy.singular == "raise":  # it refuses the system before it can say what is singular
                     account, check = account.with_policy("least_squares"), "raise"

@@ -37,3 +37,9 @@ class Solved:
         if isinstance(self.solutions, DenseBatch):
             return self.solutions.starts()
         return [solution.start() for solution in self.solutions]
+
+    def forget_words(self) -> None:
+        """Let what was said of the instances be said again, where another call of a layer has found them."""
+        for solution in getattr(self.solutions, "made", self.solutions):
+            for account in solution.accounts.values():
+                account.told.clear()

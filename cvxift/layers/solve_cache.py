@@ -37,6 +37,7 @@ class _Entry:
     theta: Array = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     solved: Solved | None = None
+    returned: bool = False  # whether a call of the layer has had its outputs
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,12 @@ class Host:
 
     def solution(self, theta: Array, options: Options) -> Array:
         """The outputs side by side, shape (*lead, K), at θ of shape (*lead, N), in double precision."""
-        solved = self._entry(theta, options).solved
+        entry = self._entry(theta, options)
+        solved = entry.solved
         assert solved is not None
+        if entry.returned:  # each call of a layer is told of its point, if it is an old one
+            solved.forget_words()
+        entry.returned = True
         self.core.remember(solved)
         return self.place.xp.reshape(solved.outputs, (*theta.shape[:-1], self.core.map.output_size))
 

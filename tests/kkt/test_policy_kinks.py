@@ -154,3 +154,17 @@ def test_each_mode_says_it_once_a_solution(first):
         warnings.simplefilter("error", cvxift.ApplicabilityWarning)
         for way in order:
             ways[way]()
+
+
+def test_an_instance_without_a_solution_is_not_judged():
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    x, t = cp.Variable(2, name="x"), cp.Parameter(2, name="t")
+    flow = np.array([[1.0, 1.0], [-1.0, -1.0]])  # solvable where t adds up to zero
+    problem = cp.Problem(cp.Minimize(np.array([1.0, 2.0]) @ x + 0.1 * cp.sum_squares(x)), [flow @ x == t, x >= 0])
+    layer = CvxpyLayer(problem, [t], [x], on_failure="nan")
+    theta = torch.tensor([[0.0, 0.0], [1e-6, 0.0], [-1e-6, 0.0], [1.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    with pytest.warns(cvxift.ApplicabilityWarning):
+        (out,) = layer(theta)
+    assert np.isnan(out.detach().numpy()).any(axis=1).tolist() == [False, True, True, False]

@@ -54,6 +54,7 @@ def test_every_kink_of_a_layers_life_is_told(framework, closed_form):
         assert said, f"call {i} was not told"
         assert min(abs(gradient[i]), abs(gradient[i] - 1.0)) < 1e-8
         assert np.allclose(np.delete(gradient, i), 1.0, atol=1e-8)
+    assert heard(lambda: backward(value))[1], "the same point again was not told"
     _, said = heard(lambda: backward(np.ones(n)))
     assert not said
 

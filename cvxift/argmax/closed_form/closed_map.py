@@ -314,6 +314,11 @@ class ClosedSolutions(Made[Solution]):
             self._made[index] = self._map.canonical(self._theta[index])
         return self._made[index]
 
+    @property
+    def made(self) -> list[Solution]:
+        """The canonical solutions that were asked for so far."""
+        return list(self._made.values())
+
     @cached_property
     def residual(self) -> float:
         """Worst violation of the optimality conditions in the first instances."""

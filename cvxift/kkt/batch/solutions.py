@@ -105,6 +105,11 @@ class DenseBatch(Made[Solution]):
         """Whether every instance has a point that passed the check."""
         return all(solution.ok for solution in self.singles.values())
 
+    @property
+    def made(self) -> list[Solution]:
+        """The single instances that were asked for so far."""
+        return [*self.singles.values(), *self._made.values()]
+
     @cached_property
     def x(self) -> Floats:
         """Condensed columns on the host, shape (B, n)."""

@@ -25,7 +25,7 @@ from cvxift.kkt.regularity.active_sets import columns_moved, linearization, on_a
 from cvxift.kkt.regularity.null_space import null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import FAR, FELT, JUMP, MEAN_STEPS, NULL, PULLED, SAME_POINT, SOLVED, STEP
+from cvxift.kkt.regularity.thresholds import BEYOND, FAR, FELT, JUMP, MEAN_STEPS, NULL, PULLED, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Data, Floats
@@ -74,6 +74,7 @@ def find(
     found: dict[bytes, tuple[Linearization, Floats]] = {}
     pull = _pull_of_equalities(local, jacobian, torn)
     parameters = local.program.parameters
+    unsolved: set[int] = set()
     ended = {k for k, p in enumerate(parameters) if pull is not None and pull[local.program.offsets[p]].any()}
     for number, (parameter, direction) in enumerate(_directions(local, jacobian, length)):
         if number >= SURE and len(found) > 1:
@@ -84,7 +85,9 @@ def find(
             direction = direction - pull * (pull @ direction) / (pull @ pull)
         near = neighbour(local, direction, flat, length)
         if near is None:
-            ended.add(parameter)
+            # Curved cones may leave no accurate point near a kink. Where the map ends, there is none further on either.
+            further = None if local.cones.polyhedral else neighbour(local, BEYOND * direction, flat, BEYOND * length)
+            (ended if further is None else unsolved).add(parameter)
             continue
         assert near.point is not None
         key = near.point.v[local.solution.engine.cones.zero :] > 0.0
@@ -96,7 +99,7 @@ def find(
                 found[key.tobytes()] = piece, near.point.v
             elif _far(local, near, recover, SAME_POINT if free else JUMP) or _flat_at(local, near, recover, policy):
                 ended.add(parameter)
-    return list(found.values()), tuple(sorted(ended))
+    return list(found.values()), tuple(sorted(ended if found else ended | unsolved))
 
 
 def around(

@@ -13,6 +13,7 @@ NOISE_CURVED = 1e-5  # the same where pieces are known up to their curvature ove
 FAST = 1e-6  # share of the multipliers' motion near a kink of a curved cone, of the size of 1/STEP, that tells of u's
 STEP = 1e-6  # part of each row's and column's size by which the pieces around a degenerate point are reached
 FAR = 1.0  # distance in units of a column from which a neighbour, STEP of θ away, is no limit of solutions
+BEYOND = 100.0  # steps after which a neighbour is looked for where the first could not be solved
 SOLVED = 1e-3  # residual of a neighbour, as a part of the step to it, up to which it is a solution
 MEAN_STEPS = (4e-5, 1e-5, 2.5e-6)  # the same where a mean over both sides is taken, whose error is the step's square
 SHORTER = 16.0  # the ratio of the first of them to the last
