@@ -1,9 +1,9 @@
 """The judge of regular points: over a layer's life, in other units, on either side of its thresholds, and when reused.
 
 Without a case that isolates them: NOISE and NOISE_CURVED (floors under rounding, which an exact problem does not reach
-from above), STEP and MEAN_STEPS (lengths of steps, with nothing on their other side), SAME_POINT (rows further away
-than it are no kink by their margin already), CLEAR, REGULAR and GROWN (they choose between a quick answer and a slow
-one, which must be the same: cases on either side have one verdict).
+from above), STEP, MEAN_STEPS and BEYOND (lengths of steps, with nothing on their other side), SAME_POINT (rows further
+away than it are no kink by their margin already), CLEAR, REGULAR and GROWN (they choose between a quick answer and a
+slow one, which must be the same: cases on either side have one verdict).
 """
 
 from __future__ import annotations
