@@ -26,7 +26,7 @@ from cvxift.kkt.starts import WORTH_FOLLOWING
 from cvxift.kkt.system.iterative import IterativeSystem
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Equilibration, Rescaled, Way
-from cvxift.program.elimination import Condensation
+from cvxift.program.condensation import Condensation
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.solvers.base import Raw, Session, Status
 

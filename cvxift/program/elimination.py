@@ -52,7 +52,7 @@ class _Selection:
     A_c: Indices  # positions in A's values of A_RX
 
 
-class Condensation:
+class AuxiliaryColumns:
     """A program with the substitutable auxiliaries removed, and the way there and back.
 
     Args:
@@ -183,14 +183,6 @@ class Condensation:
     def batches(self) -> bool:
         """Whether `condense` takes batches: nothing is substituted, or S is small enough to be written out."""
         return self.selection is None or self.dense or self._shape[0] * self._shape[1] <= WRITTEN_OUT
-
-    def restrict(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """The condensed part of an original point: x (|X|,), y (|R|,)."""
-        return (x, y) if self.parts is None else self.parts.restrict(x, y)
-
-    def lift(self, rows: Floats) -> Floats:
-        """Values on the kept rows as values on the original rows, zero on the substituted ones."""
-        return rows if self.parts is None else self.parts.rows.lift(rows)
 
 
 def _gram(S: Floats, W: Floats) -> Floats:

@@ -9,7 +9,7 @@ from cvxift.cones import Cones
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import polish
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
-from cvxift.program.elimination import Condensation
+from cvxift.program.elimination import AuxiliaryColumns
 from cvxift.program.structure import Data, Structure
 
 
@@ -36,7 +36,7 @@ def build(cones, P, q, A, b):
 
 
 def condensed(structure, data):
-    return Condensation(structure, np.ones(structure.nnzA, dtype=bool), data.A)
+    return AuxiliaryColumns(structure, np.ones(structure.nnzA, dtype=bool), data.A)
 
 
 def solved(structure, data):
@@ -94,10 +94,10 @@ def test_same_solution(program):
     x, s, y = substitution.expand(point.x, point.s, point.y)
     assert Layout(structure, True).instance(data).errors(x, s, y)[2].worst < 1e-12
     assert np.all(s[: structure.cones.zero] == 0.0)
-    back = condensation.restrict(x, y)
+    back = condensation.parts.restrict(x, y)
     np.testing.assert_array_equal(back[0], point.x)
     np.testing.assert_array_equal(back[1], point.y)
-    np.testing.assert_array_equal(condensation.restrict(x, condensation.lift(point.y))[1], point.y)
+    np.testing.assert_array_equal(condensation.parts.restrict(x, condensation.parts.rows.lift(point.y))[1], point.y)
 
 
 def test_same_kkt_solves(program):
@@ -144,8 +144,8 @@ def test_a_batch_is_its_instances(case: str):
 def test_nothing_is_substituted_where_it_must_not_be():
     structure, data = least_squares(np.random.default_rng(3))
     singles = np.isin(structure.A_cols, np.flatnonzero(np.diff(structure.A_indptr) == 1))
-    assert Condensation(structure, ~singles, data.A).trivial  # coefficients that vary with θ
-    assert Condensation(structure, np.ones(structure.nnzA, dtype=bool), np.where(singles, 0.0, data.A)).trivial
+    assert AuxiliaryColumns(structure, ~singles, data.A).trivial  # coefficients that vary with θ
+    assert AuxiliaryColumns(structure, np.ones(structure.nnzA, dtype=bool), np.where(singles, 0.0, data.A)).trivial
 
     P, A = structure.P_matrix(data.P).toarray(), structure.A_matrix(data.A).toarray()
     loose = build(Cones(nonneg=structure.m), P, data.q, A, data.b)  # all rows are inequalities

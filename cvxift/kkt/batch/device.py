@@ -70,7 +70,7 @@ class DeviceMap(BatchProducts):
             raise ProgramError(f"This problem is not differentiated on the tensors' device: {why}.")
         super().__init__(mapping, place)
         self.map: SolutionMap = mapping
-        self._data = DataMap(mapping, place, self._kept)
+        self._data = DataMap(mapping, place)
         order = mapping._permutation
         self._order = None if order is None else place.put(order)  # of the program's parameters among the map's
 

@@ -1,6 +1,6 @@
 """The constant maps around the batched KKT solve, on arrays of any place: θ to programs, and to tangents of the data.
 
-The formulas are those of `program.elimination` and `kkt.products`. What is constant in them is composed
+The formulas are those of `program.condensation` and `kkt.products`. What is constant in them is composed
 on the host, once, into sparse matrices, so that θ becomes dense programs by one map, and θ̄ comes out of one map; only
 entries of the data that depend on θ are ever formed.
 """
@@ -17,10 +17,11 @@ from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.products import DataEntries
-from cvxift.program.elimination import Condensation
+from cvxift.program.condensation import Chained, Condensation, chained
+from cvxift.program.fixed import Fixed, without_fixed
 from cvxift.program.products import apply
 from cvxift.program.structure import Data, Floats
-from cvxift.program.substitution import Parts, Substitution
+from cvxift.program.substitution import Substitution
 
 Piece = tuple[sp.csr_array, Floats]
 
@@ -36,35 +37,32 @@ def pieces_of(mapping: Derivatives) -> dict[str, Piece]:
     return {name: (sp.csr_array(matrix @ to_program), constant) for name, (matrix, constant) in pieces.items()}
 
 
-def _placing(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int], weight: Any = 1.0) -> sp.csr_array:
-    """The matrix that puts entry columns[i], times a weight, at rows[i]."""
-    return sp.csr_array((np.broadcast_to(weight, rows.shape), (rows, columns)), shape=shape)
-
-
 class DataMap:
     """θ ↦ the condensed programs' dense matrices, and the way back to the original programs.
 
     Args:
         mapping: the solution map.
         place: where the arrays live.
-        parts: what is substituted, in that place; None if nothing is.
     """
 
-    def __init__(self, mapping: Derivatives, place: Arrays, parts: Parts | None) -> None:
+    def __init__(self, mapping: Derivatives, place: Arrays) -> None:
         condensation = mapping.engine.condensation
         small, self._place = condensation.structure, place
         self._n, self._m = small.n, small.m
         self._cones = PlacedCones(small.cones, place.xp, place.put, place.host)
         self._may_release = mapping.program.may_release
-        self._parts = parts
+        fixed, auxiliary = condensation.fixed, condensation.auxiliary
+        self._fixed = None if fixed is None else fixed.parts.on(place)
+        self._auxiliary = None if auxiliary.parts is None else auxiliary.parts.on(place)
         pieces = _condensed(pieces_of(mapping), condensation)
+        self._shapes = {} if fixed is None else {name: block.shape for name, block in fixed.blocks.items()}
         self._names = list(pieces)
         sizes = [len(constant) for _, constant in pieces.values()]
         self._ends = np.cumsum([0, *sizes]).tolist()
         matrix = sp.csr_array(sp.vstack([matrix for matrix, _ in pieces.values()], format="csr"))
         self._affine = place.affine(matrix, np.concatenate([constant for _, constant in pieces.values()]))
 
-    def __call__(self, theta: Array) -> tuple[DensePrograms, Substitution | None]:
+    def __call__(self, theta: Array) -> tuple[DensePrograms, Fixed | Substitution | Chained | None]:
         """The programs at θ, shape (B, N)."""
         xp, n, m = self._place.xp, self._n, self._m
         values = self._affine(theta)
@@ -72,60 +70,65 @@ class DataMap:
         B = values.shape[0]
         P, A = xp.reshape(part["P"], (B, n, n)), xp.reshape(part["A"], (B, m, n))
         q, b = part["q"], part["b"]
+        outer = inner = None
+        if self._fixed is not None:
+            blocks = {k: xp.reshape(part[k], (B, *shape)) for k, shape in self._shapes.items() if k in part}
+            q, b, outer = without_fixed(self._fixed, q, b, blocks.get("C"), blocks.get("P_x"), blocks.get("P_y"))
+        if self._auxiliary is not None:
+            # P_c = P_xx + SᵀWS,  q_c = q_x + Sᵀ(q_y + Wt)
+            columns, rows = self._auxiliary.columns, self._auxiliary.rows
+            S, W = xp.reshape(part["S"], (B, -1, n)), part["W"]
+            t, q_y = rows.other(b) * self._auxiliary.inverse_a, columns.other(q)
+            ST = xp.matrix_transpose(S)
+            P = P + ST @ (W[..., None] * S)
+            q, b = columns.kept(q) + apply(ST, q_y + W * t), rows.kept(b)
+            inner = Substitution(self._auxiliary, S, W, t, q_y)
         if self._may_release:  # aᵀx ≤ ∞ is kept as 0ᵀx ≤ 1, as `Program.evaluate` does
             free = xp.isinf(b) & (b > 0.0)
             A = xp.where(free[..., None], xp.zeros_like(A), A)
             b = xp.where(free, xp.ones_like(b), b)
-        if self._parts is None:
-            return DensePrograms(self._place, P, q, A, b, self._cones), None
-        # P_c = P_xx + SᵀWS,  q_c = q_x + Sᵀ(q_y + Wt)
-        S = xp.reshape(part["S"], (B, -1, n))
-        t, W, q_y = part["t"], part["W"], part["q_y"]
-        ST = xp.matrix_transpose(S)
-        P = P + ST @ (W[..., None] * S)
-        q = q + apply(ST, q_y + W * t)
-        return DensePrograms(self._place, P, q, A, b, self._cones), Substitution(self._parts, S, W, t, q_y)
+        return DensePrograms(self._place, P, q, A, b, self._cones), chained(outer, inner)
 
 
 def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str, Piece]:
-    """The condensed programs' parts, dense and flat, as affine functions of θ."""
-    small, original, k = condensation.structure, condensation.original, condensation.selection
+    """Affine functions of θ: P and A condensed, q and b as they are, and what substitution needs; dense and flat."""
+    structure, fixed, k = condensation.auxiliary.original, condensation.fixed, condensation.auxiliary.selection
+    small = condensation.structure
     n, m = small.n, small.m
 
-    def taken(name: str, place: sp.csr_array) -> Piece:
-        matrix, constant = pieces[name]
-        return sp.csr_array(place @ matrix), place @ constant
+    def placed(name: str, at: np.ndarray, flat: np.ndarray, size: int, weight: Any = 1.0) -> Piece:
+        """The entries at these positions, times a weight, as entries of a flat array."""
+        at = at if fixed is None else (fixed.P_at if name == "P" else fixed.A_at)[at]
+        return _taken(pieces[name], at, flat, size, weight)
 
-    def picked(name: str, index: np.ndarray, weight: Any = 1.0) -> Piece:
-        rows = np.arange(len(index))
-        return taken(name, _placing(rows, index, (len(index), len(pieces[name][1])), weight))
-
+    out = {"q": pieces["q"], "b": pieces["b"]}
+    if fixed is not None:
+        for name, block in fixed.blocks.items():
+            if len(block.at):
+                whole = pieces["A" if name == "C" else "P"]
+                out[name] = _taken(whole, block.at, block.flat, block.shape[0] * block.shape[1])
     if k is None:
-        A_at, P_at = np.arange(original.nnzA), np.arange(original.nnzP)
-        P_flat = original.P_rows.astype(np.int64) * n + original.P_cols
-        A_flat = original.A_rows.astype(np.int64) * n + original.A_cols
-        return {
-            "P": taken("P", _placing(P_flat, P_at, (n * n, original.nnzP))),
-            "q": pieces["q"],
-            "A": taken("A", _placing(A_flat, A_at, (m * n, original.nnzA))),
-            "b": pieces["b"],
-        }
-    new_column = np.full(original.n, -1)
-    new_column[k.X] = np.arange(n)
-    P_flat = new_column[original.P_rows[k.P_xx]] * n + new_column[original.P_cols[k.P_xx]]
-    A_flat = small.A_rows.astype(np.int64) * n + small.A_cols
+        P_flat = structure.P_rows.astype(np.int64) * n + structure.P_cols
+        A_flat = structure.A_rows.astype(np.int64) * n + structure.A_cols
+        out["P"] = placed("P", np.arange(structure.nnzP), P_flat, n * n)
+        out["A"] = placed("A", np.arange(structure.nnzA), A_flat, m * n)
+        return out
+    column = np.full(structure.n, -1)
+    column[k.X] = np.arange(n)
+    P_flat = column[structure.P_rows[k.P_xx]] * n + column[structure.P_cols[k.P_xx]]
     S_flat = k.B_row.astype(np.int64) * n + k.B_col
-    ne = k.substituted
-    return {
-        "P": taken("P", _placing(P_flat, k.P_xx, (n * n, original.nnzP))),
-        "q": picked("q", k.X),
-        "A": taken("A", _placing(A_flat, k.A_c, (m * n, original.nnzA))),
-        "b": picked("b", k.R),
-        "S": taken("A", _placing(S_flat, k.B, (ne * n, original.nnzA), -1.0 / k.a[k.B_row])),
-        "t": picked("b", k.E, 1.0 / k.a),
-        "W": picked("P", k.W),
-        "q_y": picked("q", k.Y),
-    }
+    out["P"] = placed("P", k.P_xx, P_flat, n * n)
+    out["A"] = placed("A", k.A_c, small.A_rows.astype(np.int64) * n + small.A_cols, m * n)
+    out["S"] = placed("A", k.B, S_flat, k.substituted * n, -1.0 / k.a[k.B_row])
+    out["W"] = placed("P", k.W, np.arange(k.substituted), k.substituted)
+    return out
+
+
+def _taken(piece: Piece, at: np.ndarray, flat: np.ndarray, size: int, weight: Any = 1.0) -> Piece:
+    """Entries of a piece, times a weight, as entries of an array of some size."""
+    matrix, constant = piece
+    place = sp.csr_array((np.broadcast_to(weight, at.shape), (flat, at)), shape=(size, len(constant)))
+    return sp.csr_array(place @ matrix), place @ constant
 
 
 class VaryingData:

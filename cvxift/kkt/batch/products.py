@@ -84,8 +84,10 @@ class BatchProducts(Derivatives):
         stack = (k, len(batch)) if k > 1 else (len(batch),)
         rows = [xp.reshape(xp.broadcast_to(v, (*shape, v.shape[-1])), (*stack, v.shape[-1])) for v in vectors]
         bends = len(vectors) > 1 and not self.engine.cones.polyhedral
-        # Curvature is known at v in the batch's own units: where those are others than the program's, one by one.
-        if self.policy == Policy() and not (bends and isinstance(batch.elimination, Rescaled)):
+        # Curvature is known in the batch's own units and of the rows as they are condensed: where those are others than
+        # the program's, one by one.
+        moved = isinstance(batch.elimination, Rescaled) or self.engine.condensation.fixed is not None
+        if self.policy == Policy() and not (bends and moved):
             out, certified = self._at_once(batch, rows[: len(tangents)], None if bar is None else rows[-1])
             rest = sorted({*map(int, np.flatnonzero(~place.host(certified) | batch.near_kinks)), *batch.singles})
         else:  # the batched systems are those of the default policy alone

@@ -15,6 +15,7 @@ SIZES = ((10, 10, 5), (50, 50, 10), (100, 100, 50))
 def table() -> dict[str, Case]:
     """Every case by name, in the order of the report."""
     cases: list[Case] = [DenseQP(batch, *size) for size in SIZES for batch in (None, 16, 128)]
+    cases += [DenseQP(batch, *SIZES[1], tied=True) for batch in (None, 128)]
     cases += [Softmax(n=n) for n in (10, 100, 1000, 10_000)]
     cases += [Sparsemax(n=n) for n in (10, 100, 1000, 10_000)]
     cases += [SimplexProjection(n=n) for n in (1000, 10_000, 100_000)]

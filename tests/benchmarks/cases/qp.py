@@ -22,18 +22,22 @@ def reference_of(point: ActiveSet, x: Array, gradients: tuple[Array, ...]) -> Re
 
 @dataclass(frozen=True)
 class DenseQP(Case):
-    """min ½‖Qx‖² + qᵀx subject to Gx ≤ h, Ax = b, all six matrices parameters."""
+    """min ½‖Qx‖² + qᵀx subject to Gx ≤ h, Ax = b, all six matrices parameters.
+
+    With `tied`, a variable that an equality holds at h stands in its place.
+    """
 
     n: int = 10
     inequalities: int = 10
     equalities: int = 5
+    tied: bool = False
 
     group = "Dense QP"
     floors = ("daqp", "piqp", "clarabel")
 
     @property
     def name(self) -> str:
-        size = f"qp_{self.n}_{self.inequalities}_{self.equalities}"
+        size = f"qp_{self.n}_{self.inequalities}_{self.equalities}" + "_tied" * self.tied
         return size if self.batch is None else f"{size}_batch{self.batch}"
 
     def formulate(self, bounds_as_rows: bool = False) -> Formulation:
@@ -42,7 +46,9 @@ class DenseQP(Case):
         Q, q = cp.Parameter((n, n), name="Q"), cp.Parameter(n, name="q")
         G, h = cp.Parameter((m, n), name="G"), cp.Parameter(m, name="h")
         A, b = cp.Parameter((p, n), name="A"), cp.Parameter(p, name="b")
-        problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [G @ x <= h, A @ x == b])
+        above = cp.Variable(m, name="w") if self.tied else h
+        tie = [above == h] if self.tied else []
+        problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(Q @ x) + q @ x), [G @ x <= above, A @ x == b, *tie])
         return Formulation(problem, (Q, q, G, h, A, b), x)
 
     def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:

@@ -1,0 +1,117 @@
+"""The program that is solved: without the columns that are fixed, nor those that only express a quadratic.
+
+`fixed` takes out the first, `elimination` the second. The program that is differentiated stays the original one; what
+was taken out comes back in the solution and inside the KKT solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvxift.program.elimination import AuxiliaryColumns
+from cvxift.program.fixed import Fixed, FixedColumns
+from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.substitution import Array, Pair, Parts, Split, Substitution
+
+
+@dataclass(frozen=True, eq=False)
+class Chained:
+    """The way back through two programs.
+
+    Attributes:
+        outer: the way from the program between to the original one.
+        inner: the way to the program between.
+    """
+
+    outer: Fixed
+    inner: Substitution
+
+    def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
+        """The original program's point; see `Substitution.expand`."""
+        return self.outer.expand(*self.inner.expand(x, s, y))
+
+    def solve(self, inner: Callable[[Array, Array | None], Pair], g: Array, h: Array | None) -> Pair:
+        """The original KKT system through the condensed one; see `Substitution.solve`."""
+        return self.outer.solve(lambda g, h: self.inner.solve(inner, g, h), g, h)
+
+    def __getitem__(self, index: int) -> Chained:
+        """One instance of a batch."""
+        return Chained(self.outer[index], self.inner[index])
+
+
+class Condensation:
+    """A program without the columns that can be substituted, and the way there and back.
+
+    Args:
+        structure: the original program's structure.
+        constant: for each stored entry of A, whether its value is the same for every θ, shape (nnzA,).
+        A: values of A's stored entries; only the constant ones are read, shape (nnzA,).
+
+    Attributes:
+        structure: the condensed program's structure (the original one if nothing can be substituted).
+        fixed: the fixed columns; None if there are none.
+        auxiliary: the auxiliary columns of the program without those.
+        trivial: whether nothing is substituted.
+        parts: what is kept and what is substituted; None if nothing is.
+        batches: whether `condense` takes batches.
+    """
+
+    def __init__(self, structure: Structure, constant: np.ndarray, A: Floats) -> None:
+        constant = np.asarray(constant, dtype=bool)
+        fixed = self.fixed = FixedColumns.of(structure, constant, A)
+        if fixed is None:
+            self.auxiliary = AuxiliaryColumns(structure, constant, A)
+            self.parts = self.auxiliary.parts
+        else:
+            self.auxiliary = AuxiliaryColumns(fixed.structure, constant[fixed.A_at], np.asarray(A)[fixed.A_at])
+            self.parts = _both(fixed.parts, self.auxiliary.parts)
+        self.structure = self.auxiliary.structure
+        self.trivial = self.parts is None
+        self.batches = self.auxiliary.batches and (fixed is None or fixed.batches)
+
+    def condense(self, data: Data) -> tuple[Data, Fixed | Substitution | Chained | None]:
+        """The condensed program's data and the way back.
+
+        Args:
+            data: the original program's data; leading batch dimensions only if `batches`.
+
+        Returns:
+            Data on `self.structure`, but for the constant that substitution adds to `d`; and the way back, None if
+            nothing is substituted.
+        """
+        if self.fixed is None:
+            return self.auxiliary.condense(data)
+        data, outer = self.fixed.condense(data)
+        small, inner = self.auxiliary.condense(data)
+        return small, chained(outer, inner)
+
+    def restrict(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """The condensed part of an original point: x (|X|,), y (|R|,)."""
+        return (x, y) if self.parts is None else self.parts.restrict(x, y)
+
+    def lift(self, rows: Floats) -> Floats:
+        """Values on the kept rows as values on the original rows, zero on the substituted ones."""
+        return rows if self.parts is None else self.parts.rows.lift(rows)
+
+
+def chained(outer: Fixed | None, inner: Substitution | None) -> Fixed | Substitution | Chained | None:
+    """The way back through what there is."""
+    if outer is None:
+        return inner
+    return outer if inner is None else Chained(outer, inner)
+
+
+def _both(outer: Parts, inner: Parts | None) -> Parts:
+    """What two substitutions, one after the other, keep; only to restrict and to lift."""
+    if inner is None:
+        return outer
+
+    def joined(first: Split, second: Split) -> Split:
+        kept, other = first.indices
+        return Split(kept[second.indices[0]], np.concatenate([other, kept[second.indices[1]]]))
+
+    whole = np.concatenate([outer.inverse_a, inner.inverse_a])
+    return Parts(joined(outer.columns, inner.columns), joined(outer.rows, inner.rows), whole)
