@@ -36,6 +36,7 @@ __all__ = [
 OnFailure = Literal["raise", "nan"]
 Mode = Literal["reverse", "forward"]
 """Of differentiation: what is said in one is said in the other as well."""
+LISTED = 3  # names of a list that a message gives
 
 _CHECK = "Check the parameters' values and scaling, or name another solver with solver=."
 _ADVICE = {
@@ -253,7 +254,7 @@ def tell_endless(account: Regularity, check: Check, mode: Mode = "reverse") -> N
     assert account.endless is not None
     named = _moved(account, account.endless.u)
     message = (
-        f"The minimum is not attained, or solutions have no end: however far the outputs ({_listed(named)}) go, the "
+        f"The minimum is not attained, or solutions have no end: however far the outputs ({named}) go, the "
         "objective does not rise. The value returned is where the solver stopped, and its derivative is that of no "
         "solution. Add curvature (for example ½ε‖x‖²), or bounds."
     )
@@ -267,8 +268,8 @@ def tell_flat(account: Regularity, check: Check, mode: Mode = "reverse") -> None
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
     """
     flat = account.flat
-    named = [] if flat is None else _moved(account, flat.u)
-    which = f" ({_listed(named)})" if named else ""
+    named = "" if flat is None else _moved(account, flat.u)
+    which = f" ({named})" if named else ""
     smooth = " or 'smooth'" if account.local.cones.polyhedral else ""  # other cones have no such policy
     message = (
         f"The solution is not unique, or not to second order: the outputs{which} can move along a flat direction of "
@@ -294,12 +295,12 @@ def _say(message: str, check: Check) -> None:
         warn_user(message)
 
 
-def _moved(account: Regularity, u: Floats) -> list[str]:
+def _moved(account: Regularity, u: Floats) -> str:
     """The entries of the user's variables that a direction of the columns moves, those that move most first."""
     size = np.where(account.program.user_columns, np.abs(u) / account.local.units[0], 0.0)
-    largest = size.max(initial=0.0)
-    columns = [j for j in np.argsort(-size, kind="stable") if size[j] > 1e-6 * largest]
-    return [account.program.column_labels[int(j)].text.removeprefix("variable ") for j in columns]
+    order = np.argsort(-size, kind="stable")[: np.count_nonzero(size > 1e-6 * size.max(initial=0.0))]
+    labels = account.program.column_labels
+    return _listed([labels[int(j)].text.removeprefix("variable ") for j in order[:LISTED]], len(order))
 
 
 def _theta_names(program: Program, entries: np.ndarray) -> list[str]:
@@ -314,6 +315,9 @@ def _theta_names(program: Program, entries: np.ndarray) -> list[str]:
     return names
 
 
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    names = list(dict.fromkeys(names))
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Sequence[str], count: int | None = None) -> str:
+    """The first names, and how many more there are of a count; of these names, each once, if none is given."""
+    if count is None:
+        names = list(dict.fromkeys(names))
+        count = len(names)
+    return ", ".join(names[:LISTED]) + (f" and {count - LISTED} more" if count > LISTED else "")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from cvxift.kkt.regularity.thresholds import GROWN
 from cvxift.kkt.system.assembly import equilibrate, kkt_matrix, scale_symmetric
-from cvxift.kkt.system.factor import DenseFactor, ShiftedFactor
+from cvxift.kkt.system.factor import DenseFactor, ShiftedFactor, column_size, relative_size
 from cvxift.kkt.system.least_squares import LeastSquares
 from cvxift.kkt.system.sparse_factor import LuFactor, SparseFactor
 
@@ -197,3 +198,45 @@ def test_a_shifted_factor_gives_the_solution_of_least_norm(rng):
         np.testing.assert_allclose(u, expected, atol=1e-9)
     outside = rng.standard_normal(n + r)  # not in the range: the residual says so
     assert solver.solve(outside)[1] > 1e-3
+
+
+def singular_kkt(rng, n=60, m=30):
+    """A sparse K with flat directions and dependent rows, some of them such as (1, 1) and (1, −1)."""
+    P = sp.block_diag([sp.eye_array(n - 8), np.zeros((4, 4)), np.ones((2, 2)), np.array([[1.0, -1.0], [-1.0, 1.0]])])
+    A = sp.random_array((m - 2, n - 8), density=0.1, rng=rng)
+    A = sp.hstack([A, np.zeros((m - 2, 8))], format="csr")
+    A = sp.vstack([A, A[[0]], 2.0 * A[[1]]], format="csr")
+    return kkt_matrix(sp.csc_array(P), sp.csr_array(A), np.zeros(n + m)), n
+
+
+@pytest.mark.parametrize("right_hand_sides", [None, 3])
+def test_least_norm_by_the_factors_that_there_are(right_hand_sides):
+    rng = np.random.default_rng(0)
+    K, n = singular_kkt(rng)
+    factor = SparseFactor(K, n)
+    assert factor.growth > GROWN
+    shape = (K.shape[0],) if right_hand_sides is None else (K.shape[0], right_hand_sides)
+    for f in (rng.standard_normal(shape), K @ rng.standard_normal(shape)):
+        found = factor.least_norm(f)
+        assert found is not None
+        c = factor.scale if f.ndim == 1 else factor.scale[:, None]
+        scaled = factor.scale[:, None] * K.toarray() * factor.scale
+        np.testing.assert_allclose(found[0], c * (np.linalg.pinv(scaled, rcond=1e-12) @ (c * f)), atol=1e-9)
+        assert found[1] == pytest.approx(relative_size(f - K @ found[0], column_size(f)))
+
+
+def test_singular_values_near_the_shift_are_not_called_null():
+    K, n = singular_kkt(np.random.default_rng(0))
+    shift = sp.diags_array(np.where(np.arange(K.shape[0]) < n, 3e-9, -3e-9))
+    near = SparseFactor(sp.csc_array(K + shift), n)
+    assert near.least_norm(np.ones(K.shape[0])) is None
+
+
+def test_null_vectors_of_equal_entries_are_seen():
+    """(1, −1) and (1, 1) meet fixed signs of ±1 with nothing, for one of the two."""
+    for sign in (1.0, -1.0):
+        for place in range(40):
+            P = sp.lil_array(sp.eye_array(42))
+            P[place : place + 2, place : place + 2] = np.array([[1.0, sign], [sign, 1.0]])
+            K = kkt_matrix(sp.csc_array(P), sp.csr_array((0, 42)), np.zeros(42))
+            assert SparseFactor(K, 42).growth > GROWN

@@ -22,15 +22,14 @@ from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy, Singular
 from cvxift.kkt.regularity import pieces as around
-from cvxift.kkt.regularity.active_sets import on_active_set, opened
+from cvxift.kkt.regularity.active_sets import on_active_set, with_weak
 from cvxift.kkt.regularity.curvature import borne_out, curved, depends_on_multipliers, runs_away, unsettled
 from cvxift.kkt.regularity.endless import endless_direction
-from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import CLOSER, FELT, MEAN_STEPS, NULL, PULLED, STEP
-from cvxift.kkt.regularity.weak_rows import felt, not_opened
+from cvxift.kkt.regularity.weak_rows import closed, felt, flat_on_weak_rows, not_opened
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 
@@ -59,7 +58,7 @@ class Regularity:
         """The linearization with weak rows counted as slack, and dependent rows all kept."""
         direct = self.policy.singular not in ("smooth", "regularize") and not self._iterative
         if direct and not self.clear and len(self.local.weak) and self.local.weak_is_linear:
-            return opened(self.local, self.local.weak, self.policy)
+            return with_weak(self.local, self.local.weak, self.policy, tight=False)
         return self.solution.linearization(self.policy)
 
     @property
@@ -139,7 +138,7 @@ class Regularity:
     @property
     def _runs_away(self) -> bool:
         return (
-            self._direct
+            self.direct
             and not self.clear
             and runs_away(self.local, self.jacobian, self.recover, self.plain, self.policy)
         )
@@ -147,10 +146,10 @@ class Regularity:
     @cached_property
     def _unsettled(self) -> bool:
         reached = self.solution.engine.cones.polyhedral or self.solution.residuals.worst <= GOAL
-        return not reached and self._direct and unsettled(self.local, self.plain)
+        return not reached and self.direct and unsettled(self.local, self.plain)
 
     @property
-    def _direct(self) -> bool:
+    def direct(self) -> bool:
         """Whether K is factorized, or could be without much ado."""
         small = self.solution.engine.structure.n + self.solution.engine.structure.m <= around.SMALL
         return self.policy.singular in ("least_squares", "raise") and (small or not self._iterative)
@@ -158,7 +157,7 @@ class Regularity:
     @cached_property
     def _borne_out(self) -> Linearization | None:
         """A linearization that solutions nearby bear out, where curvature vanishes; None elsewhere."""
-        if self.solution.engine.cones.polyhedral or not self._direct:
+        if self.solution.engine.cones.polyhedral or not self.direct:
             return None
         pieces, _ = self._around
         flat = self._flat_of(pieces) is not None
@@ -176,11 +175,15 @@ class Regularity:
             return (pieces if len(pieces) > 1 or next(iter(pieces)) is not self.exact.plain else (self.plain,)), ended
         if self.policy.singular == "smooth" or (self.clear and is_regular(self.plain)):
             return (self.plain,), ()
+        if self._closed is not None:
+            return (self._closed,), ()
         if not self._degenerate():
             return (self.plain,), ()
+        if self.null is not None and len(self.pulled) and around.held(self.local, self.null):
+            return (self.plain,), around.parameters_of(self.program, self.pulled)
         # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
         flat = self._loose
-        key = None if self.null is not None and self.null.u.any() else self._active_set("pieces", self.plain)
+        key = None if self.null is not None and self.null.u.any() else self.active_set("pieces", self.plain)
         made: list[Linearization] = []
 
         def find() -> tuple[list[np.ndarray], tuple[int, ...]]:
@@ -212,7 +215,7 @@ class Regularity:
 
     def _sound(self, pieces: list[Linearization]) -> tuple[Linearization, ...]:
         # A neighbour that is as torn as the point is on no piece either.
-        return tuple(piece for piece in pieces if not len(self._pulled_by(self._null_of(piece)))) or tuple(pieces)
+        return tuple(piece for piece in pieces if not len(self.pulled_by(piece))) or tuple(pieces)
 
     @cached_property
     def closer(self) -> tuple[Linearization, ...]:
@@ -237,9 +240,9 @@ class Regularity:
 
     def _degenerate(self) -> bool:
         """Whether several pieces may meet here that the outputs can tell apart."""
-        return self.local.constants.judged(self._active_set("degenerate", self.plain), self._judge)
+        return self.local.constants.judged(self.active_set("degenerate", self.plain), self._judge)
 
-    def _active_set(self, question: str, piece: Linearization) -> bytes | None:
+    def active_set(self, question: str, piece: Linearization) -> bytes | None:
         """What names a piece's K and the weak rows, for linear constraints: what depends on them is asked once."""
         if not self.solution.engine.cones.polyhedral or isinstance(self.policy.linear_solver, Iterative):
             return None
@@ -270,14 +273,16 @@ class Regularity:
     def _null_of(self, piece: Linearization) -> NullVector | None:
         if is_regular(piece):
             return None
-        return self.local.constants.judged(self._active_set("null", piece), lambda: null_vector(self.local, piece))
+        return self.local.constants.judged(self.active_set("null", piece), lambda: null_vector(self.local, piece))
 
     @cached_property
     def pulled(self) -> np.ndarray:
         """Entries of θ that pull dependent rows apart, or along a flat direction."""
-        return self._pulled_by(self.null)
+        return self.pulled_by(self.plain) if self.exact is self else self.exact.pulled
 
-    def _pulled_by(self, null: NullVector | None) -> np.ndarray:
+    def pulled_by(self, piece: Linearization) -> np.ndarray:
+        """The same on another piece."""
+        null = self._null_of(piece)
         if null is None:
             return np.zeros(0, dtype=int)
         columns, rows = self.local.units
@@ -308,22 +313,13 @@ class Regularity:
     @cached_property
     def flat(self) -> NullVector | None:
         """A flat direction along which an output moves; None if there is none, or a proximal term chooses there."""
-        return None if self.exact is not self else self._flat_of(self.pieces) or self._flat_on_weak_rows
+        if self.exact is not self:
+            return None
+        return self._flat_of(self.pieces) or (flat_on_weak_rows(self) if self._closed is None else None)
 
     @cached_property
-    def _flat_on_weak_rows(self) -> NullVector | None:
-        """A flat direction that weak rows bound on one side: at a vertex of the set of solutions no piece has one."""
-        if self.clear or not (self._direct and self.local.cones.polyhedral and len(self.local.weak)):
-            return None
-        if self.null is None or not self.moves(self.null):
-            return None
-
-        def find() -> NullVector | None:
-            u = nonunique(self.local, self.local.weak)
-            return None if u is None else NullVector(u, np.zeros_like(self.solution.y))
-
-        found = self.local.constants.judged(self._active_set("flat", self.plain), find)
-        return found if found is not None and self.moves(found) else None
+    def _closed(self) -> Linearization | None:
+        return closed(self)
 
     def _flat_of(self, pieces: tuple[Linearization, ...]) -> NullVector | None:
         for piece in pieces:

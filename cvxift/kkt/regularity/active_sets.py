@@ -111,22 +111,24 @@ def _multipliers(
     return y * weight
 
 
-def opened(local: LocalPoint, weak: np.ndarray, policy: Policy) -> Linearization:
-    """The linearization with weak rows counted as slack.
+def with_weak(local: LocalPoint, weak: np.ndarray, policy: Policy, tight: bool) -> Linearization:
+    """The linearization with weak rows counted as tight or as slack.
 
     Args:
         local: the point.
         weak: rows that are weak, as units; none of them a cone that is not linear.
         policy: how derivatives are taken.
+        tight: whether they are tight.
     """
     solution = local.solution
     assert solution.point is not None
     rows = np.zeros(local.structure.m, dtype=bool)
     rows[local.cones.unit_starts[weak]] = True
     _, inner = solution.engine.condensation.restrict(local.x, rows)
-    v = np.where(inner, 1.0, solution.point.v)
+    side = -1.0 if tight else 1.0
+    v = np.where(inner, side, solution.point.v)
     system = ReducedSystem(solution.instance, rotation(solution.engine.cones, v), policy.singular)
-    x, y, v = local.x, np.where(rows, 0.0, local.y), np.where(rows, 1.0, local.v)
+    x, y, v = local.x, np.where(rows, 0.0, local.y), np.where(rows, side, local.v)
     return Linearization(local.structure, local.data, x, y, system, v, solution.substitution)
 
 

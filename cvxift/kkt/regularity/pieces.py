@@ -22,12 +22,13 @@ import numpy as np
 from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.active_sets import columns_moved, linearization, on_active_set
-from cvxift.kkt.regularity.null_space import null_vector
+from cvxift.kkt.regularity.null_space import NullVector, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import BEYOND, FAR, FELT, JUMP, MEAN_STEPS, NULL, PULLED, SAME_POINT, SOLVED, STEP
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
 
@@ -134,10 +135,36 @@ def around(
     return ()
 
 
+def held(local: LocalPoint, null: NullVector) -> bool:
+    """Whether no change of θ leads to another piece: the rows that are tight stay so, or there is no solution.
+
+    So it is away from kinks where all that K's null space holds is flat, or equalities that depend on each other.
+
+    Args:
+        local: the point.
+        null: a random vector of K's null space.
+    """
+    away = local.cones.polyhedral and local.solution.clear
+    return away and (not null.w.any() or _of_equalities(local, null.w))
+
+
+def parameters_of(program: Program, entries: np.ndarray) -> tuple[int, ...]:
+    """The numbers of the parameters that have these entries of θ, and −1 for all of them together."""
+    chosen = np.zeros(program.theta_size, dtype=bool)
+    chosen[entries] = True
+    parts = (program.offsets[parameter] for parameter in program.parameters)
+    return -1, *(number for number, part in enumerate(parts) if chosen[part].any())
+
+
+def _of_equalities(local: LocalPoint, torn: Floats) -> bool:
+    """Whether a combination of dependent rows is one of equalities alone."""
+    zero = local.cones.zero
+    return float(np.abs(torn[zero:]).max(initial=0.0)) <= NULL * float(np.abs(torn[:zero]).max(initial=0.0))
+
+
 def _pull_of_equalities(local: LocalPoint, jacobian: ThetaJacobian, torn: Floats | None) -> Floats | None:
     """How θ pulls dependent rows apart, shape (N,), where these are equalities alone; None where it does not."""
-    zero = local.cones.zero
-    if torn is None or np.abs(torn[zero:]).max(initial=0.0) > NULL * np.abs(torn[:zero]).max(initial=0.0):
+    if torn is None or not _of_equalities(local, torn):
         return None
     pull = jacobian.transposed[1] @ torn
     pull[np.abs(pull) <= PULLED * (jacobian.sizes_of_entries[1] @ np.abs(torn))] = 0.0

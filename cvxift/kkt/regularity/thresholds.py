@@ -26,6 +26,7 @@ SAME_POINT = 1e-8  # relative distance up to which the rows tight at a neighbour
 JUMP = 1e-3  # part of the solution's size that a neighbour off all pieces is away at least: STEP with a slope of 1000
 STEEP = 1e-2  # relative difference of derivatives at two distances from a point from which the map is told to be steep
 MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
+SHARED = 1e-3  # part of the largest change of multipliers, in units, that each weak row must get to count as tight
 MULTIPLIER = 1e-3  # margin under which a cone gets a multiplier where curvature vanishes, and that multiplier's part
 SPLIT = 1e-2  # part of its unit by which a multiplier that is not unique is moved to see whether derivatives follow
 FAR_STEPS = (1e-3, 1e-4)  # parts of the program's size by which a derivative is tried that solutions must bear out

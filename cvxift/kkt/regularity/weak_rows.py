@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import linprog
 
-from cvxift.kkt.regularity.null_space import NullVector, largest, null_part
-from cvxift.kkt.regularity.thresholds import FELT, MANY, NULL
+from cvxift.kkt.linearization import Linearization
+from cvxift.kkt.regularity.active_sets import with_weak
+from cvxift.kkt.regularity.kinks import nonunique
+from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part
+from cvxift.kkt.regularity.thresholds import FELT, MANY, NOISE, NULL, SHARED
 
 if TYPE_CHECKING:
     from cvxift.kkt.regularity.account import Regularity
@@ -30,6 +35,47 @@ def not_opened(account: Regularity, weak: np.ndarray) -> np.ndarray:
         return weak
     opening = -(A[at] @ u) * rows[at]
     return weak[opening <= FELT * largest(u / columns)]
+
+
+def closed(account: Regularity) -> Linearization | None:
+    """The piece on which all weak rows are tight, where multipliers that are not unique can be positive on all of them.
+
+    With y, y + αw are multipliers for Aᵀw = 0, w on the tight rows, and small α. Where w > 0 on all weak rows,
+    complementarity is strict with those: the rows are tight in every solution nearby, and there is no piece but this
+    one, if θ does not pull the dependent rows apart.
+    """
+    local = account.local
+    if account.clear or account.recover.has_dual or account.policy.singular != "least_squares":
+        return None
+    if not (account.direct and local.cones.polyhedral and len(local.weak)):
+        return None
+    piece = with_weak(local, local.weak, account.policy, tight=True)
+    if is_regular(piece):
+        return None
+    tight = np.flatnonzero(piece.v <= 0.0)
+    A, (columns, unit) = local.instance.AT.T[tight], local.units
+    # Aᵀw = 0 in units, w of equalities and of rows that have a force already free, of weak rows positive.
+    M = sp.csc_array(sp.diags_array(columns) @ A.T @ sp.diags_array(unit[tight]))
+    least = np.where(np.isin(tight, local.cones.unit_starts[local.weak]), SHARED, -1.0)
+    found = linprog(np.zeros(len(tight)), A_eq=M, b_eq=np.zeros(len(columns)), bounds=np.c_[least, np.ones(len(tight))])
+    vanishes = found.status == 0 and largest(M @ found.x) <= NOISE * largest(found.x)
+    return piece if vanishes and not len(account.pulled_by(piece)) else None
+
+
+def flat_on_weak_rows(account: Regularity) -> NullVector | None:
+    """A flat direction that weak rows bound on one side: at a vertex of the set of solutions no piece has one."""
+    local = account.local
+    if account.clear or not (account.direct and local.cones.polyhedral and len(local.weak)):
+        return None
+    if account.null is None or not account.moves(account.null):
+        return None
+
+    def find() -> NullVector | None:
+        u = nonunique(local, local.weak)
+        return None if u is None else NullVector(u, np.zeros_like(account.solution.y))
+
+    found = local.constants.judged(account.active_set("flat", account.plain), find)
+    return found if found is not None and account.moves(found) else None
 
 
 def felt(account: Regularity, weak: np.ndarray) -> bool:

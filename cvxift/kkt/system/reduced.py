@@ -289,6 +289,11 @@ class ReducedSystem:
             u, certificate = factor.certified(f)
             if certificate.consistent:
                 return u, certificate
+        if isinstance(factor, SparseFactor) and self.singular != "raise" and factor.growth >= GROWN:
+            found = factor.least_norm(f)
+            if found is not None:
+                u, residual, steps = found
+                return u, Certificate(residual, factor, "least squares", steps)
         if not dense and self._lu is not None:
             u, certificate = self._lu.certified(f)
             if certificate.consistent and certificate.condition < 1.0 / SINGULAR_RCOND:

@@ -14,12 +14,15 @@ import scipy.sparse.linalg as sla
 
 from cvxift._types import cached_property
 from cvxift.kkt.system.assembly import entry_columns, equilibrate, scale_symmetric
-from cvxift.kkt.system.factor import SHIFTED_STEPS, Factor
+from cvxift.kkt.system.factor import REFINE_GOAL, SHIFTED_STEPS, Factor, column_size, relative_size
 from cvxift.program.structure import Floats
 
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
 
 SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
+SPLIT = 1e-10  # part of a vector by which K moves its null part, and up to which the rest is solved for
+STILL = 1e-6  # part of it by which another power of T may change the null part: singular values are under 1e-6 δ there
+POWERS = 8  # of T, at most: each divides what is not null by σ/δ, so that σ must be over 5 δ
 LU_DELTA = 1e-10  # the same for the LU, whose pivoting bears a smaller one
 
 
@@ -44,7 +47,8 @@ class SparseFactor(Factor):
         indptr = np.concatenate([[0], np.cumsum(np.bincount(columns[upper], minlength=size))])
         while True:
             data = scaled.copy()
-            data[diagonal] += np.where(np.arange(size) < n, delta, -delta)
+            self._delta = np.where(np.arange(size) < n, delta, -delta)
+            data[diagonal] += self._delta
             triangle = sp.csc_array((data[upper], K.indices[upper], indptr), shape=K.shape)
             try:
                 self._ldl = qdldl.Solver(triangle, upper=True)
@@ -57,18 +61,77 @@ class SparseFactor(Factor):
 
     def apply_inverse(self, f: Floats) -> Floats:
         """One solve with the factors."""
-        if f.ndim == 1:
-            return self.scale * self._ldl.solve(self.scale * f)
-        out = np.empty_like(f)
-        for k in range(f.shape[1]):
-            out[:, k] = self.scale * self._ldl.solve(self.scale * f[:, k])
-        return out
+        scale = self.scale if f.ndim == 1 else self.scale[:, None]
+        return scale * self._apply(scale * f)
 
     @cached_property
     def growth(self) -> float:
-        """Largest entry of K⁻¹r for a fixed r of entries ±1, equilibrated: near 1/δ where K is singular."""
-        r = np.random.default_rng(0).choice((-1.0, 1.0), len(self.scale))
+        """Largest entry of K⁻¹r for a fixed r of entries near ±1, equilibrated: near 1/δ where K is singular.
+
+        The entries are of different size: those of a null vector such as (1, 1) would cancel against equal ones.
+        """
+        rng, size = np.random.default_rng(0), len(self.scale)
+        r = rng.uniform(0.5, 1.0, size) * rng.choice((-1.0, 1.0), size)
         return float(np.abs(self._ldl.solve(r)).max(initial=0.0))
+
+    def least_norm(self, f: Floats) -> tuple[Floats, float, int] | None:
+        """The least-squares solution of least norm (in the equilibrated scale), with the factors that there are.
+
+        With J = diag(I, −I), T = (K + δJ)⁻¹δJ is the identity on the null space of K, which J maps to itself, and
+        O(δ/σ) across it: powers of T split the null part off f, and off what rounding has put into the solution.
+
+        Args:
+            f: right-hand side, shape (N,) or (N, k).
+
+        Returns:
+            As `solve`; None where K has singular values so near to δ that the null part is no clear one.
+        """
+        c = self.scale if f.ndim == 1 else self.scale[:, None]
+        K, reached = self._equilibrated, self._across(c * f)
+        if reached is None:
+            return None
+        z, rest, size = np.zeros_like(f), reached, column_size(reached)
+        left, steps = relative_size(rest, size), 0
+        while left > REFINE_GOAL and steps < SHIFTED_STEPS:
+            trial = z + self._apply(rest)
+            trial_rest = reached - K @ trial
+            steps += 1
+            now = relative_size(trial_rest, size)
+            if not now < left:
+                break
+            stalled, z, rest, left = now > 0.9 * left, trial, trial_rest, now
+            if stalled:
+                break
+        z = self._across(z) if left <= SPLIT else None
+        return None if z is None else (c * z, relative_size(f - self.K @ (c * z), column_size(f)), steps)
+
+    def _across(self, z: Floats) -> Floats | None:
+        """z without its part in the null space of the equilibrated K; None where powers of T have no clear limit."""
+        shift = self._delta if z.ndim == 1 else self._delta[:, None]
+        size = float(np.abs(z).max(initial=0.0))
+        for _ in range(2):  # K's rounding errors over δ turn null vectors into each other; of what is left, nothing
+            part = z
+            for _ in range(POWERS):
+                f, before = shift * part, part
+                part = self._apply(f)
+                part += self._apply(f - self._shifted @ part)  # the factors' own rounding is not small beside δ
+                still = float(np.abs(part - before).max(initial=0.0)) <= STILL * size
+                if still and float(np.abs(self._equilibrated @ part).max(initial=0.0)) <= SPLIT * size:
+                    break
+            else:
+                return None
+            z = z - part
+        return z
+
+    def _apply(self, f: Floats) -> Floats:
+        """(K + δJ)⁻¹ f by the factors of the equilibrated K, f of shape (N,) or (N, k)."""
+        if f.ndim == 1:
+            return self._ldl.solve(f)
+        return np.stack([self._ldl.solve(np.ascontiguousarray(column)) for column in f.T], axis=1)
+
+    @cached_property
+    def _equilibrated(self) -> sp.csc_array:
+        return scale_symmetric(self.K, self.scale)
 
     @property
     def negative(self) -> int:
