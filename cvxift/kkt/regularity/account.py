@@ -280,14 +280,14 @@ class Regularity:
         """Entries of θ that pull dependent rows apart, or along a flat direction."""
         return self.pulled_by(self.plain) if self.exact is self else self.exact.pulled
 
-    def pulled_by(self, piece: Linearization) -> np.ndarray:
-        """The same on another piece."""
+    def pulled_by(self, piece: Linearization, limit: float = PULLED) -> np.ndarray:
+        """The same on another piece, from a cosine of `limit` on."""
         null = self._null_of(piece)
         if null is None:
             return np.zeros(0, dtype=int)
         columns, rows = self.local.units
         pull = self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows))
-        return np.flatnonzero(pull > PULLED)
+        return np.flatnonzero(pull > limit)
 
     def torn_by(self, direction: Data) -> bool:
         """Whether a change of the data pulls along null vectors, or weak rows may be what ends the map."""

@@ -42,7 +42,7 @@ def closed(account: Regularity) -> Linearization | None:
 
     With y, y + αw are multipliers for Aᵀw = 0, w on the tight rows, and small α. Where w > 0 on all weak rows,
     complementarity is strict with those: the rows are tight in every solution nearby, and there is no piece but this
-    one, if θ does not pull the dependent rows apart.
+    one, if θ does not pull the dependent rows apart, not even by so little as other pieces may differ without a word.
     """
     local = account.local
     if account.clear or account.recover.has_dual or account.policy.singular != "least_squares":
@@ -59,7 +59,7 @@ def closed(account: Regularity) -> Linearization | None:
     least = np.where(np.isin(tight, local.cones.unit_starts[local.weak]), SHARED, -1.0)
     found = linprog(np.zeros(len(tight)), A_eq=M, b_eq=np.zeros(len(columns)), bounds=np.c_[least, np.ones(len(tight))])
     vanishes = found.status == 0 and largest(M @ found.x) <= NOISE * largest(found.x)
-    return piece if vanishes and not len(account.pulled_by(piece)) else None
+    return piece if vanishes and not len(account.pulled_by(piece, NOISE)) else None
 
 
 def flat_on_weak_rows(account: Regularity) -> NullVector | None:
