@@ -99,25 +99,31 @@ class ColumnLabels(Made[Label]):
 
     Args:
         blocks: the inner variables in column order.
+        kept: column in the blocks' numbering of each column of x.
         constraints: the user's constraints.
         variables: the user's variables.
     """
 
     def __init__(
-        self, blocks: Sequence[ColumnBlock], constraints: Sequence[Constraint], variables: Sequence[cp.Variable]
+        self,
+        blocks: Sequence[ColumnBlock],
+        kept: np.ndarray,
+        constraints: Sequence[Constraint],
+        variables: Sequence[cp.Variable],
     ) -> None:
-        self._blocks, self._variables = tuple(blocks), tuple(variables)
+        self._blocks, self._kept, self._variables = tuple(blocks), kept, tuple(variables)
         self.texts = Texts(constraints)
         self._starts = np.array([block.start for block in blocks])
         self._first: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of a variable: free entries, where each is shown
 
     def __len__(self) -> int:
-        return self._blocks[-1].stop if self._blocks else 0
+        return len(self._kept)
 
     def make(self, index: int) -> Label:
         """The label of a column."""
-        block = self._blocks[int(np.searchsorted(self._starts, index, side="right")) - 1]
-        place, origin = index - block.start, block.origin
+        full = int(self._kept[index])
+        block = self._blocks[int(np.searchsorted(self._starts, full, side="right")) - 1]
+        place, origin = full - block.start, block.origin
         if origin.variable is not None and origin.atom is None:
             variable = self._variables[origin.variable]
             if (

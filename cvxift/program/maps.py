@@ -2,7 +2,8 @@
 
 Pieces that do not depend on θ are kept aside as read-only arrays, so that only the others cost anything. A nonneg row
 aᵀx ≤ b whose b is +∞ at some θ binds nothing; there it is replaced by 0ᵀx ≤ 1, so that the slack stays finite, the
-multiplier zero and the structure the same.
+multiplier zero and the structure the same. Likewise a curved cone that such a bound was put into: A is zero there and b
+a point inside the cone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.affine import AffineMap
+from cvxift.program.epigraphs import interior
 from cvxift.program.structure import Data, Floats, Structure, frozen
 from cvxift.program.tensors import PIECES, Stack
 
@@ -21,16 +23,24 @@ class Maps:
     Args:
         structure: the patterns that the values are aligned with.
         stacked: the affine map of all pieces.
+        raised: for each row of a curved cone the sign of b with which, infinite, the cone binds nothing; 0 for none.
 
     Attributes:
         A_varies: entries of A that depend on θ, shape (nnzA,).
         P_varies: whether an entry of P does.
         may_be_infinite: entries of θ for which +∞ means "no bound", and those for which −∞ does; masks of shape (N,).
         may_release: whether there is one.
+        limits: for each row the infinite b with which it binds nothing; NaN for none.
+        inside: b of a cone that binds nothing, by its rows.
     """
 
-    def __init__(self, structure: Structure, stacked: Stack) -> None:
+    def __init__(self, structure: Structure, stacked: Stack, raised: Floats) -> None:
         self._structure = structure
+        cones = structure.cones
+        opens = np.array(raised)
+        opens[cones.zero : cones.zero + cones.nonneg] = 1.0
+        self.limits = np.select([opens > 0.0, opens < 0.0], [np.inf, -np.inf], np.nan)
+        self.inside = interior(cones)
         self._theta_size = stacked.theta_size
         where = stacked.slices
         entries = np.diff(stacked.matrix.indptr)
@@ -46,7 +56,7 @@ class Maps:
         self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
         self._constants = {name: frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
         self._zeros = {name: frozen(np.zeros(sizes[name])) for name in self._constants}
-        self.may_be_infinite = _no_bound(structure, stacked)
+        self.may_be_infinite = _no_bound(opens, stacked)
         self.may_release = bool(any(mask.any() for mask in self.may_be_infinite))
 
     def affine(self) -> dict[str, tuple[sp.csr_array, Floats]]:
@@ -71,7 +81,7 @@ class Maps:
             for name, where in self._varying.items():
                 pieces[name] = values[where]
             data = Data(pieces["P"], pieces["q"], pieces["A"], pieces["b"], pieces["d"][0])
-        if self.may_release and data.b.max(initial=0.0) == np.inf:
+        if self.may_release and not np.isfinite(data.b).all():
             return self._release(data)
         return data
 
@@ -109,11 +119,13 @@ class Maps:
         return Data(P, q, A, b, d[..., 0])
 
     def _release(self, data: Data) -> Data:
+        free = data.b == self.limits
         cones = self._structure.cones
-        free = np.isposinf(data.b)
-        free[..., : cones.zero] = free[..., cones.zero + cones.nonneg :] = False
+        if not cones.polyhedral:
+            lengths = np.diff(np.append(cones.unit_starts, cones.m))
+            free = np.logical_or.reduceat(free, cones.unit_starts, axis=-1).repeat(lengths, axis=-1)
         A = np.where(free[..., self._structure.A_rows], 0.0, data.A)
-        return Data(data.P, data.q, A, np.where(free, 1.0, data.b), data.d)
+        return Data(data.P, data.q, A, np.where(free, self.inside, data.b), data.d)
 
 
 def _batch_of(bar: Data) -> tuple[int, ...]:
@@ -125,17 +137,17 @@ def _batch_of(bar: Data) -> tuple[int, ...]:
     return ()
 
 
-def _no_bound(structure: Structure, stacked: Stack) -> tuple[np.ndarray, np.ndarray]:
-    """Entries of θ that, at +∞ (at −∞), make right-hand sides of nonneg rows +∞ and do nothing else."""
-    cones, where, by_theta = structure.cones, stacked.slices, sp.csc_array(stacked.matrix)
-    size = stacked.theta_size
-    first = where["b"].start + cones.zero
-    inside = (by_theta.indices >= first) & (by_theta.indices < first + cones.nonneg)
+def _no_bound(opens: Floats, stacked: Stack) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of θ that, at +∞ (at −∞), make right-hand sides infinite with the sign that binds nothing, alone."""
+    where, by_theta, size = stacked.slices, sp.csc_array(stacked.matrix), stacked.theta_size
+    signs = np.zeros(len(stacked.constant))
+    signs[where["b"]] = opens
+    pull = by_theta.data * signs[by_theta.indices]
     theta = np.repeat(np.arange(size), np.diff(by_theta.indptr))
     used = np.diff(by_theta.indptr) > 0
     masks = []
     for sign in (1.0, -1.0):
         blocked = np.zeros(size, dtype=bool)
-        blocked[theta[~inside | (sign * by_theta.data <= 0)]] = True
+        blocked[theta[sign * pull <= 0]] = True
         masks.append(used & ~blocked)
     return masks[0], masks[1]

@@ -2,16 +2,17 @@
 
 Multipliers of rows that say one thing twice are not unique, the KKT system is singular there, and its derivatives are a
 matter of luck; an entropy's argument held by a bound as well is found to the bound's accuracy instead of its own. The
-program is therefore built without such rows, in four steps, each decided from the affine maps θ ↦ (A, b) alone and so
+program is therefore built without such rows, in five steps, each decided from the affine maps θ ↦ (A, b) alone and so
 valid for every θ:
 
     1. rows of A whose right-hand side is +∞ bind nothing
     2. matrix cones are cut into the blocks of their pattern, cones stated twice are stated once     (`cone_parts`)
     3. linear rows that repeat another, that another or a cone's own domain makes superfluous, leave (`parallel`)
     4. two inequalities that are the negatives of each other become one equality                     (`parallel`)
+    5. columns that only stand between a convex function and its bound leave                         (`epigraphs`)
 
 What is solved and differentiated is the reduced program; every row knows which of the user's it stands for, and the
-multipliers of the others are zero, or for a pair the parts of the equality's.
+multipliers of the others are zero, for a pair the parts of the equality's, or sums of those that a row went into.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 
 from cvxift.program.affine_rows import affine_rows, joined
 from cvxift.program.cone_parts import implied, parts, without_repeats
 from cvxift.program.cones import Cones
+from cvxift.program.epigraphs import without_epigraphs
 from cvxift.program.parallel import IMPLIED, NONNEG, ZERO, redundant
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack, drop_free_rows, take_rows
@@ -37,32 +40,36 @@ class Presolved:
         structure: its structure.
         stacked: its data as affine functions of θ.
         source: for each of its rows, the row of the full program that it is.
-        target: for each row of the full program, the row that gives its multiplier; −1 where it is zero.
-        weight: factor of that row's multiplier; negative for the second row of a pair.
+        columns: likewise for its columns.
+        multipliers: L in y = L y', those of the full program from its own, shape (full m, m); before positive parts.
+        raised: sign of an infinite b with which a curved cone binds nothing, by row; see `Eliminated`.
         paired: rows of the full program whose multiplier is the positive part of the weighted one; a mask.
     """
 
     structure: Structure
     stacked: Stack
     source: np.ndarray
-    target: np.ndarray
-    weight: Floats
+    columns: np.ndarray
+    multipliers: sp.csr_array
+    raised: Floats
     paired: np.ndarray
 
     @cached_property
     def partners(self) -> dict[int, int]:
         """For each row that is a pair, the row of the full program that it is besides its source."""
-        second = np.flatnonzero(self.paired & (self.weight < 0))
-        return dict(zip(self.target[second].tolist(), second.tolist(), strict=True))
+        at = sp.coo_array(self.multipliers[np.flatnonzero(self.paired)])
+        rows, second = np.flatnonzero(self.paired)[at.coords[0]], at.data < 0
+        return dict(zip(at.coords[1][second].tolist(), rows[second].tolist(), strict=True))
 
 
-def presolve(structure: Structure, stacked: Stack, rank: np.ndarray) -> Presolved:
+def presolve(structure: Structure, stacked: Stack, rank: np.ndarray, auxiliary: np.ndarray) -> Presolved:
     """Reduce a program.
 
     Args:
         structure: the structure with all rows.
         stacked: its data as affine functions of θ.
         rank: which of two same rows stays, for each row: that of the lower rank.
+        auxiliary: the columns that canonicalization added, a mask.
 
     Returns:
         The reduced program.
@@ -95,7 +102,11 @@ def presolve(structure: Structure, stacked: Stack, rank: np.ndarray) -> Presolve
     first, second = kept[linear[pairs.first]], kept[linear[pairs.second]]
     target[second], weight[second] = target[first], -pairs.ratio
     paired[first] = paired[second] = True
-    return Presolved(smaller, data, source, target, weight, paired)
+    own = np.flatnonzero(target >= 0)
+    multipliers = sp.csr_array((weight[own], (own, target[own])), shape=(full, len(source)))
+    end = without_epigraphs(smaller, data, auxiliary)
+    multipliers = sp.csr_array(multipliers @ end.multipliers)
+    return Presolved(end.structure, end.stacked, source[end.rows], end.columns, multipliers, end.raised, paired)
 
 
 def _ordered(equal: np.ndarray, became_equal: np.ndarray, bounds: np.ndarray, stacks: list) -> tuple[np.ndarray, Cones]:

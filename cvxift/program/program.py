@@ -99,11 +99,16 @@ class Program:
         to_inner, log_mask = _parameters.to_inner(stuffed, self.parameters, self.offsets, self.theta_size)
         self.log_mask = log_mask if gp else None
         full, stacked = stack(stuffed.program, rows, to_inner, self.theta_size)
-        self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins))
+        users, auxiliary = {inner.id for inner in stuffed.variables}, np.ones(full.n, dtype=bool)
+        for variable in stuffed.program.variables:
+            if variable.id in users:
+                start = stuffed.program.var_id_to_col[variable.id]
+                auxiliary[start : start + variable.size] = False
+        self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins), auxiliary)
         self.structure, stacked = self._presolved.structure, self._presolved.stacked
         self._set_labels(stuffed, rows, stacked)
         check_finite(stacked, self.structure, self.row_labels)
-        self._maps = Maps(self.structure, stacked)
+        self._maps = Maps(self.structure, stacked, self._presolved.raised)
         self._set_outputs(stuffed, rows)
 
     @property
@@ -205,9 +210,12 @@ class Program:
         return self._maps.affine()
 
     @property
-    def may_release(self) -> bool:
-        """Whether `evaluate` releases rows of the nonneg cone at some θ, those whose b is +∞ there."""
-        return self._maps.may_release
+    def release(self) -> tuple[Floats, Floats] | None:
+        """By row, the infinite b with which its cone binds nothing, NaN for none, and what `evaluate` puts there.
+
+        None where no θ may have such a b.
+        """
+        return (self._maps.limits, self._maps.inside) if self._maps.may_release else None
 
     def output(self, obj: cp.Variable) -> Output:
         """A variable or dual variable of the user's as a function of the canonical point.
@@ -276,7 +284,8 @@ class Program:
             columns.append(ColumnBlock(start, start + variable.size, variable.shape, origin))
         for start, number in enumerate(rows.links_block, start=stuffed.program.x.size):
             columns.append(ColumnBlock(start, start + 1, (), origin_of.get(rows.blocks[number].id, Origin())))
-        self.column_labels = ColumnLabels(columns, self.problem.constraints, self._variables)
+        kept = self._presolved.columns
+        self.column_labels = ColumnLabels(columns, kept, self.problem.constraints, self._variables)
         structure = self.structure
         column_of_row = np.full(structure.m, -1)
         column_of_row[structure.A_rows] = structure.A_cols
@@ -293,7 +302,8 @@ class Program:
         )
 
     def _set_outputs(self, stuffed: Stuffed, rows: Rows) -> None:
-        columns, n = stuffed.program.var_id_to_col, self.structure.n
+        n, kept = self.structure.n, self._presolved.columns
+        columns = {key: int(np.searchsorted(kept, start)) for key, start in stuffed.program.var_id_to_col.items()}
         self._primal = [
             primal_output(variable, inner, columns.get(inner.id), n, self.offsets, self.theta_size)
             for variable, inner in zip(self._variables, stuffed.variables, strict=True)

@@ -173,11 +173,10 @@ def _dual_rows(constraint: Constraint, block: RowBlock) -> list[np.ndarray]:
 
 def _selection(at: np.ndarray, shape: tuple[int, ...], rows: Presolved, scale: Floats | float = 1.0) -> Output:
     """The multipliers of rows of the full program, times a scale."""
-    columns = rows.target[at]
-    kept = np.flatnonzero(columns >= 0)
-    values = (np.broadcast_to(scale, at.shape) * rows.weight[at])[kept]
     size = max(len(at), int(np.prod(shape)))
-    matrix = sp.csr_array((values, (kept, columns[kept])), shape=(size, rows.structure.m))
+    place = np.arange(len(at))
+    weights = sp.csr_array((np.broadcast_to(scale, at.shape), (place, place)), shape=(size, len(at)))
+    matrix = sp.csr_array(weights @ rows.multipliers[at])
     paired = rows.paired[at]
     return Output("dual", matrix, None, shape, False, paired if paired.any() else None)
 

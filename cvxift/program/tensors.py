@@ -134,8 +134,8 @@ def take_rows(structure: Structure, stacked: Stack, rows: np.ndarray, cones: Con
     place = np.full(m, -1)
     place[rows] = np.arange(len(rows))
     A = where["A"]
-    filled = (np.diff(stacked.matrix.indptr)[A] > 0) | (stacked.constant[A] != 0)
-    entries = np.flatnonzero((place[structure.A_rows] >= 0) & filled)
+    filled, _ = filled_entries(stacked)
+    entries = np.flatnonzero((place[structure.A_rows] >= 0) & filled[A])
     row, column = place[structure.A_rows[entries]], structure.A_cols[entries].astype(np.int64)
     order = np.lexsort((row, column))
     taken = np.concatenate(
@@ -151,6 +151,59 @@ def take_rows(structure: Structure, stacked: Stack, rows: np.ndarray, cones: Con
     )
     sizes = (smaller.nnzP, smaller.n, smaller.nnzA, smaller.m, 1)
     return smaller, Stack(stacked.matrix[taken], stacked.constant[taken], _slices(sizes), stacked.theta_size)
+
+
+def filled_entries(stacked: Stack) -> tuple[np.ndarray, np.ndarray]:
+    """Which entries of the data are not zero for every θ, and which of them depend on θ; masks over all pieces."""
+    varies = np.diff(stacked.matrix.indptr) > 0
+    return varies | (stacked.constant != 0), varies
+
+
+def combined(
+    structure: Structure, stacked: Stack, operations: sp.csr_array, columns: np.ndarray, cones: Cones
+) -> tuple[Structure, Stack]:
+    """The program after constant row operations, without columns that are zero then.
+
+    Args:
+        structure: the structure with all rows and columns.
+        stacked: its affine map.
+        operations: T in  TA, Tb, shape (rows that are wanted, m).
+        columns: the columns kept; P and q have no entries in the others.
+        cones: the cones of the rows that are wanted.
+
+    Returns:
+        Structure and map; entries that are zero for every θ are left out.
+    """
+    where, n, m = stacked.slices, structure.n, structure.m
+    filled, _ = filled_entries(stacked)
+    place = np.full(n, -1)
+    place[columns] = np.arange(len(columns))
+    at = np.flatnonzero(filled[where["A"]] & (place[structure.A_cols] >= 0))
+    members = sp.csr_array((np.ones(len(at)), (structure.A_rows[at], np.arange(len(at)))), shape=(m, len(at)))
+    terms = sp.coo_array(operations @ members)
+    row, entry = (np.asarray(index, dtype=np.int64) for index in terms.coords)
+    pattern, spot = _pattern(row, place[structure.A_cols[at[entry]]].astype(np.int64), cones.m)
+    P = np.flatnonzero(filled[where["P"]])
+    sizes = (len(P), len(columns), len(pattern[0]), cones.m, 1)
+    slices = _slices(sizes)
+    rows_of = sp.coo_array(operations)
+    parts = [
+        (np.arange(len(P)), P, np.ones(len(P)), "P"),
+        (np.arange(len(columns)), columns, np.ones(len(columns)), "q"),
+        (spot, at[entry], terms.data, "A"),
+        (*rows_of.coords, rows_of.data, "b"),
+        (np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.ones(1), "d"),
+    ]
+    to = np.concatenate([i + slices[name].start for i, _, _, name in parts])
+    of = np.concatenate([j + where[name].start for _, j, _, name in parts])
+    weight = np.concatenate([w for _, _, w, _ in parts])
+    combine = sp.csr_array((weight, (to, of)), shape=(slices["d"].stop, len(stacked.constant)))
+    matrix = sp.csr_array(combine @ stacked.matrix)
+    matrix.eliminate_zeros()
+    smaller = Structure.from_patterns(
+        len(columns), cones, (place[structure.P_rows[P]], place[structure.P_cols[P]]), pattern
+    )
+    return smaller, Stack(matrix, combine @ stacked.constant, slices, stacked.theta_size)
 
 
 def _slices(sizes: Iterable[int]) -> dict[str, slice]:

@@ -50,7 +50,13 @@ class DataMap:
         small, self._place = condensation.structure, place
         self._n, self._m = small.n, small.m
         self._cones = PlacedCones(small.cones, place.xp, place.put, place.host)
-        self._may_release = mapping.program.may_release
+        self._release: Any = None
+        if mapping.program.release is not None:
+            kept = slice(None) if condensation.parts is None else condensation.parts.rows.indices[0]
+            limits, inside = (values[kept] for values in mapping.program.release)
+            lengths = np.diff(np.append(small.cones.unit_starts, small.m))
+            unit = np.arange(len(lengths)).repeat(lengths)
+            self._release = place.put(limits), place.put(inside), place.put((unit[:, None] == unit) * 1.0)
         fixed, auxiliary = condensation.fixed, condensation.auxiliary
         self._fixed = None if fixed is None else fixed.parts.on(place)
         self._auxiliary = None if auxiliary.parts is None else auxiliary.parts.on(place)
@@ -83,10 +89,11 @@ class DataMap:
             P = P + ST @ (W[..., None] * S)
             q, b = columns.kept(q) + apply(ST, q_y + W * t), rows.kept(b)
             inner = Substitution(self._auxiliary, S, W, t, q_y)
-        if self._may_release:  # aᵀx ≤ ∞ is kept as 0ᵀx ≤ 1, as `Program.evaluate` does
-            free = xp.isinf(b) & (b > 0.0)
+        if self._release is not None:  # as `Program.evaluate` does
+            limits, inside, together = self._release
+            free = xp.matmul(xp.astype(b == limits, xp.float64), together) > 0.0
             A = xp.where(free[..., None], xp.zeros_like(A), A)
-            b = xp.where(free, xp.ones_like(b), b)
+            b = xp.where(free, inside, b)
         return DensePrograms(self._place, P, q, A, b, self._cones), chained(outer, inner)
 
 

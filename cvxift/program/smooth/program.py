@@ -54,7 +54,7 @@ class SmoothProgram:
     gp = False
     log_mask = None
     objective_exp = False
-    may_release = False
+    release = None
     P_varies = False
     approximation = 0.0
 
@@ -148,7 +148,7 @@ class SmoothProgram:
             ColumnBlock(int(i), int(j), v.shape, origin)
             for v, i, j, origin in zip(self._columns, ends[:-1], ends[1:], whose, strict=True)
         ]
-        self.column_labels = ColumnLabels(columns, self.problem.constraints, self._variables)
+        self.column_labels = ColumnLabels(columns, np.arange(int(ends[-1])), self.problem.constraints, self._variables)
         structure = self.structure
         column_of_row = np.full(structure.m, -1)
         column_of_row[structure.A_rows] = structure.A_cols

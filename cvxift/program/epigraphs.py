@@ -1,0 +1,168 @@
+"""Epigraph columns that one bound holds: the bound is put in their place.
+
+CVXPY writes f(x) ≤ h(x) as  f(x) ≤ t,  t ≤ h(x)  with a column t of its own. Where the constraint is slack, t is not
+unique and the KKT system is singular, although the user's map is smooth. Such a t
+
+    costs nothing, has constant coefficients, and is bounded from above by one nonneg row r:  a_r t + … + s_r = b_r
+    leaves the other cones only the further inside the larger it is:  −A_t restricted to the other rows lies in K
+
+(or all of it for −t: what is below a concave function), so that raising t until s_r = 0 keeps every row satisfied. The
+set of the other columns is that of the program with t = (b_r − …)/a_r put in, which has neither t nor r. Row operations
+do that, with constants alone:
+
+    row i − (a_i/a_r) row r  for each other row i of t,        y_r = −Σ_i (a_i/a_r) y_i   by the stationarity of t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from cvxift.program.cones import Cones
+from cvxift.program.row_order import triangle
+from cvxift.program.structure import Floats, Structure
+from cvxift.program.tensors import Stack, combined, filled_entries
+
+FILL = 2  # entries that the row operations may add, per entry that leaves with t and r
+
+
+@dataclass(frozen=True)
+class Eliminated:
+    """A program without its epigraph columns.
+
+    Args:
+        structure: its structure.
+        stacked: its data as affine functions of θ.
+        rows: the rows kept.
+        columns: the columns kept.
+        multipliers: L in y = L y', the multipliers of all rows from those of the kept ones.
+        raised: sign of b in rows of curved cones that a bound was put into; there an infinite b of that sign means that
+            the cone binds nothing. Zero in other rows.
+    """
+
+    structure: Structure
+    stacked: Stack
+    rows: np.ndarray
+    columns: np.ndarray
+    multipliers: sp.csr_array
+    raised: Floats
+
+
+def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarray) -> Eliminated:
+    """Put the bounds of epigraph columns in their place.
+
+    Args:
+        structure: a program's structure.
+        stacked: its data as affine functions of θ.
+        auxiliary: the columns that are not the user's, a mask.
+
+    Returns:
+        The program without those columns and bounds.
+    """
+    filled, varies = filled_entries(stacked)
+    A, m = stacked.slices["A"], structure.m
+    at = np.flatnonzero(filled[A])
+    row, column = structure.A_rows[at].astype(np.int64), structure.A_cols[at].astype(np.int64)
+    value = stacked.constant[A][at]
+    bound = np.full(structure.n, -1)  # t's r
+    for sense in (1.0, -1.0):
+        found = _bounds(structure, stacked, auxiliary, (row, column, sense * value, varies[A][at]))
+        bound = np.where(bound < 0, found, bound)
+    t = np.flatnonzero(bound >= 0)
+    rows, columns = np.ones(m, dtype=bool), np.ones(structure.n, dtype=bool)
+    rows[bound[t]], columns[t] = False, False
+    kept = np.flatnonzero(rows)
+    own = np.zeros(structure.n)
+    of = (bound[column] == row) & ~columns[column]
+    own[column[of]] = value[of]
+    other = ~columns[column] & ~of
+    weight = -value[other] / own[column[other]]
+    coords = np.concatenate([kept, row[other]]), np.concatenate([kept, bound[column[other]]])
+    operations = sp.csr_array((np.concatenate([np.ones(len(kept)), weight]), coords), shape=(m, m))[kept]
+    raised = np.zeros(m)
+    raised[row[other]] = np.sign(weight)
+    raised[: structure.cones.zero + structure.cones.nonneg] = 0.0
+    if len(t):
+        cones = replace(structure.cones, nonneg=structure.cones.nonneg - len(t))
+        structure, stacked = combined(structure, stacked, operations, np.flatnonzero(columns), cones)
+    return Eliminated(structure, stacked, kept, np.flatnonzero(columns), sp.csr_array(operations.T), raised[kept])
+
+
+def _bounds(
+    structure: Structure,
+    stacked: Stack,
+    auxiliary: np.ndarray,
+    entries: tuple[np.ndarray, np.ndarray, Floats, np.ndarray],
+) -> np.ndarray:
+    """For each column the nonneg row to put in its place; −1 for none.
+
+    Args:
+        structure: the program's structure.
+        stacked: its data.
+        auxiliary: which columns may be taken.
+        entries: row, column and constant of A's entries, and whether they depend on θ.
+    """
+    row, column, value, varies = entries
+    n, m, cones, where = structure.n, structure.m, structure.cones, stacked.slices
+    filled, _ = filled_entries(stacked)
+    able = auxiliary & ~filled[where["q"]]
+    P = filled[where["P"]]
+    able[structure.P_cols[P]] = False
+    linear = cones.zero + cones.nonneg
+    above = (row >= cones.zero) & (row < linear) & (value > 0.0)
+    able &= np.bincount(column[above], minlength=n) == 1
+    # A direction d = −A_t in the other rows: each cone's own question, entry by entry; norms for second-order cones.
+    sign, head = _directions(cones)
+    inside = above | (-value * sign[row] > 0.0)
+    able[column[varies | ~(inside | (head[row] >= 0))]] = False
+    tail = np.flatnonzero((head[row] >= 0) & able[column])
+    if len(tail):
+        key, group = np.unique(column[tail] * m + head[row[tail]], return_inverse=True)
+        length = np.sqrt(np.bincount(group, value[tail] ** 2))
+        rise = np.zeros(len(key))
+        heads = np.flatnonzero((sign[row] == 1.0) & (row >= linear))
+        place = np.searchsorted(key, column[heads] * m + row[heads])
+        found = (place < len(key)) & (key[np.minimum(place, len(key) - 1)] == column[heads] * m + row[heads])
+        rise[place[found]] = -value[heads[found]]
+        able[key[length > rise] // m] = False
+    # Another column of the canonicalization in r would be left as free as t was; and rows must not grow.
+    candidates = above & able[column]
+    alone = np.bincount(row[auxiliary[column]], minlength=m) == 1
+    width, others = np.bincount(row, minlength=m), np.bincount(column, minlength=n) - 1
+    w, k = width[row[candidates]], others[column[candidates]]
+    good = alone[row[candidates]] & (k * (w - 1) <= FILL * (k + w))
+    bound = np.full(n, -1)
+    bound[column[candidates][good]] = row[candidates][good]
+    return bound
+
+
+def _directions(cones: Cones) -> tuple[Floats, np.ndarray]:
+    """Which way each row may always be moved alone, +1 or −1, 0 for neither; of a second-order cone's tails, the head.
+
+    Returns:
+        Signs, shape (m,), and heads, shape (m,), −1 in other rows.
+    """
+    sign, head = np.zeros(cones.m), np.full(cones.m, -1)
+    sign[cones.rows("nonneg")] = 1.0
+    for part in cones.parts:
+        rows = part.index
+        if part.kind == "soc":
+            sign[rows[:, 0]], head[rows[:, 1:]] = 1.0, rows[:, :1]
+        elif part.kind == "psd":
+            i, j = triangle(int(part.param))  # pyright: ignore[reportArgumentType]  # a matrix's order
+            sign[rows] = np.where(i == j, 1.0, 0.0)
+        elif part.kind == "exp":  # (x, y, z): y exp(x/y) ≤ z
+            sign[rows] = (-1.0, 0.0, 1.0)
+        elif part.kind == "pow":  # (x, y, z): |z| ≤ x^α y^(1−α)
+            sign[rows] = (1.0, 1.0, 0.0)
+    return sign, head
+
+
+def interior(cones: Cones) -> Floats:
+    """A point inside each cone, by its rows, zero in zero rows: b of cones that bind nothing; shape (m,)."""
+    sign, _ = _directions(cones)
+    point = np.maximum(sign, 0.0)
+    point[cones.rows("exp")] = np.tile((0.0, 1.0, 2.0), cones.exp)
+    return point
