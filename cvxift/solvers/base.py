@@ -272,6 +272,8 @@ class Solver(abc.ABC):
     """The options that cvxift sets unless told otherwise, where they differ from the solver's own defaults."""
     tight: Mapping[str, Any] = MappingProxyType({})
     """The options of a second call, made where the first one's point is not good enough; empty for none."""
+    together: Mapping[str, Any] = MappingProxyType({})
+    """The options for batches whose points are polished together, where less is asked of the solver; empty for none."""
     active_set: ClassVar[bool] = False
     """Whether it starts from a point's active set and solves small programs in less than a Newton step takes."""
     patient: bool = False

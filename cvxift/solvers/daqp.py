@@ -7,7 +7,8 @@ here (equalities both), so λ is y. The active set is exact, hence s = 0 whereve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -93,11 +94,50 @@ class DaqpSession(Session):
         self._sense[width : width + zero] = _EQUALITY
         self._lower = np.full(width + len(general), -np.inf)
 
+    def solve_batch(
+        self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Sequence[Raw | None] | None = None
+    ) -> list[Raw]:
+        """Solve a batch: one call an instance, all around it at once; see `Session.solve_batch`.
+
+        Instances that are more than a plain call (a bound or a number that is not finite, another scale of P, a
+        violated row, no point) are solved one by one, with the results of `solve` to the last bit.
+        """
+        if self._bounds.count or self._P is None or warm is not None or len(q) < 2:
+            return super().solve_batch(P, q, A, b, warm)
+        start = time.perf_counter()
+        zero, sense = self._zero, self._sense
+        plain = np.isfinite(P.sum(-1) + q.sum(-1) + A.sum(-1) + b.sum(-1))
+        if self._diagonal is not None:
+            diagonal = P[:, self._diagonal]
+            plain &= ~_spread(diagonal)
+        H, matrices = self._P.stack(P), self._A.stack(A)
+        q, b = (part if part.flags.writeable else part.copy() for part in (q, b))
+        s, y, xs, ends = np.zeros(b.shape), np.zeros(b.shape), np.zeros(q.shape), []
+        for i in range(len(q)):
+            if not plain[i]:
+                ends.append(None)
+                continue
+            self._lower[:zero] = b[i, :zero]
+            x, _, flag, info = daqp.solve(H[i], q[i], matrices[i], b[i], self._lower, sense, **self.options)
+            xs[i], y[i], s[i] = x, info["lam"], b[i] - matrices[i].dot(x)
+            ends.append((flag, info["iterations"]))
+        finite = np.isfinite(xs.sum(-1) + y.sum(-1) + s.sum(-1))
+        violated = (s[:, zero:].min(-1, initial=0.0) < -_VIOLATED) | ((s[:, :zero] ** 2).sum(-1) > _VIOLATED**2)
+        _complement(s, y, zero)
+        seconds = (time.perf_counter() - start) / len(q)
+        raws = []
+        for i, end in enumerate(ends):
+            status, message = _EXITS.get(end[0], (Status.FAILED, "")) if end else (Status.FAILED, "")
+            if end is None or not finite[i] or violated[i] or not status.has_point:
+                raws.append(self.solve(P[i], q[i], A[i], b[i]))
+            else:
+                raws.append(Raw(xs[i], s[i], y[i], status, message, end[1], seconds))
+        return raws
+
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         if self._diagonal is not None:
             diagonal = P.take(self._diagonal)
-            least = np.minimum.reduce(diagonal)
-            if least > 0.0 and np.maximum.reduce(diagonal) > _SPREAD * least:
+            if _spread(diagonal):
                 return self._solve_scaled(1.0 / np.sqrt(diagonal), P, q, A, b, warm)
         return self._solve_as_it_is(P, q, A, b, warm)
 
@@ -120,12 +160,7 @@ class DaqpSession(Session):
                 raw.s *= size
                 raw.y *= cost / size
         if raw.status.has_point:
-            # Exactly on their cones and complementary: rounding must not blur an exact active set.
-            slack, multiplier = raw.s[self._zero :], raw.y[self._zero :]
-            raw.s[: self._zero] = 0.0
-            np.maximum(multiplier, 0.0, out=multiplier)
-            np.maximum(slack, 0.0, out=slack)
-            np.multiply(slack, multiplier == 0.0, out=slack)
+            _complement(raw.s, raw.y, self._zero)
         return raw
 
     def _violates(self, raw: Raw) -> bool:
@@ -204,3 +239,18 @@ class DaqpSession(Session):
         if self._verbose:
             print(f"DAQP: {message}; {info['iterations']} iterations, objective {value:.6e}.")
         return x, info["lam"], status, message, info["iterations"]
+
+
+def _spread(diagonal: Floats) -> NDArray[np.bool_]:
+    """Whether positive diagonals, shape (..., n), hold numbers of very different size, shape (...)."""
+    least = np.minimum.reduce(diagonal, axis=-1)
+    return (least > 0.0) & (np.maximum.reduce(diagonal, axis=-1) > _SPREAD * least)
+
+
+def _complement(s: Floats, y: Floats, zero: int) -> None:
+    """Make s and y, shape (..., m), exactly complementary members: rounding must not blur an exact active set."""
+    slack, multiplier = s[..., zero:], y[..., zero:]
+    s[..., :zero] = 0.0
+    np.maximum(multiplier, 0.0, out=multiplier)
+    np.maximum(slack, 0.0, out=slack)
+    np.multiply(slack, multiplier == 0.0, out=slack)

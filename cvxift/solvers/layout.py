@@ -62,6 +62,15 @@ class Dense:
             self._out_flat[self._flat] = values
         return self._out
 
+    def stack(self, values: Floats) -> Floats:
+        """The matrices of a batch of values, shape (B, nnz), in an array of its own that may be written to."""
+        if self._by_rows:
+            matrices = values.reshape(len(values), *self.shape)
+            return matrices if matrices.flags.writeable else matrices.copy()
+        out = np.zeros((len(values), self._out.size))
+        out[:, self._flat] = values
+        return out.reshape(len(values), *self.shape)
+
 
 class Limits(NamedTuple):
     """Bounds of variables, and how the rows they came from stand to them."""

@@ -14,6 +14,7 @@ from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch.device import DeviceMap
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch
+from cvxift.kkt.batch.solve import TOGETHER
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.newton import check, polish
@@ -411,3 +412,52 @@ def test_maps_are_pickled_after_second_order_products(rng: np.random.Generator) 
     expected = m.second(m.solve(theta), bar, dot)
     other = copy.deepcopy(m)
     close(other.second(other.solve(theta), bar, dot), expected)
+
+
+def _norms(rng, count, n=6, k=3):
+    """A second-order program and values at which some norms are tight, some slack."""
+    x, f, A, C, d = cp.Variable(n), cp.Parameter(n), cp.Parameter((4 * k, n)), cp.Parameter((k, n)), cp.Parameter(k)
+    rows = [cp.norm(A[4 * i : 4 * i + 4] @ x - 1) <= C[i] @ x + d[i] for i in range(k)]
+    problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(x) + f @ x), rows)
+    theta = [
+        np.concatenate([rng.standard_normal(n), M.ravel(), rng.standard_normal(k * n) / 4, 2 + 2 * rng.random(k)])
+        for M in rng.standard_normal((count, 4 * k, n))
+    ]
+    return SolutionMap(problem, [f, A, C, d], [x]), np.array(theta)
+
+
+def _entropies(rng, count, n=6, m=2):
+    """A problem of entropies with linear constraints."""
+    z, t, G = cp.Variable(n), cp.Parameter(n), cp.Parameter((m, n))
+    problem = cp.Problem(cp.Maximize(t @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1, G @ z <= 0.3])
+    theta = np.concatenate([rng.standard_normal((count, n)), rng.standard_normal((count, m * n))], axis=1)
+    return SolutionMap(problem, [t, G], [z]), theta
+
+
+@pytest.mark.parametrize("make", [_norms, _entropies])
+def test_a_batch_that_asks_less_of_the_solver_ends_at_the_same_points(rng, make) -> None:
+    """Instances beside each other are solved to 1e-6 and polished; alone, to 1e-9: both end at rounding."""
+    mapping, theta = make(rng, 3 * TOGETHER)
+    solved = mapping.solve(theta)
+    bar = np.tile(rng.standard_normal(mapping.output_size), (len(theta), 1))
+    gradients = mapping.vjp(solved, bar)
+    assert solved.solutions.points.worst.max() <= 1e-12
+    for i, row in enumerate(theta):
+        alone = mapping.solve(row)
+        size = 1.0 + np.abs(alone.outputs).max()  # residuals of 1e-12, times the condition
+        np.testing.assert_allclose(solved.outputs[i], alone.outputs, rtol=0, atol=1e-11 * size)
+        one = mapping.vjp(alone, bar[i])
+        np.testing.assert_allclose(gradients[i], one, rtol=0, atol=1e-10 * (1 + np.abs(one).max()))
+
+
+def test_an_instance_that_newton_does_not_finish_is_solved_again_alone(rng, monkeypatch) -> None:
+    mapping, theta = _norms(rng, TOGETHER)
+    asked = []
+    real = mapping.engine.solve
+    monkeypatch.setattr(mapping.engine, "solve", lambda *a, **k: asked.append(k["found"]) or real(*a, **k))
+    theta[2, 6:] = 0.0  # ‖−1‖ ≤ 0
+    with pytest.raises(SolveError, match="infeasible") as caught:
+        mapping.solve(theta)
+    assert asked == [None]  # what the solver said when less was asked of it does not count
+    outputs = np.asarray(caught.value.solutions)
+    assert np.isfinite(np.delete(outputs, 2, axis=0)).all() and np.isnan(outputs[2]).all()

@@ -242,3 +242,41 @@ def test_whether_linear_algebra_has_threads(monkeypatch, limits, threaded):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("cvxift.solvers.batch.cores", lambda: 4)
     assert blas_threads() is threaded
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name != "osqp"]
+)  # which keeps its scaling and its step size
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+def test_a_session_keeps_nothing_of_other_instances(name, together):
+    """The scaling that suits another instance would change the next one's point in its last digits."""
+    planted, data = batch(6)
+    structure = planted[0].structure
+    open_ = opener(name, structure, **(get(name).together if together else {}))
+    used = open_()
+    used.solve(1e6 * data.P[5], 1e3 * data.q[5], 1e3 * data.A[5], 1e3 * data.b[5])
+    for i in range(5):
+        first = open_().solve(data.P[i], data.q[i], data.A[i], data.b[i])
+        later = used.solve(data.P[i], data.q[i], data.A[i], data.b[i])
+        for key in "xsy":
+            np.testing.assert_array_equal(getattr(first, key), getattr(later, key))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_active_set_method_gives_each_instance_what_it_gives_it_alone(workers):
+    """Also where instances need more than a plain call: a bad number, P's diagonal far apart, a row in other units."""
+    planted, data = batch(9)
+    structure = planted[0].structure
+    data.q[1, 3] = np.nan
+    data.b[2, 4] = np.inf
+    spread = np.where(np.arange(structure.n) < 4, 1e-6, 1.0)
+    data.P[3] *= spread[structure.P_rows] * spread[structure.P_cols]
+    data.A[4, structure.A_rows == 6] *= 1e-9
+    data.b[4, 6] *= 1e-9
+    raws = Pool(opener("daqp", structure), workers).solve_batch(data)
+    alone = opener("daqp", structure)()
+    for i, raw in enumerate(raws):
+        one = alone.solve(data.P[i], data.q[i], data.A[i], data.b[i])
+        assert (raw.status, raw.message, raw.iterations) == (one.status, one.message, one.iterations)
+        for key in "xsy":
+            np.testing.assert_array_equal(getattr(raw, key), getattr(one, key))

@@ -125,10 +125,10 @@ class DeviceMap(BatchProducts):
             if isinstance(side.substitution, Rescaled):
                 units = side.substitution.units.put(place.put)
                 programs, elimination = programs.scaled(units), Rescaled(units, elimination)  # type: ignore[arg-type]
-            name, raws, x, v = batch_path.forward(
+            name, raws, x, v, found = batch_path.forward(
                 engine, side.small, side.substitution, solver_args=solver_args, warm=points, solver=solver
             )
-            statuses, found = [raw.status for raw in raws], raws
+            statuses = [raw.status for raw in raws]
             both = place.put(np.concatenate([x, v], axis=1))
             there_x, there_v = both[:, : x.shape[1]], both[:, x.shape[1] :]
         else:

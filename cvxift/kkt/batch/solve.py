@@ -28,6 +28,7 @@ from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
 
 THREAD_COST = 2000  # stored matrix entries an instance from which a thread may pay for itself
+TOGETHER = 8  # instances from which a step of Newton's on all costs less than the solver's iterations that it replaces
 LARGEST_PADDED = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
 
 _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDictionary()
@@ -64,7 +65,7 @@ def solve(
         The solutions.
     """
     host = HostSide(data, *engine.condense(data))
-    order, raws, x, v = forward(
+    order, raws, x, v, found = forward(
         engine, host.small, host.substitution, solver_args=solver_args, warm=warm, solver=solver
     )
     P, A = engine.layout.stack(host.small)
@@ -72,7 +73,7 @@ def solve(
     statuses = [raw.status for raw in raws]
     batch = checked(engine, lambda: host, programs, host.substitution, order, statuses, x, v)
     rest = unfinished(batch)
-    batch.replace({i: host.solve(engine, i, solver, solver_args, raws[i]) for i in rest})
+    batch.replace({i: host.solve(engine, i, solver, solver_args, None if found is None else found[i]) for i in rest})
     return batch
 
 
@@ -84,21 +85,26 @@ def forward(
     solver_args: Mapping[str, Any] | None,
     warm: Sequence[Raw | None] | None,
     solver: str | None,
-) -> tuple[str, list[Raw], Floats, Floats]:
+) -> tuple[str, list[Raw], Floats, Floats, list[Raw] | None]:
     """Solve condensed programs on the host, unchecked.
 
     Returns:
-        The solver's name, what it returned, x (B, n) and v = s − y (B, m).
+        The solver's name, what it returned, x (B, n) and v = s − y (B, m); and again what it returned if that is what
+        it returns for a single instance, else None.
     """
     structure, count = engine.condensation.structure, len(small.q)
     order, options, session = engine.open(solver, solver_args)
+    less = {} if options or count < TOGETHER else solvers.get(order[0]).together
+    if less:
+        options = dict(less)
+        session = engine.session(order[0], options)
 
     def ask(small: Data, starts: Starts | None) -> list[Raw]:
         if structure.nnzA + structure.nnzP < THREAD_COST:
             return session.solve_batch(small.P, small.q, small.A, small.b, starts)
         return _pool(engine, order[0], options).solve_batch(small, starts)
 
-    starts = None if warm is None else Starts.of(warm, structure.n, structure.m)
+    starts = None if warm is None or not engine.starts(order[0]) else Starts.of(warm, structure.n, structure.m)
     if starts is not None and isinstance(way, Rescaled):
         starts = Starts(*way.units.point(starts.x, starts.s, starts.y))
     if starts is not None and engine.follows(order[0], count):
@@ -107,7 +113,7 @@ def forward(
         raws = ask(small, starts)
     x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
     v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
-    return order[0], raws, x, v
+    return order[0], raws, x, v, None if less else raws
 
 
 def _followed(
