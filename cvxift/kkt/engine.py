@@ -22,7 +22,7 @@ from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Attempts, Solution
-from cvxift.kkt.starts import WORTH_FOLLOWING
+from cvxift.kkt.starts import WORTH_FOLLOWING, WORTH_HANDING
 from cvxift.kkt.system.iterative import IterativeSystem
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Equilibration, Rescaled, Way
@@ -63,6 +63,7 @@ class Engine:
         self.condensation = Condensation(structure, constant, A)
         self.layout = Layout(self.condensation.structure, dense)
         self.cones = self.condensation.structure.cones
+        self._shape = self.condensation.structure.n, self.cones.m
         self._equilibration = Equilibration(self.condensation.structure)
         self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
@@ -72,8 +73,7 @@ class Engine:
         self.candidates = solvers.choose(self.condensation.structure)
         # The table's quick solver comes before its robust ones, with options of its own.
         self.quick_options: Mapping[str, Any] = {}
-        quick = solvers.quick(self.condensation.structure)
-        if quick is not None:
+        if (quick := solvers.quick(self.condensation.structure)) is not None:
             name, self.quick_options = quick
             self.candidates = [name, *self.candidates]
         self.named: str | None = None
@@ -144,10 +144,12 @@ class Engine:
 
     def follows(self, name: str, count: int = 1) -> bool:
         """Whether Newton's steps from `count` old points may take this solver's place: where they are less work."""
-        if solvers.get(name).active_set or (self.quick_options and not self.cones.polyhedral):
-            return False
-        structure = self.condensation.structure
-        return self.cones.polyhedral or count * (structure.n + structure.m) >= WORTH_FOLLOWING
+        less = bool(self.quick_options) or self.cones.polyhedral or count * sum(self._shape) >= WORTH_FOLLOWING
+        return less and not solvers.get(name).active_set
+
+    def starts(self, name: str) -> bool:
+        """Whether a solver gains from an old point; a small active set is found as soon from nothing."""
+        return not solvers.get(name).active_set or sum(self._shape) >= WORTH_HANDING
 
     def condense(self, data: Data) -> tuple[Data, Way | None]:
         """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""
@@ -182,6 +184,7 @@ class Engine:
             The solution; its `ok` says whether the optimality conditions hold.
         """
         order, options, session = self.open(solver, solver_args)
+        warm = warm if self.starts(order[0]) else None
         small, way = self.condense(data) if condensed is None else condensed
         instance = self.layout.instance(small, moderate=True)
         search = Search(self, small, instance, warm if warm is None else _in_units(warm, way))

@@ -19,6 +19,7 @@ CLOSE = 1e-2  # relative residual that the first step must reach: convergence is
 TOO_FAR = 0.1  # relative residual from which no step is tried on curved cones, where Newton goes astray from afar
 FOLLOWING = 4  # steps at most: 1e-2, 1e-4, 1e-8, 1e-16
 WORTH_FOLLOWING = 1000  # rows and columns of curved programs from which a step from afar is cheaper than a solver
+WORTH_HANDING = 200  # rows and columns from which an old active set saves more than it costs to hand over
 WORDS = "Newton's steps from the previous point"
 
 

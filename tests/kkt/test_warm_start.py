@@ -151,3 +151,35 @@ def test_what_became_infeasible_is_found_out() -> None:
     first = mapping.solve(np.array([1.9999]))
     with pytest.raises(SolveError):
         mapping.solve(np.array([2.001]), warm=first.warm())
+
+
+@pytest.mark.parametrize(("order", "asks"), [(6, 2), (12, 1)], ids=["small", "SCS"])
+def test_matrix_programs_are_followed_where_a_first_order_method_is_asked_first(
+    asked: list[int], order: int, asks: int
+) -> None:
+    """SCS takes longer than a Newton step, the few iterations of Clarabel for a small matrix do not."""
+    X, C = cp.Variable((order, order), PSD=True), cp.Parameter((order, order))
+    mapping = SolutionMap(cp.Problem(cp.Minimize(cp.sum_squares(X - C)), [cp.diag(X) == 1]), [C], [X])
+    M = np.random.default_rng(0).uniform(-1, 1, (order, order))
+    theta = (M + M.T).ravel() / 2
+    near = theta * (1 + 1e-3)
+    second = mapping.solve(near, warm=mapping.solve(theta).warm())
+    assert sum(asked) == asks
+    np.testing.assert_allclose(second.outputs, mapping.solve(near).outputs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("count", "started"), [(8, False), (110, True)])
+def test_an_active_set_is_handed_over_where_finding_it_takes_longer(
+    monkeypatch: pytest.MonkeyPatch, count: int, started: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    x, t = cp.Variable(count), cp.Parameter(count)
+    A = rng.standard_normal((count, count))
+    mapping = SolutionMap(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [A @ x <= 1]), [t], [x], solver="daqp")
+    warm: list[bool] = []
+    real = Session.solve
+    monkeypatch.setattr(Session, "solve", lambda self, *d: warm.append(d[4] is not None) or real(self, *d))
+    theta = rng.standard_normal(count)
+    second = mapping.solve(1.001 * theta, warm=mapping.solve(theta).warm())
+    assert warm == [False, started]
+    np.testing.assert_allclose(second.outputs, mapping.solve(1.001 * theta).outputs, rtol=0, atol=1e-11)
