@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..model import Case
 from .argmax import SimplexProjection, Softmax, Sparsemax
-from .cones import BallRegression, ConeProgram, MaxCut, NearestCorrelation
+from .cones import BallRegression, ConeProgram, EntropyProgram, MaxCut, NearestCorrelation
 from .maros import MarosMeszaros, problems
 from .qp import DenseQP, LinearProgram, Portfolio, RandomFlow
 from .signal import TallLasso, TotalVariation
@@ -24,6 +24,9 @@ def table() -> dict[str, Case]:
     cases += [TallLasso(rows=rows) for rows in (500, 3500)]
     cases += [RandomFlow(arcs=arcs) for arcs in (2000, 20_000)]
     cases += [Portfolio(), BallRegression(), ConeProgram(), NearestCorrelation(), MaxCut(), LinearProgram()]
+    cases += [ConeProgram(batch, n=10, cones=5) for batch in (None, 16, 128, 1024)]
+    cases += [EntropyProgram(batch) for batch in (None, 16, 128)]
+    cases += [NearestCorrelation(n=n) for n in (10, 20)] + [MaxCut(n=n) for n in (10, 20)]
     cases += [MarosMeszaros(problem=name) for name in problems()]
     return {case.name: case for case in cases}
 

@@ -75,7 +75,7 @@ class BallRegression(Case):
 class ConeProgram(Case):
     """min ½‖x‖² + fᵀx subject to ‖A_i x + b_i‖₂ ≤ c_iᵀx + d_i, i < cones, with A_i 4×n; f, A, b, C, d parameters.
 
-    Some cones are tight and some slack, so that the epigraph variables of slack norms are not unique.
+    Some cones are tight and some slack: CVXPY's epigraph variables of slack norms are not unique.
     """
 
     n: int = 50
@@ -85,7 +85,8 @@ class ConeProgram(Case):
 
     @property
     def name(self) -> str:
-        return f"socp_{self.n}x{self.cones}"
+        size = f"socp_{self.n}x{self.cones}"
+        return size if self.batch is None else f"{size}_batch{self.batch}"
 
     def formulate(self, bounds_as_rows: bool = False) -> Formulation:
         n, k = self.n, self.cones
@@ -125,6 +126,52 @@ class ConeProgram(Case):
         margin = float(min(y.min(initial=np.inf), left.min()))
         note = f"{tight.numel()} of {k} cones tight, margin {margin:.1e}"
         return Reference(x=x, gradients=gradients, regular=margin > 1e-9, note=note)
+
+
+@dataclass(frozen=True)
+class EntropyProgram(Case):
+    """max tᵀz + Σ entr(z_i) subject to 1ᵀz = 1, Gz ≤ h; t, G, h parameters: exponential cones, no closed form."""
+
+    n: int = 10
+    inequalities: int = 3
+
+    group = "Exponential cones"
+
+    @property
+    def name(self) -> str:
+        size = f"entropy_{self.n}_{self.inequalities}"
+        return size if self.batch is None else f"{size}_batch{self.batch}"
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        z, t = cp.Variable(self.n, name="z"), cp.Parameter(self.n, name="t")
+        G, h = cp.Parameter((self.inequalities, self.n), name="G"), cp.Parameter(self.inequalities, name="h")
+        problem = cp.Problem(cp.Maximize(t @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1, G @ z <= h])
+        return Formulation(problem, (t, G, h), z)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        z, G = rng.dirichlet(np.ones(self.n)), rng.standard_normal((self.inequalities, self.n))
+        return rng.standard_normal(self.n), G, G @ z + 0.1 * rng.random(self.inequalities)
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        formulation = self.formulate()
+        problem = solved_tightly(formulation, values)
+        z, (_, G, h) = np.asarray(formulation.variable.value), values
+        press, slack = np.asarray(problem.constraints[1].dual_value), h - G @ z
+        tight = torch.from_numpy(np.flatnonzero(press > slack))
+
+        def gap(z, t, G, h):
+            return torch.cat([(torch.sum(z) - 1.0).reshape(1), (G @ z - h)[tight]])
+
+        def lagrangian(z, y, t, G, h):
+            return -t @ z + torch.sum(torch.xlogy(z, z)) + y @ gap(z, t, G, h)
+
+        start = np.concatenate([[float(problem.constraints[0].dual_value)], press[tight.numpy()]])
+        z, y, gradients = conic.smooth_kkt(lagrangian, gap, z, start, values, cotangent)
+        left = h - G @ z
+        left[tight.numpy()] = np.inf
+        margin = float(min(y[1:].min(initial=np.inf), left.min(), z.min()))
+        note = f"{tight.numel()} of {len(h)} rows tight, margin {margin:.1e}"
+        return Reference(x=z, gradients=gradients, regular=margin > 1e-9, note=note)
 
 
 @dataclass(frozen=True)
