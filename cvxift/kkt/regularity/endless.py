@@ -8,11 +8,16 @@ attained (Frank & Wolfe 1956), and a direction without end is a flat one.
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as sla
 
 from cvxift.kkt.conflict import recession
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import LOOSE
 from cvxift.program.structure import Floats
+
+EXACT = 1e-15  # accuracy of the part of a direction that is held
+LEFT = 1e-2  # part of a direction that may be held: what the solver's accuracy leaves of none
 
 
 def endless_direction(local: LocalPoint, asked: np.ndarray) -> Floats | None:
@@ -36,4 +41,12 @@ def endless_direction(local: LocalPoint, asked: np.ndarray) -> Floats | None:
         return None
     functional = np.zeros(local.structure.n)
     functional[loose] = np.random.default_rng(0).uniform(0.5, 1.0, len(loose)) / columns[loose]
-    return recession(local.structure, local.data, functional)
+    d = recession(local.structure, local.data, functional)
+    return d if d is not None and _free(local, d) else None
+
+
+def _free(local: LocalPoint, d: Floats) -> bool:
+    """Whether equalities and P let a direction go: one that they hold by little is no direction of theirs at all."""
+    E = sp.vstack([local.instance.AT.T.tocsr()[: local.cones.zero], sp.csr_array(local.instance.P)], format="csr")
+    held = sla.lsmr(E, E @ d, atol=EXACT, btol=EXACT, conlim=0.0, maxiter=8 * max(E.shape))[0]
+    return bool(np.abs(held).max() <= LEFT * np.abs(d).max())
