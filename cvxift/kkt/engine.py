@@ -184,7 +184,7 @@ class Engine:
             The solution; its `ok` says whether the optimality conditions hold.
         """
         order, options, session = self.open(solver, solver_args)
-        warm = warm if self.starts(order[0]) else None
+        warm = None if warm is None or not self.starts(order[0]) else warm
         small, way = self.condense(data) if condensed is None else condensed
         instance = self.layout.instance(small, moderate=True)
         search = Search(self, small, instance, warm if warm is None else _in_units(warm, way))

@@ -9,9 +9,9 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.instance import Instance, Layout, Residuals
-from cvxift.kkt.newton import GOAL, Point
+from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
-from cvxift.kkt.regularity.thresholds import CLEAR, HELD
+from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.kkt.units import Rescaled, Units, Way
 from cvxift.program.structure import Data, Floats, Structure
@@ -92,26 +92,11 @@ class Solution:
         return self._clear
 
     def regular(self, policy: Policy) -> Linearization | None:
-        """The derivatives where nothing is to be judged: no cone near a kink, every column held, and K not singular."""
-        if policy.singular in ("smooth", "regularize") or not self.clear or not self._held:
+        """The derivatives where nothing is to be judged: linear constraints, no row near a kink, and K not singular."""
+        if not self.engine.cones.polyhedral or policy.singular in ("smooth", "regularize") or not self.clear:
             return None
         linear = self.linearization(policy)
         return linear if isinstance(linear.system, ReducedSystem) and linear.system.regular else None
-
-    @property
-    def _held(self) -> bool:
-        """Whether the point is at the goal and forces on all columns are of one size; of linear constraints not asked.
-
-        Else a minimum may not be attained, and is looked at; see `cvxift.kkt.regularity.endless`.
-        """
-        if self.engine.cones.polyhedral:
-            return True
-        point = self.point
-        assert point is not None
-        if not point.worst <= GOAL:
-            return False
-        _, forces = self.instance.scales.sizes(point.x, point.y)
-        return bool(forces.min(initial=np.inf) > HELD * forces.max(initial=0.0))
 
     def start(self) -> Raw | None:
         """The condensed program's point in its own units, to start another solve from; None if there is none."""

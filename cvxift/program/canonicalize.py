@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cvxpy as cp
+import numpy as np
 from cvxpy.atoms.quad_form import QuadForm
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.constraints.exponential import ExpCone
@@ -89,6 +90,15 @@ class Stuffed:
     parameters: dict[int, tuple[int, bool, bool]]
     constraints: tuple[int, ...]
     origins: dict[int, Origin]
+
+    def auxiliary(self, n: int) -> np.ndarray:
+        """Which of n columns are none of the user's variables', a mask."""
+        users, out = {inner.id for inner in self.variables}, np.ones(n, dtype=bool)
+        for variable in self.program.variables:
+            if variable.id in users:
+                start = self.program.var_id_to_col[variable.id]
+                out[start : start + variable.size] = False
+        return out
 
 
 def canonicalize(

@@ -61,14 +61,17 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
     Returns:
         The program without those columns and bounds.
     """
-    filled, varies = filled_entries(stacked)
     A, m = stacked.slices["A"], structure.m
+    if not auxiliary.any():
+        every = sp.eye_array(m, format="csr")
+        return Eliminated(structure, stacked, np.arange(m), np.arange(structure.n), every, np.zeros(m))
+    filled, varies = filled_entries(stacked)
     at = np.flatnonzero(filled[A])
     row, column = structure.A_rows[at].astype(np.int64), structure.A_cols[at].astype(np.int64)
     value = stacked.constant[A][at]
     bound = np.full(structure.n, -1)  # t's r
     for sense in (1.0, -1.0):
-        found = _bounds(structure, stacked, auxiliary, (row, column, sense * value, varies[A][at]))
+        found = _bounds(structure, stacked, auxiliary, filled, (row, column, sense * value, varies[A][at]))
         bound = np.where(bound < 0, found, bound)
     t = np.flatnonzero(bound >= 0)
     rows, columns = np.ones(m, dtype=bool), np.ones(structure.n, dtype=bool)
@@ -94,6 +97,7 @@ def _bounds(
     structure: Structure,
     stacked: Stack,
     auxiliary: np.ndarray,
+    filled: np.ndarray,
     entries: tuple[np.ndarray, np.ndarray, Floats, np.ndarray],
 ) -> np.ndarray:
     """For each column the nonneg row to put in its place; −1 for none.
@@ -102,11 +106,11 @@ def _bounds(
         structure: the program's structure.
         stacked: its data.
         auxiliary: which columns may be taken.
+        filled: which entries of all data are not zero.
         entries: row, column and constant of A's entries, and whether they depend on θ.
     """
     row, column, value, varies = entries
     n, m, cones, where = structure.n, structure.m, structure.cones, stacked.slices
-    filled, _ = filled_entries(stacked)
     able = auxiliary & ~filled[where["q"]]
     P = filled[where["P"]]
     able[structure.P_cols[P]] = False

@@ -99,12 +99,7 @@ class Program:
         to_inner, log_mask = _parameters.to_inner(stuffed, self.parameters, self.offsets, self.theta_size)
         self.log_mask = log_mask if gp else None
         full, stacked = stack(stuffed.program, rows, to_inner, self.theta_size)
-        users, auxiliary = {inner.id for inner in stuffed.variables}, np.ones(full.n, dtype=bool)
-        for variable in stuffed.program.variables:
-            if variable.id in users:
-                start = stuffed.program.var_id_to_col[variable.id]
-                auxiliary[start : start + variable.size] = False
-        self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins), auxiliary)
+        self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins), stuffed.auxiliary(full.n))
         self.structure, stacked = self._presolved.structure, self._presolved.stacked
         self._set_labels(stuffed, rows, stacked)
         check_finite(stacked, self.structure, self.row_labels)
@@ -211,10 +206,7 @@ class Program:
 
     @property
     def release(self) -> tuple[Floats, Floats] | None:
-        """By row, the infinite b with which its cone binds nothing, NaN for none, and what `evaluate` puts there.
-
-        None where no θ may have such a b.
-        """
+        """By row, the infinite b with which its cone binds nothing (or NaN), what is put there; None if none may."""
         return (self._maps.limits, self._maps.inside) if self._maps.may_release else None
 
     def output(self, obj: cp.Variable) -> Output:
@@ -276,16 +268,14 @@ class Program:
         return theta
 
     def _set_labels(self, stuffed: Stuffed, rows: Rows, stacked: Stack) -> None:
-        origin_of = stuffed.origins
-        columns = []
+        origin_of, problem, columns = stuffed.origins, self.problem, []
         for variable in stuffed.program.variables:
             start = stuffed.program.var_id_to_col[variable.id]
             origin = origin_of.get(variable.id, Origin())
             columns.append(ColumnBlock(start, start + variable.size, variable.shape, origin))
         for start, number in enumerate(rows.links_block, start=stuffed.program.x.size):
             columns.append(ColumnBlock(start, start + 1, (), origin_of.get(rows.blocks[number].id, Origin())))
-        kept = self._presolved.columns
-        self.column_labels = ColumnLabels(columns, kept, self.problem.constraints, self._variables)
+        self.column_labels = ColumnLabels(columns, self._presolved.columns, problem.constraints, self._variables)
         structure = self.structure
         column_of_row = np.full(structure.m, -1)
         column_of_row[structure.A_rows] = structure.A_cols

@@ -7,7 +7,6 @@ GROWN = 1e6  # size of K⁻¹r, equilibrated, from which a null vector of a spar
 NULL = 1e-4  # part of a random vector that solving K r for r must lose for K to be singular: its condition is over 1e12
 PULLED = 1e-6  # cosine between a null vector of K and θ's pull from which that entry of θ pulls the rows apart
 LOOSE = 1e-6  # part of the largest force on a column, in units, under which nothing is seen to hold the column
-HELD = 1e-3  # the same above which no unit is asked: those of moderate data differ by 1e2, so that LOOSE is far below
 FELT = 1e-6  # part of its unit that an output must move along a flat direction to feel it
 NOISE = 1e-9  # part of the largest entry, each in its unit, under which an entry of a derivative is rounding
 NOISE_CURVED = 1e-5  # the same where pieces are known up to their curvature over STEP
