@@ -19,7 +19,7 @@ from cvxift.diagnostics.findings import Check, Finding, Verdict
 from cvxift.diagnostics.report import Report
 from cvxift.diagnostics.user_terms import direction_text
 from cvxift.errors import ProgramError
-from cvxift.kkt.convexity import DENSE, NEGATIVE, least_curvature, surplus
+from cvxift.kkt.convexity import DENSE_NULL_SPACE, NEGATIVE, least_curvature, surplus
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import falls_along
 from cvxift.kkt.regularity.point import LocalPoint
@@ -161,7 +161,7 @@ def _second_order(report: Report, point: LocalPoint) -> tuple[Check, ...]:
     """The report's checks, with the least curvature of the Lagrangian along what active rows leave free."""
     found = _least(point)
     if found is None:
-        large = point.structure.n > DENSE
+        large = point.structure.n > DENSE_NULL_SPACE
         count = surplus(point.instance, rotation(point.structure.cones, point.v)) if large else None
         if count is None:
             return report.checks

@@ -147,8 +147,8 @@ class Engine:
         less = bool(self.quick_options) or self.cones.polyhedral or count * sum(self._shape) >= WORTH_FOLLOWING
         return less and not solvers.get(name).active_set
 
-    def starts(self, name: str) -> bool:
-        """Whether a solver gains from an old point; a small active set is found as soon from nothing."""
+    def hands_over(self, name: str) -> bool:
+        """Whether a solver is given an old point; a small active set is found as soon from nothing."""
         return not solvers.get(name).active_set or sum(self._shape) >= WORTH_HANDING
 
     def condense(self, data: Data) -> tuple[Data, Way | None]:
@@ -184,7 +184,7 @@ class Engine:
             The solution; its `ok` says whether the optimality conditions hold.
         """
         order, options, session = self.open(solver, solver_args)
-        warm = None if warm is None or not self.starts(order[0]) else warm
+        warm = None if warm is None or not self.hands_over(order[0]) else warm
         small, way = self.condense(data) if condensed is None else condensed
         instance = self.layout.instance(small, moderate=True)
         search = Search(self, small, instance, warm if warm is None else _in_units(warm, way))

@@ -63,7 +63,7 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
     """
     A, m = stacked.slices["A"], structure.m
     if not auxiliary.any():
-        every = sp.eye_array(m, format="csr")
+        every = sp.csr_array(sp.eye_array(m))
         return Eliminated(structure, stacked, np.arange(m), np.arange(structure.n), every, np.zeros(m))
     filled, varies = filled_entries(stacked)
     at = np.flatnonzero(filled[A])

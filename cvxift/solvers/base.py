@@ -5,8 +5,8 @@ Every adapter solves the canonical program and returns a point in these signs, w
     minimize   ½ xᵀPx + qᵀx   subject to   Ax + s = b,  s ∈ K              K = zero × nonneg × soc… × psd… × exp… × pow…
     Px + q + Aᵀy = 0,  y ∈ K*,  sᵀy = 0
 
-A row of the nonneg cone with b = +∞ is no constraint: its y is 0 and its s is +∞. Any other value that is not finite
-is refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
+A row of the nonneg cone with b = +∞ is no constraint: its y is 0, its s is +∞. Any other value that is not finite is
+refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
 
 Nothing that a solver does is believed: an exception, another type than `Raw`, arrays of other shapes and values that
 are not finite become a `Raw` of status FAILED or NUMERICAL that says so; a solver that is not one of this package gets
@@ -293,10 +293,12 @@ class Solver(abc.ABC):
 
     def unsupported(self, structure: Structure) -> str | None:
         """None if the solver takes the structure's cones and cost, else the reason; does not look at `missing`."""
-        if self.conic or structure.cones.polyhedral:
-            return None
         kinds = sorted({block.kind for block in structure.cones.blocks()} - {"zero", "nonneg"})
-        return f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
+        return (
+            None
+            if self.conic or not kinds
+            else f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
+        )
 
     @property
     @abc.abstractmethod
@@ -334,8 +336,7 @@ class Solver(abc.ABC):
         reason = self.supports(structure)
         if reason is not None:
             raise ProgramError(f"Solver '{self.name}' cannot solve this problem: {reason}.")
-        if options:
-            check_options(self.name, options, self.options)
+        check_options(self.name, options, self.options)
         try:
             return self._session(structure, {**self.defaults, **options})
         except ProgramError:

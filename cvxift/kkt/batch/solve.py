@@ -104,7 +104,7 @@ def forward(
             return session.solve_batch(small.P, small.q, small.A, small.b, starts)
         return _pool(engine, order[0], options).solve_batch(small, starts)
 
-    starts = None if warm is None or not engine.starts(order[0]) else Starts.of(warm, structure.n, structure.m)
+    starts = None if warm is None or not engine.hands_over(order[0]) else Starts.of(warm, structure.n, structure.m)
     if starts is not None and isinstance(way, Rescaled):
         starts = Starts(*way.units.point(starts.x, starts.s, starts.y))
     if starts is not None and engine.follows(order[0], count):

@@ -7,6 +7,8 @@ attained (Frank & Wolfe 1956), and a direction without end is a flat one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
@@ -47,6 +49,9 @@ def endless_direction(local: LocalPoint, asked: np.ndarray) -> Floats | None:
 
 def _free(local: LocalPoint, d: Floats) -> bool:
     """Whether equalities and P let a direction go: one that they hold by little is no direction of theirs at all."""
-    E = sp.vstack([local.instance.AT.T.tocsr()[: local.cones.zero], sp.csr_array(local.instance.P)], format="csr")
-    held = sla.lsmr(E, E @ d, atol=EXACT, btol=EXACT, conlim=0.0, maxiter=8 * max(E.shape))[0]
-    return bool(np.abs(held).max() <= LEFT * np.abs(d).max())
+    columns, rows = local.units
+    equalities = sp.csr_array(local.instance.AT.T)[: local.cones.zero]
+    weight = sp.diags_array(np.concatenate([rows[: local.cones.zero], columns]))
+    E: Any = weight @ sp.vstack([equalities, sp.csr_array(local.instance.P)]) @ sp.diags_array(columns)
+    held = sla.lsmr(E, E @ (d / columns), atol=EXACT, btol=EXACT, conlim=0.0, maxiter=8 * sum(E.shape))[0]
+    return bool(np.abs(held).max() <= LEFT * np.abs(d / columns).max())
