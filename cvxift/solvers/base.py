@@ -9,8 +9,7 @@ A row of the nonneg cone with b = +âˆž is no constraint: its y is 0, its s is +â
 refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
 
 Nothing that a solver does is believed: an exception, another type than `Raw`, arrays of other shapes and values that
-are not finite become a `Raw` of status FAILED or NUMERICAL that says so; a solver that is not one of this package gets
-copies of the data, so that what it writes into them is lost.
+are not finite become a `Raw` of status FAILED or NUMERICAL that says so; solvers of other packages get copied data.
 """
 
 from __future__ import annotations
@@ -293,12 +292,10 @@ class Solver(abc.ABC):
 
     def unsupported(self, structure: Structure) -> str | None:
         """None if the solver takes the structure's cones and cost, else the reason; does not look at `missing`."""
+        if self.conic or structure.cones.polyhedral:
+            return None
         kinds = sorted({block.kind for block in structure.cones.blocks()} - {"zero", "nonneg"})
-        return (
-            None
-            if self.conic or not kinds
-            else f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
-        )
+        return f"it solves quadratic programs, and the problem has cones of kind {', '.join(kinds)}"
 
     @property
     @abc.abstractmethod
