@@ -56,6 +56,7 @@ class Condensation:
         auxiliary: the auxiliary columns of the program without those.
         trivial: whether nothing is substituted.
         parts: what is kept and what is substituted; None if nothing is.
+        felt: the same, but for the fixed columns that kept rows have entries in, which count as kept, last.
         batches: whether `condense` takes batches.
     """
 
@@ -68,6 +69,12 @@ class Condensation:
         else:
             self.auxiliary = AuxiliaryColumns(fixed.structure, constant[fixed.A_at], np.asarray(A)[fixed.A_at])
             self.parts = _both(fixed.parts, self.auxiliary.parts)
+        self.felt = self.parts
+        if self.parts is not None and fixed is not None and len(fixed.blocks["C"].at):
+            kept, other = self.parts.columns.indices
+            held = fixed.parts.columns.indices[1]
+            columns = Split(np.concatenate([kept, held]), np.setdiff1d(other, held))
+            self.felt = Parts(columns, self.parts.rows, self.parts.inverse_a)
         self.structure = self.auxiliary.structure
         self.trivial = self.parts is None
         self.batches = self.auxiliary.batches and (fixed is None or fixed.batches)

@@ -19,6 +19,8 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.products import Curvature, Pair, Products
 from cvxift.kkt.solved import Solved
 from cvxift.kkt.units import Rescaled
+from cvxift.program.condensation import Chained
+from cvxift.program.fixed import Fixed
 from cvxift.program.substitution import Parts
 
 
@@ -28,7 +30,7 @@ class BatchLinearization(Products):
     Args:
         batch: the solved batch.
         varying: the entries of its data that depend on θ.
-        kept: the columns and rows that the condensed programs keep; None for all.
+        kept: the columns and rows that the cones of the condensed programs feel; None for all.
 
     Attributes:
         certified: instances whose solves so far are certified, shape (B,).
@@ -53,7 +55,19 @@ class BatchLinearization(Products):
         batch = self._batch
         if batch.engine.cones.polyhedral:
             return None
-        return Curvature(batch.programs.A, batch.points.spectrum, self._kept)
+        return Curvature(_rows_of_cones(batch), batch.points.spectrum, self._kept)
+
+
+def _rows_of_cones(batch: DenseBatch) -> Array:
+    """A on the condensed rows, with the columns that are fixed beside those that are kept (`Condensation.felt`)."""
+    way, place, A = batch.elimination, batch.programs.place, batch.programs.A
+    outer, inner = (way.outer, way.inner) if isinstance(way, Chained) else (way, None)
+    if not isinstance(outer, Fixed) or outer.C is None:
+        return A
+    xp, C = place.xp, outer.C
+    if inner is not None:
+        C = xp.matrix_transpose(inner.parts.rows.kept(xp.matrix_transpose(C)))
+    return xp.concat([A, xp.broadcast_to(C, (*A.shape[:-1], C.shape[-1]))], axis=-1)
 
 
 class BatchProducts(Derivatives):
@@ -70,8 +84,8 @@ class BatchProducts(Derivatives):
         self.output_size, self._permutation = mapping.output_size, mapping._permutation
         self._recover = mapping._recover.on(place)
         self._varying = VaryingData(mapping, place)
-        parts = mapping.engine.condensation.parts
-        self._kept = None if parts is None else parts.on(place)
+        felt = mapping.engine.condensation.felt
+        self._kept = None if felt is None else felt.on(place)
 
     def _product(self, solved: Solved, tangents: Sequence[Array], bar: Array | None) -> Array:
         place, xp, batch = self.place, self.place.xp, solved.solutions
@@ -84,10 +98,8 @@ class BatchProducts(Derivatives):
         stack = (k, len(batch)) if k > 1 else (len(batch),)
         rows = [xp.reshape(xp.broadcast_to(v, (*shape, v.shape[-1])), (*stack, v.shape[-1])) for v in vectors]
         bends = len(vectors) > 1 and not self.engine.cones.polyhedral
-        # Curvature is known in the batch's own units and of the rows as they are condensed: where those are others than
-        # the program's, one by one.
-        moved = isinstance(batch.elimination, Rescaled) or self.engine.condensation.fixed is not None
-        if self.policy == Policy() and not (bends and moved):
+        # Curvature is known in the batch's own units: where those are others than the program's, one by one.
+        if self.policy == Policy() and not (bends and isinstance(batch.elimination, Rescaled)):
             out, certified = self._at_once(batch, rows[: len(tangents)], None if bar is None else rows[-1])
             rest = sorted({*map(int, np.flatnonzero(~place.host(certified) | batch.near_kinks)), *batch.singles})
         else:  # the batched systems are those of the default policy alone
