@@ -166,7 +166,7 @@ def page(results: dict[str, dict[str, dict[str, str]]]) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     text = f"""# Transforms
 
-What each framework's transforms make of a layer, beside [cvxpylayers](https://github.com/cvxgrp/cvxpylayers) with its
+What each framework's transforms do with a layer, compared with [cvxpylayers](https://github.com/cvxpy/cvxpylayers) with its
 default solver and with Moreau. Written by `python -m tests.benchmarks.transforms --out docs/transforms.md`, which runs
 every cell and compares what it returns, values and derivatives, with the closed form of the problem's solution
 differentiated by the framework itself, to a relative error of {TOLERANCE:g}. *works* means that; otherwise the cell
