@@ -166,9 +166,9 @@ def page(results: dict[str, dict[str, dict[str, str]]]) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     text = f"""# Transforms
 
-What each framework's transforms do with a layer, compared with [cvxpylayers](https://github.com/cvxpy/cvxpylayers) with its
-default solver and with Moreau. Written by `python -m tests.benchmarks.transforms --out docs/transforms.md`, which runs
-every cell and compares what it returns, values and derivatives, with the closed form of the problem's solution
+What each framework's transforms do with a layer, compared with [cvxpylayers](https://github.com/cvxpy/cvxpylayers)
+with its default solver and with Moreau. `python -m tests.benchmarks.transforms --out docs/transforms.md` writes this
+page. It runs every cell and compares the returned values and derivatives with the closed form of the problem's solution
 differentiated by the framework itself, to a relative error of {TOLERANCE:g}. *works* means that; otherwise the cell
 holds the error. How the layers are called: [PyTorch](torch.md), [JAX](jax.md).
 
