@@ -162,6 +162,9 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             )
         )
     bound = min(1.0, kernel.condition * (EPS + residual.worst))
+    if verdict is Verdict.APPLIES and not point.cones.polyhedral and account.fast and not account.curved:
+        verdict = Verdict.DOES_NOT_APPLY
+        findings.append(advice.infinite(row_names(point, account.unsettled_rows)))
     if bound > ERROR and verdict.ok:
         findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
     primal_unique = direction is None

@@ -165,9 +165,13 @@ def _eliminated(point: LocalPoint, kinks: Kinks) -> tuple[list[str], Floats, Flo
     if turn.Q is not None and turn.h is not None:
         h[t:] = turn.h
         origin += [int(np.argmax(np.abs(column))) for column in turn.Q.toarray().T]
-    K = np.block([[sp.csc_array(point.instance.P).toarray(), A_r.T], [A_r, -np.diag(h)]])
     labels = point.program.row_labels
     own = np.array([h[k] == 0.0 and labels[row].atom is None for k, row in enumerate(origin)], dtype=bool)
+    if turn.Q is not None:  # in units of the multiplier of a bound that a cone took in
+        part = np.abs(turn.Q.T @ point.program.bound_weights)
+        A_r[t:][part > 0.0] /= part[part > 0.0, None]
+        h[t:][part > 0.0] /= part[part > 0.0] ** 2
+    K = np.block([[sp.csc_array(point.instance.P).toarray(), A_r.T], [A_r, -np.diag(h)]])
     user = point.program.user_columns
     keep = np.concatenate([user, own])
     K_ee = K[np.ix_(~keep, ~keep)]
@@ -208,6 +212,7 @@ def active_rows(point: LocalPoint, found: Analysis) -> tuple[ActiveRow, ...]:
     d = cone.spectrum(point.cones, point.v).d
     weak = set(map(int, found.kinks.real)) | set(map(int, found.kinks.harmless))
     opened, closed = set(map(int, found.kinks.opened)), set(map(int, found.kinks.closed))
+    order = {id(constraint): k for k, constraint in enumerate(point.program.problem.constraints)}
     out = []
     for unit, start in enumerate(point.cones.unit_starts):
         label = labels[int(start)]
@@ -223,18 +228,23 @@ def active_rows(point: LocalPoint, found: Analysis) -> tuple[ActiveRow, ...]:
             state = "inactive"
         else:
             state = "active" if unit in closed or bool((d[rows] < 1.0).any()) else "inactive"
-        slack, multiplier = point.s[rows], point.y[rows]
-        single = len(rows) == 1
-        out.append(
-            ActiveRow(
-                row_name(point, int(start)),
-                state,
-                float(slack[0]) if single else float(np.linalg.norm(slack)),
-                float(multiplier[0]) if single else float(np.linalg.norm(multiplier)),
-                float(point.margins[unit]),
-            )
-        )
-    return tuple(out)
+        slack, multiplier, bound = point.s[rows], point.y[rows], point.program.bound_weights[rows]
+        if len(rows) == 1:
+            numbers = float(slack[0]), float(multiplier[0])
+        elif bound.any():
+            numbers = _room(slack, bound), float(bound @ multiplier)
+        else:
+            numbers = float(np.linalg.norm(slack)), float(np.linalg.norm(multiplier))
+        row = ActiveRow(row_name(point, int(start)), state, *numbers, float(point.margins[unit]))
+        out.append((order.get(id(label.constraint), len(order)), row))
+    return tuple(row for _, row in sorted(out, key=lambda pair: pair[0]))
+
+
+def _room(s: Floats, d: Floats) -> float:
+    """The largest δ for which s − δ d lies in the second-order cone: the slack of a bound that the cone took in."""
+    a, b, c = (float(u[0] * v[0] - u[1:] @ v[1:]) for u, v in ((d, d), (d, s), (s, s)))  # a δ² − 2 b δ + c = 0
+    root = b + np.sqrt(max(b * b - a * c, 0.0))
+    return float(max(c, 0.0) / root) if root > 0.0 else 0.0
 
 
 def residuals_by_constraint(point: LocalPoint) -> dict[str, float]:

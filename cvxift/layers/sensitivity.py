@@ -321,7 +321,8 @@ def _spread(values: Floats) -> Floats:
 
 def _refuse_keys(name: str, given: Any, *kinds: type) -> None:
     if not isinstance(given, Mapping) or not all(isinstance(key, kinds) for key in given):
-        got = {type(key).__name__ for key in given} if isinstance(given, Mapping) else type(given).__name__
+        wrong = [key for key in given if not isinstance(key, kinds)] if isinstance(given, Mapping) else [given]
+        got = ", ".join(sorted({type(key).__name__ for key in wrong}))
         expected = " or ".join(f"cp.{kind.__name__}" for kind in kinds)
         raise ProgramError(f"{name} must be a dict with keys of the problem, each a {expected}; got {got}.")
 

@@ -137,7 +137,7 @@ class Cones:
         """Whether all rows are zero or nonnegative rows."""
         return not (self.soc or self.psd or self.exp or self.pow)
 
-    @property
+    @cached_property
     def entropic(self) -> bool:
         """Whether cones of entropies, logarithms or powers are among them."""
         return bool(self.exp or self.pow)

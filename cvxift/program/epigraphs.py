@@ -1,12 +1,13 @@
 """Epigraph columns that one bound holds: the bound is put in their place.
 
-CVXPY writes f(x) ≤ h(x) as  f(x) ≤ t,  t ≤ h(x)  with a column t of its own. Where the constraint is slack, t is not
-unique and the KKT system is singular, although the user's map is smooth. Such a t
+CVXPY writes ‖f(x)‖ ≤ h(x) as  ‖f(x)‖ ≤ t,  t ≤ h(x)  with a column t of its own; sums of squares and their ratios
+likewise. Where the constraint is slack, t is not unique and the KKT system is singular, although the user's map is
+smooth. Such a t
 
     costs nothing, has constant coefficients, and is bounded from above by one nonneg row r:  a_r t + … + s_r = b_r
-    leaves the other cones only the further inside the larger it is:  −A_t restricted to the other rows lies in K
+    stands in second-order cones besides, which it leaves the further inside the larger it is:  −A_t lies in them
 
-(or all of it for −t: what is below a concave function), so that raising t until s_r = 0 keeps every row satisfied. The
+(or all of it for −t), so that raising t until s_r = 0 keeps every row satisfied. The
 set of the other columns is that of the program with t = (b_r − …)/a_r put in, which has neither t nor r. Row operations
 do that, with constants alone:
 
@@ -21,7 +22,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.cones import Cones
-from cvxift.program.row_order import triangle
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack, combined, filled_entries
 
@@ -40,6 +40,8 @@ class Eliminated:
         multipliers: L in y = L y', the multipliers of all rows from those of the kept ones.
         raised: sign of b in rows of curved cones that a bound was put into; there an infinite b of that sign means that
             the cone binds nothing. Zero in other rows.
+        bounds: for each kept row, the row of the bound that was put into it; −1 for none.
+        weights: −a_i/a_r of those rows, zero elsewhere.
     """
 
     structure: Structure
@@ -48,6 +50,8 @@ class Eliminated:
     columns: np.ndarray
     multipliers: sp.csr_array
     raised: Floats
+    bounds: np.ndarray
+    weights: Floats
 
 
 def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarray) -> Eliminated:
@@ -64,7 +68,8 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
     A, m = stacked.slices["A"], structure.m
     if not auxiliary.any():
         every = sp.csr_array(sp.eye_array(m))
-        return Eliminated(structure, stacked, np.arange(m), np.arange(structure.n), every, np.zeros(m))
+        own = np.arange(m), np.arange(structure.n)
+        return Eliminated(structure, stacked, *own, every, np.zeros(m), np.full(m, -1), np.zeros(m))
     filled, varies = filled_entries(stacked)
     at = np.flatnonzero(filled[A])
     row, column = structure.A_rows[at].astype(np.int64), structure.A_cols[at].astype(np.int64)
@@ -87,10 +92,14 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
     raised = np.zeros(m)
     raised[row[other]] = np.sign(weight)
     raised[: structure.cones.zero + structure.cones.nonneg] = 0.0
+    into, weights = np.full(m, -1), np.zeros(m)
+    into[row[other]], weights[row[other]] = bound[column[other]], weight
     if len(t):
         cones = replace(structure.cones, nonneg=structure.cones.nonneg - len(t))
         structure, stacked = combined(structure, stacked, operations, np.flatnonzero(columns), cones)
-    return Eliminated(structure, stacked, kept, np.flatnonzero(columns), sp.csr_array(operations.T), raised[kept])
+    multipliers = sp.csr_array(operations.T)
+    left = np.flatnonzero(columns)
+    return Eliminated(structure, stacked, kept, left, multipliers, raised[kept], into[kept], weights[kept])
 
 
 def _bounds(
@@ -117,16 +126,16 @@ def _bounds(
     linear = cones.zero + cones.nonneg
     above = (row >= cones.zero) & (row < linear) & (value > 0.0)
     able &= np.bincount(column[above], minlength=n) == 1
-    # A direction d = −A_t in the other rows: each cone's own question, entry by entry; norms for second-order cones.
-    sign, head = _directions(cones)
-    inside = above | (-value * sign[row] > 0.0)
+    # The direction d = −A_t in the other rows: heads that rise by no less than the norm of the tails.
+    first, head = _directions(cones)
+    inside = above | (first[row] & (value < 0.0))
     able[column[varies | ~(inside | (head[row] >= 0))]] = False
     tail = np.flatnonzero((head[row] >= 0) & able[column])
     if len(tail):
         key, group = np.unique(column[tail] * m + head[row[tail]], return_inverse=True)
         length = np.sqrt(np.bincount(group, value[tail] ** 2))
         rise = np.zeros(len(key))
-        heads = np.flatnonzero((sign[row] == 1.0) & (row >= linear))
+        heads = np.flatnonzero(first[row])
         place = np.searchsorted(key, column[heads] * m + row[heads])
         found = (place < len(key)) & (key[np.minimum(place, len(key) - 1)] == column[heads] * m + row[heads])
         rise[place[found]] = -value[heads[found]]
@@ -142,31 +151,16 @@ def _bounds(
     return bound
 
 
-def _directions(cones: Cones) -> tuple[Floats, np.ndarray]:
-    """Which way each row may always be moved alone, +1 or −1, 0 for neither; of a second-order cone's tails, the head.
-
-    Returns:
-        Signs, shape (m,), and heads, shape (m,), −1 in other rows.
-    """
-    sign, head = np.zeros(cones.m), np.full(cones.m, -1)
-    sign[cones.rows("nonneg")] = 1.0
+def _directions(cones: Cones) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are heads of second-order cones, shape (m,), and of their tails the head, shape (m,), −1 elsewhere."""
+    first, head = np.zeros(cones.m, dtype=bool), np.full(cones.m, -1)
     for part in cones.parts:
-        rows = part.index
         if part.kind == "soc":
-            sign[rows[:, 0]], head[rows[:, 1:]] = 1.0, rows[:, :1]
-        elif part.kind == "psd":
-            i, j = triangle(int(part.param))  # pyright: ignore[reportArgumentType]  # a matrix's order
-            sign[rows] = np.where(i == j, 1.0, 0.0)
-        elif part.kind == "exp":  # (x, y, z): y exp(x/y) ≤ z
-            sign[rows] = (-1.0, 0.0, 1.0)
-        elif part.kind == "pow":  # (x, y, z): |z| ≤ x^α y^(1−α)
-            sign[rows] = (1.0, 1.0, 0.0)
-    return sign, head
+            rows = part.index
+            first[rows[:, 0]], head[rows[:, 1:]] = True, rows[:, :1]
+    return first, head
 
 
 def interior(cones: Cones) -> Floats:
-    """A point inside each cone, by its rows, zero in zero rows: b of cones that bind nothing; shape (m,)."""
-    sign, _ = _directions(cones)
-    point = np.maximum(sign, 0.0)
-    point[cones.rows("exp")] = np.tile((0.0, 1.0, 2.0), cones.exp)
-    return point
+    """A point inside each second-order cone, by its rows, zero elsewhere: b of cones that bind nothing; shape (m,)."""
+    return _directions(cones)[0] * 1.0

@@ -40,6 +40,9 @@ class Presolved:
         structure: its structure.
         stacked: its data as affine functions of θ.
         source: for each of its rows, the row of the full program that it is.
+        named: for each of its rows, the row of the full program whose name it has: that of a bound that was put into
+            its cone; else its source.
+        weights: see `Eliminated`.
         columns: likewise for its columns.
         multipliers: L in y = L y', those of the full program from its own, shape (full m, m); before positive parts.
         raised: sign of an infinite b with which a curved cone binds nothing, by row; see `Eliminated`.
@@ -49,6 +52,8 @@ class Presolved:
     structure: Structure
     stacked: Stack
     source: np.ndarray
+    named: np.ndarray
+    weights: Floats
     columns: np.ndarray
     multipliers: sp.csr_array
     raised: Floats
@@ -106,7 +111,15 @@ def presolve(structure: Structure, stacked: Stack, rank: np.ndarray, auxiliary: 
     multipliers = sp.csr_array((weight[own], (own, target[own])), shape=(full, len(source)))
     end = without_epigraphs(smaller, data, auxiliary)
     multipliers = sp.csr_array(multipliers @ end.multipliers)
-    return Presolved(end.structure, end.stacked, source[end.rows], end.columns, multipliers, end.raised, paired)
+    starts, m = end.structure.cones.unit_starts, end.structure.m
+    unit = np.searchsorted(starts, np.arange(m), side="right") - 1
+    bound_of_unit = np.full(len(starts), -1)
+    at = np.flatnonzero(end.bounds >= 0)
+    bound_of_unit[unit[at]] = source[end.bounds[at]]
+    own = source[end.rows]
+    named = np.where(bound_of_unit[unit] >= 0, bound_of_unit[unit], own)
+    kept = own, named, end.weights, end.columns
+    return Presolved(end.structure, end.stacked, *kept, multipliers, end.raised, paired)
 
 
 def _ordered(equal: np.ndarray, became_equal: np.ndarray, bounds: np.ndarray, stacks: list) -> tuple[np.ndarray, Cones]:

@@ -205,6 +205,11 @@ class Program:
         return self._maps.affine()
 
     @property
+    def bound_weights(self) -> Floats:
+        """w, shape (m,): the multiplier of a bound that was put into a cone is ⟨w, y⟩ over its rows; zero elsewhere."""
+        return self._presolved.weights
+
+    @property
     def release(self) -> tuple[Floats, Floats] | None:
         """By row, the infinite b with which its cone binds nothing (or NaN), what is put there; None if none may."""
         return (self._maps.limits, self._maps.inside) if self._maps.may_release else None
@@ -284,7 +289,7 @@ class Program:
         self.row_labels = RowLabels(
             rows.blocks,
             [origin_of.get(block.id, Origin()) for block in rows.blocks],
-            self._presolved.source,
+            self._presolved.named,
             self._presolved.partners,
             (column_of_row, positive),
             self.column_labels,

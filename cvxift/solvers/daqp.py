@@ -118,7 +118,9 @@ class DaqpSession(Session):
                 ends.append(None)
                 continue
             self._lower[:zero] = b[i, :zero]
-            x, _, flag, info = daqp.solve(H[i], q[i], matrices[i], b[i], self._lower, sense, **self.options)
+            x, value, flag, info = daqp.solve(H[i], q[i], matrices[i], b[i], self._lower, sense, **self.options)
+            if self._verbose:
+                _tell(_EXITS.get(flag, (Status.FAILED, ""))[1], value, info)
             xs[i], y[i], s[i] = x, info["lam"], b[i] - matrices[i].dot(x)
             ends.append((flag, info["iterations"]))
         finite = np.isfinite(xs.sum(-1) + y.sum(-1) + s.sum(-1))
@@ -237,8 +239,12 @@ class DaqpSession(Session):
         x, value, flag, info = daqp.solve(H, q, matrix, upper, self._lower, sense, **self.options)
         status, message = _EXITS.get(flag) or (Status.FAILED, f"exit flag {flag}")
         if self._verbose:
-            print(f"DAQP: {message}; {info['iterations']} iterations, objective {value:.6e}.")
+            _tell(message, value, info)
         return x, info["lam"], status, message, info["iterations"]
+
+
+def _tell(message: str, value: float, info: Mapping[str, Any]) -> None:
+    print(f"DAQP: {message}; {info['iterations']} iterations, objective {value:.6e}.")
 
 
 def _spread(diagonal: Floats) -> NDArray[np.bool_]:

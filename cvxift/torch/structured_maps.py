@@ -69,7 +69,7 @@ def _solve(
     if x.device.type == "cpu" and x.numel() < SMALL:
         with np.errstate(all="ignore"):
             found = solve(scores.numpy(), rows.numpy(), columns.numpy(), tol, limit)
-        plan = Plan(*map(torch.as_tensor, found))
+        plan = Plan(*(torch.as_tensor(part, device=x.device) for part in found))
     else:
         plan = solve(scores, rows, columns, tol, limit)
     floor = 64 * torch.finfo(x.dtype).eps

@@ -63,11 +63,11 @@ class TestSensitivity:
     @pytest.mark.parametrize(
         ("call", "message"),
         [
-            (lambda s, x, t: s.vjp({"x": np.ones(3)}), r"cotangents must be a dict.*got \{'str'\}"),
-            (lambda s, x, t: s.vjp({t: np.ones(3)}), r"cotangents must be a dict.*got \{'Parameter'\}"),
+            (lambda s, x, t: s.vjp({"x": np.ones(3)}), r"cotangents must be a dict.*got str"),
+            (lambda s, x, t: s.vjp({t: np.ones(3)}), r"cotangents must be a dict.*got Parameter"),
             (lambda s, x, t: s.vjp([x]), "cotangents must be a dict.*got list"),
-            (lambda s, x, t: s.jvp({"t": np.ones(3)}), r"tangents must be a dict.*got \{'str'\}"),
-            (lambda s, x, t: s.jvp({x: np.ones(3)}), r"tangents must be a dict.*got \{'Variable'\}"),
+            (lambda s, x, t: s.jvp({"t": np.ones(3)}), r"tangents must be a dict.*got str"),
+            (lambda s, x, t: s.jvp({x: np.ones(3)}), r"tangents must be a dict.*got Variable"),
             (lambda s, x, t: s.jvp(np.ones(3)), "tangents must be a dict.*got ndarray"),
             (lambda s, x, t: s.jacobian(t, x), "Expected a cp.Parameter of the problem, got Variable"),
             (lambda s, x, t: s.jacobian("x", "t"), "Expected a cp.Parameter of the problem, got str"),

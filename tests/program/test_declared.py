@@ -14,6 +14,8 @@ from cvxift.kkt.solution_map import SolutionMap
 LOW, HIGH = np.array([-0.1, -0.7, 0.2]), np.array([0.3, -0.2, 0.9])
 WAYS = ["parameters", "expressions", "one side", "scalar", "bounds and a sign"]
 
+ROUNDING = 4 * np.finfo(float).eps  # of eigenvalues of matrices of size 2
+
 
 def bounded(way: str) -> tuple[cp.Variable, list[cp.Parameter], np.ndarray, np.ndarray]:
     """A variable of three entries with parametric bounds, its parameters, and the bounds' values."""
@@ -79,7 +81,9 @@ def test_semidefinite_variables_have_no_eigenvalue_of_the_wrong_sign(attribute, 
     device = DeviceMap(mapping, Arrays(np)).solve(theta).outputs.reshape(2, 3, 3)
     for found, times in ((value, 1.0), *zip(batch, (1.0, 2.0)), *zip(device, (1.0, 2.0))):
         np.testing.assert_array_equal(found, found.T)
-        assert np.linalg.eigvalsh(sign * found).min() >= -1e-16
+        assert (
+            np.linalg.eigvalsh(sign * found).min() >= -4 * np.finfo(float).eps
+        )  # of the eigenvalues of a matrix of this size
         np.testing.assert_allclose(found, times * nearest, rtol=0, atol=1e-8)
 
 
@@ -91,4 +95,6 @@ def test_an_instance_that_failed_leaves_the_others_semidefinite():
     with pytest.warns(cvxift.ApplicabilityWarning, match="exclude each other"):
         out = mapping.solve(np.array([[1.0, 0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, -1.0, 2.0]])).outputs
     assert np.isnan(out[1]).all()
-    assert np.linalg.eigvalsh(out[0].reshape(2, 2)).min() >= -1e-16
+    assert (
+        np.linalg.eigvalsh(out[0].reshape(2, 2)).min() >= -4 * np.finfo(float).eps
+    )  # of the eigenvalues of a matrix of this size

@@ -77,7 +77,7 @@ def test_values_and_multipliers_are_those_of_the_problem(kind: str, r: float) ->
     np.testing.assert_allclose(gradient, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "log_sum_exp"])
+@pytest.mark.parametrize("kind", ["norm", "affine", "constant", "squares", "over"])
 def test_no_column_is_left_between_a_function_and_its_bound(kind: str) -> None:
     problem, _, _ = problem_of(kind)
     assert size(problem) == 0, [label.text for label in Program(problem).column_labels]

@@ -24,6 +24,7 @@ REDUNDANT = {
     "every_elementary_constraint",
 }
 REPEATED = {"zero_and_duplicate_rows", "same_constraint_twice"}
+WEAK = {"second_order_cones"}  # at one of its points a cone is nearly weak: known to √gap
 CHAINED = {"power_cone_of_many_factors", "power_cone_of_rows", "single_power_cone_of_many_factors"}
 
 
@@ -52,17 +53,24 @@ def test_data_are_cvxpys(name):
         warnings.simplefilter("ignore")  # CVXPY's remarks on its own backends and on old-style constraints
         theirs, _, inverse = case.problem.get_problem_data(cp.CLARABEL, gp=case.gp)
     structure = program.structure
-    rows = program._presolved.source  # without rows that are redundant
-    assert np.isfinite(theirs["b"][rows]).all()
-    np.testing.assert_allclose(structure.A_matrix(data.A).toarray(), theirs["A"].toarray()[rows], atol=1e-14)
-    np.testing.assert_allclose(data.b, theirs["b"][rows], atol=1e-14)
-    np.testing.assert_allclose(data.q, theirs["c"], atol=1e-14)
-    P = theirs["P"].toarray() if "P" in theirs else np.zeros((structure.n, structure.n))
+    presolved = program._presolved
+    rows, columns = presolved.source, presolved.columns  # without rows that are redundant, and columns of epigraphs
+    A, b = theirs["A"].toarray(), theirs["b"]
+    assert np.isfinite(b[rows]).all()
+    bound = np.flatnonzero(presolved.weights)  # rows that took in a bound
+    A_of, b_of = A[rows], b[rows]
+    A_of[bound] += presolved.weights[bound, None] * A[presolved.named[bound]]
+    b_of[bound] += presolved.weights[bound] * b[presolved.named[bound]]
+    assert not A_of[:, np.setdiff1d(np.arange(A.shape[1]), columns)].any()
+    np.testing.assert_allclose(structure.A_matrix(data.A).toarray(), A_of[:, columns], atol=1e-14)
+    np.testing.assert_allclose(data.b, b_of, atol=1e-14)
+    np.testing.assert_allclose(data.q, theirs["c"][columns], atol=1e-14)
+    P = theirs["P"].toarray()[np.ix_(columns, columns)] if "P" in theirs else np.zeros((structure.n, structure.n))
     np.testing.assert_allclose(structure.P_matrix(data.P).toarray(), (P + P.T) / 2, atol=1e-13)
     np.testing.assert_allclose(data.d, inverse[-1]["offset"], atol=1e-14)
     if name in REDUNDANT:
         return
-    assert structure.m == np.isfinite(theirs["b"]).sum()
+    assert structure.m == np.isfinite(theirs["b"]).sum() - (A.shape[1] - len(columns))
     dims, cones = theirs["dims"], program.cones
     assert (cones.zero, cones.soc, cones.psd, cones.exp) == (dims.zero, tuple(dims.soc), tuple(dims.psd), dims.exp)
     np.testing.assert_allclose(cones.pow, dims.p3d)
@@ -77,7 +85,7 @@ def test_solution_is_cvxpys(name, seed):
         case.problem.solve(solver=cp.CLARABEL, gp=case.gp, **TIGHT)
     assert program.primal_value(data, x) == pytest.approx(case.problem.value, rel=1e-8, abs=1e-8)
     # A chain of cones is another program than the whole cone: the same optimum to √gap only.
-    tolerance = 1e-5 if name in CHAINED else 1e-8
+    tolerance = 1e-5 if name in CHAINED | WEAK else 1e-8
     for variable in case.problem.variables():
         value = variable.value_sparse if variable.attributes["sparsity"] else variable.value
         value = value.toarray() if sp.issparse(value) else value

@@ -284,7 +284,10 @@ class TestClosedForms:
             z = compiled(low)
             assert z.dtype is torch.float32
             expected = function(low)
-            same([z, *torch.autograd.grad(z.sum(), low)], [expected, *torch.autograd.grad(expected.sum(), low)], 0)
+            # Eager soft ranks are one call of NumPy's, which adds in another order.
+            tolerance = 4 * torch.finfo(torch.float32).eps if name == "soft rank" else 0
+            found = [z, *torch.autograd.grad(z.sum(), low)]
+            same(found, [expected, *torch.autograd.grad(expected.sum(), low)], tolerance)
 
     @pytest.mark.parametrize("name", STRUCTURED)
     def test_second_derivatives(self, name):

@@ -132,11 +132,12 @@ class Regularity:
             return pieces, ended, False
         if self._borne_out is not None:
             return (self._borne_out,), (), False
-        fast = self._unsettled or (len(pieces) == 1 and not ended and self._runs_away)
-        return pieces, ended, fast and self._flat_of(pieces) is None
+        steep = self._unsettled or (len(pieces) == 1 and not ended and self.fast)
+        return pieces, ended, steep and self._flat_of(pieces) is None
 
-    @property
-    def _runs_away(self) -> bool:
+    @cached_property
+    def fast(self) -> bool:
+        """Whether outputs move so fast that derivatives hold for no step that can be computed."""
         return (
             self.direct
             and not self.clear

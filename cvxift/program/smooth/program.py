@@ -264,6 +264,15 @@ class SmoothProgram:
         start(self._atoms)
         return np.concatenate([_flat(v) for v in self._columns])
 
+    @property
+    def bound_weights(self) -> Floats:
+        """As `Program.bound_weights`: no bounds are put into cones."""
+        return np.zeros(self.structure.m)
+
+    def values(self, x: Floats, theta: Floats | None = None) -> dict[cp.Variable, Floats]:
+        """As `Program.values`."""
+        return {variable: self.output(variable).value(x, theta) for variable in self._variables}
+
     def output(self, obj: cp.Variable) -> Output:
         """As `Program.output`."""
         if not isinstance(obj, cp.Variable):
