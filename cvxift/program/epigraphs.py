@@ -5,7 +5,8 @@ likewise. Where the constraint is slack, t is not unique and the KKT system is s
 smooth. Such a t
 
     costs nothing, has constant coefficients, and is bounded from above by one nonneg row r:  a_r t + … + s_r = b_r
-    stands in second-order cones besides, which it leaves the further inside the larger it is:  −A_t lies in them
+    stands in second-order cones besides, which it leaves the further inside the larger it is:  −A_t lies in them,
+    strictly where b_r depends on θ and so may be infinite
 
 (or all of it for −t), so that raising t until s_r = 0 keeps every row satisfied. The
 set of the other columns is that of the program with t = (b_r − …)/a_r put in, which has neither t nor r. Row operations
@@ -25,6 +26,7 @@ from cvxift.program.cones import Cones
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack, combined, filled_entries
 
+EDGE = 1e-9  # part by which a direction must lie inside a cone for an infinite multiple of it to leave nothing
 FILL = 2  # entries that the row operations may add, per entry that leaves with t and r
 
 
@@ -125,6 +127,7 @@ def _bounds(
     able[structure.P_cols[P]] = False
     linear = cones.zero + cones.nonneg
     above = (row >= cones.zero) & (row < linear) & (value > 0.0)
+    varied_bounds = np.diff(stacked.matrix.indptr)[where["b"]] > 0
     able &= np.bincount(column[above], minlength=n) == 1
     # The direction d = −A_t in the other rows: heads that rise by no less than the norm of the tails.
     first, head = _directions(cones)
@@ -139,7 +142,11 @@ def _bounds(
         place = np.searchsorted(key, column[heads] * m + row[heads])
         found = (place < len(key)) & (key[np.minimum(place, len(key) - 1)] == column[heads] * m + row[heads])
         rise[place[found]] = -value[heads[found]]
-        able[key[length > rise] // m] = False
+        # On the cone's boundary, as for squares, an infinite bound leaves a half-space: the divisor's sign.
+        open_row = np.zeros(n, dtype=bool)
+        open_row[column[above]] = varied_bounds[row[above]]
+        edge = (length >= (1.0 - EDGE) * rise) & open_row[key // m]
+        able[key[edge | (length > rise)] // m] = False
     # Another column of the canonicalization in r would be left as free as t was; and rows must not grow.
     candidates = above & able[column]
     alone = np.bincount(row[auxiliary[column]], minlength=m) == 1
@@ -162,5 +169,7 @@ def _directions(cones: Cones) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interior(cones: Cones) -> Floats:
-    """A point inside each second-order cone, by its rows, zero elsewhere: b of cones that bind nothing; shape (m,)."""
-    return _directions(cones)[0] * 1.0
+    """b of rows and second-order cones that bind nothing, a point inside them, by rows; zero elsewhere; shape (m,)."""
+    point = _directions(cones)[0] * 1.0
+    point[cones.rows("nonneg")] = 1.0
+    return point

@@ -23,6 +23,7 @@ def bounded(kind: str, x: cp.Variable, X: cp.Variable, r: cp.Parameter) -> cp.Co
         "affine": lambda: 2 * cp.norm(3 * x[:3] - 1) <= 1 + r + x[3] - 0.5 * x[0],
         "constant": lambda: cp.norm(x - r) <= 2.5,
         "squares": lambda: cp.sum_squares(x) <= r,
+        "fixed squares": lambda: cp.sum_squares(x - 0.05 * r) <= 1.5,
         "over": lambda: cp.quad_over_lin(x[:3], 4 + x[3]) <= r,
         "abs": lambda: cp.abs(x) <= r,
         "largest": lambda: cp.norm_inf(x) <= r,
@@ -37,8 +38,8 @@ def bounded(kind: str, x: cp.Variable, X: cp.Variable, r: cp.Parameter) -> cp.Co
 
 
 KINDS = (
-    "norm", "affine", "constant", "squares", "over", "abs", "largest", "max", "min", "exp", "logarithm", "log_sum_exp",
-    "eigenvalue", "singular",
+    "norm", "affine", "constant", "squares", "fixed squares", "over", "abs", "largest", "max", "min", "exp",
+    "logarithm", "log_sum_exp", "eigenvalue", "singular",
 )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_values_and_multipliers_are_those_of_the_problem(kind: str, r: float) ->
     np.testing.assert_allclose(gradient, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["norm", "affine", "constant", "squares", "over"])
+@pytest.mark.parametrize("kind", ["norm", "affine", "constant", "fixed squares"])
 def test_no_column_is_left_between_a_function_and_its_bound(kind: str) -> None:
     problem, _, _ = problem_of(kind)
     assert size(problem) == 0, [label.text for label in Program(problem).column_labels]
@@ -116,6 +117,27 @@ def test_an_infinite_bound_binds_nothing(kind: str, batch: bool) -> None:
     pulled = mapping.vjp(solved, np.ones_like(solved.outputs))
     expected = np.array([2.0, 2.0, 1.0, 1.0, 0.0])
     np.testing.assert_allclose(pulled[0] if batch else pulled, expected, rtol=0, atol=1e-9)
+
+
+def test_an_infinite_bound_leaves_the_domain() -> None:
+    """The divisor of a ratio remains positive."""
+    x, y, a, r = cp.Variable(), cp.Variable(), cp.Parameter(value=-1.0), cp.Parameter(value=np.inf)
+    for limit, least in (
+        (cp.inv_pos(x) <= r, 0.0),
+        (cp.quad_over_lin(y, x) <= r, 0.0),
+        (cp.quad_over_lin(y, 2 * x - 1) <= r - y, 0.5),
+    ):
+        s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.square(x - a) + cp.square(y - 1)), [limit]), check="off")
+        assert s.value(x) == pytest.approx(least, abs=1e-3)
+
+
+def test_rows_without_a_bound_are_no_kink() -> None:
+    x, r, a = cp.Variable(2), cp.Parameter(value=np.inf), cp.Parameter(2, value=[1.0, 2.0])
+    for limit in (x[0] <= r, cp.norm(x) <= r, cp.norm1(x) <= r):
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(x - a)), [limit])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", cvxift.ApplicabilityWarning)
+            np.testing.assert_allclose(cvxift.differentiate(problem).jacobian(x, a), np.eye(2), atol=1e-9)
 
 
 def test_a_slack_norm_leaves_the_system_regular() -> None:
