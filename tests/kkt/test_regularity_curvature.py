@@ -298,3 +298,32 @@ def test_a_fourth_power_near_its_minimum_has_its_own_curvature(small, seed):
     assert not said
     np.testing.assert_allclose(rows, expected, atol=1e-6)
     np.testing.assert_allclose(columns, expected, atol=1e-6)
+
+
+def limited(name: str, q: float) -> tuple[cp.Problem, cp.Variable, cp.Parameter]:
+    """x = min(q, 2): the limit's own column is held by the limit's force alone, which vanishes at q = 2."""
+    x, z, c = cp.Variable(), cp.Variable(), cp.Parameter(value=q)
+    limit = {
+        "huber": lambda: cp.huber(x, 1) <= 3,
+        "root": lambda: x <= 2 * cp.sqrt(z) - z + 1,
+        "norm": lambda: x <= 0.6 * z - cp.norm(cp.hstack([z, 1])) + 2.8,
+    }[name]()
+    return cp.Problem(cp.Minimize(cp.square(x - c)), [limit]), x, c
+
+
+@pytest.mark.parametrize("name", ["huber", "root", "norm"])
+def test_a_kink_at_which_columns_are_known_to_the_root_of_the_accuracy_is_told(name):
+    problem, x, c = limited(name, 2.0)
+    ask = {"vjp": lambda s: s.vjp({x: 1.0}), "jvp": lambda s: s.jvp({c: 1.0})}
+    for product in ask.values():
+        _, said = heard(lambda product=product: product(differentiate(problem)))
+        assert said
+
+
+@pytest.mark.parametrize("name", ["huber", "root", "norm"])
+@pytest.mark.parametrize("beside", [1e-3, 1e-5, 1e-7, 1e-8, 1e-9, -1e-9, -1e-7, -1e-5, -1e-3])
+def test_beside_such_a_kink_the_derivative_is_right_or_told(name, beside):
+    problem, x, c = limited(name, 2.0 + beside)
+    value, said = heard(lambda: float(differentiate(problem).vjp({x: 1.0})[c]))
+    assert said or value == pytest.approx(float(beside < 0), abs=1e-5)
+    assert not said or abs(beside) <= 1e-5

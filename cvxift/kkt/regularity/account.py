@@ -146,8 +146,11 @@ class Regularity:
 
     @cached_property
     def _unsettled(self) -> bool:
-        reached = self.solution.engine.cones.polyhedral or self.solution.residuals.worst <= GOAL
-        return not reached and self.direct and unsettled(self.local, self.plain)
+        if self.solution.engine.cones.polyhedral or not self.direct:
+            return False
+        if not self.clear and self.local.doubtful:
+            return True
+        return self.solution.residuals.worst > GOAL and unsettled(self.local, self.plain)
 
     @property
     def direct(self) -> bool:

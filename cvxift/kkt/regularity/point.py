@@ -168,9 +168,23 @@ class LocalPoint:
     @cached_property
     def near(self) -> np.ndarray:
         """Units that lie on no kink, but near one beside the size of the whole solution (φ = 1)."""
+        return np.flatnonzero((self.margins > self.tolerance) & (self.margins_of_whole <= NEAR) & self.tied_units)
+
+    @cached_property
+    def margins_of_whole(self) -> Floats:
+        """The margins beside the size of the whole solution (φ = 1), shape (units,)."""
         sigma_s, sigma_y = self.scales_of(1.0)
-        margins = cone.margin(self.cones, self.s / sigma_s - self.y / sigma_y)
-        return np.flatnonzero((self.margins > self.tolerance) & (margins <= NEAR) & self.tied_units)
+        return cone.margin(self.cones, self.s / sigma_s - self.y / sigma_y)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a row or second-order cone that counts as off its kink lies on one beside the whole solution's size.
+
+        Columns that only its force holds are known to the root of the accuracy there.
+        """
+        end = self.cones.zero + self.cones.nonneg + sum(self.cones.soc)
+        near = self.near[self.cones.unit_starts[self.near] < end]
+        return bool((self.margins_of_whole[near] <= KINK).any())
 
     @cached_property
     def scaled_v(self) -> Floats:
