@@ -78,7 +78,7 @@ def test_a_saddle_of_many_columns_is_seen_without_its_inertia(monkeypatch) -> No
         raise RuntimeError("a pivot is zero")
 
     monkeypatch.setattr(convexity, "SparseFactor", zero_pivot)
-    x, p = cp.Variable(convexity.DENSE_NULL_SPACE_NULL_SPACE + 100, name="x"), cp.Parameter(name="p", value=1.0)
+    x, p = cp.Variable(convexity.DENSE_NULL_SPACE + 100, name="x"), cp.Parameter(name="p", value=1.0)
     x.value = np.zeros(x.shape)
     problem = cp.Problem(cp.Minimize(cp.sum(cp.square(cp.square(x) - p))), [x[0] + x[1] == 0])
     program = SmoothProgram(problem)
@@ -87,7 +87,7 @@ def test_a_saddle_of_many_columns_is_seen_without_its_inertia(monkeypatch) -> No
 
 
 def test_a_saddle_of_many_columns_is_seen_and_left() -> None:
-    n = convexity.DENSE_NULL_SPACE_NULL_SPACE + 100
+    n = convexity.DENSE_NULL_SPACE + 100
     x, p = cp.Variable(n, name="x"), cp.Parameter(name="p", value=1.0)
     energy = cp.sum(cp.square(cp.square(x) - p)) + cp.sum_squares(x[1:] - x[:-1])
     problem = cp.Problem(cp.Minimize(energy), [x[0] + x[1] == 0])
