@@ -127,3 +127,14 @@ def test_entries_of_parameters_and_constraints_are_named(ask):
     assert not any("c[1]" in word for word in said)
     with pytest.raises(ApplicabilityError, match=r"with respect to c\[0\], c\[1\] depends.*\(x >= 0\), entry \(0,\)"):
         ask(capped_simplex(), closed_form="never", singular="raise")
+
+
+@pytest.mark.parametrize("solver", [None, "osqp", "clarabel", "piqp", "scs"])
+def test_a_weight_at_zero_has_the_derivative_of_its_feasible_side(solver):
+    """The column that is |x₁ − x₀| is free at weight 0, and held as soon as the weight moves."""
+    x, c, a = cp.Variable(2), cp.Parameter(2, value=[1.0, 2.0]), cp.Parameter(nonneg=True, value=0.0)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c) + a * cp.norm1(x[1:] - x[:1])))
+    found, said = heard(lambda: differentiate(problem, solver=solver).vjp({x: [1.0, 0.0]}))
+    assert said
+    np.testing.assert_allclose(found[a], 0.5, atol=1e-8)
+    np.testing.assert_allclose(found[c], [1.0, 0.0], atol=1e-8)

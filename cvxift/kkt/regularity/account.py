@@ -183,7 +183,7 @@ class Regularity:
             return (self._closed,), ()
         if not self._degenerate():
             return (self.plain,), ()
-        if self.null is not None and len(self.pulled) and around.held(self.local, self.null):
+        if self.null is not None and len(self.pulled) and self._loose is None and around.held(self.local, self.null):
             return (self.plain,), around.parameters_of(self.program, self.pulled)
         # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
         flat = self._loose

@@ -138,7 +138,8 @@ def around(
 def held(local: LocalPoint, null: NullVector) -> bool:
     """Whether no change of θ leads to another piece: the rows that are tight stay so, or there is no solution.
 
-    So it is away from kinks where all that K's null space holds is flat, or equalities that depend on each other.
+    So it is away from kinks where all that K's null space holds is flat, or equalities that depend on each other. Not
+    where θ can pull at columns that are free and no output feels: they go where other rows hold them.
 
     Args:
         local: the point.
