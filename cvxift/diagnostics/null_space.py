@@ -193,7 +193,7 @@ def _own(point: LocalPoint, rows: list[int]) -> bool:
 
 def _signs(point: LocalPoint, w: Floats, rows: list[int]) -> tuple[bool, bool]:
     """Whether w, and −w, on the cones of these rows lies in their dual cones; both for equalities."""
-    unit = np.isin(point.unit_of_row, np.unique(point.unit_of_row[rows]))
+    unit = np.isin(point.cones.unit_of_row, np.unique(point.cones.unit_of_row[rows]))
     unit[: point.cones.zero] = False
     if not unit.any():
         return True, True
@@ -214,7 +214,7 @@ def flat_direction(point: LocalPoint, kernel: Kernel) -> Floats | None:
     """
     null = kernel.null_columns
     scale, free = kernel.scale[: kernel.n], null
-    fixed = np.isin(point.unit_of_row, point.weak)
+    fixed = np.isin(point.cones.unit_of_row, point.weak)
     fixed[point.cones.zero + point.cones.nonneg :] = True
     if fixed.any():
         A, sigma = sp.csr_array(point.instance.AT.T)[np.flatnonzero(fixed)], point.scales[0][fixed, None]
@@ -245,7 +245,7 @@ def steepest(point: LocalPoint, kernel: Kernel) -> Floats:
 def moves_curved(point: LocalPoint, u: Floats) -> bool:
     """Whether a direction moves a curved cone that is not slack by a good way."""
     linear = point.cones.zero + point.cones.nonneg
-    A, tight = sp.csr_array(point.instance.AT.T)[linear:], point.margins[point.unit_of_row[linear:]] <= REACH[0]
+    A, tight = sp.csr_array(point.instance.AT.T)[linear:], point.margins[point.cones.unit_of_row[linear:]] <= REACH[0]
     return bool((np.abs(A @ u)[tight] > LEFT_ALONE * (abs(A) @ np.abs(u))[tight]).any())
 
 

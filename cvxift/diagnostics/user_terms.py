@@ -251,8 +251,10 @@ def residuals_by_constraint(point: LocalPoint) -> dict[str, float]:
     """Largest of |Ax + s − b| and |sᵢyᵢ|, relative to the data, over the rows of each constraint or attribute."""
     sigma_s, sigma_y = point.scales
     error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / sigma_s
-    gap = np.bincount(point.unit_of_row, weights=point.s * point.y / (sigma_s * sigma_y), minlength=point.cones.units)
-    worst = np.maximum(error, np.abs(gap)[point.unit_of_row]) if point.structure.m else error
+    gap = np.bincount(
+        point.cones.unit_of_row, weights=point.s * point.y / (sigma_s * sigma_y), minlength=point.cones.units
+    )
+    worst = np.maximum(error, np.abs(gap)[point.cones.unit_of_row]) if point.structure.m else error
     out: dict[str, float] = {}
     for row, value in enumerate(worst):
         name = point.program.row_labels[row].text.split(", entry")[0].split(", cone")[0]

@@ -216,6 +216,11 @@ class Cones:
         return np.concatenate([np.arange(linear), np.array(cones, dtype=np.intp)])
 
     @cached_property
+    def unit_of_row(self) -> NDArray[np.intp]:
+        """The unit that each row belongs to, shape (m,)."""
+        return np.arange(self.units).repeat(np.diff(np.append(self.unit_starts, self.m)))
+
+    @cached_property
     def unit_parts(self) -> tuple[slice | NDArray[np.intp], ...]:
         """Units of each part, in the order of `parts`."""
         found: list[slice | NDArray[np.intp]] = []

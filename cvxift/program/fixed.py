@@ -195,7 +195,7 @@ class FixedColumns:
             return None
         fixed, pivot = np.zeros(structure.n, dtype=bool), np.zeros(structure.nnzA, dtype=bool)
         fixed[columns], pivot[at] = True, True
-        unit = np.searchsorted(structure.cones.unit_starts, A_rows, side="right") - 1
+        unit = structure.cones.unit_of_row[A_rows]
         held = np.zeros(structure.cones.units, dtype=bool)
         held[unit[~fixed[A_cols] | pivot]] = True
         needed = np.zeros(structure.n, dtype=bool)

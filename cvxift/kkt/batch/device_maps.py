@@ -54,8 +54,7 @@ class DataMap:
         if mapping.program.release is not None:
             kept = slice(None) if condensation.parts is None else condensation.parts.rows.indices[0]
             limits, inside = (values[kept] for values in mapping.program.release)
-            lengths = np.diff(np.append(small.cones.unit_starts, small.m))
-            unit = np.arange(len(lengths)).repeat(lengths)
+            unit = small.cones.unit_of_row
             self._release = place.put(limits), place.put(inside), place.put((unit[:, None] == unit) * 1.0)
         fixed, auxiliary = condensation.fixed, condensation.auxiliary
         self._fixed = None if fixed is None else fixed.parts.on(place)

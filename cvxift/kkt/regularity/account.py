@@ -234,7 +234,7 @@ class Regularity:
         """Rows of A that are weak, depend on each other, or differ between pieces; first the user's own."""
         local = self.local
         rows = np.zeros(local.structure.m, dtype=bool)
-        rows[np.isin(local.unit_of_row, local.weak)] = True
+        rows[np.isin(local.cones.unit_of_row, local.weak)] = True
         for piece in self.pieces[1:]:
             rows |= (piece.v > 0.0) != (self.pieces[0].v > 0.0)
         if self.null is not None:

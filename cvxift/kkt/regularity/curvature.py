@@ -67,7 +67,7 @@ def curved(local: LocalPoint) -> Linearization | None:
         return None
     for unit in weak:
         scaled[local.rows_of(int(unit))] -= MULTIPLIER * local.interior(int(unit))
-    rows = np.isin(local.unit_of_row, weak)
+    rows = np.isin(local.cones.unit_of_row, weak)
     s = cone.project(local.cones, scaled)
     v = np.where(rows, sigma_s * s - sigma_y * (s - scaled), local.v)
     system = ReducedSystem(local.instance, rotation(local.cones, v))

@@ -182,7 +182,7 @@ def _closed(point: LocalPoint, opened: np.ndarray, weak: np.ndarray) -> np.ndarr
     linear = point.cones.zero + point.cones.nonneg
     kinds = {int(b.start): b.kind for b in point.cones.blocks()}
     size = np.zeros(point.cones.units)
-    np.maximum.at(size, point.unit_of_row, np.abs(point.s / point.scales[0]))
+    np.maximum.at(size, point.cones.unit_of_row, np.abs(point.s / point.scales[0]))
     starts = point.cones.unit_starts
     weak = np.array(
         [
@@ -287,7 +287,7 @@ def _sides(point: LocalPoint, rest: np.ndarray) -> list[Floats]:
                 side = base.copy()
                 side[rows] = other[rows]
                 sides.append(side)
-    spread = np.isin(point.unit_of_row, rest)
+    spread = np.isin(point.cones.unit_of_row, rest)
     if not point.cones.polyhedral or len(rest) > 2:
         sides += [np.where(spread, STEP * rng.standard_normal(len(spread)), 0.0) for _ in range(RANDOM_PIECES)]
     return sides

@@ -99,7 +99,7 @@ class LocalPoint:
         n, m = self.structure.n, self.structure.m
         if self.asked is self.program.user_columns:
             return np.ones(n, dtype=bool), np.ones(m, dtype=bool)
-        s, unit = self.structure, self.unit_of_row
+        s, unit = self.structure, self.cones.unit_of_row
         ends = (
             np.concatenate([s.P_rows, n + s.A_rows, n + np.arange(m)]),
             np.concatenate([s.P_cols, s.A_cols, n + m + unit]),  # the rows of a cone belong together
@@ -109,11 +109,6 @@ class LocalPoint:
         part = connected_components(graph, directed=False)[1]
         tied = np.isin(part, part[:n][self.asked])
         return tied[:n], tied[n : n + m]
-
-    @cached_property
-    def unit_of_row(self) -> np.ndarray:
-        """The unit (row, or cone) that each row belongs to, shape (m,)."""
-        return np.searchsorted(self.cones.unit_starts, np.arange(self.structure.m), side="right") - 1
 
     @cached_property
     def units(self) -> tuple[Floats, Floats]:
@@ -155,10 +150,10 @@ class LocalPoint:
         pull = np.zeros(self.structure.m)  # 1/Y
         np.maximum.at(pull, rows, np.abs(self.data.A) / C[cols])
         slack, force = np.zeros(self.cones.units), np.zeros(self.cones.units)
-        np.maximum.at(slack, self.unit_of_row, R)
-        np.maximum.at(force, self.unit_of_row, pull)
+        np.maximum.at(slack, self.cones.unit_of_row, R)
+        np.maximum.at(force, self.cones.unit_of_row, pull)
         force[force == 0.0] = 1.0
-        return slack[self.unit_of_row], (1.0 / force)[self.unit_of_row]
+        return slack[self.cones.unit_of_row], (1.0 / force)[self.cones.unit_of_row]
 
     @cached_property
     def scales(self) -> tuple[Floats, Floats]:
@@ -239,7 +234,7 @@ class LocalPoint:
         """v after a shift of the scaled point, shape (m,)."""
         if not shift.any():
             return self.v
-        rows = np.flatnonzero(np.isin(self.unit_of_row, np.unique(self.unit_of_row[shift != 0.0])))
+        rows = np.flatnonzero(np.isin(self.cones.unit_of_row, np.unique(self.cones.unit_of_row[shift != 0.0])))
         sigma_s, sigma_y = self.scales
         moved = self.scaled_v + shift
         s = cone.project(self.cones, moved)
