@@ -22,12 +22,11 @@ import array_api_compat
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from cvxift._types import Array
+from cvxift._types import EPS, Array
 
 Regularizer = Literal["quadratic", "entropic"]
 SegmentSum = Callable[[Array, Array], Array]
 Take = Callable[[Array, Array], Array]
-EPS = float(np.finfo(np.float64).eps)
 RANGE = 300.0  # of scores and of targets, up to which products of their exponentials are normal numbers in float64
 ROUNDS = 32  # rounds in which all violators are pooled at once, before they are pooled one by one
 
