@@ -91,6 +91,10 @@ class Case(abc.ABC):
     def name(self) -> str:
         """Short identifier, unique in the table."""
 
+    def sized(self, size: str) -> str:
+        """A name that ends in the batch's size, where there is a batch."""
+        return size if self.batch is None else f"{size}_batch{self.batch}"
+
     @abc.abstractmethod
     def formulate(self, bounds_as_rows: bool = False) -> Formulation:
         """Write the case in CVXPY.

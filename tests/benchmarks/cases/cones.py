@@ -85,8 +85,7 @@ class ConeProgram(Case):
 
     @property
     def name(self) -> str:
-        size = f"socp_{self.n}x{self.cones}"
-        return size if self.batch is None else f"{size}_batch{self.batch}"
+        return self.sized(f"socp_{self.n}x{self.cones}")
 
     def formulate(self, bounds_as_rows: bool = False) -> Formulation:
         n, k = self.n, self.cones
@@ -139,8 +138,7 @@ class EntropyProgram(Case):
 
     @property
     def name(self) -> str:
-        size = f"entropy_{self.n}_{self.inequalities}"
-        return size if self.batch is None else f"{size}_batch{self.batch}"
+        return self.sized(f"entropy_{self.n}_{self.inequalities}")
 
     def formulate(self, bounds_as_rows: bool = False) -> Formulation:
         z, t = cp.Variable(self.n, name="z"), cp.Parameter(self.n, name="t")

@@ -37,8 +37,7 @@ class DenseQP(Case):
 
     @property
     def name(self) -> str:
-        size = f"qp_{self.n}_{self.inequalities}_{self.equalities}" + "_tied" * self.tied
-        return size if self.batch is None else f"{size}_batch{self.batch}"
+        return self.sized(f"qp_{self.n}_{self.inequalities}_{self.equalities}" + "_tied" * self.tied)
 
     def formulate(self, bounds_as_rows: bool = False) -> Formulation:
         n, m, p = self.n, self.inequalities, self.equalities
