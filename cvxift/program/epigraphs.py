@@ -8,9 +8,8 @@ smooth. Such a t
     stands in second-order cones besides, which it leaves the further inside the larger it is:  −A_t lies in them,
     strictly where b_r depends on θ and so may be infinite
 
-(or all of it for −t), so that raising t until s_r = 0 keeps every row satisfied. The
-set of the other columns is that of the program with t = (b_r − …)/a_r put in, which has neither t nor r. Row operations
-do that, with constants alone:
+so that raising t until s_r = 0 keeps every row satisfied. The set of the other columns is that of the program with
+t = (b_r − …)/a_r put in, which has neither t nor r. Row operations do that, with constants alone:
 
     row i − (a_i/a_r) row r  for each other row i of t,        y_r = −Σ_i (a_i/a_r) y_i   by the stationarity of t.
 """
@@ -40,10 +39,8 @@ class Eliminated:
         rows: the rows kept.
         columns: the columns kept.
         multipliers: L in y = L y', the multipliers of all rows from those of the kept ones.
-        raised: sign of b in rows of curved cones that a bound was put into; there an infinite b of that sign means that
-            the cone binds nothing. Zero in other rows.
         bounds: for each kept row, the row of the bound that was put into it; −1 for none.
-        weights: −a_i/a_r of those rows, zero elsewhere.
+        weights: −a_i/a_r of those rows, zero elsewhere. An infinite b of their sign means that the cone binds nothing.
     """
 
     structure: Structure
@@ -51,7 +48,6 @@ class Eliminated:
     rows: np.ndarray
     columns: np.ndarray
     multipliers: sp.csr_array
-    raised: Floats
     bounds: np.ndarray
     weights: Floats
 
@@ -71,15 +67,12 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
     if not auxiliary.any():
         every = sp.csr_array(sp.eye_array(m))
         own = np.arange(m), np.arange(structure.n)
-        return Eliminated(structure, stacked, *own, every, np.zeros(m), np.full(m, -1), np.zeros(m))
+        return Eliminated(structure, stacked, *own, every, np.full(m, -1), np.zeros(m))
     filled, varies = filled_entries(stacked)
     at = np.flatnonzero(filled[A])
     row, column = structure.A_rows[at].astype(np.int64), structure.A_cols[at].astype(np.int64)
     value = stacked.constant[A][at]
-    bound = np.full(structure.n, -1)  # t's r
-    for sense in (1.0, -1.0):
-        found = _bounds(structure, stacked, auxiliary, filled, (row, column, sense * value, varies[A][at]))
-        bound = np.where(bound < 0, found, bound)
+    bound = _bounds(structure, stacked, auxiliary, filled, (row, column, value, varies[A][at]))  # t's r
     t = np.flatnonzero(bound >= 0)
     rows, columns = np.ones(m, dtype=bool), np.ones(structure.n, dtype=bool)
     rows[bound[t]], columns[t] = False, False
@@ -91,9 +84,6 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
     weight = -value[other] / own[column[other]]
     coords = np.concatenate([kept, row[other]]), np.concatenate([kept, bound[column[other]]])
     operations = sp.csr_array((np.concatenate([np.ones(len(kept)), weight]), coords), shape=(m, m))[kept]
-    raised = np.zeros(m)
-    raised[row[other]] = np.sign(weight)
-    raised[: structure.cones.zero + structure.cones.nonneg] = 0.0
     into, weights = np.full(m, -1), np.zeros(m)
     into[row[other]], weights[row[other]] = bound[column[other]], weight
     if len(t):
@@ -101,7 +91,7 @@ def without_epigraphs(structure: Structure, stacked: Stack, auxiliary: np.ndarra
         structure, stacked = combined(structure, stacked, operations, np.flatnonzero(columns), cones)
     multipliers = sp.csr_array(operations.T)
     left = np.flatnonzero(columns)
-    return Eliminated(structure, stacked, kept, left, multipliers, raised[kept], into[kept], weights[kept])
+    return Eliminated(structure, stacked, kept, left, multipliers, into[kept], weights[kept])
 
 
 def _bounds(

@@ -23,7 +23,7 @@ class Maps:
     Args:
         structure: the patterns that the values are aligned with.
         stacked: the affine map of all pieces.
-        raised: for each row of a curved cone the sign of b with which, infinite, the cone binds nothing; 0 for none.
+        weights: of bounds that were put into rows of curved cones (`epigraphs.Eliminated`), zero in other rows.
 
     Attributes:
         A_varies: entries of A that depend on θ, shape (nnzA,).
@@ -34,10 +34,10 @@ class Maps:
         inside: b of a cone that binds nothing, by its rows.
     """
 
-    def __init__(self, structure: Structure, stacked: Stack, raised: Floats) -> None:
+    def __init__(self, structure: Structure, stacked: Stack, weights: Floats) -> None:
         self._structure = structure
         cones = structure.cones
-        opens = np.array(raised)
+        opens = np.sign(weights)
         opens[cones.zero : cones.zero + cones.nonneg] = 1.0
         self.limits = np.select([opens > 0.0, opens < 0.0], [np.inf, -np.inf], np.nan)
         self.inside = interior(cones)
@@ -122,8 +122,7 @@ class Maps:
         free = data.b == self.limits
         cones = self._structure.cones
         if not cones.polyhedral:
-            lengths = np.diff(np.append(cones.unit_starts, cones.m))
-            free = np.logical_or.reduceat(free, cones.unit_starts, axis=-1).repeat(lengths, axis=-1)
+            free = np.logical_or.reduceat(free, cones.unit_starts, axis=-1)[..., cones.unit_of_row]
         A = np.where(free[..., self._structure.A_rows], 0.0, data.A)
         return Data(data.P, data.q, A, np.where(free, self.inside, data.b), data.d)
 

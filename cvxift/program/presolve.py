@@ -45,7 +45,6 @@ class Presolved:
         weights: see `Eliminated`.
         columns: likewise for its columns.
         multipliers: L in y = L y', those of the full program from its own, shape (full m, m); before positive parts.
-        raised: sign of an infinite b with which a curved cone binds nothing, by row; see `Eliminated`.
         paired: rows of the full program whose multiplier is the positive part of the weighted one; a mask.
     """
 
@@ -56,7 +55,6 @@ class Presolved:
     weights: Floats
     columns: np.ndarray
     multipliers: sp.csr_array
-    raised: Floats
     paired: np.ndarray
 
     @cached_property
@@ -111,15 +109,14 @@ def presolve(structure: Structure, stacked: Stack, rank: np.ndarray, auxiliary: 
     multipliers = sp.csr_array((weight[own], (own, target[own])), shape=(full, len(source)))
     end = without_epigraphs(smaller, data, auxiliary)
     multipliers = sp.csr_array(multipliers @ end.multipliers)
-    starts, m = end.structure.cones.unit_starts, end.structure.m
-    unit = np.searchsorted(starts, np.arange(m), side="right") - 1
-    bound_of_unit = np.full(len(starts), -1)
+    unit = end.structure.cones.unit_of_row
+    bound_of_unit = np.full(end.structure.cones.units, -1)
     at = np.flatnonzero(end.bounds >= 0)
     bound_of_unit[unit[at]] = source[end.bounds[at]]
     own = source[end.rows]
     named = np.where(bound_of_unit[unit] >= 0, bound_of_unit[unit], own)
     kept = own, named, end.weights, end.columns
-    return Presolved(end.structure, end.stacked, *kept, multipliers, end.raised, paired)
+    return Presolved(end.structure, end.stacked, *kept, multipliers, paired)
 
 
 def _ordered(equal: np.ndarray, became_equal: np.ndarray, bounds: np.ndarray, stacks: list) -> tuple[np.ndarray, Cones]:

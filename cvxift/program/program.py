@@ -103,7 +103,7 @@ class Program:
         self.structure, stacked = self._presolved.structure, self._presolved.stacked
         self._set_labels(stuffed, rows, stacked)
         check_finite(stacked, self.structure, self.row_labels)
-        self._maps = Maps(self.structure, stacked, self._presolved.raised)
+        self._maps = Maps(self.structure, stacked, self._presolved.weights)
         self._set_outputs(stuffed, rows)
 
     @property
