@@ -205,7 +205,7 @@ class Watch:
                 account, check = self.map.account(solution), self.check
                 if account.policy.singular == "raise":  # it refuses the system before it can say what is singular
                     account, check = account.with_policy("least_squares"), "raise"
-                if differs_somewhere(account):
+                if differs_somewhere(account) and not account.only_flat:  # which a derivative tells
                     number = int(index) if solved.batch_shape else None
                     tell_kink(account, check, entries_that_differ(account), number)
 

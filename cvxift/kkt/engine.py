@@ -168,6 +168,7 @@ class Engine:
         found: Raw | None = None,
         condensed: tuple[Data, Way | None] | None = None,
         follow: bool = False,
+        brief: bool = False,
     ) -> Solution:
         """Solve one instance.
 
@@ -179,6 +180,7 @@ class Engine:
             found: what the first solver returned, if it was called already.
             condensed: what `condense` gives, if it was called already.
             follow: whether Newton's steps from the point to start from may take the solvers' place.
+            brief: whether to give up early, where much is asked for that may not exist.
 
         Returns:
             The solution; its `ok` says whether the optimality conditions hold.
@@ -187,14 +189,14 @@ class Engine:
         warm = None if warm is None or not self.hands_over(order[0]) else warm
         small, way = self.condense(data) if condensed is None else condensed
         instance = self.layout.instance(small, moderate=True)
-        search = Search(self, small, instance, warm if warm is None else _in_units(warm, way))
+        search = Search(self, small, instance, warm if warm is None else _in_units(warm, way), brief)
         if warm is None or not (follow and search.follow(order[0])):
             search.run(order, options, session, found)
         if isinstance(way, Rescaled) and not search.reached:
             # Solvers scale programs as well, sometimes better.
             small, way_back = self.condensation.condense(data)
             there = self.layout.instance(small)
-            other = Search(self, small, there, warm)
+            other = Search(self, small, there, warm, brief)
             other.run(order, options, session)
             if other.reached or (search.accepted is None and other.accepted is not None):
                 other.attempts[:0] = search.attempts

@@ -45,6 +45,7 @@ class Search:
         small: the condensed instance's data, in moderate units.
         instance: its matrices.
         warm: a point to start from, in the same units.
+        brief: whether all solvers but the first are asked briefly, and none a second time that needs long for it.
 
     Attributes:
         best: the best point found so far, polished.
@@ -53,8 +54,11 @@ class Search:
         attempts: (solver, status, message, residual after polishing) of each call.
     """
 
-    def __init__(self, engine: Engine, small: Data, instance: Instance, warm: Raw | None = None) -> None:
+    def __init__(
+        self, engine: Engine, small: Data, instance: Instance, warm: Raw | None = None, brief: bool = False
+    ) -> None:
         self._engine, self._small, self._instance, self._warm = engine, small, instance, warm
+        self._only_brief = brief
         self._polyhedral = engine.cones.polyhedral
         self.best: Point | None = None
         self._worst = math.inf  # its residual
@@ -117,7 +121,8 @@ class Search:
         contested = False  # whether one that was asked so has found a point
         for index, name in enumerate(order):
             if index:
-                options, found, session = self._brief(name) if opinion else {}, None, None
+                options = self._brief(name) if opinion or self._only_brief else {}
+                found = session = None
             raw = self._ask(name, options, session) if found is None else found
             if _has_point(raw):
                 self._take(name, raw)
@@ -187,7 +192,7 @@ class Search:
 
     def _be_patient(self, order: list[str]) -> None:
         """Second calls of the solvers that need long for them, before giving up."""
-        for name in order:
+        for name in () if self._only_brief else order:
             solver = solvers.get(name)
             if solver.patient:
                 for raw in self._tight(name, solver.tight, {}):

@@ -9,6 +9,7 @@ from kinks import Case as Point
 from kinks import heard, numpy_jvp, numpy_vjp, torch_backward
 
 from cvxift import ApplicabilityError, differentiate
+from cvxift.kkt.search import Search
 
 SOLVERS = [None, "clarabel", "daqp", "osqp", "piqp", "scs"]
 ASK = [numpy_vjp, numpy_jvp, torch_backward]
@@ -138,3 +139,58 @@ def test_a_weight_at_zero_has_the_derivative_of_its_feasible_side(solver):
     assert said
     np.testing.assert_allclose(found[a], 0.5, atol=1e-8)
     np.testing.assert_allclose(found[c], [1.0, 0.0], atol=1e-8)
+
+
+SETS = {
+    "ball": lambda x: cp.norm(x) <= 1,
+    "cone": lambda x: cp.SOC(cp.Constant(1.0), x),
+    "ellipse": lambda x: cp.norm(cp.multiply(np.array([1.0, 3.0]), x)) <= 1,
+    "matrix": lambda x: cp.bmat([[1.0 + x[1], x[0]], [x[0], 1.0 - x[1]]]) >> 0,
+    "exponential": lambda x: cp.sum(cp.exp(x) + cp.exp(-x)) <= 6,
+    "power": lambda x: cp.sum(cp.power(x, 4)) <= 1,
+    "box": lambda x: cp.abs(x) <= 1,
+}
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_without_a_cost_has_no_unique_solution(name, ask, unit):
+    """Any point of the set is optimal: it is said so, once, and no jump from one to another is a derivative."""
+    x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.zeros(2))
+    problem = cp.Problem(cp.Minimize(unit * c @ x), [SETS[name](x)])
+    case = Point(problem, x, np.array([1.0, 0.5]), c, np.array([0.3, 1.0]), (0.0, 0.0))
+    value, said = heard(lambda: ask(case))
+    assert len(said) == 1 and "not unique" in said[0], said
+    assert abs(value) <= 1e-8
+
+
+@pytest.mark.parametrize("ask", ASK)
+def test_a_root_is_no_jump(ask):
+    """x = c^(1/3): its neighbour, the step's root away, is on the curve, however far that is."""
+    x, c = cp.Variable(name="x"), cp.Parameter(name="c", value=0.0)
+    case = Point(cp.Problem(cp.Minimize(cp.power(x, 4) - c * x)), x, np.array(1.0), c, np.array(1.0), (np.inf, np.inf))
+    value, said = heard(lambda: ask(case))
+    assert said and not any("not unique:" in word for word in said)
+    assert value > 100.0
+
+
+def test_neighbours_are_asked_for_briefly(monkeypatch):
+    """A projection onto power cones of a point of theirs: few neighbours can be solved, and none is worth long work."""
+    asked = []
+    ask = Search._ask
+
+    def note(search, name, options, session=None, warm=True):
+        asked.append((name, dict(options)))
+        return ask(search, name, options, session, warm)
+
+    rng, shape = np.random.default_rng(0), (2, 1)
+    a, b = rng.uniform(0.1, 1.0, shape), rng.uniform(1.0, 2.0, shape)
+    given = [a, b, a**0.4 * b**0.6]
+    x, p = [cp.Variable(shape) for _ in given], [cp.Parameter(shape, value=v) for v in given]
+    near = cp.sigma_max(cp.hstack(x) - cp.hstack(p))
+    sensitivity = differentiate(cp.Problem(cp.Minimize(near), [cp.constraints.PowCone3D(*x, 0.4)]))
+    monkeypatch.setattr(Search, "_ask", note)
+    _, said = heard(lambda: sensitivity.jvp({p[0]: np.ones(shape)}))
+    assert said and any(name != "clarabel" for name, _ in asked)
+    assert all(options for name, options in asked if name != "clarabel")

@@ -84,7 +84,7 @@ class Regularity:
     @cached_property
     def sides(self) -> tuple[Linearization, ...]:
         """Where one smooth piece of curved cones meets itself, or ends: two linearizations around; else none."""
-        if self.solution.structure.cones.polyhedral or (len(self.pieces) < 2 and not self.ended):
+        if self.solution.structure.cones.polyhedral or (len(self.pieces) < 2 and not self.ended) or self.only_flat:
             return ()
         return around.around(self.local, self.jacobian, self.policy, self.ended)
 
@@ -320,6 +320,11 @@ class Regularity:
         if self.exact is not self:
             return None
         return self._flat_of(self.pieces) or (flat_on_weak_rows(self) if self._closed is None else None)
+
+    @property
+    def only_flat(self) -> bool:
+        """Whether outputs can move at no cost, and no rows depend on each other: then nothing else is amiss."""
+        return self.flat is not None and not self.flat.w.any()
 
     @cached_property
     def _closed(self) -> Linearization | None:

@@ -25,7 +25,19 @@ from cvxift.kkt.regularity.active_sets import columns_moved, linearization, on_a
 from cvxift.kkt.regularity.null_space import NullVector, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import BEYOND, FAR, FELT, JUMP, MEAN_STEPS, NULL, PULLED, SAME_POINT, SOLVED, STEP
+from cvxift.kkt.regularity.thresholds import (
+    ANOTHER,
+    BEYOND,
+    FAR,
+    FELT,
+    JUMP,
+    MEAN_STEPS,
+    NULL,
+    PULLED,
+    SAME_POINT,
+    SOLVED,
+    STEP,
+)
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.program import Program
@@ -93,7 +105,10 @@ def find(
         assert near.point is not None
         key = near.point.v[local.solution.engine.cones.zero :] > 0.0
         if not local.cones.polyhedral:
-            found[direction.tobytes()] = near.linearization(policy), near.point.v
+            if free and _far(local, near, recover, ANOTHER):  # a jump to another solution, where many are
+                ended.add(parameter)
+            else:
+                found[direction.tobytes()] = near.linearization(policy), near.point.v
         elif key.tobytes() not in found:
             piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy, flat)
             if piece is not None:
@@ -242,7 +257,7 @@ def neighbour(local: LocalPoint, step: Floats, flat: Floats | None = None, lengt
     near = Data(data.P + moved.P, data.q + moved.q, data.A + moved.A, data.b + moved.b, data.d + moved.d)
     point = solution.point
     assert point is not None
-    found = solution.engine.solve(near, warm=solution.start())
+    found = solution.engine.solve(near, warm=solution.start(), brief=True)
     # A step out of the feasible set leaves a residual of the step's own size.
     limit = max(length * SOLVED, 10.0 * solution.residuals.worst)
     if not found.ok or found.residuals.worst > limit:

@@ -67,12 +67,14 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
     values, differs = _values(account, lambda pieces: _gradients(account, pieces, bar, with_P))
     if account.endless is not None and bool((bar @ account.recover.linear(*account.endless)).any()):
         tell_endless(account, check)
+    flat = False
     if account.flat is not None:
         along = account.recover.linear(account.flat.u, account.flat.w)
-        if bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any()):
+        flat = bool((np.abs(bar @ along) > FELT * (np.abs(bar) @ account.output_unit)).any())
+        if flat:
             tell_flat(account, check)
     torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
-    if _judge(account, differs, check, theta=True, torn=torn) and not account.ended:
+    if _judge(account, differs, check, theta=True, torn=torn, flat=flat) and not account.ended:
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
 
@@ -81,10 +83,11 @@ def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
     if account.endless is not None:
         tell_endless(account, check, "forward")
-    if account.flat is not None:
+    flat = account.flat is not None
+    if flat:
         tell_flat(account, check, "forward")
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
-    if _judge(account, differs, check, theta=False, ended=ended, torn=torn) and not account.ended:
+    if _judge(account, differs, check, theta=False, ended=ended, torn=torn, flat=flat) and not account.ended:
         return values[0]
     return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check, "forward")
 
@@ -269,6 +272,7 @@ def _judge(
     theta: bool,
     ended: bool | None = None,
     torn: bool = False,
+    flat: bool = False,
 ) -> bool:
     """Say what the pieces and their linear solves say of a product's values; whether it has no two-sided derivative.
 
@@ -279,8 +283,11 @@ def _judge(
         theta: whether the product's entries are those of θ.
         ended: whether some change leads to no solution; None for what the account says.
         torn: whether outputs that are asked for have other values on other pieces.
+        flat: whether it was said that outputs can move at no cost: where nothing else is amiss, all else follows.
     """
     ended, mode = account.ended if ended is None else ended, "reverse" if theta else "forward"
+    flat = flat and account.only_flat
+    ended = ended and not flat
     if ended or torn or (differs is not None and bool(differs.any())):
         if check != "off":
             entries = None
@@ -290,5 +297,6 @@ def _judge(
         return True
     if account.steep:
         tell_steep(account, check, mode)
-    certify(account.pieces[0].certificate, account.policy.singular, check)
+    if not flat or account.policy.singular == "raise":
+        certify(account.pieces[0].certificate, account.policy.singular, check)
     return False

@@ -24,6 +24,7 @@ CLOSER = 0.1  # part of STEP from which pieces that differ are looked at again: 
 PERSISTS = 0.3  # part of their difference that is left there where it is a kink's, which keeps all of it
 SAME_POINT = 1e-8  # relative distance up to which the rows tight at a neighbour meet in the point itself
 JUMP = 1e-3  # part of the solution's size that a neighbour off all pieces is away at least: STEP with a slope of 1000
+ANOTHER = 0.1  # the same on curved cones where solutions are not unique: more than the fifth root of STEP
 STEEP = 1e-2  # relative difference of derivatives at two distances from a point from which the map is told to be steep
 MANY = 64  # weak rows up to which their effect on the outputs is computed before pieces are looked for
 SHARED = 1e-3  # part of the largest change of multipliers, in units, that each weak row must get to count as tight
