@@ -248,7 +248,8 @@ def diagnose(oracle: Oracle) -> ImplicitReport:
 def _residual(oracle: Oracle) -> np.ndarray:
     along = [weights(len(oracle.w)), weights(len(oracle.theta))]
     residual = oracle.function(oracle.w, oracle.theta)
-    return relative_residual(np, oracle.function, oracle.w, [oracle.theta], residual, along)
+    variables = oracle.variables if oracle.settings.constrained else 0
+    return relative_residual(np, oracle.function, oracle.w, [oracle.theta], residual, along, variables)
 
 
 def _dual_only(oracle: Oracle, found: Spectrum, J: np.ndarray | None) -> bool:

@@ -10,76 +10,77 @@ with Hᵢ = 0. With the active set fixed, the conditions are equations in w = (x
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from cvxift.implicit.conditions import Equations
+from cvxift.implicit.residual import tolerance_of
+from cvxift.implicit.voice import say, weakly_active
+
 NEAR = 1e-4  # slack, relative to what balances in its row, up to which a row may be active at a solver's point
-
-
-@dataclass(frozen=True, eq=False)
-class Multipliers:
-    """What is found at a point.
-
-    Attributes:
-        equality: ν, shape (p,).
-        inequality: λ, shape (m,); zero where inactive.
-        active: whether a row is active, shape (m,).
-        margin: the larger of slack and multiplier, relative to what they are compared with, shape (m,): how far the row
-            is from being weakly active, tight without a multiplier, where the active set may change either way.
-        weak: whether it is, shape (m,).
-    """
-
-    equality: np.ndarray
-    inequality: np.ndarray
-    active: np.ndarray
-    margin: np.ndarray
-    weak: np.ndarray
+ROUNDING = 1e-8  # of the largest force on a variable, below which all forces on another one are least squares' rounding
 
 
 def recover(
+    conditions: Equations,
     gradient: np.ndarray,
-    equality_rows: np.ndarray,
-    candidates: np.ndarray,
-    inequality_rows: np.ndarray,
+    balanced: np.ndarray,
     slack: np.ndarray,
-    tolerance: float,
-    given: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Multipliers:
-    """Multipliers by least squares with signs, and the active set that they imply.
+    rows: Callable[[np.ndarray], np.ndarray],
+    given: np.ndarray | None,
+    eps: float,
+) -> np.ndarray:
+    """Multipliers by least squares with signs, and the active set that they imply; says which rows are weakly active.
+
+    A row is active if its multiplier is larger than its slack, or if it is violated, so that the residual shows it. A
+    multiplier is measured by its force on the variable where it is largest beside what balances there, so that units
+    do not matter and the rounding of a gradient that vanishes is no force.
 
     Args:
+        conditions: of the minimizer.
         gradient: ∇E, shape (n,).
-        equality_rows: G_x, shape (p, n).
-        candidates: rows of H that may be active, shape (k,), integers.
-        inequality_rows: H_x at these rows, shape (k, n).
-        slack: Hᵢ of all rows, relative to what balances in it, shape (m,); positive where violated.
-        tolerance: below which slacks and multipliers, relative to what balances, count as zero.
-        given: ν (p,) and λ (m,), where the solver returned them.
+        balanced: what balances in each of its entries, shape (n,).
+        slack: Hᵢ relative to what balances in it, shape (m,); positive where violated.
+        rows: indices of constraints, of equality before those of inequality ↦ their rows of the Jacobian, (k, n).
+        given: (ν, λ), shape (p + m,), where the solver returned them; else None.
+        eps: unit of rounding of the dtype in which E is computed.
 
     Returns:
-        The multipliers. A row is active if its multiplier, relative to the gradient, is larger than its slack, or if it
-        is violated, so that the residual shows it.
+        ν (p,), λ (m,), which rows are active (m,), and the margins (m,), side by side. A margin is the larger of slack
+        and multiplier: how far the row is from being weakly active, where the active set may change either way.
     """
-    p, m = len(equality_rows), len(slack)
-    rows = np.concatenate([equality_rows, inequality_rows])
-    norms = np.linalg.norm(rows, axis=1)
-    norms[norms == 0.0] = 1.0
-    size = float(np.linalg.norm(gradient))
-    lam = np.zeros(m)
+    settings, (p, m) = conditions.settings, conditions.sizes
+    tolerance = settings.tolerance or tolerance_of(eps)
+    candidates = np.arange(m) if given is not None else np.flatnonzero(slack >= -NEAR)
+    which = np.concatenate([np.arange(p), p + candidates])
+    A = rows(which)
+    values = np.zeros(p + m)
     if given is not None:
-        nu, lam = np.asarray(given[0], dtype=float), np.asarray(given[1], dtype=float)
-    elif len(rows):
-        low = np.concatenate([np.full(p, -np.inf), np.zeros(len(candidates))])
-        found = lsq_linear((rows / norms[:, None]).T, -gradient, bounds=(low, np.inf), method="bvls").x
-        found = found / norms
-        nu = found[:p]
-        lam[candidates] = found[p:]
-    else:
-        nu = np.zeros(0)
+        values[:] = given
+    elif len(A):
+        norms = np.linalg.norm(A, axis=1)
+        norms[norms == 0.0] = 1.0
+        low = np.where(which < p, -np.inf, 0.0)
+        found = lsq_linear((A / norms[:, None]).T, -gradient, bounds=(low, np.inf), method="bvls").x
+        values[which] = found / norms
+    force = np.abs(A * values[which, None])
+    size = np.maximum(np.maximum(np.abs(gradient), balanced), force.max(axis=0, initial=0.0))
+    size = np.maximum(size, ROUNDING * size.max(initial=0.0))
     pressure = np.zeros(m)
-    pressure[candidates] = lam[candidates] * norms[p:] / (size if size > 0.0 else 1.0)
-    active = ((pressure > tolerance) & (pressure > np.abs(slack))) | (slack > tolerance)
+    pressure[candidates] = (force[p:] / np.where(size > 0.0, size, 1.0)).max(axis=1, initial=0.0)
+    lam = values[p:]
+    active = ((lam > 0.0) & (pressure > tolerance) & (pressure > np.abs(slack))) | (slack > tolerance)
     margin = np.maximum(np.abs(slack), pressure)
-    return Multipliers(nu, np.where(active, lam, 0.0), active, margin, margin <= tolerance)
+    weak = np.flatnonzero(margin <= tolerance)
+    if len(weak) and settings.check != "off":
+        say(weakly_active(settings.title, names(conditions, weak)), settings.check)
+    return np.concatenate([values[:p], np.where(active, lam, 0.0), active, margin])
+
+
+def names(conditions: Equations, which: Sequence[int] | Any) -> list[str]:
+    """Names of rows of H."""
+    start = conditions.layout.size + conditions.sizes[0]
+    return [conditions.entry(start + int(i)) for i in which]

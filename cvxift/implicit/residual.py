@@ -13,6 +13,7 @@ from cvxift.implicit.krylov import divided
 Array = Any
 
 STEP = 2.0**-10  # relative step of the probes: their own error does not matter, rounding at a small one would
+SHARE = 0.1  # of the largest entry of x that smaller ones count for where constraints are: a bound x >= 0 has no size
 GOLDEN = 0.6180339887498949
 
 
@@ -37,12 +38,10 @@ def relative_residual(
     tensors: Sequence[Array],
     residual: Array,
     along: Sequence[Array],
+    variables: int,
     enough: Callable[[Array], bool] | None = None,
 ) -> Array:
     """|F_i| over what balances in F_i, shape (*batch, n).
-
-    What balances there, Σⱼ |∂Fᵢ/∂xⱼ xⱼ| + Σⱼ |∂Fᵢ/∂θⱼ θⱼ|, is read off F's change when all entries of x, and then of θ,
-    grow by 0.1 % times weights that differ. It has F's units, whatever they are.
 
     Args:
         xp: the arrays' namespace.
@@ -51,25 +50,60 @@ def relative_residual(
         tensors: θ.
         residual: F(x, θ), shape (*batch, n).
         along: `weights` of x and of each tensor, broadcastable to them; None for a tensor that has no floating entries.
+        variables: number of entries of x that are no multipliers; 0 where there are no constraints.
         enough: whether ratios are small enough to leave it at that: what θ balances can but lower them. None to go on.
 
     Returns:
         Ratios; infinite where F_i ≠ 0 changes with nothing, or is NaN.
     """
-    floor = tolerance_of(float(xp.finfo(x.dtype).eps))  # an x of all zeros has no size of its own
-    size = xp.where(xp.abs(x) > floor, x, xp.full_like(x, floor))
-    balance = _change(xp, function(x + STEP * size * along[0], *tensors), residual)
+    own = _of_x(xp, function, x, tensors, residual, along[0], variables)
     if enough is not None or all(weight is None for weight in along[1:]):
-        ratio = _ratio(xp, residual, balance)
+        ratio = _ratio(xp, residual, own)
         if enough is None or enough(ratio):
             return ratio
+    return _ratio(xp, residual, own + _of_theta(xp, function, x, tensors, residual, along))
+
+
+def balance(
+    xp: Any,
+    function: Callable[..., Array],
+    x: Array,
+    tensors: Sequence[Array],
+    value: Array,
+    along: Sequence[Array],
+    variables: int,
+) -> Array:
+    """What balances in each entry of F; see `relative_residual`, also for the arguments.
+
+    Σⱼ |∂Fᵢ/∂xⱼ xⱼ| + Σⱼ |∂Fᵢ/∂θⱼ θⱼ| is read off F's change when all entries of x, and then of θ, grow by 0.1 % times
+    weights that differ. It has F's units, whatever they are.
+    """
+    own = _of_x(xp, function, x, tensors, value, along[0], variables)
+    return own + _of_theta(xp, function, x, tensors, value, along)
+
+
+def _of_x(
+    xp: Any, function: Callable[..., Array], x: Array, tensors: Sequence[Array], value: Array, along: Array, n: int
+) -> Array:
+    size = xp.abs(x)
+    least = xp.full_like(x, tolerance_of(float(xp.finfo(x.dtype).eps)))  # an x of all zeros has no size of its own
+    if n:
+        share = SHARE * xp.max(size[..., :n], axis=-1, keepdims=True)
+        least = xp.concat([xp.maximum(least[..., :n], share), least[..., n:]], axis=-1)
+    step = STEP * xp.where(size > least, x, least)
+    return _change(xp, function(x + step * along, *tensors), value)
+
+
+def _of_theta(
+    xp: Any, function: Callable[..., Array], x: Array, tensors: Sequence[Array], value: Array, along: Sequence[Array]
+) -> Array:
     moved = [t if weight is None else t + STEP * t * weight for t, weight in zip(tensors, along[1:], strict=True)]
-    return _ratio(xp, residual, balance + _change(xp, function(x, *moved), residual))
+    return _change(xp, function(x, *moved), value)
 
 
-def _ratio(xp: Any, residual: Array, balance: Array) -> Array:
-    ratio = divided(xp, xp.abs(residual), balance)
-    lost = xp.isnan(residual) | ((balance == 0) & (residual != 0))
+def _ratio(xp: Any, residual: Array, balanced: Array) -> Array:
+    ratio = divided(xp, xp.abs(residual), balanced)
+    lost = xp.isnan(residual) | ((balanced == 0) & (residual != 0))
     return xp.where(lost, xp.full_like(ratio, xp.inf), ratio)
 
 

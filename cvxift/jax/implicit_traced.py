@@ -71,7 +71,8 @@ class Compiled:
         def judge(w: Array, *operands: Array) -> Array:
             residual = function(w, *operands)
             along = [weights_of(w), *(weights_of(t) if floating(t) else None for t in operands)]
-            ratio = relative_residual(jnp, function, w, operands, residual, along)
+            own = rule.minimum if rule.minimum < w.size else 0  # beside multipliers
+            ratio = relative_residual(jnp, function, w, operands, residual, along, own)
             place = jnp.argmax(ratio)
             return jnp.stack([residual[place], ratio[place], place.astype(w.dtype)])
 

@@ -222,8 +222,9 @@ class ImplicitFunction(function.ImplicitFunction):
             eps = torch.finfo(w.dtype).eps
             limit = settings.tolerance or tolerance_of(eps)
             along = [weights_of(w), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
+            own = conditions.layout.size if settings.constrained else 0
             ratio = relative_residual(
-                xp, system, w, tensors, residual, along, lambda ratio: float(ratio.max()) <= limit
+                xp, system, w, tensors, residual, along, own, lambda ratio: float(ratio.max()) <= limit
             )
             worst = float(ratio.max())
             if worst <= limit:

@@ -10,10 +10,9 @@ import array_api_compat.torch as xp
 import numpy as np
 import torch
 
-from cvxift.implicit.multipliers import NEAR, recover
-from cvxift.implicit.residual import relative_residual, tolerance_of, weights
-from cvxift.implicit.voice import say, weakly_active
-from cvxift.torch.implicit_function import Conditions
+from cvxift.implicit.multipliers import recover
+from cvxift.implicit.residual import balance, relative_residual, weights
+from cvxift.torch.implicit_function import Conditions, gradient
 from cvxift.torch.implicit_rule import first
 
 Tensor = torch.Tensor
@@ -57,37 +56,34 @@ def multipliers(
 
 def plain(conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The same for plain tensors of one instance."""
-    settings, (p, m) = conditions.settings, conditions.sizes
-    tolerance = settings.tolerance or tolerance_of(torch.finfo(x.dtype).eps)
+    n, (p, m) = len(x), conditions.sizes
+    along = [weights_of(x), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
+
+    def slope(point: Tensor, *theta: Tensor) -> Tensor:
+        return gradient(lambda x: (conditions.energy(x, *theta), ()), point)[0].detach()
+
+    g = slope(x, *tensors)
+    balanced = balance(xp, slope, x, tensors, g, along, n)
     with torch.enable_grad():
         point = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(conditions.energy(point, *tensors), point, allow_unused=True)
         values = conditions.constraints(point, *tensors)
-        along = [weights_of(point), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
-        with torch.no_grad():
-            ratio = relative_residual(xp, conditions.constraints, x, tensors, values.detach(), along)
-        slack = (_host(ratio) * np.sign(_host(values)))[p:] if m else np.zeros(0)
-        candidates = np.arange(m) if given else np.flatnonzero(slack >= -NEAR)
-        rows = _rows(values, point, [*range(p), *(p + candidates)])
-    pair = (_host(given[0]), _host(given[1])) if given else None
-    g = np.zeros(len(x)) if gradient is None else _host(gradient)
-    found = recover(g, rows[:p], candidates, rows[p:], slack, tolerance, pair)
-    if found.weak.any() and settings.check != "off":
-        names = [conditions.entry(len(x) + p + int(i)) for i in np.flatnonzero(found.weak)]
-        say(weakly_active(settings.title, names), settings.check)
-    parts = (found.equality, found.inequality, found.active, found.margin)
-    return tuple(torch.as_tensor(part, dtype=x.dtype, device=x.device) for part in parts)  # type: ignore[return-value]
+        each = values.unbind()
+    with torch.no_grad():
+        ratio = relative_residual(xp, conditions.constraints, x, tensors, values.detach(), along, n)
+    slack = (_host(ratio) * np.sign(_host(values)))[p:]
+    own = np.concatenate([_host(t) for t in given]) if given else None
+    eps = torch.finfo(x.dtype).eps
+    found = recover(conditions, _host(g), _host(balanced), slack, lambda rows: _rows(each, point, rows), own, eps)
+    return torch.as_tensor(found, dtype=x.dtype, device=x.device).split((p, m, m, m))
 
 
-def _rows(values: Tensor, point: Tensor, which: Sequence[int] | Any) -> np.ndarray:
+def _rows(values: Sequence[Tensor], point: Tensor, which: Sequence[int] | Any) -> np.ndarray:
     """Rows of the constraints' Jacobian."""
     out = np.zeros((len(which), len(point)))
-    if not values.requires_grad:
-        return out
     for k, i in enumerate(which):
-        (row,) = torch.autograd.grad(values[i], point, retain_graph=True, allow_unused=True)
-        if row is not None:
-            out[k] = _host(row)
+        if values[i].requires_grad:
+            (row,) = torch.autograd.grad(values[i], point, retain_graph=True, allow_unused=True)
+            out[k] = 0.0 if row is None else _host(row)
     return out
 
 

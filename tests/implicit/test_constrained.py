@@ -111,6 +111,34 @@ def test_a_weakly_active_row_is_told(face: Face) -> None:
         solve("warn")(face.array([-1.0, 1.0]))
 
 
+def bounded(face: Face, weights: list[float], solver: Any, **options: Any) -> Any:
+    return face.implicit.implicit_argmin(
+        lambda x, t: (face.array(weights) * (x - t) ** 2).sum(), solver, inequality=lambda x, t: -x, **options
+    )
+
+
+@pytest.mark.parametrize("noise", [1e-13, -1e-14])
+def test_rounding_is_no_multiplier(face: Face, noise: float) -> None:
+    # The gradient of a minimum that the bound does not push is rounding, and so is its multiplier.
+    solve = bounded(face, [1.0], lambda t: np.maximum(np.asarray(t), 0.0) + noise)
+    with pytest.warns(ApplicabilityWarning, match="is weakly active"):
+        solve(face.array([0.0]))
+
+
+@pytest.mark.parametrize("off", [1e-8, 1e-4])
+def test_a_bound_at_zero_as_interior_point_methods_leave_it(face: Face, off: float) -> None:
+    # The second variable costs little: its multiplier is small beside the first one's gradient, not in its own column.
+    solve = bounded(face, [1.0, 1e-8], lambda t: np.maximum(np.asarray(t), off))
+    t = face.array([0.5, -0.3])
+    if off > 1e-6:
+        with pytest.warns(ApplicabilityWarning, match="no solution"):
+            solve(t)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ApplicabilityWarning)
+        assert np.allclose(np.asarray(face.jacrev(solve)(t)), np.diag([1.0, 0.0]), atol=1e-9)
+
+
 def test_an_infeasible_point_is_told(face: Face) -> None:
     solve = face.implicit.implicit_argmin(
         lambda x, t: ((x - t) ** 2).sum(), lambda t: t * 1.0, inequality=lambda x, t: x - 0.5
