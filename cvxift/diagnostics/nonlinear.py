@@ -15,7 +15,7 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.diagnostics import advice
-from cvxift.diagnostics.findings import Check, Finding, Verdict
+from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
 from cvxift.diagnostics.report import Report
 from cvxift.diagnostics.user_terms import direction_text
 from cvxift.errors import ProgramError
@@ -106,6 +106,12 @@ def report_of(
         verdict = Verdict.DOES_NOT_APPLY
         names = [label.text.removeprefix("variable ") for label in _moving(point)]
         findings.append(advice.vanishing(names))
+    kinks = point.program.kinks  # pyright: ignore[reportAttributeAccessIssue]
+    if kinks:
+        verdict = Verdict.ONE_SIDED if verdict.ok else verdict
+        text = f"{listed(kinks)} has a kink at the parameters' values, so the derivative depends on their side."
+        remedy = "Move the parameters off the kink, or make a parameter of the expression's value."
+        findings.append(Finding("kink", text, remedy, True, tuple(kinks)))
     findings.append(
         Finding("local solution", "A local minimum; another start may lead to another one.", ELSEWHERE, False)
     )

@@ -29,6 +29,7 @@ __all__ = [
     "tell_endless",
     "tell_flat",
     "tell_kink",
+    "tell_nonsmooth",
     "tell_steep",
     "unsolved",
 ]
@@ -241,6 +242,20 @@ def tell_steep(account: Regularity, check: Check, mode: Mode = "reverse") -> Non
         "they are, as where the solution moves infinitely fast, or where curvature vanishes at the point alone. The "
         "value returned is that of a neighbour. Move the parameters off the point, or add curvature (for example "
         "½ε‖x‖²)."
+    )
+    _speak_once(account, message, check, mode)
+
+
+def tell_nonsmooth(account: Regularity, names: Sequence[str], check: Check, mode: Mode = "reverse") -> None:
+    """Say that expressions of parameters alone have no derivative.
+
+    Raises:
+        ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
+    """
+    message = (
+        f"{_listed(list(names))} has a kink at the parameters' values: with respect to parameters in it the solution "
+        "has derivatives from each side at most, and the value returned is one of them. Move the parameters off the "
+        "kink, or make a parameter of the expression's value."
     )
     _speak_once(account, message, check, mode)
 

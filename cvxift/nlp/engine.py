@@ -117,7 +117,7 @@ class NonlinearEngine(Engine):
         if warm is not None and np.isfinite(warm.x).all() and search.follow(warm):
             return search.solution()
         convex = self._convex_solver if solver is None and not solver_args else None
-        if convex is not None and search.convex(convex):
+        if convex is not None and (search.convex(convex) or (search.none and not interface.installed())):
             return search.solution()
         options = {**self._options, **(solver_args or {})}
         count = options.pop(BEST_OF, 1)

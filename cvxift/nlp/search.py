@@ -53,6 +53,7 @@ class Search:
         self.descent: Floats | None = None
         self.scale = 0.0  # of the objective's gradient at the start
         self.attempts: Attempts = []
+        self.none: Status | None = None  # why a convex solver says that there is no solution; in small units it may err
         self.left: Floats | None = None  # the last solution, where Newton from it led to none nearby
 
     def follow(self, warm: Raw) -> bool:
@@ -76,11 +77,12 @@ class Search:
             self._from(name, own, x)
 
     def convex(self, solver: ConvexSolver) -> bool:
-        """Take the point of a convex solver; whether it is a solution, or there is none."""
+        """Take the point of a convex solver; whether it is a solution."""
         values, status, words = solver.solve(self.theta, self.engine.verbose)
         if values is None:
             self._tell(solver.name, status, words, float("nan"))
-            return status in (Status.INFEASIBLE, Status.UNBOUNDED)
+            self.none = status if status in (Status.INFEASIBLE, Status.UNBOUNDED) else None
+            return False
         return self.take(solver.name, self.program.start(values, self.theta), None, words)
 
     def _from(self, name: str, options: Mapping[str, Any], start: Floats, escapes: int = 1) -> None:
@@ -275,7 +277,7 @@ class Search:
         """What the search found."""
         engine, best = self.engine, self.best
         if best is None:
-            out = engine.failed(self.data, self.status, self.attempts)
+            out = engine.failed(self.data, self.none or self.status, self.attempts)
             out.descent = self.descent
             return out
         if self.left is not None:

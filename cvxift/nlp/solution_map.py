@@ -9,7 +9,7 @@ import cvxpy as cp
 
 from cvxift.errors import warn_user
 from cvxift.kkt.engine import Solution
-from cvxift.kkt.failures import tell_steep
+from cvxift.kkt.failures import tell_nonsmooth, tell_steep
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.nlp.engine import NonlinearEngine, start_values
@@ -89,9 +89,13 @@ class NonlinearMap(SolutionMap):
         return super()._one(solution, tangents, bar)
 
     def _tell(self, solution: Solution) -> None:
-        """Say that curvature vanishes at a point, where Newton's convergence showed it."""
-        if solution.ok and _local(solution).slow:
+        """Say that curvature vanishes at a point, where Newton's convergence showed it, or that p(θ) has a kink."""
+        if not solution.ok or self.applicability == "off":
+            return
+        if _local(solution).slow:
             tell_steep(self.account(solution), self.applicability)
+        if _local(solution).kinks:
+            tell_nonsmooth(self.account(solution), _local(solution).kinks, self.applicability)
 
 
 def _local(solution: Solution) -> Any:

@@ -244,3 +244,9 @@ def solution_of_other_parameters() -> cp.Problem:
 def not_a_nonlinear_program() -> cp.Problem:
     x, p = variable([1.0, 0.5]), parameter([0.3, 0.9])
     return cp.Problem(cp.Minimize(p @ x), [cp.norm(x) == 1])
+
+
+@entry(ONE_SIDED, "kink")
+def kink_of_the_parameters_alone() -> cp.Problem:
+    x, p = variable([0.3, 0.4]), parameter([0.0, 1.0])
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - cp.abs(p))))

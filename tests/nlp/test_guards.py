@@ -229,6 +229,37 @@ def test_parameters_outside_a_domain_are_told() -> None:
         cvxift.differentiate(problem, nlp=True)
 
 
+@pytest.mark.parametrize(
+    ("f", "value", "slopes"),
+    [
+        (cp.abs, [0.0, 1.0], None),
+        (lambda q: cp.hstack([cp.norm(q), 0.0]), [0.0, 0.0], None),
+        (lambda q: cp.hstack([cp.max(q), 0.0]), [1.0, 1.0], None),
+        (lambda q: cp.hstack([cp.max(q), 0.0]), [1.0, 1.0 + 1e-4], [[0.0, 1.0], [0.0, 0.0]]),
+        (cp.abs, [-0.1, 1e-6], [[-1.0, 0.0], [0.0, 1.0]]),
+        (lambda q: cp.square(cp.abs(q)), [0.0, 1.0], [[0.0, 0.0], [0.0, 2.0]]),
+        (cp.huber, [1.0, 0.5], [[2.0, 0.0], [0.0, 1.0]]),
+    ],
+)
+def test_kinks_of_what_depends_on_parameters_alone(f, value: list[float], slopes: list | None) -> None:
+    x, q = cp.Variable(2, name="x"), cp.Parameter(2, name="q", value=value)
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - f(q)))), nlp=True, check="raise")
+    if slopes is None:
+        with pytest.raises(cvxift.ApplicabilityError, match=r"\(q.*\) has a kink at the parameters' values"):
+            s.jacobian(x, q)
+        with pytest.raises(cvxift.ApplicabilityError, match="has a kink"):
+            s.jvp({q: np.ones(2)})
+    else:
+        assert np.allclose(s.jacobian(x, q), slopes, atol=1e-9)
+
+
+def test_a_convex_solvers_infeasible_is_not_the_last_word() -> None:
+    # To the cone solver a box of 1e-5 is empty.
+    x, q = cp.Variable(2, name="x", bounds=[0, 1e-5]), cp.Parameter(2, name="q", value=[0.5, 2.0])
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(1e5 * x - q))), nlp=True)
+    assert np.allclose(s.jacobian(x, q), np.diag([1e-5, 0.0]), atol=1e-14)
+
+
 def test_solvers_and_options_are_checked_by_name() -> None:
     x = cp.Variable(bounds=[0, 1])
     problem = cp.Problem(cp.Minimize(cp.square(x - 0.5) + cp.nlp.sin(x)))

@@ -1,11 +1,12 @@
 """Columns that hold parameters, or what depends on parameters alone: their values p(θ) and derivatives dp/dθ.
 
 Values of an expression are CVXPY's own; so are its derivatives (`Expression.grad`), in which a kink of a nonsmooth atom
-counts as one of its sides.
+counts as one of its sides: `bent` finds where p(θ) has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from cvxift.errors import ProgramError
 from cvxift.program.attributes import expand, read
 from cvxift.program.messages import short
 from cvxift.program.structure import Floats
+
+STEPS = (1e-5, 1e-7)  # of a parameter's size, between which the change of slope of a smooth p(θ) falls a hundredfold
+BEND = 1e-4  # change of slope at the smaller one, beside the slope's size, that is a kink's
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,11 @@ class DataColumn:
     def constant(self) -> bool:
         """Whether dp/dθ is the same for every θ."""
         return self.direct or (not self.reciprocal and bool(self.expression.is_affine()))
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the expression's atom has no kinks."""
+        return self.constant or self.reciprocal or bool(self.expression.is_atom_smooth())
 
     def reading(self) -> sp.csr_array:
         """For a parameter: its column, Fortran order, from its entries of θ, C order; shape (size, size)."""
@@ -102,6 +111,29 @@ class DataColumn:
                 matrix = sp.csr_array(sp.diags_array(-(self.value() ** 2)) @ matrix)
             out[column] = matrix
         return out
+
+
+def bent(values: Callable[[Floats], Floats], theta: Floats, sizes: Floats) -> np.ndarray:
+    """Which entries of p(θ) have a kink at θ, or closer than the smallest step: shape (n_p,).
+
+    Along a direction d, p(θ + h d) − 2 p(θ) + p(θ − h d) falls like h² where p is smooth and like h across a kink.
+
+    Args:
+        values: θ ↦ p(θ).
+        theta: shape (N,).
+        sizes: of its entries, all positive.
+    """
+    d = sizes * np.random.default_rng(0).uniform(0.5, 1.5, len(theta)) * np.where(np.arange(len(theta)) % 2, -1.0, 1.0)
+    here = values(theta)
+    turns, slopes = [], []
+    for h in STEPS:
+        try:
+            plus, minus = values(theta + h * d) - here, here - values(theta - h * d)
+        except ProgramError:  # the edge of a domain
+            return np.zeros(len(here), dtype=bool)
+        turns.append(np.abs(plus - minus) / h)
+        slopes.append((np.abs(plus) + np.abs(minus)) / h)
+    return (turns[1] > BEND * slopes[1]) & (turns[1] > 0.1 * turns[0])
 
 
 def _dense(value: Any) -> Any:

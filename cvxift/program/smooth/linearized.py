@@ -90,6 +90,11 @@ class LocalProgram:
         return getattr(self.whole, name)
 
     @cached_property
+    def kinks(self) -> list[str]:
+        """As `SmoothProgram.kinks`, at the point's parameters."""
+        return self.whole.kinks(self.theta)
+
+    @cached_property
     def _p_theta(self) -> Any:
         return self.whole.p_theta(self.theta)
 

@@ -22,10 +22,12 @@ from cvxift.program import parameters as _parameters
 from cvxift.program.canonicalize import Origin
 from cvxift.program.declared import DeclaredSet
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels
+from cvxift.program.messages import short
 from cvxift.program.parameters import side_by_side
 from cvxift.program.recover import Output
 from cvxift.program.row_order import RowBlock
 from cvxift.program.smooth.checks import check_nonlinear
+from cvxift.program.smooth.data_columns import bent
 from cvxift.program.smooth.linearized import LinearizedData, LocalProgram, Request
 from cvxift.program.smooth.norms import NormRows
 from cvxift.program.smooth.oracles import Bounds, Oracles
@@ -209,6 +211,21 @@ class SmoothProgram:
             return self._constant_p_theta
         self._set_data(theta)
         return self._p_theta()
+
+    def kinks(self, theta: Floats) -> list[str]:
+        """Expressions of parameters alone that have no derivative at θ, shape (N,)."""
+        if all(d.smooth for d in self.data):
+            return []
+        sizes = np.abs(theta)
+        for part in self.offsets.values():  # an entry of zero is as large as its parameter
+            own = sizes[part]
+            own[own == 0.0] = own.max(initial=0.0) or 1.0
+        bends = bent(self.p, theta, sizes)
+        self._set_data(theta)
+        ends = np.cumsum([d.column.size for d in self._used])
+        return [
+            short(d.source) for d, end in zip(self._used, ends, strict=True) if bends[end - d.column.size : end].any()
+        ]
 
     @cached_property
     def _constant_p_theta(self) -> Any:
