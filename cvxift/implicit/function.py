@@ -38,6 +38,10 @@ class ImplicitFunction(abc.ABC):
         self.settings = settings
         self.certificate: Certificate | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made anew: programs compiled so far can neither be copied nor pickled."""
+        return type(self), (self.settings,)
+
     @abc.abstractmethod
     def __call__(self, *theta: Any, init: Any = None) -> Any:
         """Solve, once; see the framework's own class."""

@@ -18,7 +18,7 @@ import numpy as np
 from jax.core import ShapedArray
 from jax.dtypes import canonicalize_dtype
 
-from cvxift.errors import ProgramError
+from cvxift.errors import ProgramError, SolveError
 from cvxift.jax.arrays import visible
 from cvxift.jax.host_call import constant
 from cvxift.jax.trees import flatten, floating, is_array, unflatten
@@ -101,7 +101,13 @@ class Runner:
         floats = [jnp.result_type(array) for array in filter(floating, arrays)]
         kind = jnp.result_type(*floats) if floats else canonicalize_dtype(float)
         if visible(*arrays, *jax.tree_util.tree_leaves(options)):
-            answer = self._converted(self.solver(*rebuild(arrays), **options), kind)
+            try:
+                answer = self._converted(self.solver(*rebuild(arrays), **options), kind)
+            except ASKS_FOR_VALUES as error:
+                raise SolveError(
+                    "The solver asks for the value of a traced array that is none of its arguments. Pass it as an "
+                    "argument."
+                ) from error
             if key not in self._seen:
                 self._seen[key] = _described(answer)
             return answer

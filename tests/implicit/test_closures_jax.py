@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cvxift.errors import ProgramError
+from cvxift.errors import ProgramError, SolveError
 
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402  # after the skip
@@ -35,6 +35,14 @@ def test_closures_over_tracers() -> None:
     h = 1e-4
     difference = (float(jax.grad(closing)(w + h)) - float(jax.grad(closing)(w - h))) / (2 * h)
     assert abs(float(jax.grad(jax.grad(closing))(w)) - difference) < 1e-6
+
+
+def test_a_solver_without_jax_that_closes_over_a_tracer() -> None:
+    def slope(w: Any) -> Any:
+        return implicit_root(lambda x, t: w * x - t, lambda t: np.asarray(t) / np.asarray(w))(jnp.array(2.0))
+
+    with pytest.raises(SolveError, match="none of its arguments. Pass it as an argument"):
+        jax.grad(slope)(0.7)
 
 
 def test_equinox_modules() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,11 @@ def cubic(t: np.ndarray) -> np.ndarray:
     for _ in range(60):
         x = x - (2 * (x - t) + 4 * x**3) / (2 + 12 * x**2)
     return x
+
+
+def test_a_function_that_ran_can_be_copied(face: Face) -> None:
+    solve = face.implicit.implicit_root(lambda x, t: x**3 + x - t, lambda t: t * 0.0 + 1.0)
+    t = face.array([2.0, 2.0])
+    slopes = np.asarray(face.jacrev(solve)(t))
+    twin = copy.deepcopy(solve)
+    assert np.array_equal(np.asarray(face.jacrev(twin)(t)), slopes) and np.allclose(slopes, np.eye(2) / 4.0)
