@@ -135,7 +135,7 @@ def cg(numbers: Numbers, loop: Loop, A: Product, M: Product, b: Array, tolerance
         ended = where(good, where(size <= goal, CONVERGED, status), INDEFINITE)
         return k + 1, count + live, where(live, ended, status), y, r, p, rz_next
 
-    start = (_zero(status), numbers.count, status)
+    start = (zero_of(status), numbers.count, status)
     _, count, status, y, *_ = loop(numbers.going(limit), body, (*start, numbers.xp.zeros_like(b), b, z, rz))
     return y, *numbers.closed(count, status)
 
@@ -169,7 +169,7 @@ def bicgstab(numbers: Numbers, loop: Loop, A: Product, M: Product, b: Array, tol
         status = where(live, where(done, CONVERGED, where(stuck, BREAKDOWN, status)), status)
         return k + 1, count + live, status, y, r, p_next, v_next, rho_next, alpha_next, omega_next
 
-    start = (_zero(status), numbers.count, status)
+    start = (zero_of(status), numbers.count, status)
     _, count, status, y, *_ = loop(numbers.going(limit), body, (*start, zero, b, zero, zero, one, one, one))
     return y, *numbers.closed(count, status)
 
@@ -213,7 +213,7 @@ def gmres(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: floa
         first = xp.astype(places == 0, b.dtype)
         V = first[:, None] * divided(xp, r, beta)[..., None, :]
         H = xp.broadcast_to(xp.zeros_like(b[..., :1, None]), (*batch, m + 1, m))
-        _, V, H = loop(lambda inner: inner[0] < m, arnoldi, (_zero(status), V, H))
+        _, V, H = loop(lambda inner: inner[0] < m, arnoldi, (zero_of(status), V, H))
         c = xp.linalg.pinv(H) @ (first * beta)[..., None]
         y_next = y + M(xp.sum(V[..., :m, :] * c, axis=-2))
         r_next = b - A(y_next)
@@ -224,12 +224,12 @@ def gmres(xp: Any, loop: Loop, A: Product, M: Product, b: Array, tolerance: floa
         status = xp.where(live & (size <= goal), CONVERGED, xp.where(live & stuck, BREAKDOWN, status))
         return k + 1, count + m * xp.astype(live, count.dtype), status, y, r, size
 
-    start = (_zero(status), _count(xp, b), status)
+    start = (zero_of(status), _count(xp, b), status)
     cycles = max(1, -(-limit // m))
     _, count, status, y, *_ = loop(_going(xp, cycles), body, (*start, xp.zeros_like(b), b, norm(xp, b)))
     return y, count, _closed(xp, status)
 
 
-def _zero(status: Any) -> Any:
+def zero_of(status: Any) -> Any:
     """The number of the first step, a 0-d array on the device of the others."""
     return 0 if isinstance(status, int) else status.sum() * 0

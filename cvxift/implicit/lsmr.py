@@ -5,44 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from cvxift.argmax.loops import Loop
-from cvxift.implicit.krylov import Array, Numbers, Product, Result, cg, divided, norm
-from cvxift.implicit.status import CONVERGED, LEAST_SQUARES, LIMIT, RUNNING
+from cvxift.implicit.krylov import Array, Numbers, Product, Result, divided, norm, zero_of
+from cvxift.implicit.status import BREAKDOWN, CONVERGED, LEAST_SQUARES, LIMIT, RUNNING
 
 
 def normal_cg(
     numbers: Numbers, loop: Loop, A: Product, At: Product, M: Product, b: Array, tolerance: float, limit: int
 ) -> Result:
-    """Conjugate gradients on AᵀA y = Aᵀb, started anew from the true residual until ‖b − A y‖ meets the tolerance.
+    """Conjugate gradients on AᵀA y = Aᵀb, as CGLS (Hestenes & Stiefel 1952), which keeps r = b − A y itself.
 
-    The recurrence watches ‖Aᵀ(b − A y)‖, whose relative size differs from that of the residual by the condition number.
+    It stops when ‖r‖ ≤ tolerance ‖b‖ or, with a least-squares solution, when ‖Aᵀr‖ ≤ tolerance ‖A‖ ‖r‖, as `lsmr` does.
     """
-    xp = numbers.xp
-    goal = tolerance * norm(xp, b)
+    where, dot, zero, one = numbers.where, numbers.dot, numbers.zero, numbers.one
+    goal = tolerance * numbers.norm(b)
+    s = At(b)
+    z = M(s)
+    sz = dot(s, z)
+    status = where(numbers.norm(b) <= goal, CONVERGED, RUNNING) + numbers.count
 
-    def square(v: Array) -> Array:
-        return At(A(v))
-
-    def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        k, count, status, y, r, before = state
+    def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        k, count, status, y, r, p, sz, squared = state
         live = status == RUNNING
-        step, steps, _ = cg(numbers, loop, square, M, At(r), tolerance, limit)
-        y_next = y + step
-        r_next = b - A(y_next)
-        size = norm(xp, r_next)
-        better = live & (size < before)
-        y, r = xp.where(better, y_next, y), xp.where(better, r_next, r)
-        last = norm(xp, r)
-        flat = norm(xp, At(r)) <= tolerance * norm(xp, At(b))
-        ended = xp.where(flat & (last > goal), LEAST_SQUARES, LIMIT)
-        status = xp.where(live, xp.where(last <= goal, CONVERGED, xp.where(size < 0.5 * before, status, ended)), status)
-        return k + 1, count + xp.where(live, steps, 0), status, y, r, last
+        q = A(p)
+        length = dot(q, q)
+        rayleigh = numbers.divided(length, dot(p, p))
+        squared = where(rayleigh > squared, rayleigh, squared)  # of ‖A‖, from below
+        good = live & (sz > 0) & (length > 0)
+        step = where(good, sz, zero) / where(good, length, one)
+        y, r = y + step * p, r - step * q
+        s = At(r)
+        z = M(s)
+        sz_next = dot(s, z)
+        p = z + where(good, sz_next, zero) / where(good, sz, one) * p
+        rest = dot(r, r)
+        flat = dot(s, s) <= tolerance**2 * squared * rest
+        ended = where(rest <= goal**2, CONVERGED, where(flat, LEAST_SQUARES, where(good, status, BREAKDOWN)))
+        return k + 1, count + live, where(live, ended, status), y, r, p, sz_next, squared
 
-    size = norm(xp, b)
-    count = xp.zeros_like(size, dtype=xp.int32)
-    status = xp.where(size <= goal, CONVERGED, RUNNING) + count
-    start = (xp.sum(count), count, status, xp.zeros_like(b), b, size)
-    _, count, status, y, *_ = loop(lambda s: (s[0] < 5) & xp.any(s[2] == RUNNING), body, start)
-    return y, count, xp.where(status == RUNNING, LIMIT, status)
+    start = (zero_of(status), numbers.count, status, numbers.xp.zeros_like(b), b, z, sz, zero)
+    _, count, status, y, *_ = loop(numbers.going(limit), body, start)
+    return y, *numbers.closed(count, status)
 
 
 def lsmr(xp: Any, loop: Loop, A: Product, At: Product, b: Array, tolerance: float, limit: int) -> Result:
