@@ -41,7 +41,7 @@ def test_a_solver_without_jax_that_closes_over_a_tracer() -> None:
     def slope(w: Any) -> Any:
         return implicit_root(lambda x, t: w * x - t, lambda t: np.asarray(t) / np.asarray(w))(jnp.array(2.0))
 
-    with pytest.raises(SolveError, match="none of its arguments. Pass it as an argument"):
+    with pytest.raises(SolveError, match="none of its arguments"):
         jax.grad(slope)(0.7)
 
 
