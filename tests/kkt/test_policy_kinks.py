@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 
 import cvxpy as cp
@@ -105,7 +104,7 @@ def test_a_weight_of_zero_has_the_derivative_of_its_feasible_side(atom):
     np.testing.assert_allclose(found[1], slope.sum(), rtol=1e-5)
 
 
-def test_equalities_that_contradict_each_other_are_not_solved_to_learn_it():
+def test_equalities_that_contradict_each_other_are_not_solved_to_learn_it(monkeypatch):
     """Marginals that must sum to the same: nearly every change of one alone has no solution."""
     n = 12
     flow, rows = cp.Variable((n, n), name="flow"), cp.Parameter(n, name="rows", value=np.ones(n))
@@ -115,11 +114,10 @@ def test_equalities_that_contradict_each_other_are_not_solved_to_learn_it():
         [flow >= 0, cp.sum(flow, 1) == rows, cp.sum(flow, 0) == np.ones(n)],
     )
     s = cvxift.differentiate(problem)
-    start = time.perf_counter()
+    monkeypatch.setattr(s.solution.engine, "solve", lambda *_, **__: pytest.fail("a program was solved"))
     inside = np.zeros(n)
     inside[:2] = 1.0, -1.0
     tangent, said = heard(lambda: s.jvp({rows: inside})[flow])
-    seconds = time.perf_counter() - start
     assert not said  # this change keeps the sum
     h = 1e-6
     rows.value = 1.0 + h * inside
@@ -127,9 +125,6 @@ def test_equalities_that_contradict_each_other_are_not_solved_to_learn_it():
     np.testing.assert_allclose(tangent, (flow.value - s.value(flow)) / h, atol=1e-4)
     _, said = heard(lambda: s.jvp({rows: np.eye(n)[0]}))
     assert any("changes of rows to one side lead to no solution" in text for text in said)
-    start = time.perf_counter()
-    cvxift.differentiate(problem)
-    assert seconds < 20 * (time.perf_counter() - start)  # it was 100 times
 
 
 def test_several_vertices_of_a_linear_program_are_told_twice():
