@@ -84,6 +84,16 @@ def test_values_are_those_of_padded_rows(name: str, rng: np.random.Generator) ->
         np.testing.assert_allclose(np.asarray(shuffled), expected[SHUFFLE], atol=1e-14, rtol=0)
 
 
+def slope_and_hessian(value: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The Hessian and, from the same program, the gradient."""
+
+    def slope(v: Any) -> Any:
+        g = jax.grad(value)(v)
+        return g, g
+
+    return jax.jacfwd(slope, has_aux=True)
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_derivatives_are_those_of_padded_rows_and_of_differences(name: str, rng: np.random.Generator) -> None:
     x, w = torch.tensor(rng.standard_normal(len(IDS))), torch.tensor(rng.standard_normal(len(IDS)))
@@ -94,7 +104,6 @@ def test_derivatives_are_those_of_padded_rows_and_of_differences(name: str, rng:
 
     given = x[order].clone().requires_grad_()
     assert torch.autograd.gradcheck(ours, (given,), check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(ours, (given,), check_fwd_over_rev=True, atol=1e-4)
 
     def value(f: Callable[[torch.Tensor], torch.Tensor], v: torch.Tensor) -> torch.Tensor:
         return (f(v) * w).sum().square()
@@ -111,8 +120,9 @@ def test_derivatives_are_those_of_padded_rows_and_of_differences(name: str, rng:
         return (ragged(name, cj, v) * w.numpy()).sum() ** 2
 
     slope = grad(partial(value, partial(dense, name)))(x)
-    np.testing.assert_allclose(jax.grad(theirs)(x.numpy()), slope, atol=1e-12, rtol=0)
-    np.testing.assert_allclose(jax.jit(jax.hessian(theirs))(x.numpy()), expected, atol=1e-11, rtol=0)
+    second, first = jax.jit(slope_and_hessian(theirs))(x.numpy())
+    np.testing.assert_allclose(first, slope, atol=1e-12, rtol=0)
+    np.testing.assert_allclose(second, expected, atol=1e-11, rtol=0)
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -36,13 +36,11 @@ def expected(support: list[int], n: int) -> np.ndarray:
     return np.diag(s) - np.outer(s, s) / s.sum()
 
 
-@pytest.mark.parametrize("solver", ["auto", "gmres", "lsmr"])
-def test_projection_onto_the_simplex(face: Face, solver: str) -> None:
-    t = face.array([0.3, 0.5, -1.0, 0.9])
-    for jacobian in (face.jacrev, face.jacfwd):
-        assert np.allclose(
-            np.asarray(jacobian(simplex(face, linear_solver=solver))(t)), expected([0, 1, 3], 4), atol=1e-9
-        )
+@pytest.mark.parametrize(("solver", "mode"), [("auto", "rev"), ("auto", "fwd"), ("gmres", "rev"), ("lsmr", "fwd")])
+def test_projection_onto_the_simplex(face: Face, solver: str, mode: str) -> None:
+    t, jacobian = face.array([0.3, 0.5, -1.0, 0.9]), face.jacrev if mode == "rev" else face.jacfwd
+    found = np.asarray(jacobian(simplex(face, linear_solver=solver))(t))
+    assert np.allclose(found, expected([0, 1, 3], 4), atol=1e-9)
 
 
 def test_batches_have_an_active_set_each(face: Face) -> None:

@@ -170,7 +170,7 @@ def test_temperature_does_not_overflow(dtype: torch.dtype) -> None:
         assert function(x, temperature=1e-20).tolist() == pytest.approx([0.5, 0, 0.5], abs=1e-15)
 
 
-@pytest.mark.parametrize("name", ["softmax", "entmax13", "sparsemax", "budget", "csoftmax"])
+@pytest.mark.parametrize("name", ["softmax", "sparsemax", "csoftmax"])  # others: test_compile
 def test_compiled_whole(name: str, rng: np.random.Generator) -> None:
     function, x = MAPS[name], scores(rng, 3, 40).requires_grad_()
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")

@@ -8,92 +8,25 @@ import pickle
 import subprocess
 import sys
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
-from torch_layers import ball_layer, close, double, qp_layer, qp_tensors, requires_grad  # noqa: E402
+from torch_layers import Model, ball_layer, close, double, qp_layer, qp_tensors, requires_grad  # noqa: E402
 
 from cvxift import ProgramError  # noqa: E402
-
-PATIENCE = timedelta(seconds=120)  # with other processes, which may have failed
-
-
-class Model(torch.nn.Module):
-    """A linear map, then a projection onto the unit ball."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        g = torch.Generator().manual_seed(0)
-        self.linear = torch.nn.Linear(2, 3, dtype=double)
-        with torch.no_grad():
-            for p in self.linear.parameters():
-                p.copy_(2 * torch.randn(p.shape, generator=g, dtype=double))
-        self.project = ball_layer()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.project(self.linear(x))[0]
 
 
 def data() -> torch.Tensor:
     return torch.randn(8, 2, generator=torch.Generator().manual_seed(1), dtype=double)
 
 
-def loss_of(z: torch.Tensor) -> torch.Tensor:
-    return (z * torch.arange(1.0, 4.0, dtype=double)).sum(-1).square().mean()
-
-
-def share(rank: int) -> list[torch.Tensor]:
-    """Gradients of one of two processes: of half of the data, averaged over both."""
-    model = DistributedDataParallel(Model())
-    loss_of(model(data()[4 * rank : 4 * rank + 4])).backward()
-    return [p.grad for p in model.parameters()]
-
-
-def work(rank: int, folder: str) -> None:
-    """What each of two processes does.
-
-    The wrapped model must be gone before the group is: a group that dies with the model, under Python's lock, waits for
-    a thread of its own that may wait for that lock (PyTorch 2.13, one run in ten on two busy cores).
-    """
-    meeting = f"file://{folder}/meeting"  # no port that another process could take
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=PATIENCE)
-    try:
-        torch.save(share(rank), os.path.join(folder, f"{rank}.pt"))
-        dist.barrier()  # neither leaves while the other still talks to it
-    finally:
-        dist.destroy_process_group()
-
-
-def work_beside(_: int, folder: str) -> None:
-    """The process that is started."""
-    torch.set_num_threads(1)
-    work(1, folder)
-
-
-@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="no gloo in this build of PyTorch")
-def test_distributed_data_parallel(tmp_path):
-    beside = mp.spawn(work_beside, args=(str(tmp_path),), nprocs=1, join=False)
-    work(0, str(tmp_path))
-    while not beside.join():  # raises what it raised
-        pass
-    model = Model()
-    loss_of(model(data())).backward()
-    for rank in range(2):
-        for p, got in zip(model.parameters(), torch.load(tmp_path / f"{rank}.pt"), strict=True):
-            close(got, p.grad, 1e-10)
-
-
-def test_workers_of_a_loader():
+def test_processes_of_distributed_training_and_of_a_loader():
     here = Path(__file__).resolve().parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1]), *sys.path])}
-    command = [sys.executable, str(here / "loader_workers.py")]
+    command = [sys.executable, str(here / "processes.py")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
     assert result.returncode == 0 and result.stdout.strip() == "done", result.stderr[-3000:]
 

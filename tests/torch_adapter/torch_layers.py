@@ -44,6 +44,22 @@ def ball_layer(n: int = 3, **options: Any) -> CvxpyLayer:
     return CvxpyLayer(*layer_problems.ball(n), **options)
 
 
+class Model(torch.nn.Module):
+    """A linear map, then a projection onto the unit ball."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.linear = torch.nn.Linear(2, 3, dtype=double)
+        with torch.no_grad():
+            for p in self.linear.parameters():
+                p.copy_(2 * torch.randn(p.shape, generator=g, dtype=double))
+        self.project = ball_layer()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.project(self.linear(x))[0]
+
+
 def geometric_layer(**options: Any) -> CvxpyLayer:
     """The largest box of a given surface, a geometric program."""
     x, y, z = (cp.Variable(pos=True) for _ in range(3))
