@@ -5,7 +5,6 @@ All but those that start processes of their own run in this one: what a program 
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import subprocess
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.children import light
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -52,9 +53,8 @@ def run_alone(name: str, *arguments: str, cwd: Path) -> str:
     """Standard output of an example that starts processes; fails with its error otherwise."""
     script = EXAMPLES / f"{name}.py"
     needed(script)
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"}
     command = [sys.executable, str(script), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=light())
     assert result.returncode == 0, result.stderr
     return result.stdout
 

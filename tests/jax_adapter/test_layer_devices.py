@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import light
+
 pytest.importorskip("jax.numpy")
 
 HERE = Path(__file__).resolve().parent
-
-# CVXPY imports every solver it finds, and this one PyTorch, which neither program needs.
-ALONE = "import sys; sys.modules['moreau'] = None\n"
 
 PROGRAM = """
 import contextlib
@@ -117,15 +116,8 @@ print("done")
 
 
 def run(program: str, **variables: str) -> None:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
-        **variables,
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", ALONE + program], capture_output=True, text=True, timeout=180, env=environment
-    )
+    environment = {**light(HERE), "JAX_PLATFORMS": "cpu", **variables}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert result.returncode == 0 and result.stdout.strip() == "done", result.stderr[-3000:]
 
 

@@ -14,6 +14,7 @@ from cvxpy.lin_ops.backends.scipy_backend import SciPyCanonBackend
 import cvxift
 from cvxift.program import Program, stuffing
 from cvxift.program.rounding import ROUNDING
+from tests.children import light
 
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
@@ -150,6 +151,8 @@ def test_a_backend_that_raises_is_replaced(monkeypatch, make, named):
 
 def test_both_interpreted_backends_failing_leaves_the_compiled_one(monkeypatch):
     """Which a process of its own tries first, and takes: the program is here."""
+    monkeypatch.setattr(stuffing, "TRIAL_SECONDS", None)  # importing CVXPY may take long on a busy machine
+    monkeypatch.setenv("PYTHONPATH", light()["PYTHONPATH"])
     tried = []
     for backend in (CooCanonBackend, SciPyCanonBackend):
 
@@ -168,6 +171,7 @@ def test_both_interpreted_backends_failing_leaves_the_compiled_one(monkeypatch):
 def test_a_backend_that_ends_its_process_ends_only_that_one(monkeypatch):
     for backend in (CooCanonBackend, SciPyCanonBackend):
         monkeypatch.setattr(backend, "build_matrix", lambda self, *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(stuffing, "TRIAL_SECONDS", None)
     run = subprocess.run
 
     def killed(command, **options):

@@ -1,19 +1,14 @@
 """A program of its own: training in two processes, and items that a loader's workers compute, against this process.
 
 Forking a process in which JAX or a compiler has started threads may hang, and test processes are such; hence a fresh
-one, which loads no more than it needs.
+one.
 """
-
-# ruff: noqa: E402  # what is not to be loaded is told first
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from datetime import timedelta
-
-sys.modules["moreau"] = None  # type: ignore[assignment]  # CVXPY imports every solver it finds, and this one JAX
 
 import numpy as np
 import torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +16,7 @@ torch = pytest.importorskip("torch")
 from torch_layers import Model, ball_layer, close, double, qp_layer, qp_tensors, requires_grad  # noqa: E402
 
 from cvxift import ProgramError  # noqa: E402
+from tests.children import light  # noqa: E402
 
 
 def data() -> torch.Tensor:
@@ -25,9 +25,8 @@ def data() -> torch.Tensor:
 
 def test_processes_of_distributed_training_and_of_a_loader():
     here = Path(__file__).resolve().parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1]), *sys.path])}
     command = [sys.executable, str(here / "processes.py")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, env=light(*sys.path))
     assert result.returncode == 0 and result.stdout.strip() == "done", result.stderr[-3000:]
 
 
