@@ -209,7 +209,9 @@ class CvxpyLayer:
 
     def _arrays(self, params: Sequence[Any]) -> list[jax.Array]:
         """The parameters as arrays of one floating dtype on one device."""
-        named = list(zip((p.name() for p in self.core.parameters), params, strict=False))
+        if len(params) != len(self.core.parameters):
+            self.core.batch_shape([jnp.shape(value) for value in params])  # which says how many it expects
+        named = list(zip((p.name() for p in self.core.parameters), params, strict=True))
         for name, value in named:
             if isinstance(value, bool) or not isinstance(value, OWN):
                 raise refused(name, value, "a JAX or NumPy array", "jnp.asarray")

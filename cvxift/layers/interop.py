@@ -111,7 +111,7 @@ def converted(
                 f"Parameter '{name}' ({type(value).__name__}) could not be taken over by DLPack: {error}. Move it to a "
                 "device that both libraries use, and detach it from any graph."
             ) from error
-    return tuple(out)
+    return (*out, *values[len(out) :])  # what is too much is the caller's to refuse
 
 
 def _exportable(value: Any) -> Any:
