@@ -38,3 +38,10 @@ def simplex(n: int = 3) -> Parts:
     x = cp.Variable(n, name="x")
     target, total = cp.Parameter(n, name="target"), cp.Parameter(nonneg=True, name="total")
     return cp.Problem(cp.Minimize(cp.sum_squares(x - target)), [cp.sum(x) == total, x >= 0]), [target, total], [x]
+
+
+def failing() -> Parts:
+    """Projection onto lower ≤ Σx ≤ 1: infeasible where `lower` > 1."""
+    x, c, lower = cp.Variable(2), cp.Parameter(2, name="c"), cp.Parameter(name="lower")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.sum(x) <= 1, cp.sum(x) >= lower])
+    return problem, [c, lower], [x]

@@ -7,14 +7,13 @@ import pickle
 import warnings
 
 import cvxpy as cp
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch_layers import double, failing_layer, geometric_layer, qp_layer, qp_tensors, requires_grad  # noqa: E402
+from torch_layers import double, geometric_layer, qp_layer, qp_tensors, requires_grad  # noqa: E402
 
-from cvxift import ApplicabilityWarning, ProgramError, SolveError  # noqa: E402
+from cvxift import ApplicabilityWarning  # noqa: E402
 from cvxift.torch import CvxpyLayer  # noqa: E402
 
 
@@ -154,112 +153,6 @@ def test_warm_start_gives_the_same_solution():
     torch.testing.assert_close(layer(*moved, warm_start=True)[0], layer(*moved)[0], atol=1e-11, rtol=0)
     batch = qp_tensors((3,))
     torch.testing.assert_close(layer(*batch, warm_start=True)[0], layer(*batch, warm_start=True)[0], atol=1e-11, rtol=0)
-
-
-class TestFailures:
-    """One bad instance costs no other."""
-
-    def tensors(self):
-        return torch.zeros(3, 2, dtype=double, requires_grad=True), torch.tensor(
-            [-0.5, 2.0, 0.5], dtype=double, requires_grad=True
-        )
-
-    def test_raises_after_the_batch_and_carries_the_rest(self):
-        with pytest.raises(SolveError, match=r"\(1,\).*infeasible") as caught:
-            failing_layer()(*self.tensors())
-        error = caught.value
-        assert error.status == "infeasible" and list(error.failures) == [(1,)]
-        np.testing.assert_allclose(error.solutions[[0, 2]], [[0.0, 0.0], [0.25, 0.25]], atol=1e-10)
-        assert np.isnan(error.solutions[1]).all()
-
-    def test_nan_and_zero_gradients_on_request(self):
-        c, lower = self.tensors()
-        with pytest.warns(ApplicabilityWarning, match="infeasible"):
-            (x,) = failing_layer(on_failure="nan")(c, lower)
-        assert torch.isnan(x[1]).all() and torch.isfinite(x[[0, 2]]).all()
-        torch.nansum(x).backward()
-        torch.testing.assert_close(lower.grad, torch.tensor([0.0, 0.0, 1.0], dtype=double), atol=1e-10, rtol=0)
-
-    def test_unbounded(self):
-        x, c = cp.Variable(2), cp.Parameter(2)
-        layer = CvxpyLayer(cp.Problem(cp.Minimize(c @ x), [x >= 0]), [c], [x])
-        with pytest.raises(SolveError, match="unbounded"):
-            layer(torch.tensor([-1.0, 1.0], dtype=double))
-
-
-class TestBadInput:
-    """Refused before anything is solved, with the parameter's name and the remedy."""
-
-    def refused(self, message, *tensors):
-        with pytest.raises(ProgramError, match=message):
-            qp_layer()(*tensors)
-
-    def test_number_of_tensors(self):
-        self.refused(r"got 5, expected 6", *qp_tensors()[:5])
-
-    def test_shape(self):
-        tensors = qp_tensors()
-        tensors[2] = tensors[2].T
-        self.refused(r"'G' has shape \(4, 3\); expected \(3, 4\).*Transpose", *tensors)
-
-    def test_batch_shapes(self):
-        tensors = qp_tensors((3,))
-        tensors[1] = tensors[1][:2]
-        self.refused(r"do not broadcast.*'q' \(2,\)", *tensors)
-
-    def test_dtype(self):
-        tensors = qp_tensors()
-        tensors[1] = tensors[1].long()
-        self.refused(r"'q' has dtype torch.int64", *tensors)
-        tensors[1] = tensors[1].float()
-        self.refused(r"'q' is torch.float32.*one dtype", *tensors)
-
-    def test_not_a_tensor(self):
-        tensors = qp_tensors()
-        tensors[1] = tensors[1].numpy()
-        self.refused(r"'q' is a numpy.ndarray", *tensors)
-
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_not_finite(self, value):
-        tensors = qp_tensors()
-        tensors[1][2] = value
-        self.refused(r"'q'", *tensors)
-
-    def test_attribute(self):
-        x, r = cp.Variable(), cp.Parameter(nonneg=True, name="radius")
-        layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.square(x - r))), [r], [x])
-        with pytest.raises(ProgramError, match=r"'radius'.*nonneg"):
-            layer(torch.tensor(-1.0, dtype=double))
-
-    def test_constructor(self):
-        x, p, other = cp.Variable(2, name="x"), cp.Parameter(2, name="p"), cp.Parameter(2, name="other")
-        problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p)))
-        for arguments, message in (
-            ({"parameters": [p, other], "variables": [x]}, "not in the problem.*other"),
-            ({"parameters": [], "variables": [x]}, "missing.*'p'"),
-            ({"parameters": [p, p], "variables": [x]}, "once"),
-            ({"parameters": [p], "variables": [cp.Variable(name="w")]}, "'w' is not in the problem"),
-            ({"parameters": [p], "variables": []}, "variables is empty"),
-            ({"parameters": p, "variables": [x]}, "parameters must be provided as a list"),
-            ({"parameters": [p], "variables": [x], "solver": "NOSUCH"}, "nosuch"),
-            (
-                {"parameters": [p], "variables": [x], "solver": "CLARABEL", "solver_args": {"tol_gap": 1}},
-                "no option 'tol_gap'",
-            ),
-            ({"parameters": [p], "variables": [x], "solver_args": {"tol_gap": 1}}, "tol_gap"),
-            ({"parameters": [p], "variables": [x], "singular": "ignore"}, "singular='ignore'"),
-            ({"parameters": [p], "variables": [x], "on_failure": "zero"}, "on_failure='zero'"),
-        ):
-            with pytest.raises(ProgramError, match=message):
-                CvxpyLayer(problem, **arguments)
-
-    def test_problems(self):
-        x, p, q = cp.Variable(2, name="x"), cp.Parameter(name="p"), cp.Parameter(name="q")
-        with pytest.raises(ProgramError, match=r"not DPP(.|\n)*p \* q"):
-            CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x) + p * q * x[0])), [p, q], [x])
-        whole = cp.Variable(2, integer=True, name="whole")
-        with pytest.raises(ProgramError, match="'whole' is integer"):
-            CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(whole - p))), [p], [whole])
 
 
 class TestPolicies:

@@ -69,10 +69,8 @@ def geometric_layer(**options: Any) -> CvxpyLayer:
 
 
 def failing_layer(**options: Any) -> CvxpyLayer:
-    """Infeasible where `lower` > 1."""
-    x, c, lower = cp.Variable(2), cp.Parameter(2, name="c"), cp.Parameter(name="lower")
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.sum(x) <= 1, cp.sum(x) >= lower])
-    return CvxpyLayer(problem, [c, lower], [x], **options)
+    """See `layer_problems.failing`."""
+    return CvxpyLayer(*layer_problems.failing(), **options)
 
 
 def requires_grad(tensors: Sequence[torch.Tensor]) -> Tensors:
