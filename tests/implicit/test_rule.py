@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from implicit_faces import FACES, Face, fixed_point
+
+
+def unrolled_in(face: Face) -> Face:
+    """The framework that differentiates unrolled iterations: PyTorch for JAX too, which would compile them long."""
+    return FACES["torch"]() if importlib.util.find_spec("torch") else face
 
 
 def close(a: Any, b: Any, tolerance: float = 1e-11) -> bool:
@@ -41,39 +48,40 @@ MODES = ["rev", "fwd", "fwd of rev", "rev of fwd", "rev of rev", "fwd of fwd"]
 )  # fmt: skip
 def test_modes_and_orders(framework: str, mode: str, argument: int) -> None:
     face = FACES[framework]()
-    implicit, unrolled, W, b = fixed_point(face)
-    table = {"rev": face.jacrev, "fwd": face.jacfwd}
-    found, expected = implicit, unrolled
-    for name in reversed(mode.split(" of ")):
-        found, expected = table[name](found, argument), table[name](expected, argument)
-    assert close(found(W, b), expected(W, b))
+    results = []
+    for kind, own in enumerate((face, unrolled_in(face))):
+        *functions, W, b = fixed_point(own)
+        function = functions[kind]
+        for name in reversed(mode.split(" of ")):
+            function = {"rev": own.jacrev, "fwd": own.jacfwd}[name](function, argument)
+        results.append(function(W, b))
+    assert close(*results)
 
 
 def test_mixed_second_order(face: Face) -> None:
-    implicit, unrolled, W, b = fixed_point(face)
-    found = face.jacfwd(face.jacrev(implicit, 0), 1)(W, b)
-    assert close(found, face.jacfwd(face.jacrev(unrolled, 0), 1)(W, b))
+    implicit, _, W, b = fixed_point(face)
+    other = unrolled_in(face)
+    _, unrolled, V, c = fixed_point(other)
+    assert close(face.jacfwd(face.jacrev(implicit, 0), 1)(W, b), other.jacfwd(other.jacrev(unrolled, 0), 1)(V, c))
 
 
 @pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
 def test_batches(face: Face, axes: tuple[Any, Any]) -> None:
-    implicit, unrolled, W, b = fixed_point(face)
-    scales = face.array([1.0, 0.5, -0.7])
-    W = W if axes[0] is None else face.xp.stack([s * W for s in scales])
-    b = b if axes[1] is None else face.xp.stack([s * b for s in scales])
+    def compared(derive: Callable[[Face, Any], Callable[[Any, Any], Any]]) -> bool:
+        results = []
+        for kind, own in enumerate((face, unrolled_in(face))):
+            *functions, W, b = fixed_point(own)
+            stacked = [own.xp.stack([s * v for s in (1.0, 0.5, -0.7)]) for v in (W, b)]
+            given = [v if axis is None else many for v, many, axis in zip((W, b), stacked, axes)]
+            results.append(derive(own, functions[kind])(*given))
+        return close(*results)
 
-    def compared(transform: Any) -> bool:
-        return close(face.vmap(transform(implicit), axes)(W, b), face.vmap(transform(unrolled), axes)(W, b))
-
-    assert compared(lambda f: f)
-    assert compared(lambda f: face.grad(lambda W, b: (f(W, b) ** 2).sum(), 0))
+    assert compared(lambda own, f: own.vmap(f, axes))
+    assert compared(lambda own, f: own.vmap(own.grad(lambda W, b: (f(W, b) ** 2).sum(), 0), axes))
     if face.name == "jax" and None in axes:
         return  # what follows compiles long; both mapped shows the same
-    assert compared(lambda f: face.hessian(f, 1))
-    assert close(
-        face.jacrev(lambda W: face.vmap(implicit, axes)(W, b))(W),
-        face.jacrev(lambda W: face.vmap(unrolled, axes)(W, b))(W),
-    )
+    assert compared(lambda own, f: own.vmap(own.hessian(f, 1), axes))
+    assert compared(lambda own, f: own.jacrev(own.vmap(f, axes), 0))
 
 
 def test_vmap_of_jacfwd_with_a_differentiated_matrix(face: Face) -> None:

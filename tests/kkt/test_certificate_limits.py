@@ -9,7 +9,7 @@ from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.system.batched import DenseSystems
-from cvxift.kkt.system.factor import Certificate
+from cvxift.kkt.system.factor import REFINE_STEPS, Certificate, Factor
 from cvxift.program.cones import Cones
 
 
@@ -73,3 +73,40 @@ def test_factors_that_err_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None
         u, certified = solved(curvatures(0.5, 0.5), [1.0, 1.0])
         assert certified.tolist() == [fine, fine]
         np.testing.assert_allclose(u, [[1.0, 2.0]] * 2 if fine else np.zeros((2, 2)), rtol=1e-12)
+
+
+class Damped(Factor):
+    """A factorization whose every application leaves a share of the residual."""
+
+    method = "damped"
+
+    def __init__(self, share: float) -> None:
+        self.K, self.share = np.diag([2.0, -4.0]), share
+
+    def apply_inverse(self, f: np.ndarray) -> np.ndarray:
+        return (1.0 - self.share) * (f / np.diag(self.K))
+
+    def estimate(self) -> float:
+        return 2.0
+
+
+@pytest.mark.parametrize(
+    ("share", "further", "steps"),
+    [
+        (0.0, 0, 0),  # solved at once
+        (0.0, 1, 1),
+        (1e-3, 0, 4),  # down to the goal of 1e-14, and no step more
+        (1e-3, 1, 5),
+        (0.4, 0, REFINE_STEPS),  # every step helps, as long as there are any
+        (0.6, 0, 1),  # the first leaves more than half
+        (1.1, 0, 1),  # and this one harms: it is not taken
+    ],
+)
+def test_refinement_goes_on_while_it_helps(share: float, further: int, steps: int) -> None:
+    factor, f = Damped(share), np.array([1.0, 3.0])
+    factor.further = further
+    u, residual, taken = factor.solve(f)
+    assert taken == steps
+    kept = 1 if share > 1.0 else 1 + steps
+    assert residual == pytest.approx(share**kept, rel=1e-6, abs=1e-15)
+    np.testing.assert_allclose(f - factor.K @ u, share**kept * f, rtol=1e-6, atol=1e-14)
