@@ -262,6 +262,17 @@ def test_a_multiplier_that_is_not_unique_is_told(way, bound):
     assert said or np.isnan(value)
 
 
+@pytest.mark.parametrize("cost", [1e-8, 1.0, 1e8])
+def test_which_multipliers_are_not_unique_does_not_depend_on_the_costs_unit(cost):
+    x, y = cp.Variable(name="x"), cp.Variable(name="y")
+    t1, t2, s = (cp.Parameter(name=name, value=1.0) for name in ("t1", "t2", "s"))
+    rows = [x <= t1, x <= t2, y <= s]
+    problem = cp.Problem(cp.Minimize(cost * (cp.square(x - 5) + cp.square(y - 3))), rows)
+    for row, told in zip(rows, (True, True, False), strict=True):
+        _, said = heard(lambda row=row: differentiate(problem).vjp({row.dual_variables[0]: 1.0}))
+        assert bool(said) == told
+
+
 @pytest.mark.parametrize("name", ["quartic", "square root"])
 def test_infinite_speed_is_told(name: str) -> None:
     x, t = cp.Variable(), cp.Parameter(name="t", value=0.0)

@@ -160,3 +160,13 @@ def test_what_balances_nothing_is_measured_in_its_own_unit():
         for error, least, most in ((1e-17, 0.0, EXACT), (1e-9, ACCEPTABLE, 1.0)):
             found = residuals(structure, data, x - [0.0, error * unit], s, y).primal
             assert least <= found <= most
+
+
+def test_what_balances_nothing_has_a_share_of_the_points_size():
+    # The last row and the last column have no entry and no right-hand side.
+    first, one = (np.zeros(1, dtype=int),) * 2, np.ones(1)
+    structure = Structure.from_patterns(2, Cones(nonneg=2), first, first)
+    data = Data(one, np.array([-2.0, 0.0]), one, np.array([1.0, 0.0]), np.float64(0.0))
+    for size in (10.0, 1e3):
+        rows, columns = Layout(structure).instance(data).scales.sizes(np.full(2, size), np.full(2, 3.0 * size))
+        assert (rows[1], columns[1]) == pytest.approx((FLOOR * size, 3.0 * FLOOR * size), rel=1e-12)
