@@ -93,3 +93,24 @@ def test_a_regularized_system_is_close_and_keeps_every_column(rng):
         assert system.fixed is None
         errors.append(np.abs(system.solve(g, h)[0] - exact).max())
     assert errors[1] < 0.02 * errors[0] < 1.0  # first order in the weight
+
+
+@pytest.mark.parametrize(("least", "singular"), [(2.0**-40, False), (2.0**-46, True)])
+def test_sparse_systems_are_regular_up_to_a_condition_number(least, singular):
+    # The first two columns are parallel but for `least`; shifted factors do not converge, unshifted ones do.
+    n = 60
+    P = np.eye(n)
+    P[:2, :2] = [[1.0, 1.0], [1.0, 1.0 + least]]
+    none = np.zeros(0)
+    planted = assemble(Cones(), P, np.zeros((0, n)), np.ones(n), none, none)
+    instance = Layout(planted.structure, False).instance(planted.data)
+    system = ReducedSystem(instance, rotation(Cones(), none), "raise")
+    g = np.zeros(n)
+    g[1] = 1.0
+    if singular:
+        with pytest.raises(ApplicabilityError, match="singular"):
+            system.solve(g, none)
+        return
+    u, _, certificate = system.solve(g, none)
+    assert certificate.consistent
+    np.testing.assert_allclose(u[:2], [-1.0 / least, 1.0 / least], rtol=1e-3)
