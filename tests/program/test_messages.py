@@ -5,12 +5,14 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from cvxift.program import labels
 from cvxift.program.messages import LONGEST, short
 from cvxift.program.program import Program
 
 x, X, t = cp.Variable(4, name="x"), cp.Variable((2, 2), name="X", symmetric=True), cp.Parameter(name="t", nonneg=True)
+Z = cp.Variable((3, 2), name="Z")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,8 @@ x, X, t = cp.Variable(4, name="x"), cp.Variable((2, 2), name="X", symmetric=True
         (cp.pos(-(x + 1)), "pos(-(x + 1))"),
         (np.ones((3, 4)) @ x <= np.arange(3), "(3×4 matrix) @ x <= [0, 1, 2]"),
         (np.ones((9, 4)) @ x <= np.arange(9), "(9×4 matrix) @ x <= (vector of 9)"),
+        (cp.multiply(sp.csc_array(np.full((3, 2), 2.0)), Z), "multiply(2, Z)"),  # a number, whatever holds it
+        (cp.multiply(sp.csc_array(2.0 * np.eye(3, 2)), Z), "multiply((3×2 matrix), Z)"),
         (cp.multiply(np.arange(4), x), "multiply([0, 1, 2, 3], x)"),
         (X >> np.eye(2), "X >> (2×2 matrix)"),
         (X << 0, "X << 0"),
