@@ -25,6 +25,7 @@ import scipy.sparse.linalg as spla
 from cvxift import cones as cone
 from cvxift import solvers
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
@@ -71,12 +72,20 @@ def holds_values_of(solution: Solution, program: Program, tolerance: float = SAM
     """
     values = program.values(solution.x)
     held = [_dense(variable.value) for variable in values]
+    off = [float(np.abs(value - own).max(initial=0.0)) for value, own in zip(values.values(), held, strict=True)]
     sizes = [float(np.abs(value).max(initial=0.0)) for value in values.values()]
-    floor = tolerance * max(sizes, default=0.0)  # a variable that is zero is compared with the others
-    return all(
-        np.abs(value - own).max(initial=0.0) <= tolerance * max(size, floor)
-        for value, own, size in zip(values.values(), held, sizes, strict=True)
-    )
+    columns: Floats | None = None
+    for variable, error, size in zip(values, off, sizes, strict=True):
+        if error <= tolerance * size:
+            continue
+        if columns is None:
+            columns = LocalPoint(program, solution).sizes[0]
+        output = program.output(variable)
+        unit = float((abs(output.matrix) @ columns).max(initial=0.0))
+        # A variable that is zero, but for the tolerance, has the size that it could have.
+        if output.exp or max(size, error) > tolerance * unit:
+            return False
+    return True
 
 
 def completed(

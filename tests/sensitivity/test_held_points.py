@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import cvxift
+from cvxift.kkt.solution_map import SolutionMap
+from cvxift.kkt.warm_point import holds_values_of
+from cvxift.program.program import Program
 
 
 def nearest() -> tuple[cp.Problem, cp.Variable, cp.Parameter]:
@@ -54,3 +57,28 @@ def test_a_held_point_that_no_polishing_improves_is_told():
     assert 1e-9 < s.residuals.worst <= 1e-6
     with pytest.raises(cvxift.ApplicabilityError, match="accurate only"):
         cvxift.differentiate(problem, check="raise")
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(("off", "held"), [(1e-5, True), (1e-2, False)])
+def test_a_variable_that_is_zero_is_held_to_the_accuracy_of_the_others(unit, off, held):
+    x, z = cp.Variable(2, name="x"), cp.Variable(2, name="z")
+    p = cp.Parameter(2, name="p", value=np.array([1.0, -0.5]))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p) + cp.sum_squares(z / unit)))
+    program = Program(problem)
+    solution = SolutionMap(problem, None, [x, z], program=program).solve(p.value).solutions[0]
+    for other, value in ((0.0, True), (off, held)):
+        x.value, z.value = p.value, unit * np.full(2, other)
+        assert holds_values_of(solution, program) == value
+    x.value, z.value = p.value * (1 + off), np.zeros(2)
+    assert holds_values_of(solution, program) == held
+
+
+def test_values_that_the_problem_holds_stay_where_one_is_zero():
+    x, z, p = cp.Variable(2), cp.Variable(2), cp.Parameter(2, value=np.array([0.3, -0.5]))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - p) + cp.sum_squares(z)), [cp.sum(x) == 1])
+    cvxift.differentiate(problem)
+    z.value = np.full(2, 1e-17)
+    before = z.value
+    cvxift.differentiate(problem)
+    assert z.value is before
