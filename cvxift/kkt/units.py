@@ -30,7 +30,7 @@ from cvxift.program.structure import Data, Floats, Structure
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
 LEAST_SQUARES = 60  # steps of conjugate gradients for the units' logarithms
-LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two
+LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two; a unit is a matter of magnitude
 NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
 
@@ -247,6 +247,26 @@ class Equilibration:
             _power(scale[..., n:-1] * last[..., None]), _power(scale[..., :n] / last[..., None]), _power(last * last)
         )
 
+    def of_matrices(self, data: Data) -> tuple[Floats, Floats]:
+        """Units c of columns (n,) and rows (m,) in which P and A alone have entries near 1 in the geometric mean.
+
+        diag(c) [ P  Aᵀ ; A  0 ] diag(c) moves with the units: columns in another one, x → Dx, have c → Dc, and nothing
+        else changes. Columns and rows without entries have 1.
+
+        Args:
+            data: of one program.
+
+        Example:
+            >>> from cvxift.program.structure import Cones
+            >>> find = Equilibration(Structure.from_patterns(2, Cones(), P=([0, 1], [0, 1]), A=([], [])))
+            >>> find.of_matrices(Data(np.array([2.0**-26, 1.0]), np.ones(2), np.zeros(0), np.zeros(0), np.float64(0.0)))
+            (array([8192.,    1.]), array([], dtype=float64))
+        """
+        values = self._values(data)
+        counts = (values > 0.0) & (self._weight == 1.0)
+        c = np.exp2(self._centred(np.log2(np.where(counts, values, 1.0)), counts))
+        return c[: self._n], c[self._n : -1]
+
     def _spread(self, rows: Floats) -> Floats:
         """The sum of the two rows' values at each entry, shape (..., entries)."""
         return rows.take(self._of, axis=-1) + rows.take(self._other, axis=-1)
@@ -254,9 +274,7 @@ class Equilibration:
     def _centred(self, logarithms: Floats, counts: NDArray[np.bool_]) -> Floats:
         """`centred` for M's entries that count, the rows of a curved cone sharing a unit, shape (..., n + m + 1)."""
         weight = np.where(counts, self._weight, 0.0)
-        return centred(
-            lambda values: self._share(self._sums(values)), self._spread, weight, logarithms, LOGARITHM_ACCURACY
-        )
+        return centred(lambda values: self._share(self._sums(values)), self._spread, weight, logarithms)
 
     def _share(self, rows: Floats) -> Floats:
         """The mean of a curved cone's rows in all of them, shape (..., n + m + 1)."""
@@ -272,7 +290,6 @@ def centred(
     spread: Callable[[Floats], Floats],
     weight: Floats,
     logarithms: Floats,
-    accuracy: float,
 ) -> Floats:
     """Logarithms d of a scale in which those of a symmetric matrix's entries have least squares, shape (..., rows).
 
@@ -284,7 +301,6 @@ def centred(
         spread: from values of the rows to d_i + d_j at each entry.
         weight: of each entry.
         logarithms: l.
-        accuracy: of d.
     """
     total = sums(weight)
     total[total == 0.0] = 1.0
@@ -293,7 +309,7 @@ def centred(
     z = rest / total
     direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
     for _ in range(LEAST_SQUARES):
-        if np.max(np.abs(z), initial=0.0) <= accuracy:
+        if np.max(np.abs(z), initial=0.0) <= LOGARITHM_ACCURACY:
             break
         image = sums(weight * spread(direction))
         curvature = np.sum(direction * image, axis=-1, keepdims=True)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any
 
 from cvxift.kkt.instance import Layout
+from cvxift.kkt.units import Equilibration
 from cvxift.program.program import Program
 
 KEPT = 256  # active sets of a program whose judgement is kept
@@ -24,12 +25,13 @@ class Constants:
 
     Attributes:
         layout: the sparse layout of its instances.
+        equilibration: finds their units.
         fixed: whether P and A do not depend on θ.
         store: values that hold for every θ where `fixed` is true, by name.
     """
 
     def __init__(self, program: Program) -> None:
-        self.layout = Layout(program.structure, False)
+        self.layout, self.equilibration = Layout(program.structure, False), Equilibration(program.structure)
         self.maps = {name: matrix for name, (matrix, _) in program.affine().items()}
         self.fixed = not self.maps["P"].nnz and not self.maps["A"].nnz
         self.store: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 Slacks and multipliers of one cone may differ by many orders of magnitude, so both are divided by what they balance at
 the point before their distance to a kink is measured. With c the units of columns and rows
-(`cvxift.kkt.regularity.units`) and φ = `FLOOR`,
+(`cvxift.kkt.units.Equilibration.of_matrices`) and φ = `FLOOR`,
 
     R_i = Σ_j |A_ij| ξ_j + |b_i|,                     ξ_j = max(|x_j|, φ c_j ξ),   ξ = max(|x_j|/c_j, |b_i| c_i)
     C_j = max(|q_j| + Σ_k |P_jk| ξ_k + Σ_i |A_ij| |y_i|, φ η/c_j),   Y_i = min_j C_j/|A_ij|
@@ -25,14 +25,14 @@ from scipy.sparse.csgraph import connected_components
 from cvxift import cones as cone
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.instance import Instance
+from cvxift.kkt.products import DataEntries
 from cvxift.kkt.regularity.constants import Constants
 from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
-from cvxift.kkt.regularity.units import units
 from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.system.reduced import rotation
 from cvxift.program.program import Program
 from cvxift.program.recover import Output
-from cvxift.program.structure import Data, Floats
+from cvxift.program.structure import Floats
 
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
 NEAR = 1e-4  # relative margin under which it counts as close to one
@@ -113,7 +113,7 @@ class LocalPoint:
     @cached_property
     def units(self) -> tuple[Floats, Floats]:
         """Units of columns and of rows, shapes (n,) and (m,)."""
-        return self.constants.once("units", lambda: units(self.instance.P, self.instance.A))
+        return self.constants.once("units", lambda: self.constants.equilibration.of_matrices(self.data))
 
     @cached_property
     def _size(self) -> float:
@@ -283,15 +283,7 @@ class LocalPoint:
 
     def tangents(self, theta_dot: Floats) -> tuple[Floats, Floats]:
         """Right-hand sides (g, h) of the tangent system, shapes (k, n) and (k, m), for tangents of θ, shape (k, N)."""
-        parts = [self._tangent(self.program.jvp(row)) for row in theta_dot]
-        if not parts:
-            return np.zeros((0, self.structure.n)), np.zeros((0, self.structure.m))
-        return np.stack([g for g, _ in parts]), np.stack([h for _, h in parts])
-
-    def _tangent(self, tangent: Data) -> tuple[Floats, Floats]:
-        # −F_θ θ̇ of the normal map at the point.
-        P, A = self.structure.P_matrix(tangent.P), self.structure.A_matrix(tangent.A)
-        return -(P @ self.x + tangent.q + A.T @ self.y), tangent.b - A @ self.x
+        return DataEntries(self.structure).residual_tangent(self.program.jvp(theta_dot), self.x, self.y)
 
 
 def _largest(values: Floats) -> float:
