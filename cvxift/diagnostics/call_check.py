@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvxift import cones as cone
 from cvxift.diagnostics.analysis import distance_to_kink, judged_kinks
 from cvxift.errors import ProgramError
 from cvxift.kkt.batch.solutions import DenseBatch
@@ -25,6 +24,7 @@ from cvxift.kkt.regularity.kinks import Kinks
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere, entries_that_differ
 from cvxift.kkt.regularity.thresholds import CLEAR
+from cvxift.kkt.solution import relative_margin
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats
@@ -167,14 +167,9 @@ def relative_margins(solved: Solved) -> Floats:
         if not m:
             return np.where([s.ok for s in solutions], np.inf, np.nan)
         cones = solutions[0].engine.cones
-    if cones.polyhedral:
-        size = np.abs(v[:, cones.zero :])
-        return size.min(axis=-1, initial=np.inf) / (1.0 + size.max(axis=-1, initial=0.0))
     if len(v) == 1 and solutions[0].point is not None:
-        margin = cone.margin(cones, v[0], solutions[0].point.spectrum)[None]
-    else:
-        margin = cone.margin(cones, v)
-    return margin.min(axis=-1, initial=np.inf) / (1.0 + np.abs(v).max(axis=-1, initial=0.0))
+        return relative_margin(cones, v[0], solutions[0].point.spectrum)[None]
+    return relative_margin(cones, v)
 
 
 class Watch:

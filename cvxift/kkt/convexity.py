@@ -28,6 +28,7 @@ from cvxift.kkt.system.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.system.cone_basis import Rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.kkt.system.sparse_factor import SparseFactor
+from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 
 NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding
@@ -76,7 +77,7 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     P, fixed = _along(instance, turn, system)
     if instance.structure.n > DENSE_NULL_SPACE:
         return _lanczos(sp.csc_array(P), sp.csr_array(fixed))
-    if _negative(_dense(instance.P), _dense(instance.A[: instance.structure.cones.zero])) is None:
+    if _negative(dense(instance.P), dense(instance.A[: instance.structure.cones.zero])) is None:
         return None
     return _negative(P, fixed)
 
@@ -106,11 +107,7 @@ def _along(instance: Instance, turn: Rotation, system: ReducedSystem) -> tuple[A
     fixed, curved, h = A_r[np.flatnonzero(h == 0.0)], A_r[np.flatnonzero(h)], h[h != 0.0]
     if len(h):
         P = P + curved.T @ (curved / h[:, None] if isinstance(curved, np.ndarray) else sp.diags_array(1.0 / h) @ curved)
-    return (P, fixed) if instance.structure.n > DENSE_NULL_SPACE else (_dense(P), _dense(fixed))
-
-
-def _dense(M: Any) -> Any:
-    return M if isinstance(M, np.ndarray) else M.toarray()
+    return (P, fixed) if instance.structure.n > DENSE_NULL_SPACE else (dense(P), dense(fixed))
 
 
 def surplus(instance: Instance, turn: Rotation) -> int | None:

@@ -130,8 +130,8 @@ class Solution:
         )
 
 
-def near_kinks(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Any:
-    """Whether a cone may be near a kink, shape (...): the cheap question before a point is judged.
+def relative_margin(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Any:
+    """Smallest distance of v to a kink, relative to 1 + ‖v‖∞, shape (...): what costs little to know of a point.
 
     Args:
         cones: the product cone.
@@ -140,4 +140,9 @@ def near_kinks(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = No
     """
     size = np.abs(v[..., cones.zero :] if cones.polyhedral else v)
     margins = size if cones.polyhedral else cone.margin(cones, v, spectrum)
-    return ~(margins.min(axis=-1, initial=np.inf) > CLEAR * (1.0 + size.max(axis=-1, initial=0.0)))
+    return margins.min(axis=-1, initial=np.inf) / (1.0 + size.max(axis=-1, initial=0.0))
+
+
+def near_kinks(cones: cone.Cones, v: Floats, spectrum: cone.Spectrum | None = None) -> Any:
+    """Whether a cone may be near a kink, shape (...): the cheap question before a point is judged."""
+    return ~(relative_margin(cones, v, spectrum) > CLEAR)  # a NaN is near

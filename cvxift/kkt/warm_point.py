@@ -27,6 +27,7 @@ from cvxift import solvers
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.units import Rescaled, Units
+from cvxift.program.products import dense
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.write_back import real_duals
@@ -71,7 +72,7 @@ def holds_values_of(solution: Solution, program: Program, tolerance: float = SAM
         tolerance: how far they may be off, relative to the values.
     """
     values = program.values(solution.x)
-    held = [_dense(variable.value) for variable in values]
+    held = [np.asarray(dense(variable.value), dtype=float) for variable in values]
     off = [float(np.abs(value - own).max(initial=0.0)) for value, own in zip(values.values(), held, strict=True)]
     sizes = [float(np.abs(value).max(initial=0.0)) for value in values.values()]
     columns: Floats | None = None
@@ -163,7 +164,7 @@ def _known(program: Program, values: Mapping[cp.Variable, Any], size: int) -> Fl
     out = np.full(size, np.nan)
     for obj, value in values.items():  # a sparse matrix for a diagonal variable
         output = program.output(obj)
-        flat = np.ravel(value.toarray() if hasattr(value, "toarray") else np.asarray(value, dtype=float))
+        flat = np.ravel(np.asarray(dense(value), dtype=float))
         flat = np.log(flat) if output.exp else flat
         flat = flat if output.offset is None else flat - output.offset
         weight = output.matrix.power(2).sum(axis=0)
@@ -230,7 +231,3 @@ def _complete(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floa
         if raw.status.has_point and np.isfinite(raw.x).all():
             return raw.x, raw.s, raw.y
     return None
-
-
-def _dense(value: Any) -> Floats:
-    return np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float)

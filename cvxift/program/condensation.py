@@ -54,7 +54,6 @@ class Condensation:
         structure: the condensed program's structure (the original one if nothing can be substituted).
         fixed: the fixed columns; None if there are none.
         auxiliary: the auxiliary columns of the program without those.
-        trivial: whether nothing is substituted.
         parts: what is kept and what is substituted; None if nothing is.
         felt: the same, but for the fixed columns that kept rows have entries in, which count as kept, last.
         batches: whether `condense` takes batches.
@@ -76,7 +75,6 @@ class Condensation:
             columns = Split(np.concatenate([kept, held]), np.setdiff1d(other, held))
             self.felt = Parts(columns, self.parts.rows, self.parts.inverse_a)
         self.structure = self.auxiliary.structure
-        self.trivial = self.parts is None
         self.batches = self.auxiliary.batches and (fixed is None or fixed.batches)
 
     def condense(self, data: Data) -> tuple[Data, Fixed | Substitution | Chained | None]:

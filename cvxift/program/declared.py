@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from cvxift._types import EPS
 from cvxift.program.affine import AffineMap
+from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 
 ROUNDING = 4.0 * EPS  # part of the largest eigenvalue that the smallest may be off by, an order
@@ -160,7 +161,7 @@ def _side(bound: Any, leaf: cp.Variable, offsets: Mapping[cp.Parameter, slice], 
     """A bound as an affine function of θ; CVXPY has checked that it is one."""
     if not isinstance(bound, cp.Expression) or not bound.parameters():
         value = bound.value if isinstance(bound, cp.Expression) else bound
-        constant = _dense(value)
+        constant = np.asarray(dense(value), dtype=float)
         return Side(sp.csr_array((leaf.size, size)), np.broadcast_to(constant, leaf.shape).ravel())
     entry = np.broadcast_to(np.arange(bound.size).reshape(bound.shape), leaf.shape).ravel()
     if isinstance(bound, cp.Parameter):
@@ -179,10 +180,6 @@ def _side(bound: Any, leaf: cp.Variable, offsets: Mapping[cp.Parameter, slice], 
     return Side(sp.csr_array(matrix), constant[entry])
 
 
-def _dense(value: Any) -> Floats:
-    return np.asarray(value.toarray() if sp.issparse(value) else value, dtype=float)
-
-
 @contextmanager
 def _zeros(parameters: list[cp.Parameter]) -> Iterator[Callable[..., Floats]]:
     """Within, an affine expression is evaluated where parameters are zero, or one entry of one of them is 1."""
@@ -194,7 +191,7 @@ def _zeros(parameters: list[cp.Parameter]) -> Iterator[Callable[..., Floats]]:
             if parameter is moved:
                 value[entry] = 1.0
             cast(Any, parameter)._value = value.reshape(parameter.shape)
-        return _dense(expression.value).ravel()
+        return np.asarray(dense(expression.value), dtype=float).ravel()
 
     try:
         yield value_at

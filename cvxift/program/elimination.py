@@ -23,7 +23,7 @@ import scipy.sparse as sp
 
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats, Structure, constant, frozen
-from cvxift.program.substitution import Indices, Parts, Split, Substitution, as_slice, pick
+from cvxift.program.substitution import Indices, Parts, Split, Substitution, as_slice, pick, substituted
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
@@ -62,7 +62,6 @@ class AuxiliaryColumns:
 
     Attributes:
         structure: the condensed program's structure (the original one if nothing can be substituted).
-        trivial: whether nothing is substituted.
         parts: what is kept and what is substituted; None if nothing is.
     """
 
@@ -71,7 +70,6 @@ class AuxiliaryColumns:
         k = _select(structure, np.asarray(constant, dtype=bool), A)
         self.selection = k
         self._kept: Any = None
-        self.trivial = k is None
         self.parts: Parts | None = None
         if k is None:
             self.structure = structure
@@ -137,10 +135,8 @@ class AuxiliaryColumns:
         if k is None or parts is None:
             return data, None
         W, S, P, A = self._matrices(data.P, data.A, data.batch_shape)
-        t = parts.rows.other(data.b) * parts.inverse_a
-        q_y = parts.columns.other(data.q)
-        q = parts.columns.kept(data.q) + apply(transposed(S), q_y + W * t)
-        return Data(P, q, A, parts.rows.kept(data.b), data.d), Substitution(parts, S, W, t, q_y)
+        q, b, way = substituted(parts, data.q, data.b, S, W)
+        return Data(P, q, A, b, data.d), way
 
     def _matrices(self, P_data: Floats, A_data: Floats, batch: tuple[int, ...]) -> tuple[Floats, Any, Floats, Floats]:
         """W, S, and the condensed P and A; those of constants, which come as the same arrays each time, are kept."""

@@ -35,6 +35,11 @@ def apply(M: Any, x: Any) -> Any:
     return x @ M.T if isinstance(M, np.ndarray) else (M @ x.T).T
 
 
+def dense(M: Any) -> Any:
+    """A dense array or a sparse matrix as a dense array."""
+    return M.toarray() if sp.issparse(M) else M
+
+
 def transposed(M: Any) -> Any:
     """Mᵀ of one matrix or of each of a batch, without copying."""
     return M.mT if M.ndim == 3 else M.T

@@ -195,3 +195,10 @@ class Substitution:
     def __getitem__(self, index: int) -> Substitution:
         """One instance of a batch."""
         return Substitution(self.parts, self.S[index], self.W[index], self.t[index], self.q_y[index])
+
+
+def substituted(parts: Parts, q: Array, b: Array, S: Any, W: Array) -> tuple[Array, Array, Substitution]:
+    """q_c = q_x + Sᵀ(q_y + Wt), b_c and the way back; arguments as those of `Substitution`, in any place."""
+    t, q_y = parts.rows.other(b) * parts.inverse_a, parts.columns.other(q)
+    q_c = parts.columns.kept(q) + apply(transposed(S), q_y + W * t)
+    return q_c, parts.rows.kept(b), Substitution(parts, S, W, t, q_y)

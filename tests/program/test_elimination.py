@@ -69,7 +69,7 @@ def test_both_forms_of_S_are_met():
     forms = []
     for options in CASES.values():
         condensation = condensed(*least_squares(np.random.default_rng(3), **options))
-        assert not condensation.trivial
+        assert condensation.parts is not None
         forms.append(condensation.dense)
     assert True in forms and False in forms
 
@@ -144,14 +144,15 @@ def test_a_batch_is_its_instances(case: str):
 def test_nothing_is_substituted_where_it_must_not_be():
     structure, data = least_squares(np.random.default_rng(3))
     singles = np.isin(structure.A_cols, np.flatnonzero(np.diff(structure.A_indptr) == 1))
-    assert AuxiliaryColumns(structure, ~singles, data.A).trivial  # coefficients that vary with θ
-    assert AuxiliaryColumns(structure, np.ones(structure.nnzA, dtype=bool), np.where(singles, 0.0, data.A)).trivial
+    assert AuxiliaryColumns(structure, ~singles, data.A).parts is None  # coefficients that vary with θ
+    constant = np.ones(structure.nnzA, dtype=bool)
+    assert AuxiliaryColumns(structure, constant, np.where(singles, 0.0, data.A)).parts is None
 
     P, A = structure.P_matrix(data.P).toarray(), structure.A_matrix(data.A).toarray()
     loose = build(Cones(nonneg=structure.m), P, data.q, A, data.b)  # all rows are inequalities
-    assert condensed(*loose).trivial
+    assert condensed(*loose).parts is None
     coupled = P + 0.01 * np.ones_like(P)  # P touches the auxiliaries off its diagonal
-    assert condensed(*build(structure.cones, coupled, data.q, A, data.b)).trivial
+    assert condensed(*build(structure.cones, coupled, data.q, A, data.b)).parts is None
     trivial = condensed(*loose)
     same, way = trivial.condense(loose[1])
     assert way is None and same is loose[1] and trivial.structure is loose[0]

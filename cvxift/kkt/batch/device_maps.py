@@ -19,9 +19,8 @@ from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.products import DataEntries
 from cvxift.program.condensation import Chained, Condensation, chained
 from cvxift.program.fixed import Fixed, without_fixed
-from cvxift.program.products import apply
 from cvxift.program.structure import Data, Floats
-from cvxift.program.substitution import Substitution
+from cvxift.program.substitution import Substitution, substituted
 
 Piece = tuple[sp.csr_array, Floats]
 
@@ -53,9 +52,7 @@ class DataMap:
         self._release: Any = None
         if mapping.program.release is not None:
             kept = slice(None) if condensation.parts is None else condensation.parts.rows.indices[0]
-            limits, inside = (values[kept] for values in mapping.program.release)
-            unit = small.cones.unit_of_row
-            self._release = place.put(limits), place.put(inside), place.put((unit[:, None] == unit) * 1.0)
+            self._release = tuple(place.put(values[kept]) for values in mapping.program.release)
         fixed, auxiliary = condensation.fixed, condensation.auxiliary
         self._fixed = None if fixed is None else fixed.parts.on(place)
         self._auxiliary = None if auxiliary.parts is None else auxiliary.parts.on(place)
@@ -80,17 +77,12 @@ class DataMap:
             blocks = {k: xp.reshape(part[k], (B, *shape)) for k, shape in self._shapes.items() if k in part}
             q, b, outer = without_fixed(self._fixed, q, b, blocks.get("C"), blocks.get("P_x"), blocks.get("P_y"))
         if self._auxiliary is not None:
-            # P_c = P_xx + SᵀWS,  q_c = q_x + Sᵀ(q_y + Wt)
-            columns, rows = self._auxiliary.columns, self._auxiliary.rows
             S, W = xp.reshape(part["S"], (B, -1, n)), part["W"]
-            t, q_y = rows.other(b) * self._auxiliary.inverse_a, columns.other(q)
-            ST = xp.matrix_transpose(S)
-            P = P + ST @ (W[..., None] * S)
-            q, b = columns.kept(q) + apply(ST, q_y + W * t), rows.kept(b)
-            inner = Substitution(self._auxiliary, S, W, t, q_y)
+            P = P + xp.matrix_transpose(S) @ (W[..., None] * S)
+            q, b, inner = substituted(self._auxiliary, q, b, S, W)
         if self._release is not None:  # as `Program.evaluate` does
-            limits, inside, together = self._release
-            free = xp.matmul(xp.astype(b == limits, xp.float64), together) > 0.0
+            limits, inside = self._release
+            free = self._cones.largest(xp.astype(b == limits, xp.float64)) > 0.0
             A = xp.where(free[..., None], xp.zeros_like(A), A)
             b = xp.where(free, inside, b)
         return DensePrograms(self._place, P, q, A, b, self._cones), chained(outer, inner)

@@ -6,6 +6,7 @@ h = d/(1 − d), and one with d = 1 (slack) leaves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,16 @@ class Rotation:
         return sp.csc_array(
             (np.concatenate([np.ones(t), Q.data]), indices, indptr), shape=(self.spectrum.cones.m, self.size)
         )
+
+    def without(self, groups: Sequence[cone.Group], but: Sequence[np.ndarray] = ()) -> Rotation:
+        """The kept directions of the rows that no cone of these groups has, and some rows of theirs."""
+        spectrum = self.spectrum
+        assert spectrum is not None
+        cones = spectrum.cones
+        rest = cone.Spectrum(cones, (), tuple(group for group in spectrum.groups if group not in groups))
+        tight, h = rest.tight_and_curved()
+        rows = np.concatenate([self.rows[self.rows < cones.zero + cones.nonneg], tight, *but])
+        return Rotation(rows, h, rest) if len(h) else Rotation(rows)
 
     def rotated(self, A: Any) -> Any:
         """The kept rows of a matrix, shape (t + k, n): dense for a dense array, else CSR.

@@ -25,13 +25,12 @@ from typing import Any, cast
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift import cones as cone
 from cvxift._types import EPS, cached_property
 from cvxift.cones.base import Group
 from cvxift.kkt.instance import DENSE_LIMIT, Instance
 from cvxift.kkt.system.cone_basis import Rotation
 from cvxift.kkt.system.factor import Certificate
-from cvxift.program.products import apply
+from cvxift.program.products import apply, dense
 from cvxift.program.structure import Floats
 
 LEAST_DIM = 6  # rows of a cone from which turning its variables pays
@@ -56,15 +55,10 @@ class Turned:
     """
 
     def __init__(self, instance: Instance, rotation: Rotation, groups: list[Group]) -> None:
-        spectrum = rotation.spectrum
-        assert instance.single is not None and instance.single_values is not None and spectrum is not None
+        assert instance.single is not None and instance.single_values is not None
         self.instance, self.groups = instance, groups
         self.n, self.m = instance.structure.n, instance.structure.m
-        cones = spectrum.cones
-        remaining = cone.Spectrum(cones, (), tuple(group for group in spectrum.groups if group not in groups))
-        tight, h = remaining.tight_and_curved()
-        rows = np.concatenate([rotation.rows[rotation.rows < cones.zero + cones.nonneg], tight])
-        self.rest = Rotation(rows, h, remaining) if len(h) else Rotation(rows)
+        self.rest = rotation.without(groups)
         self.rows = np.concatenate([group.rows.ravel() for group in groups])
         self.columns, self.a = instance.single[self.rows], instance.single_values[self.rows]
         other = np.ones(self.n, dtype=bool)
@@ -144,7 +138,7 @@ class Turned:
     @cached_property
     def A_Z(self) -> Floats:
         """A_o Z, shape (r, f)."""
-        return self._turn(_dense(self.A_o[:, self.columns]))
+        return self._turn(dense(self.A_o[:, self.columns]))
 
     @cached_property
     def Z(self) -> Floats:
@@ -179,13 +173,13 @@ class Turned:
                 K[:f, :f] = self.Z.T @ (P[C][:, C] @ self.Z if diag is None else diag[C, None] * self.Z)
             diagonal[:f] += self._curvature + (self._weight or 0.0)
             if diag is None:
-                K[f : f + o, :f] = self._turn(_dense(P[O][:, C]))
+                K[f : f + o, :f] = self._turn(dense(P[O][:, C]))
             K[f + o :, :f] = self.A_Z
         if diag is None:
-            K[f : f + o, f : f + o] = _dense(P[O][:, O])
+            K[f : f + o, f : f + o] = dense(P[O][:, O])
         else:
             diagonal[f : f + o] += diag[O]
-        K[f + o :, f : f + o] = _dense(self.A_o[:, O])
+        K[f + o :, f : f + o] = dense(self.A_o[:, O])
         if self.pivots is not None:
             K[f + o :, f + o :] = -(self.A_Z / self.pivots) @ self.A_Z.T
         if self.rest.h is not None:
@@ -250,7 +244,3 @@ class Turned:
         w = self.rest.restore(w_o, self.m)
         w[..., self.rows] = (g - apply(P, u) - apply(self.A_o.T, w_o))[..., C] / self.a
         return u, w, certificate
-
-
-def _dense(M: Any) -> Floats:
-    return M.toarray() if sp.issparse(M) else M

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift import cones as cone
 from cvxift._types import cached_property
 from cvxift.cones.soc import SocGroup
 from cvxift.kkt.instance import Instance
@@ -45,15 +44,10 @@ class Lifted:
     """
 
     def __init__(self, instance: Instance, rotation: Rotation, groups: list[SocGroup]) -> None:
-        spectrum = rotation.spectrum
-        assert spectrum is not None
         self.instance, self.n, self.m = instance, instance.structure.n, instance.structure.m
-        remaining = cone.Spectrum(spectrum.cones, (), tuple(g for g in spectrum.groups if g not in groups))
-        tight, h = remaining.tight_and_curved()
-        kept = [rotation.rows[rotation.rows < spectrum.cones.zero + spectrum.cones.nonneg], tight]
+        self.rest = rotation.without(groups, [group.rows[group.regime < 0].ravel() for group in groups])
         rows, eta, p, n = [], [], [], []
         for group in groups:
-            kept.append(group.rows[group.regime < 0].ravel())
             curved = np.flatnonzero(group.regime == 0)
             ratio = group.d[curved, 1] / group.complement[curved, 1]
             rows.append(group.rows[curved].ravel())
@@ -61,7 +55,6 @@ class Lifted:
             assert group.p is not None and group.n is not None
             p.append(-group.p[curved])
             n.append(np.sqrt(ratio)[:, None] * group.n[curved])
-        self.rest = Rotation(np.concatenate(kept), h, remaining) if len(h) else Rotation(np.concatenate(kept))
         self.rows, self.eta = np.concatenate(rows), np.concatenate(eta)
         dims = np.concatenate([np.full(len(part), part.shape[1]) for part in p])
         self.count = len(dims)
