@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cvxift import solvers
+from cvxift._types import cached_property
 from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.linearization import Linearization
@@ -67,8 +68,6 @@ class Engine:
         self._equilibration = Equilibration(self.condensation.structure)
         self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
-        # Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead.
-        self._dense_numbers = float(sum((order * (order + 1) // 2) ** 2 for order in self.cones.psd))
         self._entries = DataEntries(structure)
         self.candidates = solvers.choose(self.condensation.structure)
         # The table's quick solver comes before its robust ones, with options of its own.
@@ -82,7 +81,8 @@ class Engine:
         self._threads = threading.local()
         if solver is not None:
             self.choose(solver)
-        self.set_options(options_of(solver_args))
+        if solver is not None or solver_args is not None:
+            self.set_options(options_of(solver_args))
 
     @property
     def first(self) -> str:
@@ -103,6 +103,11 @@ class Engine:
         self.solver_args = dict(solver_args)
         if self.solver_args or self.named is not None:
             self.session(self.first, self.solver_args)  # refuse now, not at the first solve
+
+    @cached_property
+    def _dense_numbers(self) -> float:
+        """Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead."""
+        return float(sum((order * (order + 1) // 2) ** 2 for order in self.cones.psd))
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -154,7 +159,7 @@ class Engine:
     def condense(self, data: Data) -> tuple[Data, Way | None]:
         """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""
         condensation = self.condensation
-        small, way = (data, None) if condensation.trivial else condensation.condense(data)
+        small, way = (data, None) if condensation.parts is None else condensation.condense(data)
         units = self._equilibration(small)
         return (small, way) if units is None else (units.data(self.condensation.structure, small), Rescaled(units, way))
 

@@ -60,7 +60,7 @@ class InstanceProducts(Derivatives):
         if solution.point is None:
             return np.zeros((*vectors[0].shape[:-1], self.output_size if bar is None else self.theta_size))
         program, recover, check = self.program.at(solution), self._recover, self.applicability
-        directions = [self._tangent(dot, program) for dot in tangents]
+        directions = [self._tangent(dot, program) for dot in tangents] if tangents else []
         linear = solution.regular(self.policy)
         if linear is None and len(vectors) < 3:
             account = self.account(solution)
@@ -109,6 +109,10 @@ class InstanceProducts(Derivatives):
     def _batched(self) -> BatchProducts:
         return BatchProducts(self, HOST)
 
+    def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
+        """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
+        return self.jacobian(solved.solutions[0], columns)
+
     def jacobian(self, solution: Solution, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, by whichever mode needs fewer right-hand sides.
 
@@ -119,12 +123,13 @@ class InstanceProducts(Derivatives):
         Returns:
             Matrix of shape (K, number of entries).
         """
-        width = len(range(*columns.indices(self.theta_size)))
+        theta_size = self.program.theta_size
+        width = len(range(*columns.indices(theta_size)))
         if self.output_size <= width:
             eye = np.eye(self.output_size)
             parts = [self._one(solution, (), eye[part])[:, columns] for part in self._chunks(len(eye))]
             return np.concatenate(parts) if parts else np.zeros((0, width))
-        eye = np.eye(self.theta_size)[columns]
+        eye = np.eye(theta_size)[columns]
         parts = [self._one(solution, (eye[part],), None).T for part in self._chunks(width)]
         return np.concatenate(parts, axis=1) if parts else np.zeros((self.output_size, 0))
 

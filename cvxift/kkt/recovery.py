@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST, Array, Arrays
+from cvxift.program.affine import AffineMap
 from cvxift.program.declared import Declared
 from cvxift.program.recover import Output
 
@@ -68,11 +69,11 @@ class Recovery:
     def _put(self, place: Arrays) -> None:
         """Make the arrays for one place."""
         self._place = place
-        affine, put = place.affine, place.put
-        self._X, self._XT = affine(self.X), affine(sp.csr_array(self.X.T))
-        self._Y, self._YT = (affine(self.Y), affine(sp.csr_array(self.Y.T))) if self.has_dual else (None, None)
+        put, affine = place.put, AffineMap if place is HOST else place.affine
         offset, positive = self._constants
         self._offset, self.positive = (None if part is None else put(part) for part in (offset, positive))
+        self._X, self._XT = affine(self.X), affine(sp.csr_array(self.X.T))
+        self._Y, self._YT = (affine(self.Y), affine(sp.csr_array(self.Y.T))) if self.has_dual else (None, None)
         self._declared = Declared(*self._sets, affine) if any(self._sets[0]) else None
 
     def on(self, place: Arrays) -> Recovery:

@@ -81,9 +81,12 @@ class SolutionMap(InstanceProducts):
         if engine is not None:
             self.engine = engine
             return
-        constants = self.program.evaluate(np.zeros(self.program.theta_size)).A
         self.engine = Engine(
-            self.program.structure, constant=~self.program.A_varies, A=constants, solver=solver, solver_args=solver_args
+            self.program.structure,
+            constant=~self.program.A_varies,
+            A=self.program.A_constants,
+            solver=solver,
+            solver_args=solver_args,
         )
 
     def _set_ways(self, policy: Policy | None, on_failure: OnFailure, check: Check) -> None:

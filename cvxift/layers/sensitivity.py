@@ -245,8 +245,7 @@ class Sensitivity:
         zero stays zero.
         """
         scales = []
-        for key in keys:
-            out = self.program.output(key)
+        for key, out in zip(keys, self._map(keys).outputs, strict=True):
             scale = np.ravel(self.value(key)) if out.exp else np.ones(key.size)
             scales.append(scale if out.positive is None else scale * ~(out.positive & (np.ravel(self.value(key)) <= 0)))
         return np.concatenate(scales) if scales else np.zeros(0)

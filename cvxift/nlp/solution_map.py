@@ -80,10 +80,6 @@ class NonlinearMap(SolutionMap):
         """Which way a solved call went, in words."""
         return PATH
 
-    def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
-        """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
-        return self.jacobian(solved.solutions[0], columns)
-
     def _one(self, solution: Solution, tangents: Sequence[Floats], bar: Floats | None) -> Floats:
         self._tell(solution)
         return super()._one(solution, tangents, bar)

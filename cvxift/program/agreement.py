@@ -55,6 +55,7 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
         ProgramError: names the objective or the constraint, and both values.
     """
     problem = program.problem
+    ours = float(program.primal_value(data, x))
     held: dict[Any, Any] = {**program.values(x, theta)}
     held |= {p: theta[program.offsets[p]].reshape(p.shape) for p in program.parameters}
     approximation = program.approximation
@@ -64,7 +65,6 @@ def check_agreement(program: Program, data: Data, theta: Floats, x: Floats, resi
     structure = program.structure
     with _holding(held), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        ours = float(program.primal_value(data, x))
         theirs = _value(problem.objective.expr, held)
         theirs = (
             None if theirs is None else np.asarray(theirs).item()

@@ -15,14 +15,14 @@ from cvxpy.expressions.leaf import Leaf
 from cvxpy.utilities import scopes
 
 from cvxift.errors import ProgramError
-from cvxift.program import reach
 from cvxift.program.messages import short
+from cvxift.program.reach import Reach
 
 # Since CVXPY 1.9 a parameter may be the matrix of a quadratic form in the objective.
 PARAMETRIC_QUADRATIC = hasattr(scopes, "quad_form_dpp_scope")
 
 
-def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
+def check_problem(problem: Any, gp: bool) -> Reach:
     """Refuse what cannot be differentiated through a parametrized conic program.
 
     Args:
@@ -30,14 +30,14 @@ def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
         gp: whether it is to be read as a geometric program.
 
     Returns:
-        The problem's parameters, with those that CVXPY does not list.
+        What the problem reaches: its parameters, with those that CVXPY does not list.
 
     Raises:
         ProgramError: naming the offending variable, constraint or subexpression, and what to do.
     """
     check_continuous(problem)
-    parameters = reach.parameters(problem)
-    for leaf in (*problem.variables(), *parameters):
+    reach = Reach(problem)
+    for leaf in (*problem.variables(), *reach.parameters):
         if leaf.is_complex():
             kind = "Variable" if isinstance(leaf, cp.Variable) else "Parameter"
             raise ProgramError(
@@ -46,7 +46,7 @@ def check_problem(problem: Any, gp: bool) -> tuple[cp.Parameter, ...]:
             )
     _check_curvature(problem, gp)
     _check_dpp(problem, gp)
-    return parameters
+    return reach
 
 
 def check_continuous(problem: Any) -> None:

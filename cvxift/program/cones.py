@@ -17,7 +17,7 @@ A *unit* is what has a margin and a distance of its own: each zero and nonnegati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import NamedTuple
 
@@ -97,6 +97,11 @@ class Cones:
         exp: number of exponential cones.
         pow: exponent α of each power cone, each in (0, 1).
 
+    Attributes:
+        m: number of rows.
+        entropic: whether cones of entropies, logarithms or powers are among them.
+        polyhedral: whether all rows are zero or nonnegative rows.
+
     Raises:
         ProgramError: if a size is negative or not an integer, or an exponent is outside (0, 1).
 
@@ -114,6 +119,9 @@ class Cones:
     psd: tuple[int, ...] = ()
     exp: int = 0
     pow: tuple[float, ...] = ()
+    m: int = field(init=False, repr=False, compare=False)
+    entropic: bool = field(init=False, repr=False, compare=False)
+    polyhedral: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("zero", "nonneg", "exp"):
@@ -125,22 +133,11 @@ class Cones:
             if not 0.0 < alpha < 1.0:
                 raise ProgramError(f"Cones: pow[{position}] is {alpha}; expected an exponent strictly between 0 and 1.")
         object.__setattr__(self, "pow", exponents)
-
-    @cached_property
-    def m(self) -> int:
-        """Number of rows."""
         triangles = sum(n * (n + 1) // 2 for n in self.psd)
-        return self.zero + self.nonneg + sum(self.soc) + triangles + 3 * (self.exp + len(self.pow))
-
-    @cached_property
-    def polyhedral(self) -> bool:
-        """Whether all rows are zero or nonnegative rows."""
-        return not (self.soc or self.psd or self.exp or self.pow)
-
-    @cached_property
-    def entropic(self) -> bool:
-        """Whether cones of entropies, logarithms or powers are among them."""
-        return bool(self.exp or self.pow)
+        m = self.zero + self.nonneg + sum(self.soc) + triangles + 3 * (self.exp + len(exponents))
+        object.__setattr__(self, "m", m)
+        object.__setattr__(self, "entropic", bool(self.exp or exponents))
+        object.__setattr__(self, "polyhedral", not (self.soc or self.psd or self.exp or exponents))
 
     def blocks(self) -> tuple[Block, ...]:
         """The blocks that have rows, in row order."""

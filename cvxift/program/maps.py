@@ -37,10 +37,12 @@ class Maps:
     def __init__(self, structure: Structure, stacked: Stack, weights: Floats) -> None:
         self._structure = structure
         cones = structure.cones
+        self.inside = interior(cones)
         opens = np.sign(weights)
         opens[cones.zero : cones.zero + cones.nonneg] = 1.0
         self.limits = np.select([opens > 0.0, opens < 0.0], [np.inf, -np.inf], np.nan)
-        self.inside = interior(cones)
+        self.may_be_infinite = _no_bound(opens, stacked)
+        self.may_release = bool(any(mask.any() for mask in self.may_be_infinite))
         self._theta_size = stacked.theta_size
         where = stacked.slices
         entries = np.diff(stacked.matrix.indptr)
@@ -50,14 +52,14 @@ class Maps:
         sizes = {name: piece.stop - piece.start for name, piece in where.items()}
         selected = np.concatenate([np.zeros(0, dtype=np.int64)] + [np.r_[where[name]] for name in varying])
         matrix = stacked.matrix[selected]
-        self._map = AffineMap(matrix, stacked.constant[selected])
-        self._adjoint = AffineMap(sp.csr_array(matrix.T))
         ends = np.cumsum([0] + [sizes[name] for name in varying])
         self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
-        self._constants = {name: frozen(stacked.constant[where[name]]) for name in PIECES if name not in varying}
-        self._zeros = {name: frozen(np.zeros(sizes[name])) for name in self._constants}
-        self.may_be_infinite = _no_bound(opens, stacked)
-        self.may_release = bool(any(mask.any() for mask in self.may_be_infinite))
+        others = [name for name in PIECES if name not in varying]
+        self._zeros = {name: np.broadcast_to(0.0, sizes[name]) for name in others}
+        values = [stacked.constant[where[name]] for name in others]
+        self._constants = dict(zip(others, map(frozen, values), strict=True))
+        self._map = AffineMap(matrix, stacked.constant[selected])
+        self._adjoint = AffineMap(sp.csr_array(matrix.T))
 
     def affine(self) -> dict[str, tuple[sp.csr_array, Floats]]:
         """Each piece as (M, c): its values are c + Mθ; rows released by b = +∞ are not."""

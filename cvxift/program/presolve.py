@@ -81,11 +81,11 @@ def presolve(structure: Structure, stacked: Stack, rank: np.ndarray, auxiliary: 
     structure, stacked, kept = drop_free_rows(structure, stacked)
     rank = rank[kept]
     cones, rows = structure.cones, affine_rows(structure, stacked)
-    stacks, single = parts(cones, rows)
-    stacks = without_repeats(stacks, rows, rank)
+    stacks, single = ([], np.zeros(0, dtype=np.int64)) if cones.polyhedral else parts(cones, rows)
+    stacks = without_repeats(stacks, rows, rank) if stacks else stacks
     linear = np.concatenate([np.arange(cones.zero + cones.nonneg), single])
     kind = np.where(np.arange(len(linear)) < cones.zero, ZERO, NONNEG)
-    domain = implied(stacks, rows)
+    domain = implied(stacks, rows) if stacks else rows.take(np.zeros(0, dtype=np.int64))
     gone, pairs = redundant(
         joined(rows.take(linear), domain),
         np.concatenate([kind, np.full(len(domain), IMPLIED)]),
@@ -109,12 +109,13 @@ def presolve(structure: Structure, stacked: Stack, rank: np.ndarray, auxiliary: 
     multipliers = sp.csr_array((weight[own], (own, target[own])), shape=(full, len(source)))
     end = without_epigraphs(smaller, data, auxiliary)
     multipliers = sp.csr_array(multipliers @ end.multipliers)
-    unit = end.structure.cones.unit_of_row
-    bound_of_unit = np.full(end.structure.cones.units, -1)
+    own = named = source[end.rows]
     at = np.flatnonzero(end.bounds >= 0)
-    bound_of_unit[unit[at]] = source[end.bounds[at]]
-    own = source[end.rows]
-    named = np.where(bound_of_unit[unit] >= 0, bound_of_unit[unit], own)
+    if len(at):
+        unit = end.structure.cones.unit_of_row
+        bound_of_unit = np.full(end.structure.cones.units, -1)
+        bound_of_unit[unit[at]] = source[end.bounds[at]]
+        named = np.where(bound_of_unit[unit] >= 0, bound_of_unit[unit], own)
     kept = own, named, end.weights, end.columns
     return Presolved(end.structure, end.stacked, *kept, multipliers, paired)
 

@@ -27,7 +27,6 @@ from cvxift.program.integers import with_integers
 from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, ranks
 from cvxift.program.maps import Maps
 from cvxift.program.presolve import presolve
-from cvxift.program.reach import approximation, values_aside
 from cvxift.program.recover import Output, constant_output, dual_outputs, primal_output
 from cvxift.program.row_order import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
@@ -59,6 +58,7 @@ class Program:
         column_labels: who each column of x belongs to.
         user_columns: columns that determine the user's variables, shape (n,); the others are auxiliary.
         A_varies: entries of A that depend on θ, shape (nnzA,).
+        A_constants: values of the others, and what θ is added to in those, shape (nnzA,).
         P_varies: whether an entry of P depends on θ.
 
     Raises:
@@ -83,9 +83,9 @@ class Program:
         integers: Mapping[cp.Variable, Floats] | None = None,
     ) -> None:
         continuous = problem if integers is None else with_integers(problem, integers)
-        self.parameters: tuple[cp.Parameter, ...] = check_problem(continuous, gp)
+        reach = check_problem(continuous, gp)
+        self.parameters, self.approximation = reach.parameters, reach.approximation
         self.problem, self.gp, self.integers = problem, gp, dict(integers or {})
-        self.approximation = approximation(problem)
         self._variables: tuple[cp.Variable, ...] = tuple(continuous.variables())
         self._held = tuple(v for v in problem.variables() if v not in set(self._variables))
         self.theta_size = sum(parameter.size for parameter in self.parameters)
@@ -93,7 +93,7 @@ class Program:
         self.objective_sign = -1.0 if isinstance(problem.objective, cp.Maximize) else 1.0
         self.objective_exp = gp
 
-        with values_aside(problem):
+        with reach.values_aside():
             stuffed = canonicalize(continuous, self.parameters, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
         to_inner, log_mask = _parameters.to_inner(stuffed, self.parameters, self.offsets, self.theta_size)
@@ -104,6 +104,8 @@ class Program:
         self._set_labels(stuffed, rows, stacked)
         check_finite(stacked, self.structure, self.row_labels)
         self._maps = Maps(self.structure, stacked, self._presolved.weights)
+        self.A_varies, self.A_constants = self._maps.A_varies, stacked.constant[stacked.slices["A"]]
+        self.P_varies = self._maps.P_varies
         self._set_outputs(stuffed, rows)
 
     @property
@@ -111,19 +113,9 @@ class Program:
         """The product cone K."""
         return self.structure.cones
 
-    @property
-    def A_varies(self) -> np.ndarray:
-        """Entries of A that depend on θ, shape (nnzA,)."""
-        return self._maps.A_varies
-
     def at(self, solution: Any) -> Program:
         """The program whose data are affine in θ around a solution: this one, whatever the solution."""
         return self
-
-    @property
-    def P_varies(self) -> bool:
-        """Whether an entry of P depends on θ."""
-        return self._maps.P_varies
 
     def pack(self, values: Mapping[cp.Parameter, Any], check: bool = True) -> Floats:
         """Concatenate parameter values into θ.
@@ -141,7 +133,7 @@ class Program:
         """
         theta = _parameters.pack(self.parameters, self.offsets, values, self.theta_size)
         if check:
-            self.check(theta)
+            _parameters.check(self.parameters, self.offsets, theta, self._maps.may_be_infinite, self.log_mask)
         return theta
 
     def check(self, theta: Floats) -> None:
@@ -280,17 +272,18 @@ class Program:
             columns.append(ColumnBlock(start, start + variable.size, variable.shape, origin))
         for start, number in enumerate(rows.links_block, start=stuffed.program.x.size):
             columns.append(ColumnBlock(start, start + 1, (), origin_of.get(rows.blocks[number].id, Origin())))
-        self.column_labels = ColumnLabels(columns, self._presolved.columns, problem.constraints, self._variables)
         structure = self.structure
         column_of_row = np.full(structure.m, -1)
         column_of_row[structure.A_rows] = structure.A_cols
         positive = np.zeros(structure.m, dtype=bool)
         positive[structure.A_rows] = stacked.constant[stacked.slices["A"]] > 0
+        origins, partners = [origin_of.get(block.id, Origin()) for block in rows.blocks], self._presolved.partners
+        self.column_labels = ColumnLabels(columns, self._presolved.columns, problem.constraints, self._variables)
         self.row_labels = RowLabels(
             rows.blocks,
-            [origin_of.get(block.id, Origin()) for block in rows.blocks],
+            origins,
             self._presolved.named,
-            self._presolved.partners,
+            partners,
             (column_of_row, positive),
             self.column_labels,
             self._variables,

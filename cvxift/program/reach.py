@@ -22,68 +22,80 @@ from cvxift.errors import ProgramError
 from cvxift.program.messages import short
 
 
-def parameters(problem: cp.Problem) -> tuple[cp.Parameter, ...]:
-    """All parameters that a problem's solution depends on.
+class Reach:
+    """What a problem reaches, gone through once.
 
     Args:
         problem: the user's problem.
 
-    Returns:
-        Those of ``problem.parameters()``, in its order, then those that stand in the arguments of atoms which do not
-        list them.
+    Attributes:
+        parameters: all that its solution depends on: those of ``problem.parameters()``, in its order, then those that
+            stand in the arguments of atoms which do not list them.
+        approximation: how far the atoms that CVXPY approximates are from what it canonicalizes: the sum of their
+            relative errors; None where one does not say.
 
     Raises:
         ProgramError: a parameter stands in the data of an atom, where CVXPY takes its value for a constant; or it
             enters an atom that hides it in a way that is not affine.
     """
-    listed = list(problem.parameters())
-    known = {parameter.id for parameter in listed}
-    hidden: list[cp.Parameter] = []
-    for node, owner in nodes(problem):
-        if isinstance(node, cp.Parameter) and node.id not in known:
-            if owner is not None:
-                raise ProgramError(
-                    f"Parameter '{node.name()}' stands in the data of {short(owner)}, where CVXPY takes the value it "
-                    "holds for a constant: the solution would not follow the parameter. Write that atom out with the "
-                    "parameter in its arguments (a perspective as cp.quad_over_lin, cp.rel_entr or cp.norm of them, "
-                    "or times a factor outside), or put a constant there."
-                )
-            known.add(node.id)
-            hidden.append(node)
-    if hidden:
-        _refuse_nonaffine(problem, {parameter.id for parameter in hidden})
-    return (*listed, *hidden)
 
+    def __init__(self, problem: cp.Problem) -> None:
+        self._nodes = tuple(nodes(problem))
+        listed = list(problem.parameters())
+        known = {parameter.id for parameter in listed}
+        hidden: list[cp.Parameter] = []
+        for node, owner in self._nodes:
+            if isinstance(node, cp.Parameter) and node.id not in known:
+                if owner is not None:
+                    raise ProgramError(
+                        f"Parameter '{node.name()}' stands in the data of {short(owner)}, where CVXPY takes the value "
+                        "it holds for a constant: the solution would not follow the parameter. Write that atom out "
+                        "with the parameter in its arguments (a perspective as cp.quad_over_lin, cp.rel_entr or "
+                        "cp.norm of them, or times a factor outside), or put a constant there."
+                    )
+                known.add(node.id)
+                hidden.append(node)
+        if hidden:
+            self._refuse_nonaffine({parameter.id for parameter in hidden})
+        self.parameters: tuple[cp.Parameter, ...] = (*listed, *hidden)
+        self.approximation = self._approximation()
 
-@contextlib.contextmanager
-def values_aside(problem: cp.Problem) -> Iterator[None]:
-    """Within, none of the variables that a problem reaches holds a value; afterwards they hold what they held."""
-    held = {id(node): (node, node._value) for node, _ in nodes(problem) if isinstance(node, cp.Variable)}
-    try:
-        for variable, _ in held.values():
-            variable._value = None
-        yield
-    finally:
-        for variable, value in held.values():
-            variable._value = value
+    @contextlib.contextmanager
+    def values_aside(self) -> Iterator[None]:
+        """Within, none of the variables holds a value; afterwards they hold what they held."""
+        held = {id(node): (node, node._value) for node, _ in self._nodes if isinstance(node, cp.Variable)}
+        try:
+            for variable, _ in held.values():
+                variable._value = None
+            yield
+        finally:
+            for variable, value in held.values():
+                variable._value = value
 
+    def _approximation(self) -> float | None:
+        total = 0.0
+        for node, _ in self._nodes:
+            kind = type(node).__name__
+            if getattr(node, "quad_approx", None) is not None or kind.startswith(("OpRelEntr", "RelEntr")):
+                return None
+            error = getattr(node, "approx_error", 0.0)
+            total += float(error) if isinstance(error, int | float) else 0.0
+        return total
 
-def approximation(problem: cp.Problem) -> float | None:
-    """How far the atoms that CVXPY approximates are from what it canonicalizes.
-
-    Args:
-        problem: the user's problem.
-
-    Returns:
-        The sum of their relative errors; None where one does not say.
-    """
-    total = 0.0
-    for node, _ in nodes(problem):
-        if getattr(node, "quad_approx", None) is not None or type(node).__name__.startswith(("OpRelEntr", "RelEntr")):
-            return None
-        error = getattr(node, "approx_error", 0.0)
-        total += float(error) if isinstance(error, int | float) else 0.0
-    return total
+    def _refuse_nonaffine(self, hidden: set[int]) -> None:
+        """CVXPY's check of the rules does not look inside an atom that hides parameters."""
+        for node, _ in self._nodes:
+            inside = {p.id for arg in node.args for p in arg.parameters()} & hidden if node.args else set()
+            if inside and not inside <= {p.id for p in node.parameters()}:
+                for arg in node.args:
+                    with scopes.dpp_scope():
+                        affine = arg.is_affine()
+                    if not affine:
+                        raise ProgramError(
+                            f"The problem is not DPP: {short(arg)} is not affine in its parameters and variables "
+                            "together. Replace it by a new variable tied to it by an equality, or its parameters by "
+                            "one that holds the product."
+                        )
 
 
 def nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
@@ -121,19 +133,3 @@ def nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
                 if isinstance(members, list | tuple):
                     known = (cp.Expression, Constraint, cp.Problem)
                     later += [(held, owner or node) for held in members if isinstance(held, known)]
-
-
-def _refuse_nonaffine(problem: cp.Problem, hidden: set[int]) -> None:
-    """CVXPY's check of the rules does not look inside an atom that hides parameters."""
-    for node, _ in nodes(problem):
-        inside = {p.id for arg in node.args for p in arg.parameters()} & hidden if node.args else set()
-        if inside and not inside <= {p.id for p in node.parameters()}:
-            for arg in node.args:
-                with scopes.dpp_scope():
-                    affine = arg.is_affine()
-                if not affine:
-                    raise ProgramError(
-                        f"The problem is not DPP: {short(arg)} is not affine in its parameters and variables together. "
-                        "Replace it by a new variable tied to it by an equality, or its parameters by one that holds "
-                        "the product."
-                    )

@@ -10,7 +10,7 @@ column, and by row within a column, and each (row, column) pair occurs once. An 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
@@ -36,6 +36,7 @@ class Structure:
         A_rows: row index of each stored entry of A, shape (nnzA,).
         A_cols: column index of each stored entry of A, shape (nnzA,).
         A_indptr: CSC column pointers of A, shape (n + 1,).
+        nnzP, nnzA: numbers of their stored entries.
 
     Example:
         >>> structure = Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0]))
@@ -52,6 +53,12 @@ class Structure:
     A_rows: Ints  # (nnzA,)
     A_cols: Ints  # (nnzA,)
     A_indptr: Ints  # (n + 1,)
+    nnzP: int = field(init=False)
+    nnzA: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nnzP", len(self.P_rows))
+        object.__setattr__(self, "nnzA", len(self.A_rows))
 
     @classmethod
     def from_patterns(
@@ -84,16 +91,6 @@ class Structure:
         """P_rows, P_cols, A_rows, A_cols as NumPy's own index type, which it gathers by without converting first."""
         # Four of them: a comprehension has no length.
         return tuple(index.astype(np.intp) for index in (self.P_rows, self.P_cols, self.A_rows, self.A_cols))  # type: ignore[return-value]
-
-    @property
-    def nnzP(self) -> int:
-        """Number of stored entries of P."""
-        return len(self.P_rows)
-
-    @property
-    def nnzA(self) -> int:
-        """Number of stored entries of A."""
-        return len(self.A_rows)
 
     def P_matrix(self, values: Floats) -> sp.csc_array:
         """The matrix P of one instance.

@@ -151,11 +151,11 @@ class _SparseStuffing(ConeMatrixStuffing):
         columns = np.concatenate([*places, [last]])
 
         P, q, x = super().stuffed_objective(cp.Problem(cp.Minimize(curved), problem.constraints), few)
-        P = definite_without_rounding(P, x.size)
+        whole: Any = sum(affine[1:], affine[0]) if affine else None
+        P, linear = definite_without_rounding(P, x.size), extractor.affine(whole) if affine else None
+        linear = without_rounding(linear, [whole], extractor) if affine else None
         P, q = _spread(P, columns, last + 1), _spread(q, columns, last + 1)
-        if affine:
-            whole = sum(affine[1:], affine[0])
-            q = q + without_rounding(extractor.affine(whole), [whole], extractor)
+        q = q if linear is None else q + linear
         return P, sp.csr_array(q), x
 
     def apply(self, problem: cp.Problem) -> tuple[ParamConeProg, Any]:

@@ -255,10 +255,10 @@ class ClosedMap(SolutionMap):
                 dots = [of(dot, index) for dot in tangents]
                 self._one(solutions[index], dots, None if bar is None else of(bar, index))
 
+    @override
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
-        """Jacobian of the outputs with respect to some entries of θ, shape (K, entries), of an unbatched call."""
         if not isinstance(solved, ClosedSolved):
-            return self.jacobian(solved.solutions[0], columns)
+            return super().jacobian_of(solved, columns)
         width = len(range(*columns.indices(self.theta_size)))
         if self.output_size <= width:
             return self.vjp(solved, np.eye(self.output_size))[:, columns]

@@ -58,7 +58,7 @@ def check_nonlinear(problem: Any) -> tuple[cp.Parameter, ...]:
                 f"Parameter '{node.p.parameters()[0].name()}' is the exponent of {short(node)}, with respect to which "
                 "CVXPY's engine has no derivative. Write a power of a positive expression as cp.exp(p * cp.log(x))."
             )
-    parameters = reach.parameters(problem)
+    parameters = reach.Reach(problem).parameters
     for parameter in parameters:
         if parameter.is_complex():
             raise ProgramError(f"Parameter '{parameter.name()}' is complex. Use two real ones.")
