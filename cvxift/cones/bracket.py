@@ -8,7 +8,7 @@ import numpy as np
 
 from cvxift._types import Floats
 
-LIMIT = 100  # met only where subnormal data leave a function no root
+MOST_TRIALS = 100  # met only where subnormal data leave a function no root
 NEAR_END = 1e-3  # how near to the end of its bracket a step that leaves it is taken
 
 
@@ -47,7 +47,7 @@ def descend(
         array([1.414214, 1.732051])
     """
     found, active, start = x.copy(), np.arange(x.size), x
-    for trial in range(LIMIT):
+    for trial in range(MOST_TRIALS):
         value, target = evaluate(x, *data)
         lo, hi = np.where(value > 0.0, x, lo), np.where(value < 0.0, x, hi)
         inside = (target > lo) & (target < hi)

@@ -28,13 +28,12 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.kernel import Kernel
-from cvxift.kkt.regularity.kinks import LOST, TOUCH, Kinks, find_kinks, nonunique, touches_user
+from cvxift.kkt.regularity.kinks import Kinks, find_kinks, nonunique, touches_user
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere, tangent
+from cvxift.kkt.regularity.thresholds import FELT, PULLED, STEEP
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
-UNMOVED = 1e-6  # change, in units of the outputs, for a change of θ of its own size, that counts as none
-DISAGREE = 1e-2  # relative difference from which the derivative computed is not that of the piece judged
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
 
 
@@ -96,7 +95,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             kinked = advice.vanishing(names)
         verdict = Verdict.ONE_SIDED if direction is None and kinked.cause == "weakly active" else Verdict.DOES_NOT_APPLY
         findings.append(kinked)
-    elif flat > TOUCH:
+    elif flat > FELT:
         verdict = Verdict.DOES_NOT_APPLY
         direction = flat_direction(point, kernel)
         if direction is None:
@@ -121,7 +120,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
     _, _, lost = kernel.solve(*probes)
     torn = 0.0 if agree else float(lost.max(initial=0.0))
-    if torn > LOST and verdict is Verdict.APPLIES:
+    if torn > PULLED and verdict is Verdict.APPLIES:
         first = groups[0] if groups else None
         where = first.names if first else ()
         pinned = first is not None and first.kind == "pinned" and not point.cones.polyhedral
@@ -192,12 +191,12 @@ def _agree(point: LocalPoint, kernel: Kernel, account: Regularity) -> bool:
     judged = (account.recover.X @ u.T).T[:, primal] / unit
     given = tangent(account, program.jvp(theta_dot), "off")[:, primal] / unit
     size = np.maximum(np.abs(judged), np.abs(given)).max(axis=-1, keepdims=True, initial=0.0)
-    return bool((np.abs(judged - given) <= DISAGREE * size + UNMOVED).all())
+    return bool((np.abs(judged - given) <= STEEP * size + FELT).all())
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:
     """Whether a dual variable among the outputs changes along the multipliers' freedom."""
-    return any(m.kind == "dual" and loose.shape[1] and float(abs(m.matrix @ loose).max()) > TOUCH for m in outputs)
+    return any(m.kind == "dual" and loose.shape[1] and float(abs(m.matrix @ loose).max()) > FELT for m in outputs)
 
 
 def judged_kinks(account: Regularity, point: LocalPoint) -> tuple[Kinks, bool]:
@@ -250,7 +249,7 @@ def _checks(
             "second-order condition",
             curved,
             flat,
-            TOUCH,
+            FELT,
             f"size of the flat directions in the variables ({how})",
         ),
         Check(
@@ -270,9 +269,9 @@ def _checks(
         Check("gradient error bound", bound <= ERROR, bound, ERROR, "condition × (rounding + residual), relative"),
         Check(
             "consistency",
-            torn <= LOST,
+            torn <= PULLED,
             torn,
-            LOST,
+            PULLED,
             "part of a parameter's change that the active constraints cannot follow",
         ),
     )

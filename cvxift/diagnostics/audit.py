@@ -16,7 +16,7 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 
-STEPS = (1e-4, 5e-5)  # relative steps; two of them tell truncation from noise
+DIFFERENCE_STEPS = (1e-4, 5e-5)  # relative steps; two of them tell truncation from noise
 AUDIT_AGREES = 1e-5  # relative difference that counts as agreement
 AGREE_WITH_LAYER = 1e-3  # relative difference of gradients that is worth a word
 
@@ -55,14 +55,14 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
         u, w, _ = found.kernel.solve(g, h)
         implicit = own._recover.linear(u[0], w[0])
         try:
-            wide, jump = _central(own, point, theta_dot, STEPS[0])
-            close, other = _central(own, point, theta_dot, STEPS[1])
+            wide, jump = _central(own, point, theta_dot, DIFFERENCE_STEPS[0])
+            close, other = _central(own, point, theta_dot, DIFFERENCE_STEPS[1])
         except SolveError as error:
             return Audit(False, float("inf"), f"A neighbouring problem has no solution: {error}")
         difference = (4.0 * close - wide) / 3.0
         size = max(float(np.abs(implicit).max(initial=0.0)), float(np.abs(difference).max(initial=0.0)))
         error = float(np.abs(implicit - difference).max(initial=0.0))
-        floor = 1e-9 * float(np.abs(point.x).max(initial=0.0)) / STEPS[1]  # rounding of the solutions
+        floor = 1e-9 * float(np.abs(point.x).max(initial=0.0)) / DIFFERENCE_STEPS[1]  # rounding of the solutions
         worst = max(worst, error / max(size, floor) if size > 0.0 else 0.0)
         jumped |= jump or other
     if worst <= AUDIT_AGREES:

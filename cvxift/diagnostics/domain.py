@@ -16,17 +16,17 @@ import numpy as np
 from cvxift.diagnostics.findings import Finding, listed
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
+from cvxift.kkt.regularity.thresholds import NOISE
 from cvxift.program.messages import short, subscript
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
 
-EDGE = 1e-9  # relative distance from zero at which an argument counts as zero
 INFINITE_SLOPE = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "GeoMeanApprox")  # infinite slope at zero
-NORMS = ("Pnorm", "PnormApprox", "norm2", "norm_nuc", "normNuc")  # a kink at zero
+KINKED_AT_ZERO = ("Pnorm", "PnormApprox", "norm2", "norm_nuc", "normNuc")  # a kink at zero
 ROOT_ATOMS = ("power", "Power", "PowerApprox")
 KINKS = ("weakly active", "torn apart", "vanishing curvature", "infinite speed")  # what the bound alone may cause
 STEP_INSIDE = 1e-4  # step inside, as part of the size of the row or column that it moves most
-SIGNS = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
+SIGN_OF_ATTRIBUTE = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
 
 
 def edges(point: LocalPoint) -> list[Finding]:
@@ -43,18 +43,18 @@ def edges(point: LocalPoint) -> list[Finding]:
     for atom in _atoms(program.problem):
         name, argument = type(atom).__name__, atom.args[0]
         root = name in ROOT_ATOMS and 0.0 < float(np.ravel(atom.p.value)[0]) < 1.0
-        if not (name in INFINITE_SLOPE or name in NORMS or root) or not argument.variables():
+        if not (name in INFINITE_SLOPE or name in KINKED_AT_ZERO or root) or not argument.variables():
             continue
         entries = np.abs(np.asarray(evaluate(argument, values)))
-        if name in NORMS:
-            if float(entries.max(initial=0.0)) <= EDGE * size:
+        if name in KINKED_AT_ZERO:
+            if float(entries.max(initial=0.0)) <= NOISE * size:
                 text = f"{short(atom)} is a norm at zero, where it has no gradient."
                 advice = "Add ε² under the norm, cp.norm(cp.hstack([x, eps])), if a gradient is wanted there."
                 findings.append(Finding("domain edge", text, advice, False, (short(atom),)))
             continue
         owner = argument.name() if isinstance(argument, cp.Variable) else f"({short(argument)})"
         where = [
-            owner + subscript(tuple(map(int, k))) for k in np.argwhere(entries.reshape(argument.shape) <= EDGE * size)
+            owner + subscript(tuple(map(int, k))) for k in np.argwhere(entries.reshape(argument.shape) <= NOISE * size)
         ]
         if where:
             text = f"{listed(where)} at the edge of the domain of {short(atom)}, where its slope is infinite."
@@ -101,7 +101,7 @@ def inward(program: Program, theta: Floats) -> Floats:
     """For each entry of θ that lies at the end of its domain the direction inside, 0 for the others, shape (N,)."""
     out = np.zeros(program.theta_size)
     for parameter, part in program.offsets.items():
-        for name, sign in SIGNS.items():
+        for name, sign in SIGN_OF_ATTRIBUTE.items():
             if parameter.attributes[name]:
                 out[part] = np.where(theta[part] == 0.0, sign, 0.0)
     return out if program.log_mask is None else np.where(program.log_mask, 0.0, out)
@@ -125,8 +125,8 @@ def told(program: Program, direction: Floats) -> Finding:
     for parameter, part in program.offsets.items():
         for k in np.flatnonzero(direction[part]):
             entry = subscript(tuple(int(i) for i in np.unravel_index(int(k), parameter.shape)))
-            name = next(name for name in SIGNS if parameter.attributes[name])
-            sign = ">=" if SIGNS[name] > 0 else "<="
+            name = next(name for name in SIGN_OF_ATTRIBUTE if parameter.attributes[name])
+            sign = ">=" if SIGN_OF_ATTRIBUTE[name] > 0 else "<="
             names.append(f"{parameter.name()}{entry} {sign} 0 ({name}=True)")
     return Finding(
         "parameter at its bound",

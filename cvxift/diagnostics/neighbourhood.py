@@ -26,18 +26,16 @@ from cvxift.diagnostics.user_terms import unit_names
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.thresholds import DIFFERENT_CURVED, STEP
+from cvxift.kkt.regularity.thresholds import BORNE_OUT, DIFFERENT_CURVED, NOISE, STEP
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.analysis import Analysis
 
-STEPS = tuple(STEP * 10.0**k for k in range(5))  # relative, at which a one-sided derivative is taken
-MATCH = 1e-2  # relative difference of a derivative and the slope between two points up to which they are the same
+SIDE_STEPS = tuple(STEP * 10.0**k for k in range(5))  # relative, at which a one-sided derivative is taken
 INFINITE_GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
 ALIKE = 0.25  # relative difference of the logarithms of two such factors up to which they are one power's
-STANDING = 1e-12  # rate, relative to a row's size, under which it does not move
 MOST = 2000  # entries of θ up to which radii of all parameters are computed
 
 
@@ -70,7 +68,7 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
         SolveError: the problem has no solution on that side.
     """
     size = float(np.abs(theta_dot / point.theta_size_of_entry).max(initial=0.0)) if len(theta_dot) else 0.0
-    steps = [step / size if size > 0.0 else 0.0 for step in STEPS]
+    steps = [step / size if size > 0.0 else 0.0 for step in SIDE_STEPS]
     k = 0
     at = [_at(outputs, point, theta_dot, steps[0])]
     while not at[-1].accurate and k + 3 < len(steps):
@@ -90,9 +88,9 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
     slope = (at[1].value - at[0].value) / (steps[k + 1] - steps[k] or 1.0)
     size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
     largest = max(float(np.abs(at[1].value).max(initial=0.0)), float(np.abs(point.x).max(initial=0.0)) or 1.0)
-    level = MATCH * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
+    level = BORNE_OUT * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
     alike = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
-    limit = near + (near - far) / (STEPS[1] / STEPS[0] - 1.0)  # of what changes with the step
+    limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
     out = np.where(alike, limit, np.nan)
     return Side(np.where(suspected, np.copysign(np.inf, near), out))
 
@@ -119,7 +117,7 @@ def _at(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float)
 
 def _growth(near: Floats, far: Floats) -> Floats:
     """How much larger the derivative is at the nearer step; 0 where it is nothing beside the others."""
-    level = 1e-9 * float(np.abs(far).max(initial=0.0))
+    level = NOISE * float(np.abs(far).max(initial=0.0))
     large = np.abs(far) > level
     return np.divide(np.abs(near), np.abs(far), out=np.zeros_like(near), where=large)
 
@@ -260,11 +258,11 @@ class _Movement:
     def ratios(self, rate: Floats, tangents: slice) -> Floats:
         """How far each unit is from its kink, by the rows' rates and the cones' along some tangents."""
         point, ratio = self._point, np.full(self._point.cones.units, np.inf)
-        moving = rate > STANDING * self._size
+        moving = rate > NOISE * self._size
         ratio[self._linear][moving] = self._value[moving] / rate[moving]
         for unit in range(point.cones.zero + point.cones.nonneg, point.cones.units):
             speed = float(np.linalg.norm(self._scaled[tangents, point.rows_of(unit)]))
-            if speed > STANDING:
+            if speed > NOISE:
                 ratio[unit] = point.margins[unit] / speed
         return ratio
 

@@ -31,9 +31,10 @@ from scipy.linalg import qr
 from cvxift import cones as cone
 from cvxift.diagnostics.domain import evaluate, values_at
 from cvxift.diagnostics.user_terms import row_name
+from cvxift.kkt.engine import ACCEPTABLE
 from cvxift.kkt.regularity.kernel import Kernel
-from cvxift.kkt.regularity.kinks import TOUCH
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.thresholds import FELT, NOISE
 from cvxift.program.agreement import excess
 from cvxift.program.recover import ELEMENTWISE
 from cvxift.program.structure import Floats
@@ -42,11 +43,9 @@ TRIES = 12  # pivot orders that are tried for a few dependences; one for more th
 MANY_DEPENDENT = 16
 READ = 8  # groups of entries of the same constraints whose meaning is read; further ones are counted
 SUPPORT = 1e-7  # entries of an echelon vector above which a row belongs to the group
-DUAL = 1e-6  # relative distance from the dual cone within which a combination counts as in it
 REACH = (0.1, 0.3)  # of the variables' size, that a direction is followed; at 0.1 even x⁸ has grown by 1e-8
 COSTS = 1e-9  # of the objective's growth along the whole size, up to which nothing was gained or lost
 EVALUATION_ROUNDING = 1e-12  # of the objective, and of constraints, that evaluating them leaves
-LEFT_ALONE = 1e-9  # of its row's size, that a direction may move a curved cone and count as leaving it alone
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def loose_multipliers(kernel: Kernel, user: np.ndarray) -> Any:
     """Combinations of active rows that leave the user's multipliers undetermined, equilibrated, shape (m, k)."""
     W = kernel.dependent_rows()
     size = np.sqrt(np.asarray(W[user].multiply(W[user]).sum(axis=0)).ravel())
-    return W[:, np.flatnonzero(size > TOUCH)]
+    return W[:, np.flatnonzero(size > FELT)]
 
 
 def dependent_groups(point: LocalPoint, kernel: Kernel, user: np.ndarray) -> list[Dependence]:
@@ -202,8 +201,8 @@ def _signs(point: LocalPoint, w: Floats, rows: list[int]) -> tuple[bool, bool]:
         return bool((part >= 0.0).all()), bool((part <= 0.0).all())
     size = float(np.abs(part).max())
     # v is in the dual cone where −v projects to zero on the cone (Moreau).
-    up = np.abs(cone.project(point.cones, -part)[unit]).max() <= DUAL * size
-    down = np.abs(cone.project(point.cones, part)[unit]).max() <= DUAL * size
+    up = np.abs(cone.project(point.cones, -part)[unit]).max() <= ACCEPTABLE * size
+    down = np.abs(cone.project(point.cones, part)[unit]).max() <= ACCEPTABLE * size
     return bool(up), bool(down)
 
 
@@ -222,9 +221,9 @@ def flat_direction(point: LocalPoint, kernel: Kernel) -> Floats | None:
         _, values, V = np.linalg.svd(moved, full_matrices=True)
         size = np.linalg.norm(abs(A) @ np.abs(scale[:, None] * null) / sigma) or 1.0
         values = np.concatenate([values, np.zeros(V.shape[0] - len(values))])
-        free = null @ V[values <= LEFT_ALONE * size].T
+        free = null @ V[values <= NOISE * size].T
     part = free[point.asked]
-    if part.size and np.linalg.norm(part, 2) > TOUCH:
+    if part.size and np.linalg.norm(part, 2) > FELT:
         u = scale * (free @ np.linalg.svd(part, full_matrices=False)[2][0])
         # Rows that an inaccurate point leaves slack say that it can move; the objective further on says whether it can.
         if point.program.log_mask is not None or _stays(point, _unit(point, u)):
@@ -246,7 +245,7 @@ def moves_curved(point: LocalPoint, u: Floats) -> bool:
     """Whether a direction moves a curved cone that is not slack by a good way."""
     linear = point.cones.zero + point.cones.nonneg
     A, tight = sp.csr_array(point.instance.AT.T)[linear:], point.margins[point.cones.unit_of_row[linear:]] <= REACH[0]
-    return bool((np.abs(A @ u)[tight] > LEFT_ALONE * (abs(A) @ np.abs(u))[tight]).any())
+    return bool((np.abs(A @ u)[tight] > NOISE * (abs(A) @ np.abs(u))[tight]).any())
 
 
 def costs_nothing(point: LocalPoint, u: Floats) -> bool:

@@ -35,9 +35,9 @@ _VERDICTS = {
 }
 _NOTHING = 1e-9  # of the largest multiplier, up to which one is zero
 _FLOOR = 1e-16  # where zeros stand on a logarithmic axis
-NAMED = 24  # constraint entries up to which they are named on the axis
+NAMED_ON_AXIS = 24  # constraint entries up to which they are named on the axis
 _LINE = 38  # characters of a name on one line
-SMALL = 8  # font size of names
+FONT_SIZE = 8  # of names
 
 
 def text(report: Report) -> str:
@@ -117,7 +117,7 @@ def html_of(report: Report) -> str:
 def figure(report: Report, point: LocalPoint, found: Analysis) -> Figure:
     """The figure; see `Report.plot`."""
     rows = report.active_set
-    named = len(rows) <= NAMED
+    named = len(rows) <= NAMED_ON_AXIS
     labels = [wrapped(row.name) for row in rows] if named else []
     lines = sum(label.count("\n") + 1 for label in labels)
     fig = blank(12.5 if named else 10.5, max(3.8, 1.6 + 0.17 * lines))
@@ -143,7 +143,7 @@ def figure(report: Report, point: LocalPoint, found: Analysis) -> Figure:
     shown = [state for state in _COLORS if any(row.state == state for row in rows)]
     if shown:
         handles = [_patch(_COLORS[state]) for state in shown]
-        fig.legend(handles, shown, loc="outside lower left", ncols=len(shown), fontsize=SMALL, frameon=False)
+        fig.legend(handles, shown, loc="outside lower left", ncols=len(shown), fontsize=FONT_SIZE, frameon=False)
     fig.suptitle(f"{report.title}: {report.verdict.value}", x=0.01, ha="left")
     return fig
 
@@ -167,7 +167,7 @@ def _active_set(axes: Axes, rows: Sequence[ActiveRow], labels: list[str]) -> Non
         return empty(axes, "no constraints")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if labels:
-        axes.set_yticks(at, labels, fontsize=SMALL)
+        axes.set_yticks(at, labels, fontsize=FONT_SIZE)
     else:
         axes.set_ylabel("constraint entry")
         integers(axes.yaxis)
@@ -183,7 +183,9 @@ def sorted_values(
     axes.semilogy(np.arange(1, len(shown) + 1), shown, "o", ms=3, color="#1d4ed8")
     axes.axhline(limit, color="#dc2626", lw=1)
     place = (0.99, "right") if side == "right" else (0.01, "left")
-    axes.text(place[0], limit, name, color="#dc2626", fontsize=SMALL, ha=place[1], va="bottom", transform=across(axes))
+    axes.text(
+        place[0], limit, name, color="#dc2626", fontsize=FONT_SIZE, ha=place[1], va="bottom", transform=across(axes)
+    )
     axes.set_ylim(min(limit, float(shown.min())) / 10.0, max(1.0, float(shown.max())) * 10.0)
     axes.set_xlim(1 - 0.5 - 0.01 * len(shown), len(shown) + 0.5 + 0.01 * len(shown))
     axes.set(xlabel=labels[0], ylabel=labels[1])
@@ -197,12 +199,12 @@ def batch_figure(report: BatchReport) -> Figure:
     names = [verdict.value for verdict in _VERDICTS]
     counts = [report.verdicts.get(name, 0) for name in names]
     verdicts.barh(np.arange(len(names)), counts, color=list(_VERDICTS.values()))
-    verdicts.set_yticks(np.arange(len(names)), names, fontsize=SMALL)
+    verdicts.set_yticks(np.arange(len(names)), names, fontsize=FONT_SIZE)
     verdicts.set(title="verdicts", xlabel="instances", ylim=(len(names) - 0.5, -0.5))
     verdicts.set_xlim(0.0, 1.12 * max(counts, default=1))
     integers(verdicts.xaxis)
     for at, count in enumerate(counts):
-        verdicts.text(count, at, f" {count}", va="center", fontsize=SMALL)
+        verdicts.text(count, at, f" {count}", va="center", fontsize=FONT_SIZE)
     margin = np.array([r.margin for r in report], dtype=float)
     condition = np.array([r.condition for r in report], dtype=float)
     for verdict, color in _VERDICTS.items():  # named by the bars beside
@@ -237,7 +239,7 @@ def empty(axes: Axes, text: str) -> None:
     """A panel without data says so."""
     axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
     axes.minorticks_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", color="#6b7280", fontsize=SMALL, transform=axes.transAxes)
+    axes.text(0.5, 0.5, text, ha="center", va="center", color="#6b7280", fontsize=FONT_SIZE, transform=axes.transAxes)
 
 
 def _decades(values: Floats) -> tuple[float, float]:

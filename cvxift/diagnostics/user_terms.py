@@ -24,9 +24,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift import cones as cone
+from cvxift._types import EPS
 from cvxift.errors import ProgramError
 from cvxift.kkt.regularity.kinks import Kinks
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.system.factor import SINGULAR_RCOND
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Floats
 from cvxift.program.write_back import real_duals
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from cvxift.diagnostics.analysis import Analysis
 
 LARGEST_WRITTEN = 3000  # unknowns up to which the matrices are written out
-CHOP = 1e-13  # relative size of entries that rounding alone leaves
-DROP = 1e-12  # relative singular value of the auxiliaries' block that is dropped
 State = Literal["equality", "active", "inactive", "weakly active"]
 
 
@@ -178,9 +178,12 @@ def _eliminated(point: LocalPoint, kinks: Kinks) -> tuple[list[str], Floats, Flo
     schur = K[np.ix_(keep, keep)]
     if K_ee.size:
         schur = (
-            schur - K[np.ix_(keep, ~keep)] @ np.linalg.pinv(K_ee, rcond=DROP, hermitian=True) @ K[np.ix_(~keep, keep)]
+            schur
+            - K[np.ix_(keep, ~keep)]
+            @ np.linalg.pinv(K_ee, rcond=SINGULAR_RCOND, hermitian=True)
+            @ K[np.ix_(~keep, keep)]
         )
-    schur[np.abs(schur) <= CHOP * np.abs(schur).max(initial=0.0)] = 0.0  # rounding of the elimination
+    schur[np.abs(schur) <= len(K) * EPS * np.abs(schur).max(initial=0.0)] = 0.0  # rounding of the elimination
     u = int(user.sum())
     names = [point.program.column_labels[int(j)].text.removeprefix("variable ") for j in np.flatnonzero(user)]
     rows = [row for row, mine in zip(origin, own, strict=True) if mine]

@@ -23,6 +23,7 @@ import scipy.sparse as sp
 from cvxift import solvers
 from cvxift.cones import distance
 from cvxift.errors import ProgramError, SolveError
+from cvxift.kkt.search import ACCEPTABLE
 from cvxift.program import agreement
 from cvxift.program.cones import Cones
 from cvxift.program.program import Program
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 LARGEST_CERTIFIED = 5000  # rows + columns up to which a certificate is looked for
 PART = 1e-3  # part of the largest entry of a certificate from which a row or column is part of it
 TOLERANCES = {"tol_gap_abs": 1e-18, "tol_gap_rel": 1e-10, "tol_feas": 1e-12}  # for gaps between rows down to 1e-7
-NAMED = 4  # rows, columns, or entries of a direction, that a message names
+NAMED_PLACES = 4  # rows, columns, or entries of a direction, that a message names
 
 
 def why(solution: Solution, program: Program | None) -> str:
@@ -171,7 +172,7 @@ def recession(structure: Structure, data: Data, functional: Floats) -> Floats | 
 def _holds(cones: Cones, A: Any, b: Floats, x: Floats) -> bool:
     """Whether b − Ax ∈ K, relative to b and each row's size; a solver may stop, with a point, where there is none."""
     size = _of_blocks(cones, np.abs(b) + np.abs(x).max(initial=0.0) * abs(A).sum(axis=1))
-    return bool((distance(cones, b - A @ x) <= PART * PART * size[cones.unit_starts]).all())
+    return bool((distance(cones, b - A @ x) <= ACCEPTABLE * size[cones.unit_starts]).all())
 
 
 def _of_blocks(cones: Cones, size: Floats) -> Floats:
@@ -208,7 +209,7 @@ def _entries(vector: Floats | None) -> list[int]:
 
 
 def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
+    rest = len(names) - NAMED_PLACES
     if rest > 0:
-        return ", ".join(names[:NAMED]) + f" and {rest} more"
+        return ", ".join(names[:NAMED_PLACES]) + f" and {rest} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

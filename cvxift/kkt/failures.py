@@ -158,7 +158,7 @@ def falls_along(solution: Solution, program: Program) -> str:
 
 def _falls(descent: Floats, program: Program | None, both: bool = True) -> str:
     largest = np.abs(descent).max()
-    columns = [j for j in np.argsort(-np.abs(descent))[: conflict.NAMED] if abs(descent[j]) > 1e-3 * largest]
+    columns = [j for j in np.argsort(-np.abs(descent))[: conflict.NAMED_PLACES] if abs(descent[j]) > 1e-3 * largest]
     names = "column {}".format if program is None else lambda j: program.column_labels[j].text
     direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(int(j))}" for j in columns)
     return f"the objective falls from there along {direction}{', and along the opposite direction' if both else ''}."

@@ -20,18 +20,17 @@ from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST, Array, Arrays
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.residuals import Residuals
+from cvxift.kkt.residuals import GOAL, Residuals
 from cvxift.kkt.system.batched import DenseSystems
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
-GOAL = 1e-12  # relative residual from which a point is left as it is
 EXPONENTIAL = (
     1e-15  # the same where exponential cones hold entries far below the largest, each wanted to 1e-6 of itself
 )
-MAX_STEPS = 12  # first-order points of 1e-3 need about six
-SHRINK = (1.0, 0.5, 0.1)  # step lengths tried before giving up
+NEWTON_STEPS = 12  # first-order points of 1e-3 need about six
+STEP_LENGTHS = (1.0, 0.5, 0.1)  # step lengths tried before giving up
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +166,7 @@ def polish(
     v: Array,
     *,
     goal: float = GOAL,
-    max_steps: int = MAX_STEPS,
+    max_steps: int = NEWTON_STEPS,
     close: float = np.inf,
     near: float = np.inf,
 ) -> Any:
@@ -225,7 +224,7 @@ def _stepped(steps: _Single | _Batch, at: Evaluated, wanting: Any, close: float)
     dx, dy, certified = steps.solve(at)
     dv = -at.primal - apply(steps.A, dx) - dy
     least = place.put(np.where(wanting, point.worst, -np.inf))
-    bound, lengths = (0.9 * least, SHRINK) if np.isinf(close) else (close, SHRINK[:1])
+    bound, lengths = (0.9 * least, STEP_LENGTHS) if np.isinf(close) else (close, STEP_LENGTHS[:1])
     x, v, taken = point.x, point.v, (least < 0.0) | ~certified
     for length in lengths:
         trial_x, trial_v = point.x + length * dx, point.v + length * dv

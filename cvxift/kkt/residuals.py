@@ -34,7 +34,7 @@ from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.units import Units
 from cvxift.program.products import apply, transposed
 
-EXACT = 1e-12  # relative residual under which an upper bound of it, which costs less, is given instead
+GOAL = 1e-12  # relative residual from which a point is left as it is: an upper bound of it says as much
 FLOOR = 1e-4  # φ above: part of the whole solution's size, in its unit, under which an entry has no size of its own
 PROJECTION_ROUNDING = 1e-14  # accuracy of the projection on a curved cone, relative to v
 
@@ -185,7 +185,7 @@ class Scales:
 
         Returns:
             The primal and the dual residual, shapes (...); on the host, upper bounds of them where those are below
-            `EXACT`.
+            `GOAL`.
         """
         xp = self._place.xp
         primal, dual = xp.abs(primal), xp.abs(dual)
@@ -197,10 +197,10 @@ class Scales:
             # Often no more is needed to show a point to be exact. A NaN fails the comparisons.
             bound = largest(xp, primal / rows), largest(xp, dual / columns)
             if primal.ndim == 1:
-                if bound[0] <= EXACT and bound[1] <= EXACT:
+                if bound[0] <= GOAL and bound[1] <= GOAL:
                     return bound
             else:
-                above = np.flatnonzero(~((bound[0] <= EXACT) & (bound[1] <= EXACT)))
+                above = np.flatnonzero(~((bound[0] <= GOAL) & (bound[1] <= GOAL)))
                 if 2 * len(above) <= len(primal):
                     if len(above):
                         rest = self._some(above, primal, dual, x, s, y)

@@ -21,7 +21,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point, goal_of, polish
 from cvxift.kkt.solution import Attempts
-from cvxift.kkt.starts import CLOSE, FOLLOWING, WORDS
+from cvxift.kkt.starts import FIRST_STEP_LEAVES, FOLLOWING, WORDS
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Session, Status
 
@@ -96,7 +96,12 @@ class Search:
         if warm is None or not self._engine.follows(name):
             return False
         point = polish(
-            self._instance, warm.x, warm.s - warm.y, goal=goal_of(self._engine.cones), max_steps=FOLLOWING, close=CLOSE
+            self._instance,
+            warm.x,
+            warm.s - warm.y,
+            goal=goal_of(self._engine.cones),
+            max_steps=FOLLOWING,
+            close=FIRST_STEP_LEAVES,
         )
         self._worst = point.worst
         if not self.reached:

@@ -19,7 +19,7 @@ from cvxift.kkt.system.reduced import ReducedSystem, Rotation
 from cvxift.program.structure import Floats
 
 CENTRED = 1e-10
-MAX_STEPS = 100
+PATH_STEPS = 100
 
 
 def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
@@ -57,7 +57,7 @@ def central_point(instance: Instance, x: Floats, v: Floats, mu: float) -> Point:
         return s, y, dual, primal, residuals, float(np.sqrt(dual @ dual + primal @ primal))
 
     s, y, dual, primal, residuals, merit = evaluate(x, v)
-    for step in range(MAX_STEPS):
+    for step in range(PATH_STEPS):
         system = ReducedSystem(instance, _rotation(zero, s, y))
         if residuals.worst <= CENTRED:
             return Point(x, s, y, v, residuals, residuals.worst, step, system)

@@ -15,7 +15,9 @@ from cvxift.program.lazy import Made
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw, Status
 
-CLOSE = 1e-2  # relative residual that the first step must reach: convergence is quadratic from there, or one step away
+FIRST_STEP_LEAVES = (
+    1e-2  # relative residual that the first step must reach: convergence is quadratic from there, or one step away
+)
 TOO_FAR = 0.1  # relative residual from which no step is tried on curved cones, where Newton goes astray from afar
 FOLLOWING = 4  # steps at most: 1e-2, 1e-4, 1e-8, 1e-16
 WORTH_FOLLOWING = 1000  # rows and columns of curved programs from which a step from afar is cheaper than a solver

@@ -29,7 +29,7 @@ from cvxift.program.structure import Data, Floats, Structure
 
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
-LEAST_SQUARES = 60  # steps of conjugate gradients for the units' logarithms
+SCALING_STEPS = 60  # steps of conjugate gradients for the units' logarithms
 LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two; a unit is a matter of magnitude
 NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
@@ -274,7 +274,9 @@ class Equilibration:
     def _centred(self, logarithms: Floats, counts: NDArray[np.bool_]) -> Floats:
         """`centred` for M's entries that count, the rows of a curved cone sharing a unit, shape (..., n + m + 1)."""
         weight = np.where(counts, self._weight, 0.0)
-        return centred(lambda values: self._share(self._sums(values)), self._spread, weight, logarithms)
+        return centred(
+            lambda values: self._share(self._sums(values)), self._spread, weight, logarithms, LOGARITHM_ACCURACY
+        )
 
     def _share(self, rows: Floats) -> Floats:
         """The mean of a curved cone's rows in all of them, shape (..., n + m + 1)."""
@@ -290,6 +292,7 @@ def centred(
     spread: Callable[[Floats], Floats],
     weight: Floats,
     logarithms: Floats,
+    accuracy: float,
 ) -> Floats:
     """Logarithms d of a scale in which those of a symmetric matrix's entries have least squares, shape (..., rows).
 
@@ -301,6 +304,7 @@ def centred(
         spread: from values of the rows to d_i + d_j at each entry.
         weight: of each entry.
         logarithms: l.
+        accuracy: of d.
     """
     total = sums(weight)
     total[total == 0.0] = 1.0
@@ -308,8 +312,8 @@ def centred(
     rest = -sums(weight * logarithms)
     z = rest / total
     direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
-    for _ in range(LEAST_SQUARES):
-        if np.max(np.abs(z), initial=0.0) <= LOGARITHM_ACCURACY:
+    for _ in range(SCALING_STEPS):
+        if np.max(np.abs(z), initial=0.0) <= accuracy:
             break
         image = sums(weight * spread(direction))
         curvature = np.sum(direction * image, axis=-1, keepdims=True)

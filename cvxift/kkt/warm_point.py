@@ -32,7 +32,6 @@ from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.write_back import real_duals
 
-TIGHT = 1e-9  # relative slack up to which a row passes for tight; polishing decides
 ACCURATE = 1e-14  # relative residual to which multipliers are fitted
 SAME_VALUES = 1e-4  # relative difference of values up to which they are one solution's, found to different tolerances
 KEPT_VALUES = 1e-12  # up to which they stay where they are: differences of values over steps of 1e-6 are right to 1e-6
@@ -200,7 +199,7 @@ def _tight(structure: Structure, data: Data, x: Floats) -> tuple[Floats, Floats,
     y[row + 1], y[row + 2] = y[row] * (1.0 - log), -y[row] * np.exp(-log)
     s = data.b - A @ x
     s[: cones.zero] = 0.0
-    tight = np.flatnonzero(s[:linear] <= TIGHT * (1.0 + np.abs(s[:linear]).max(initial=0.0)))
+    tight = np.flatnonzero(s[:linear] <= TOLERANCE * (1.0 + np.abs(s[:linear]).max(initial=0.0)))
     gradient = data.q + A.T @ y
     if structure.nnzP:
         gradient = gradient + structure.P_matrix(data.P) @ x

@@ -19,7 +19,7 @@ import numpy as np
 
 from cvxift.cones import project
 from cvxift.kkt.instance import Instance, Layout
-from cvxift.kkt.newton import GOAL, SHRINK, Point, evaluate
+from cvxift.kkt.newton import GOAL, STEP_LENGTHS, Point, evaluate
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.smooth import LinearizedData, SmoothProgram
@@ -93,7 +93,7 @@ def converge(
         dx, dy, _ = system.solve(-at.dual, -at.primal)
         ds = -at.primal - at.instance.A @ dx
         full: _At | None = None
-        for length in SHRINK:
+        for length in STEP_LENGTHS:
             with np.errstate(all="ignore"):
                 v = _without_dust(at, at.point.v + length * (ds - dy))
                 trial = _at(program, layout, theta, p, at.point.x + length * dx, v)

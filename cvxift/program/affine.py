@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from cvxift._types import EPS
 from cvxift.program.structure import Floats
 
-ROUNDING = 8.0 * EPS  # part of the terms' magnitudes under which their sum is rounding
+SUM_ROUNDING = 8.0 * EPS  # part of the terms' magnitudes under which their sum is rounding
 LARGE_MAP = 2048  # rows; a batch of larger maps is evaluated instance by instance, which keeps each in the cache
 
 
@@ -137,11 +137,11 @@ class AffineMap:
         size = np.abs(value)
         slope, constant = self._most
         most = slope * max(float(np.max(v, initial=0.0)), -float(np.min(v, initial=0.0))) + constant
-        if float(np.min(size, initial=np.inf)) > ROUNDING * most or not math.isfinite(most):
+        if float(np.min(size, initial=np.inf)) > SUM_ROUNDING * most or not math.isfinite(most):
             return value
         flat = np.abs(v).reshape(-1, self._size)
         magnitude = (self._sizes[0] @ flat.T).T + self._sizes[1]
-        return np.where(size <= ROUNDING * magnitude.reshape(size.shape), 0.0, value)
+        return np.where(size <= SUM_ROUNDING * magnitude.reshape(size.shape), 0.0, value)
 
     def _gather(self, v: Floats, one: float, out: Floats | None = None) -> Floats:
         """The rows of at most one entry, for one instance."""

@@ -21,7 +21,7 @@ from cvxift.program.affine import AffineMap
 from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 
-ROUNDING = 4.0 * EPS  # part of the largest eigenvalue that the smallest may be off by, an order
+EIGENVALUE_ROUNDING = 4.0 * EPS  # part of the largest eigenvalue that the smallest may be off by, an order
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _semidefinite(xp: Any, flat: Any, order: int, sign: float) -> Any:
     finite = xp.isfinite(matrix)
     values, vectors = xp.linalg.eigh(xp.where(finite, matrix, xp.zeros_like(matrix)))  # failed instances are NaN
     # Without a margin of rounding, the product of the factors has negative eigenvalues again.
-    least = ROUNDING * order * xp.max(xp.abs(values), axis=-1, keepdims=True)
+    least = EIGENVALUE_ROUNDING * order * xp.max(xp.abs(values), axis=-1, keepdims=True)
     lifted = xp.where(values > least, values, least)
     inside = xp.matmul(vectors * lifted[..., None, :], xp.matrix_transpose(vectors))
     inside = 0.5 * (inside + xp.matrix_transpose(inside))

@@ -23,14 +23,13 @@ import scipy.sparse as sp
 
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats, Structure, constant, frozen
-from cvxift.program.substitution import Indices, Parts, Split, Substitution, as_slice, pick, substituted
+from cvxift.program.substitution import WRITTEN_OUT, Indices, Parts, Split, Substitution, as_slice, pick, substituted
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
-WRITTEN_OUT = 20_000  # entries of a sparse S up to which batches hold it as a dense array
 DENSE_SHARE = 0.25  # share of entries from which S, or its columns that have entries, are taken for a dense array
-FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
+GRAM_FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
 
 
 @dataclass(frozen=True)
@@ -269,7 +268,7 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
         mask[rows[wide]] = True
         entry = mask[structure.A_rows] & ~is_Y[structure.A_cols]
         xx = ~is_Y[structure.P_cols]
-        removed = FILL * (2 * entry.sum() + 3 * len(wide)) + xx.sum()
+        removed = GRAM_FILL * (2 * entry.sum() + 3 * len(wide)) + xx.sum()
         chosen[wide] = _gram_entries(structure, entry, xx) <= removed
     if not chosen.any():
         return None

@@ -25,8 +25,8 @@ from cvxift.program.cones import Cones
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack, combined, filled_entries
 
-EDGE = 1e-9  # part by which a direction must lie inside a cone for an infinite multiple of it to leave nothing
-FILL = 2  # entries that the row operations may add, per entry that leaves with t and r
+STRICTLY_INSIDE = 1e-9  # part by which a direction must lie in a cone for an infinite multiple to leave nothing
+MAY_ADD = 2  # entries that the row operations may add, per entry that leaves with t and r
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ def _bounds(
         # On the cone's boundary, as for squares, an infinite bound leaves a half-space: the divisor's sign.
         open_row = np.zeros(n, dtype=bool)
         open_row[column[above]] = varied_bounds[row[above]]
-        edge = (length >= (1.0 - EDGE) * rise) & open_row[key // m]
+        edge = (length >= (1.0 - STRICTLY_INSIDE) * rise) & open_row[key // m]
         able[key[edge | (length > rise)] // m] = False
     # Another column of the canonicalization in r would be left as free as t was; and rows must not grow.
     candidates = above & able[column]
     alone = np.bincount(row[auxiliary[column]], minlength=m) == 1
     width, others = np.bincount(row, minlength=m), np.bincount(column, minlength=n) - 1
     w, k = width[row[candidates]], others[column[candidates]]
-    good = alone[row[candidates]] & (k * (w - 1) <= FILL * (k + w))
+    good = alone[row[candidates]] & (k * (w - 1) <= MAY_ADD * (k + w))
     bound = np.full(n, -1)
     bound[column[candidates][good]] = row[candidates][good]
     return bound

@@ -19,9 +19,7 @@ import scipy.sparse as sp
 
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats, Structure, constant, frozen
-from cvxift.program.substitution import Array, Indices, Pair, Parts, Split, as_slice, pick
-
-WRITTEN_OUT = 20_000  # entries of a block up to which it is held as a dense array
+from cvxift.program.substitution import WRITTEN_OUT, Array, Indices, Pair, Parts, Split, as_slice, pick
 
 
 class Block:

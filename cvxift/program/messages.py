@@ -15,7 +15,7 @@ import numpy as np
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.expressions.expression import Expression
 
-LONGEST = 120  # characters of an expression that a message shows
+LONGEST_TEXT = 120  # characters of an expression that a message shows
 DEPTHS = (8, 5, 4, 3, 2, 1)  # nesting that is shown, the first that is short enough
 SHOWN_TERMS = 4  # terms of a sum, or arguments of a function, that are written out
 SHOWN_ENTRIES = 4  # entries of a constant that are written out
@@ -41,10 +41,10 @@ def short(thing: Any) -> str:
     text = ""
     for depth in DEPTHS if isinstance(thing, Expression | Constraint) else ():
         text = _constraint(thing, depth) if isinstance(thing, Constraint) else _words(thing, depth)[0]
-        if len(text) <= LONGEST:
+        if len(text) <= LONGEST_TEXT:
             break
     text = " ".join((text or str(thing)).split())
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 def subscript(entry: tuple[int, ...]) -> str:

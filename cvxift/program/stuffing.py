@@ -34,7 +34,7 @@ from cvxift.errors import ProgramError
 from cvxift.program.rounding import definite_without_rounding, without_rounding
 
 OLD = tuple(map(int, version("cvxpy").split(".")[:2])) < (1, 9)
-ORDER = (COO_CANON_BACKEND, SCIPY_CANON_BACKEND, CPP_CANON_BACKEND)
+BACKENDS = (COO_CANON_BACKEND, SCIPY_CANON_BACKEND, CPP_CANON_BACKEND)
 TRIAL_SECONDS = 120  # for the process that tries the compiled backend; importing CVXPY takes it a few
 _TRIAL = (
     "import pickle, sys\n"
@@ -57,14 +57,14 @@ def backends(problem: cp.Problem, named: str | None) -> tuple[str, ...]:
         Names of CVXPY's backends.
     """
     if named is not None:
-        return (named, *(name for name in ORDER if name != named))
+        return (named, *(name for name in BACKENDS if name != named))
     stack: list[Any] = [problem.objective.expr, *(arg for c in problem.constraints for arg in c.args)] if OLD else []
     while stack:
         node = stack.pop()
         if isinstance(node, cp.reshape) and node.order == "C" and node.parameters():
             return (CPP_CANON_BACKEND,)
         stack.extend(node.args)
-    return ORDER
+    return BACKENDS
 
 
 def stuff(problem: cp.Problem, order: tuple[str, ...]) -> ParamConeProg:

@@ -21,6 +21,9 @@ Array: TypeAlias = Any  # an array of any namespace
 Pair: TypeAlias = tuple[Array, Array]
 
 
+WRITTEN_OUT = 20_000  # entries of a sparse block up to which batches hold it as a dense array
+
+
 def as_slice(index: Indices) -> Index:
     """A run of consecutive indices as a slice; other index arrays as they are."""
     # A view costs a tenth of a gather, which is what small programs spend time on.

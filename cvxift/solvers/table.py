@@ -45,7 +45,7 @@ from cvxift.solvers.base import Solver
 from cvxift.solvers.fill import most, pattern, predict
 from cvxift.solvers.layout import singletons, very_sparse
 
-GROUP = "cvxift.solvers"
+ENTRY_POINTS = "cvxift.solvers"
 """Entry-point group under which another package offers a solver: a name, and a callable that returns a `Solver`."""
 
 _BUILT_IN = {
@@ -133,7 +133,7 @@ def _load(key: str) -> Solver:
 
 @lru_cache(maxsize=1)
 def _entry_points() -> dict:
-    return {point.name.lower(): point for point in entry_points(group=GROUP)}
+    return {point.name.lower(): point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def choose(structure: Structure, device: str = "cpu") -> list[str]:

@@ -66,9 +66,9 @@ def test_large_and_small_agree(kind, monkeypatch) -> None:
         problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [x >= 0, 2 * x >= 0, cp.sum(x) == 1, -cp.sum(x) == -1])
     else:
         problem = cp.Problem(cp.Minimize(cp.sum_squares(x[:20] - c[:20])), [x[:20] >= 0, 3 * x[:20] >= 0])
-    monkeypatch.setattr("cvxift.kkt.regularity.kernel.DENSE", 10_000)
+    monkeypatch.setattr("cvxift.kkt.regularity.kernel.ALL_EIGENVALUES", 10_000)
     small = cvxift.diagnose(problem)
-    monkeypatch.setattr("cvxift.kkt.regularity.kernel.DENSE", 10)
+    monkeypatch.setattr("cvxift.kkt.regularity.kernel.ALL_EIGENVALUES", 10)
     large = cvxift.diagnose(problem)
     assert small.analysis.kernel.exact and not large.analysis.kernel.exact
     assert large.verdict is small.verdict and {f.cause for f in large.findings} == {f.cause for f in small.findings}

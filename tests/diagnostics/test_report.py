@@ -100,7 +100,7 @@ def test_large_and_small_paths_agree(dependent: bool, monkeypatch) -> None:
     rows = [G @ x == 1] + ([G[:2].sum(axis=0) @ x == 2, cp.sum(G[2:4], axis=0) @ x == 2] if dependent else [])
     problem = cp.Problem(cp.Minimize(cp.sum_squares(x) + q @ x), [*rows, x <= 0.8])
     small = cvxift.diagnose(problem)
-    monkeypatch.setattr("cvxift.kkt.regularity.kernel.DENSE", 10)
+    monkeypatch.setattr("cvxift.kkt.regularity.kernel.ALL_EIGENVALUES", 10)
     large = cvxift.diagnose(problem)
     assert small.analysis.kernel.exact and not large.analysis.kernel.exact
     assert large.verdict is small.verdict

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift.program import labels
-from cvxift.program.messages import LONGEST, short
+from cvxift.program.messages import LONGEST_TEXT, short
 from cvxift.program.program import Program
 
 x, X, t = cp.Variable(4, name="x"), cp.Variable((2, 2), name="X", symmetric=True), cp.Parameter(name="t", nonneg=True)
@@ -55,7 +55,7 @@ def test_words(thing, text) -> None:
 def test_a_long_text_loses_its_innermost_parts_first() -> None:
     inner = cp.exp(cp.exp(x) + cp.exp(2 * x) + cp.exp(3 * x))
     text = short(cp.sum(inner + cp.exp(inner) + cp.exp(cp.exp(inner))) <= t)
-    assert len(text) <= LONGEST and text.startswith("sum(exp(") and text.endswith(") <= t") and "…" in text
+    assert len(text) <= LONGEST_TEXT and text.startswith("sum(exp(") and text.endswith(") <= t") and "…" in text
 
 
 def test_names_of_rows_write_no_large_constant_out_and_each_constraint_once(monkeypatch) -> None:

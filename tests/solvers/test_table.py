@@ -73,8 +73,8 @@ def test_registration_replaces():
 
 @pytest.mark.usefixtures("clean")
 def test_entry_point(monkeypatch):
-    point = importlib.metadata.EntryPoint("faraway", "test_table:Fake", table.GROUP)
-    monkeypatch.setattr(table, "entry_points", lambda group: [point] if group == table.GROUP else [])
+    point = importlib.metadata.EntryPoint("faraway", "test_table:Fake", table.ENTRY_POINTS)
+    monkeypatch.setattr(table, "entry_points", lambda group: [point] if group == table.ENTRY_POINTS else [])
     monkeypatch.setitem(sys.modules, "test_table", sys.modules[__name__])
     assert "faraway" in names()
     assert isinstance(get("faraway"), Fake)

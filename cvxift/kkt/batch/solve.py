@@ -21,7 +21,7 @@ from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch, Elimination, HostSide
 from cvxift.kkt.engine import TOLERANCE, Engine
 from cvxift.kkt.newton import GOAL, polish
-from cvxift.kkt.starts import CLOSE, FOLLOWING, TOO_FAR, WORDS, Starts
+from cvxift.kkt.starts import FIRST_STEP_LEAVES, FOLLOWING, TOO_FAR, WORDS, Starts
 from cvxift.kkt.units import Rescaled, Way
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers import Pool
@@ -123,7 +123,7 @@ def _followed(
     P, A = engine.layout.stack(small)
     programs = DensePrograms(HOST, P, small.q, A, small.b, on_host(engine.cones))
     near = np.inf if engine.cones.polyhedral else TOO_FAR
-    points = polish(programs, starts.x, starts.s - starts.y, max_steps=FOLLOWING, close=CLOSE, near=near)
+    points = polish(programs, starts.x, starts.s - starts.y, max_steps=FOLLOWING, close=FIRST_STEP_LEAVES, near=near)
     done, s = points.worst <= TOLERANCE, np.asarray(points.spectrum.s)  # `checked` polishes further
     raws = {i: Raw(points.x[i], s[i], s[i] - points.v[i], Status.SOLVED, WORDS) for i in np.flatnonzero(done).tolist()}
     rest = np.flatnonzero(~done)

@@ -11,7 +11,7 @@ from cvxift.kkt.instance import Layout
 from cvxift.kkt.units import Equilibration
 from cvxift.program.program import Program
 
-KEPT = 256  # active sets of a program whose judgement is kept
+KEPT_JUDGEMENTS = 256  # active sets of a program whose judgement is kept
 
 _of: weakref.WeakKeyDictionary[Program, Constants] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -69,6 +69,6 @@ class Constants:
         value = make()
         with _lock:
             self._judged[key] = value
-            if len(self._judged) > KEPT:
+            if len(self._judged) > KEPT_JUDGEMENTS:
                 self._judged.popitem(last=False)
         return value

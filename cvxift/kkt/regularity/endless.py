@@ -13,12 +13,12 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
+from cvxift._types import EPS
 from cvxift.kkt.conflict import recession
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import LOOSE
 from cvxift.program.structure import Floats
 
-EXACT = 1e-15  # accuracy of the part of a direction that is held
 LEFT = 1e-2  # part of a direction that may be held: what the solver's accuracy leaves of none
 
 
@@ -53,5 +53,5 @@ def _free(local: LocalPoint, d: Floats) -> bool:
     equalities = sp.csr_array(local.instance.AT.T)[: local.cones.zero]
     weight = sp.diags_array(np.concatenate([rows[: local.cones.zero], columns]))
     E: Any = weight @ sp.vstack([equalities, sp.csr_array(local.instance.P)]) @ sp.diags_array(columns)
-    held = sla.lsmr(E, E @ (d / columns), atol=EXACT, btol=EXACT, conlim=0.0, maxiter=8 * sum(E.shape))[0]
+    held = sla.lsmr(E, E @ (d / columns), atol=EPS, btol=EPS, conlim=0.0, maxiter=8 * sum(E.shape))[0]
     return bool(np.abs(held).max() <= LEFT * np.abs(d / columns).max())

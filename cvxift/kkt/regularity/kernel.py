@@ -30,9 +30,9 @@ from cvxift.kkt.system.soc_extension import Lifted
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
-SPARSE = 40  # entries a column up to which K is ordered by minimum degree
-DENSE = 400  # unknowns up to which all eigenvalues are computed
-SINGULAR = 1e-10  # eigenvalue, relative to the largest, up to which a direction counts as null
+MINIMUM_DEGREE = 40  # entries a column up to which K is ordered by minimum degree
+ALL_EIGENVALUES = 400  # unknowns up to which all eigenvalues are computed
+NULL_EIGENVALUE = 1e-10  # eigenvalue, relative to the largest, up to which a direction counts as null
 DEPENDENT = 1e-6  # singular value of the null space's part in the rows above which it is no flat direction's rounding
 SHIFT = 1e-11  # of the inverse iteration
 
@@ -53,10 +53,10 @@ class Kernel:
         values: all eigenvalues (exact) or those nearest to zero, by magnitude.
     """
 
-    def __init__(self, instance: Instance, rotation: Rotation, tolerance: float = SINGULAR) -> None:
+    def __init__(self, instance: Instance, rotation: Rotation, tolerance: float = NULL_EIGENVALUE) -> None:
         self.rotation, self.tolerance = rotation, tolerance
         self.n, self.m = instance.structure.n, instance.structure.m
-        large = self.n + rotation.size > DENSE
+        large = self.n + rotation.size > ALL_EIGENVALUES
         self._lifted = Lifted.of(instance, rotation) if large else None
         if self._lifted is not None:
             self.K, self._first = sp.csc_array(self._lifted.K), self.n + 2 * self._lifted.count
@@ -94,7 +94,7 @@ class Kernel:
         self._matrix, size = K, len(K.indptr) - 1
         self.largest = float(sla.norm(K, np.inf)) or 1.0  # within √N of the spectral norm; K is equilibrated
         # Minimum degree on K's own symmetric pattern was up to 30 times faster, but slower where K is nearly dense.
-        ordering = "MMD_AT_PLUS_A" if K.nnz <= SPARSE * size else "COLAMD"
+        ordering = "MMD_AT_PLUS_A" if K.nnz <= MINIMUM_DEGREE * size else "COLAMD"
         self._lu = sla.splu(sp.csc_array(K - SHIFT * sp.eye_array(size, format="csc")), permc_spec=ordering)
         found = nearest(self._lu.solve, size, SHIFT, self.tolerance * self.largest)
         self._null = found.null

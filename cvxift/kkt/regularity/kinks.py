@@ -25,13 +25,11 @@ from cvxift import solvers
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
-from cvxift.kkt.regularity.thresholds import DIFFERENT_CURVED, FELT, STEP
+from cvxift.kkt.regularity.thresholds import DIFFERENT_CURVED, FELT, PULLED, STEP
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 
 FREED = 1e-3  # of the unit step that a slack or multiplier must move to count as opened
-TOUCH = 1e-6  # part of an equilibrated null vector in the user's columns that counts
-LOST = 1e-7  # relative part of a right-hand side outside the range that counts
 RANDOM_PIECES = 8  # random pieces that are looked at besides the systematic ones
 SINGLES = 24  # weak cones that are opened and closed one at a time
 
@@ -257,10 +255,10 @@ def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Fl
     tangents, flats, difference = [], [], 0.0
     for side in progress(_sides(point, rest), "cvxift: pieces at the kink"):
         kernel = point.kernel(shift + side)
-        flat = touches_user(point, kernel) > TOUCH
+        flat = touches_user(point, kernel) > FELT
         flats.append(flat)
         u, _, lost = kernel.solve(g, h)
-        if lost.max(initial=0.0) > LOST and not flat:
+        if lost.max(initial=0.0) > PULLED and not flat:
             return np.inf, float(np.mean(flats))
         tangents.append(u[:, user])
         stack = np.stack(tangents)

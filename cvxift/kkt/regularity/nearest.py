@@ -17,10 +17,10 @@ import numpy as np
 
 from cvxift.program.structure import Floats
 
-BLOCK = 4  # first width of the block
-ROUNDS = 3  # multiplications that separate null directions from the others
+FIRST_WIDTH = 4  # first width of the block
+SEPARATING_POWERS = 3  # multiplications that separate null directions from the others
 KRYLOV = 48  # dimension of the Krylov space at most
-STILL = 1e-7  # relative change of the largest Ritz value from one block to the next that ends the iteration
+RITZ_SETTLED = 1e-7  # relative change of the largest Ritz value from one block to the next that ends the iteration
 
 
 class Nearest(NamedTuple):
@@ -47,10 +47,10 @@ def nearest(inverse: Callable[[Floats], Floats], size: int, shift: float, limit:
         limit: magnitude up to which an eigenvalue counts as null.
     """
     rng = np.random.default_rng(0)
-    null, width = np.zeros((size, 0)), BLOCK
+    null, width = np.zeros((size, 0)), FIRST_WIDTH
     while null.shape[1] < size:
         V = _orthonormal(rng.standard_normal((size, min(width, size - null.shape[1]))), null)
-        for _ in range(ROUNDS):
+        for _ in range(SEPARATING_POWERS):
             V = _orthonormal(inverse(V), null)
         values, S = _ritz(V, inverse(V), shift)
         is_null = np.abs(values) <= limit
@@ -67,14 +67,14 @@ def nearest(inverse: Callable[[Floats], Floats], size: int, shift: float, limit:
 
 def _krylov(inverse: Callable[[Floats], Floats], V: Floats, null: Floats, shift: float, most: int) -> Floats:
     """Magnitudes of eigenvalues nearest to zero on the complement of the null space, ascending; the first is good."""
-    V = V[:, :BLOCK]
+    V = V[:, :FIRST_WIDTH]
     basis, images = V, inverse(V)
     values = np.sort(np.abs(_ritz(basis, images, shift)[0]))
     while basis.shape[1] < most:
         V = _orthonormal(images[:, -V.shape[1] :], np.concatenate([null, basis], axis=1))[:, : most - basis.shape[1]]
         basis, images = np.concatenate([basis, V], axis=1), np.concatenate([images, inverse(V)], axis=1)
         last, values = values[0], np.sort(np.abs(_ritz(basis, images, shift)[0]))
-        if abs(values[0] - last) <= STILL * values[0]:
+        if abs(values[0] - last) <= RITZ_SETTLED * values[0]:
             break
     return values
 

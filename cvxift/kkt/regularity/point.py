@@ -27,7 +27,8 @@ from cvxift.kkt.engine import Solution
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.regularity.constants import Constants
-from cvxift.kkt.regularity.kernel import SINGULAR, Kernel
+from cvxift.kkt.regularity.kernel import NULL_EIGENVALUE, Kernel
+from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.system.reduced import rotation
 from cvxift.program.program import Program
@@ -35,7 +36,6 @@ from cvxift.program.recover import Output
 from cvxift.program.structure import Floats
 
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
-NEAR = 1e-4  # relative margin under which it counts as close to one
 ZERO = 1e-11  # size, in its units, under which a solution is zero to rounding and has no scale of its own
 PROBED = 20  # parameters that are probed one by one
 
@@ -72,7 +72,7 @@ class LocalPoint:
                 self.asked[output.matrix.indices] = True
             if np.array_equal(self.asked, program.user_columns):
                 self.asked = program.user_columns
-        self.tolerance = min(max(KINK, 10.0 * solution.residuals.worst), NEAR)
+        self.tolerance = min(max(KINK, 10.0 * solution.residuals.worst), CLEAR)
 
     @cached_property
     def instance(self) -> Instance:
@@ -163,7 +163,7 @@ class LocalPoint:
     @cached_property
     def near(self) -> np.ndarray:
         """Units that lie on no kink, but near one beside the size of the whole solution (φ = 1)."""
-        return np.flatnonzero((self.margins > self.tolerance) & (self.margins_of_whole <= NEAR) & self.tied_units)
+        return np.flatnonzero((self.margins > self.tolerance) & (self.margins_of_whole <= CLEAR) & self.tied_units)
 
     @cached_property
     def margins_of_whole(self) -> Floats:
@@ -248,7 +248,7 @@ class LocalPoint:
         Args:
             shift: shape (m,); None for the point itself.
         """
-        singular = min(max(SINGULAR, 10.0 * self.solution.residuals.worst), 1e-7)
+        singular = min(max(NULL_EIGENVALUE, 10.0 * self.solution.residuals.worst), 1e-7)
         return Kernel(self.instance, rotation(self.cones, self.v if shift is None else self.moved(shift)), singular)
 
     @cached_property

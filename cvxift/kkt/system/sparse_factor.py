@@ -20,9 +20,11 @@ from cvxift.program.structure import Floats
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
 
 SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
-SPLIT = 1e-10  # part of a vector by which K moves its null part, and up to which the rest is solved for
-STILL = 1e-6  # part of it by which another power of T may change the null part: singular values are under 1e-6 δ there
-POWERS = 8  # of T, at most: each divides what is not null by σ/δ, so that σ must be over 5 δ
+NULL_MOVED = 1e-10  # part of a vector by which K moves its null part, and up to which the rest is solved for
+NULL_SETTLED = (
+    1e-6  # part of it by which another power of T may change the null part: singular values are under 1e-6 δ there
+)
+MOST_POWERS = 8  # of T, at most: each divides what is not null by σ/δ, so that σ must be over 5 δ
 LU_DELTA = 1e-10  # the same for the LU, whose pivoting bears a smaller one
 
 
@@ -102,7 +104,7 @@ class SparseFactor(Factor):
             stalled, z, rest, left = now > 0.9 * left, trial, trial_rest, now
             if stalled:
                 break
-        z = self._across(z) if left <= SPLIT else None
+        z = self._across(z) if left <= NULL_MOVED else None
         return None if z is None else (c * z, relative_size(f - self.K @ (c * z), column_size(f)), steps)
 
     def _across(self, z: Floats) -> Floats | None:
@@ -111,12 +113,12 @@ class SparseFactor(Factor):
         size = float(np.abs(z).max(initial=0.0))
         for _ in range(2):  # K's rounding errors over δ turn null vectors into each other; of what is left, nothing
             part = z
-            for _ in range(POWERS):
+            for _ in range(MOST_POWERS):
                 f, before = shift * part, part
                 part = self._apply(f)
                 part += self._apply(f - self._shifted @ part)  # the factors' own rounding is not small beside δ
-                still = float(np.abs(part - before).max(initial=0.0)) <= STILL * size
-                if still and float(np.abs(self._equilibrated @ part).max(initial=0.0)) <= SPLIT * size:
+                still = float(np.abs(part - before).max(initial=0.0)) <= NULL_SETTLED * size
+                if still and float(np.abs(self._equilibrated @ part).max(initial=0.0)) <= NULL_MOVED * size:
                     break
             else:
                 return None
