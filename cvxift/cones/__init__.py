@@ -8,11 +8,9 @@ from cvxift.cones.base import Group
 from cvxift.cones.product import (
     apply_derivative,
     distance,
-    distance_dual,
     margin,
     project,
     project_dual,
-    second_derivative,
     spectrum,
 )
 from cvxift.cones.spectrum import Spectrum
@@ -26,10 +24,8 @@ __all__ = [
     "Spectrum",
     "apply_derivative",
     "distance",
-    "distance_dual",
     "margin",
     "project",
     "project_dual",
-    "second_derivative",
     "spectrum",
 ]

@@ -94,7 +94,10 @@ class Group(abc.ABC):
 
     @abc.abstractmethod
     def bend(self, a: Floats, b: Floats) -> Floats:
-        """D²Π(v)[a, b] for a and b of shape (..., count, dim); see `Cone.second_derivative`."""
+        """D²Π(v)[a, b] for a and b of shape (..., count, dim): the derivative of DΠ(v + ta) b at t = 0.
+
+        Symmetric in a and b, and its inner product with c in all three.
+        """
 
     def rotate_rows(self, A: Floats) -> Floats:
         """Product QᵀA for matrices A with as many leading dimensions as the spectrum, shape (..., count, dim, n)."""
@@ -157,10 +160,6 @@ class Cone(abc.ABC):
     def spectrum(self, part: Part, v: Floats, near: Group | None = None) -> Group:
         """Spectrum of D: Dv = Π(v), and away from kinks Π(v + tw) = Π(v) + tDw + o(t); that of a near v may help."""
 
-    def second_derivative(self, part: Part, v: Floats, a: Floats, b: Floats) -> Floats:
-        """Derivative of DΠ(v + ta) b at t = 0; symmetric in a and b, and its inner product with c in all three."""
-        return self.spectrum(part, v).bend(a, b)
-
     @abc.abstractmethod
     def margin(self, part: Part, v: Floats, group: Group | None = None) -> Floats:
         """Distance of v to the nearest kink of Π, shape (..., count); for λ > 0, λv is λ times as far as v.
@@ -171,10 +170,6 @@ class Cone(abc.ABC):
     def distance(self, part: Part, s: Floats) -> Floats:
         """Distance ‖s − Π(s)‖ of s to the cone, shape (..., count)."""
         return length(s - self.project(part, s))
-
-    def distance_dual(self, part: Part, y: Floats) -> Floats:
-        """Distance of y to the dual cone, ‖Π(−y)‖ by Moreau, shape (..., count)."""
-        return length(self.project(part, -y))
 
 
 def length(w: Floats, xp: Any = np) -> Floats:

@@ -28,7 +28,3 @@ class Nonneg(Cone):
     def distance(self, part: Part, s: Floats) -> Floats:
         """max(−s, 0)."""
         return np.maximum(-s[..., 0], 0.0)
-
-    def distance_dual(self, part: Part, y: Floats) -> Floats:
-        """max(−y, 0): the half line is its own dual."""
-        return self.distance(part, y)

@@ -129,31 +129,6 @@ def apply_derivative(cones: Cones, v: Floats, w: Floats) -> Floats:
     return spectrum(cones, v).apply(_checked(cones, "w", w))
 
 
-def second_derivative(cones: Cones, v: Floats, a: Floats, b: Floats) -> Floats:
-    """Second derivative of the projection, (d/dt) DΠ_K(v + ta) b at t = 0.
-
-    Args:
-        cones: the product cone.
-        v: points where Π_K is twice differentiable, shape (..., m).
-        a: directions, shape (..., m), broadcast against v.
-        b: directions, shape (..., m), broadcast against v.
-
-    Returns:
-        Vectors of the broadcast shape; symmetric in a and b, and its inner product with c is symmetric in a, b and c.
-
-    Raises:
-        ProgramError: if an argument has the wrong number of rows.
-
-    Example:
-        >>> import numpy as np
-        >>> v, a, b = np.array([[0.0, 3.0, 4.0], [1.0, 0.0, 0.0], [0.0, 4.0, -3.0]])
-        >>> second_derivative(Cones(soc=(3,)), v, a, b)
-        array([ 0. ,  0.4, -0.3])
-    """
-    v, a, b = _checked(cones, "v", v), _checked(cones, "a", a), _checked(cones, "b", b)
-    return spectrum(cones, v).bend(a, b)
-
-
 def margin(cones: Cones, v: Floats, known: Spectrum | None = None) -> Floats:
     """Distance of v to the nearest kink of Π_K, for each unit: how far strict complementarity is from failing.
 
@@ -202,27 +177,6 @@ def distance(cones: Cones, s: Floats) -> Floats:
         array([1., 0., 3.])
     """
     return _by_unit(cones, "distance", _checked(cones, "s", s))
-
-
-def distance_dual(cones: Cones, y: Floats) -> Floats:
-    """Distance of y to the dual cone, for each unit.
-
-    Args:
-        cones: the product cone.
-        y: points, shape (..., m).
-
-    Returns:
-        Distances, shape (..., units), in the order of `margin`; zero where y belongs to the dual cone.
-
-    Raises:
-        ProgramError: if y has the wrong number of rows.
-
-    Example:
-        >>> import numpy as np
-        >>> distance_dual(Cones(zero=1, nonneg=2), np.array([1.0, 2.0, -3.0]))
-        array([0., 0., 3.])
-    """
-    return _by_unit(cones, "distance_dual", _checked(cones, "y", y))
 
 
 def _by_unit(cones: Cones, method: str, v: Floats) -> Floats:

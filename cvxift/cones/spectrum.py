@@ -112,26 +112,6 @@ class Spectrum:
             xp.where(slack, nothing, turned / divisor)
         )
 
-    def basis(self) -> sp.csr_array:
-        """The orthogonal block-diagonal Q, shape (m, m); an identity block wherever D is 0 or I.
-
-        Raises:
-            ProgramError: if the spectrum is batched.
-        """
-        self._unbatched("basis")
-        m = self.cones.m
-        plain = np.ones(m, dtype=bool)
-        places = []
-        for group in self.curved:
-            index = group.rows[group.mixed]
-            plain[index] = False
-            places.append(index.ravel())
-        same = np.flatnonzero(plain)
-        turned = self.eigenvectors(np.isfinite)
-        entries = np.concatenate([np.ones(len(same)), turned.data])
-        columns = np.concatenate([same, np.repeat(np.concatenate([*places, same[:0]]), np.diff(turned.indptr))])
-        return sp.csr_array(sp.coo_array((entries, (np.concatenate([same, turned.indices]), columns)), shape=(m, m)))
-
     @cached_property
     def curved(self) -> tuple[Group, ...]:
         """The groups in which D of some cone is neither 0 nor I."""

@@ -28,7 +28,3 @@ class Zero(Cone):
     def distance(self, part: Part, s: Floats) -> Floats:
         """|s|."""
         return np.abs(s[..., 0])
-
-    def distance_dual(self, part: Part, y: Floats) -> Floats:
-        """Every y belongs to the dual cone."""
-        return np.zeros(y.shape[:-1])

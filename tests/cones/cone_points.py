@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvxift.cones import Cones
+from cvxift.cones import Cones, project, spectrum
 
 ALPHAS = (0.5, 1 / 3, 0.05, 0.9, 0.713)
 
@@ -111,3 +111,19 @@ def planted_matrix(order, rng, family):
     rows, cols = zip(*[(row, col) for col in range(order) for row in range(col + 1)])
     V = 0.5 * (V + V.T)
     return np.where(np.equal(rows, cols), 1.0, np.sqrt(2)) * V[rows, cols]
+
+
+def second_derivative(cones, v, a, b):
+    """D²Π_K(v)[a, b]."""
+    return spectrum(cones, v).bend(a, b)
+
+
+def distance_dual(cones, y):
+    """Distance of y to the dual cone, ‖Π(−y)‖ by Moreau, for each unit."""
+    squares = project(cones, -y) ** 2
+    return np.sqrt(np.add.reduceat(squares, cones.unit_starts, axis=-1)) if cones.units else squares
+
+
+def eigenvectors(found):
+    """The orthogonal matrix Q of a spectrum at one point."""
+    return found.restore(np.eye(found.cones.m)).T

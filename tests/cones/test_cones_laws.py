@@ -6,17 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-from cone_points import EVERYTHING, ONE_OF_EACH, sample
+from cone_points import EVERYTHING, ONE_OF_EACH, distance_dual, eigenvectors, sample, second_derivative
 
 from cvxift.cones import (
     Cones,
     apply_derivative,
     distance,
-    distance_dual,
     margin,
     project,
     project_dual,
-    second_derivative,
     spectrum,
 )
 from cvxift.errors import ProgramError
@@ -122,8 +120,7 @@ def test_spectrum_is_that_of_a_symmetric_contraction(cones, rng):
         assert np.abs(found.d + found.complement - 1).max(initial=0) <= 4 * EPS
         assert ((found.complement == 0) == (found.d == 1)).all()
         assert ((found.complement == 1) >= (found.d == 0)).all()
-        basis = found.basis()
-        Q = basis.toarray()
+        Q = eigenvectors(found)
         np.testing.assert_allclose(Q.T @ Q, np.eye(cones.m), rtol=0, atol=1e-14)
         D = Q @ np.diag(found.d) @ Q.T
         applied = found.apply(np.eye(cones.m)).T
@@ -140,7 +137,7 @@ def test_spectrum_is_that_of_a_symmetric_contraction(cones, rng):
 def test_dense_eigenvectors_are_those_of_the_basis(cones, rng):
     v = points(cones, rng, 1)[0]
     found = spectrum(cones, v)
-    basis = found.basis().toarray()
+    basis = eigenvectors(found)
     for group in found.groups:
         for index, rows in enumerate(group.rows):
             expected = np.eye(group.dim) if group.Q is None else group.Q[index]
@@ -264,9 +261,9 @@ def test_at_kinks_the_limit_from_inside_is_taken():
     assert (margin(cones, on_boundary) <= 1e-15).all()
 
 
-def test_basis_is_for_one_point():
+def test_directions_are_those_of_one_point():
     with pytest.raises(ProgramError, match=r"batch has shape \(2,\)"):
-        spectrum(Cones(nonneg=1), np.zeros((2, 1))).basis()
+        spectrum(Cones(nonneg=1), np.zeros((2, 1))).tight_and_curved()
     with pytest.raises(ProgramError, match=r"w has shape \(2,\)"):
         spectrum(Cones(nonneg=1), np.zeros(1)).apply(np.zeros(2))
 
@@ -286,7 +283,7 @@ def test_work_in_python_does_not_grow_with_the_number_of_cones(kind, rng):
         sys.setprofile(trace)
         try:
             project(cones, v)
-            spectrum(cones, v).basis()
+            spectrum(cones, v).eigenvectors(np.isfinite)
             second_derivative(cones, v, v, v)
         finally:
             sys.setprofile(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cone_points import HARD_EXP, HARD_POW, ONE_OF_EACH, kind_of, sample
+from cone_points import HARD_EXP, HARD_POW, ONE_OF_EACH, eigenvectors, kind_of, sample
 
 from cvxift.cones import Cones, margin, project, spectrum
 from cvxift.cones.psd import svec
@@ -39,7 +39,7 @@ def ways_out(cones, v):
     """Unit directions of which one leads straight to the nearest kink."""
     kind, param = kind_of(cones), cones.blocks()[0].param
     found = spectrum(cones, v)
-    Q = found.basis().toarray()
+    Q = eigenvectors(found)
     ways = [*Q.T, *-Q.T]
     if kind == "soc" and v.size > 1:
         unit = v[1:] / np.linalg.norm(v[1:])

@@ -8,9 +8,9 @@ import cone_reference as reference
 import mpmath as mp
 import numpy as np
 import pytest
-from cone_points import ALPHAS, HARD_EXP, HARD_POW, ONE_OF_EACH, sample
+from cone_points import ALPHAS, HARD_EXP, HARD_POW, ONE_OF_EACH, sample, second_derivative
 
-from cvxift.cones import Cones, margin, project, second_derivative, spectrum
+from cvxift.cones import Cones, margin, project, spectrum
 
 CURVED = [name for name in ONE_OF_EACH if name not in ("zero", "nonneg", "soc1", "psd1")]
 EPS = np.finfo(float).eps

@@ -40,14 +40,6 @@ class LeastSquares:
         eye = sp.eye_array(len(self.scale), format="csc")
         return sla.splu(sp.block_array([[eye, K], [K, -(self.epsilon**2) * eye]], format="csc")), K
 
-    @property
-    def null_vectors(self) -> Floats | None:
-        """Orthonormal basis of the dropped directions in the original scaling, shape (N, k); None for a sparse K."""
-        if sp.issparse(self.K):
-            return None
-        _, vectors, keep = self._eigen
-        return self.scale[:, None] * vectors[:, ~keep]
-
     def _tikhonov(self, f: Floats) -> tuple[Floats, int]:
         """Minimum-norm solution of the equilibrated sparse system, and the number of solves it took."""
         solver, K = self._augmented
