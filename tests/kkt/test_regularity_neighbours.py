@@ -194,3 +194,17 @@ def test_neighbours_are_asked_for_briefly(monkeypatch):
     _, said = heard(lambda: sensitivity.jvp({p[0]: np.ones(shape)}))
     assert said and any(name != "clarabel" for name, _ in asked)
     assert all(options for name, options in asked if name != "clarabel")
+
+
+@pytest.mark.parametrize("turn", range(12))
+@pytest.mark.parametrize("ask", [numpy_vjp, numpy_jvp])
+def test_an_end_of_the_set_of_solutions_is_told_whichever_way_the_set_lies(ask, turn):
+    # The largest of four planes is least along an edge, at whose end a third of them is weak.
+    x, t = cp.Variable(2, name="x"), cp.Variable(name="t")
+    b = cp.Parameter(4, name="b", value=np.array([0.5, -1.0, 1.5, -1.0]))
+    c, s = np.cos(np.pi * turn / 6), np.sin(np.pi * turn / 6)
+    planes = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]) @ np.array([[c, -s], [s, c]])
+    problem = cp.Problem(cp.Minimize(t), [planes @ x + b <= t])
+    case = Point(problem, x, np.array([1.0, 0.3]), b, np.array([1.0, 0.0, -0.4, 0.2]), (np.nan, np.nan))
+    _, said = heard(lambda: ask(case))
+    assert any("not unique" in text for text in said)

@@ -110,11 +110,11 @@ def nonunique(point: LocalPoint, weak: np.ndarray, closed: np.ndarray | None = N
     box = sp.csr_array(sp.eye_array(n))[np.flatnonzero(user)]
     lines: Any = sp.vstack([box, -box])
     cones, rows = _weak_rows(point, weak)
+    body: Any = rows @ sp.diags_array(unit)
     for _ in range(2):
-        for sign in (1.0, -1.0):
-            r = np.where(user, rng.standard_normal(n), 0.0) * sign
-            body: Any = rows @ sp.diags_array(unit)
-            u = _minimize(-r, fixed, lines, np.ones(lines.shape[0]), cones, body, np.zeros(rows.shape[0]))
+        r = np.where(user, rng.standard_normal(n), 0.0)
+        for forth in (r, -r):  # a direction whose way back is closed lies on one side of r
+            u = _minimize(-forth, fixed, lines, np.ones(lines.shape[0]), cones, body, np.zeros(rows.shape[0]))
             if u is not None and float(np.abs(u[user]).max(initial=0.0)) > FREED:
                 return unit * u
     return None
