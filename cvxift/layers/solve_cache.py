@@ -37,7 +37,6 @@ class _Entry:
     theta: Array = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     solved: Solved | None = None
-    returned: bool = False  # whether a call of the layer has had its outputs
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,6 @@ class Host:
         entry = self._entry(theta, options)
         solved = entry.solved
         assert solved is not None
-        if entry.returned:  # each call of a layer is told of its point, if it is an old one
-            solved.forget_words()
-        entry.returned = True
         self.core.remember(solved)
         return self.place.xp.reshape(solved.outputs, (*theta.shape[:-1], self.core.map.output_size))
 
@@ -148,6 +144,7 @@ class Host:
             whole = xp.broadcast_to(v, (*shape, v.shape[-1]))
             stacks.append(xp.reshape(xp.permute_dims(whole, (*order, len(lead))), (*count, *batch, v.shape[-1])))
         with entry.lock:
+            solved.forget_words()  # each call is told of its point, if it is an old one
             out = self.map.derivative(solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
         out = xp.reshape(out, (*(shape[axis] for axis in order), width))
         out = xp.permute_dims(out, (*map(int, np.argsort(order)), len(lead)))
