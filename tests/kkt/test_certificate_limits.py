@@ -14,18 +14,23 @@ from cvxift.program.cones import Cones
 
 
 @pytest.mark.parametrize(
-    ("residual", "rounding", "consistent"),
+    ("residual", "rounding", "condition", "consistent"),
     [
-        (5e-10, 0.0, True),  # solved
-        (5e-9, 0.0, False),
-        (5e-8, 1e-7, True),  # no more than rounding leaves of it
-        (5e-8, 1e-8, False),
-        (5e-7, 1e-2, True),  # the most that is put down to rounding
-        (5e-6, 1e-2, False),
+        (5e-10, 0.0, 1e12, True),  # solved
+        (5e-9, 0.0, 1.0, False),
+        (5e-8, 1e-7, 1e12, True),  # no more than rounding leaves of it
+        (5e-8, 1e-8, 1e12, False),
+        (5e-7, 1e-2, 1e12, True),  # the most that is put down to rounding where K is ill-conditioned
+        (5e-6, 1e-2, 1e12, False),
+        (5e-6, 1e-2, 5e8, True),  # and where it is not, there is no limit
+        (5e-6, 1e-2, 2e9, False),
+        (5e-6, 4e-6, 5e8, False),
     ],
 )
-def test_residuals_up_to_rounding_count_as_solved(residual: float, rounding: float, consistent: bool) -> None:
-    assert Certificate(residual, 1.0, "any", rounding=rounding).consistent is consistent
+def test_residuals_up_to_rounding_count_as_solved(
+    residual: float, rounding: float, condition: float, consistent: bool
+) -> None:
+    assert Certificate(residual, condition, "any", rounding=rounding).consistent is consistent
 
 
 def curvatures(*least: float) -> DenseSystems:

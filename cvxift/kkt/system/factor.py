@@ -30,7 +30,7 @@ REFINE_GOAL = 1e-14  # refinement stops at this relative residual, or when it st
 CONSISTENT = 1e-9  # relative residual up to which K u = f counts as solved
 SINGULAR_RCOND = 1e-14  # reciprocal condition (after equilibration) under which K counts as singular
 POOR_RCOND = 1e-9  # reciprocal condition under which equilibration is worth its cost
-MOST_ROUNDING = 1e-6  # largest relative residual that is put down to rounding
+MOST_ROUNDING = 1e-6  # largest relative residual that is put down to rounding where K is ill-conditioned
 DENSE_DELTA = 1e-8  # the shift of a singular dense K, relative to the equilibrated K
 
 
@@ -65,8 +65,14 @@ class Certificate:
 
     @property
     def consistent(self) -> bool:
-        """Whether the system was solved: the derivative asked for exists as far as linear algebra can tell."""
-        return self.residual <= max(CONSISTENT, min(self.rounding, MOST_ROUNDING))
+        """Whether the system was solved: the derivative asked for exists as far as linear algebra can tell.
+
+        A residual of rounding is the backward error of a K that is known to rounding alone. Where K is poorly scaled,
+        but well-conditioned once it is equilibrated, the solution is right however large that is beside f.
+        """
+        if self.residual <= max(CONSISTENT, min(self.rounding, MOST_ROUNDING)):
+            return True
+        return self.residual <= self.rounding and self.condition <= 1.0 / POOR_RCOND
 
     def __str__(self) -> str:
         stop = f", {self.message}" if self.message else ""
@@ -134,7 +140,7 @@ class Factor(abc.ABC):
         """
         u, residual, steps = self.solve(f)
         rounding = 0.0
-        if CONSISTENT < residual <= MOST_ROUNDING:
+        if CONSISTENT < residual < math.inf:
             rounding = relative_size(4.0 * EPS * (abs(self.K) @ np.abs(u)), column_size(f))
         return u, Certificate(residual, self, self.method, steps, rounding=rounding)
 
