@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvxift.diagnostics.render import NAMED, SMALL, blank, empty, sorted_values, wrapped
+from cvxift.diagnostics.render import FONT_SIZE, NAMED_ON_AXIS, blank, empty, sorted_values, wrapped
 from cvxift.implicit.residual import tolerance_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,6 @@ def _constraints(axes: Axes, oracle: Oracle) -> None:
     axes.barh(at, oracle.w[n:], color=list(colors), height=0.7)
     axes.axvline(0.0, color="#6b7280", lw=0.8)
     axes.set(xlabel="multiplier", ylim=(p + m - 0.5, -0.5))
-    if p + m <= NAMED:
+    if p + m <= NAMED_ON_AXIS:
         states = np.where(active, "", " (inactive)")
-        axes.set_yticks(at, [wrapped(oracle.entry(n + i) + states[i]) for i in range(p + m)], fontsize=SMALL)
+        axes.set_yticks(at, [wrapped(oracle.entry(n + i) + states[i]) for i in range(p + m)], fontsize=FONT_SIZE)

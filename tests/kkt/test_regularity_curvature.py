@@ -53,6 +53,18 @@ def spectral() -> Case:
     return Case(problem, x, bar, c, direction, (slope, slope))
 
 
+def rooted(kink: float, unit: float = 1.0) -> Case:
+    """x₁ = 0 under |x₁|^2.5, whose curvature grows like a root; solutions within STEP are found to 1e-7 only.
+
+    x + 2.5 |x|^1.5 sign(x) = c:  dx/dc = 1 at 0 and 1/3.25 at x = 0.36; a kink of the cost, weight · pos(x)²/2, more.
+    """
+    c, x = cp.Parameter(2, name="c", value=np.array([0.0, 0.9])), cp.Variable(2, name="x")
+    X = unit * x
+    cost = cp.sum(cp.power(cp.abs(X), 2.5)) + 0.5 * cp.sum_squares(X - c) + kink / 2 * cp.sum_squares(cp.pos(X[0]))
+    slopes = tuple((side + 0.5 / 3.25) / unit for side in (1 / (1 + kink), 1.0))
+    return Case(cp.Problem(cp.Minimize(cost)), x, np.array([1.0, 0.5]), c, np.ones(2), slopes)
+
+
 SMOOTH = {
     "quartic": lambda: alone(4.0),
     "power 3": lambda: alone(3.0),
@@ -60,6 +72,9 @@ SMOOTH = {
     "quartic, large unit": lambda: alone(4.0, 1e3),
     "quartic, small unit": lambda: alone(4.0, 1e-2),
     "double singular value": spectral,
+    "power 2.5": lambda: alone(2.5, 1e-2),
+    "root": lambda: rooted(0.0),
+    "root, large unit": lambda: rooted(0.0, 1e2),
     "leader": leader,
     "on a line": on_a_line,
 }
@@ -71,6 +86,12 @@ def test_the_derivative_is_right_and_nothing_is_said(name, way):
     value, said = heard(lambda: WAYS[way](case))
     assert value == pytest.approx(case.slopes[0], rel=1e-6)
     assert not said
+
+
+@pytest.mark.parametrize("way", ["numpy_vjp", "numpy_jvp"])
+def test_a_kink_beside_a_root_is_told(way):
+    _, said = heard(lambda: WAYS[way](rooted(0.1)))
+    assert said
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -208,3 +208,23 @@ def test_an_end_of_the_set_of_solutions_is_told_whichever_way_the_set_lies(ask, 
     case = Point(problem, x, np.array([1.0, 0.3]), b, np.array([1.0, 0.0, -0.4, 0.2]), (np.nan, np.nan))
     _, said = heard(lambda: ask(case))
     assert any("not unique" in text for text in said)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-2, np.array([0.008, 0.4])])
+def test_rounding_of_columns_that_are_zero_is_no_kink(unit):
+    # A support vector machine that ignores its features: w is zero to rounding, and so is what multiplies X there.
+    data = [[-2, -1], [3, -2], [3, -3], [-1, 2], [0, -3], [-3, 1], [2, -1], [0, 1], [3, -3], [-2, 1], [0, -1], [-2, 1]]
+    y = np.array([-1.0, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 1])
+    w, b, X = cp.Variable(2, name="w"), cp.Variable(name="b"), cp.Parameter((12, 2), name="X", value=np.array(data) / 2)
+    margins = cp.multiply(y, X @ cp.multiply(unit, w) + b)
+    cost = 0.5 * cp.sum_squares(cp.multiply(unit, w)) + 0.05 * cp.square(b) + 0.3 * cp.sum(cp.pos(1 - margins))
+    problem, bar = cp.Problem(cp.Minimize(cost)), np.array([1.0, 0.3])
+    gradient, said = heard(lambda: differentiate(problem).vjp({w: bar})[X])
+    assert not said
+    direction, h = np.random.default_rng(0).standard_normal((12, 2)), 1e-4
+    found = []
+    for step in (h, -h):
+        X.value = np.array(data) / 2 + step * direction
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
+        found.append(bar @ w.value)
+    assert np.sum(gradient * direction) == pytest.approx((found[0] - found[1]) / (2 * h), abs=1e-7)  # w stays zero

@@ -28,7 +28,7 @@ from cvxift.kkt.regularity.endless import endless_direction
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import CLOSER, FELT, MEAN_STEPS, NULL, PULLED, STEP
+from cvxift.kkt.regularity.thresholds import BEYOND, CLOSER, FELT, MEAN_STEPS, NULL, PULLED, STEP
 from cvxift.kkt.regularity.weak_rows import closed, felt, flat_on_weak_rows, not_opened
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -52,6 +52,7 @@ class Regularity:
         self.program, self.solution, self.policy, self.recover = program.at(solution), solution, policy, recover
         self.told: set[tuple[str, str]] = set()  # in which mode what was said of the point already
         self.entries_that_differ: np.ndarray | None = None  # of θ, between the pieces, once a tangent has asked
+        self._away = STEP  # how far the neighbours are that lie on the pieces
 
     @cached_property
     def plain(self) -> Linearization:
@@ -86,12 +87,12 @@ class Regularity:
         """Where one smooth piece of curved cones meets itself, or ends: two linearizations around; else none."""
         if self.solution.structure.cones.polyhedral or (len(self.pieces) < 2 and not self.ended) or self.only_flat:
             return ()
-        return around.around(self.local, self.jacobian, self.policy, self.ended)
+        return around.around(self.local, self.policy, self.ended)
 
     @cached_property
     def nearer_sides(self) -> tuple[Linearization, ...]:
         """The same from the shortest step, whose mean is off by less."""
-        return around.around(self.local, self.jacobian, self.policy, False, MEAN_STEPS[-1:]) if self.sides else ()
+        return around.around(self.local, self.policy, False, MEAN_STEPS[-1:]) if self.sides else ()
 
     @property
     def ended(self) -> bool:
@@ -138,11 +139,7 @@ class Regularity:
     @cached_property
     def fast(self) -> bool:
         """Whether outputs move so fast that derivatives hold for no step that can be computed."""
-        return (
-            self.direct
-            and not self.clear
-            and runs_away(self.local, self.jacobian, self.recover, self.plain, self.policy)
-        )
+        return self.direct and not self.clear and runs_away(self.local, self.recover, self.plain, self.policy)
 
     @cached_property
     def _unsettled(self) -> bool:
@@ -165,12 +162,12 @@ class Regularity:
             return None
         pieces, _ = self._around
         flat = self._flat_of(pieces) is not None
-        if not flat and not self._unsettled:
+        if not flat and self._flat_of((self.plain,)) is None and not self._unsettled:
             return None
         candidates = [piece for piece in (curved(self.local), *(() if flat else pieces)) if piece is not None]
         nulls = [self._null_of(piece) for piece in candidates]
         still = [piece for piece, null in zip(candidates, nulls, strict=True) if null is None or not self.moves(null)]
-        return borne_out(self.local, self.jacobian, self.recover, still) if still else None
+        return borne_out(self.local, self.recover, still) if still else None
 
     @cached_property
     def _around(self) -> tuple[tuple[Linearization, ...], tuple[int, ...]]:
@@ -191,7 +188,10 @@ class Regularity:
         made: list[Linearization] = []
 
         def find() -> tuple[list[np.ndarray], tuple[int, ...]]:
-            found, ended = self._reached(flat, STEP)
+            found, ended = self._reached(flat, self._away)
+            if not found and not self.local.cones.polyhedral:
+                self._away = BEYOND * STEP
+                found, ended = self._reached(flat, self._away)
             made.extend(piece for piece, _ in found)
             return [v for _, v in found], ended
 
@@ -222,12 +222,15 @@ class Regularity:
         return tuple(piece for piece in pieces if not len(self.pulled_by(piece))) or tuple(pieces)
 
     @cached_property
-    def closer(self) -> tuple[Linearization, ...]:
-        """The pieces again, from `CLOSER` of the distance, where cones are curved: less curvature parts them there."""
+    def two_distances(self) -> tuple[tuple[Linearization, ...], tuple[Linearization, ...]] | None:
+        """Curved cones' pieces from a distance and from `CLOSER` of it, if solutions are found at both; else None."""
         if self.exact is not self:
-            return self.exact.closer
-        found, _ = self._reached(self._loose, CLOSER * STEP)
-        return self._sound([piece for piece, _ in found])
+            return self.exact.two_distances
+        for length in (CLOSER * self._away, self._away / CLOSER):  # too near, solutions may not be accurate enough
+            again = self._sound([piece for piece, _ in self._reached(self._loose, length)[0]])
+            if len(again) == len(self.pieces):
+                return (self.pieces, again) if length < self._away else (again, self.pieces)
+        return None
 
     @cached_property
     def unsettled_rows(self) -> list[int]:
@@ -311,7 +314,7 @@ class Regularity:
     def theta_unit(self) -> Floats:
         """What each entry of θ sums from rows and columns that move by their units, shape (N,)."""
         columns, rows = self.local.units
-        G, H = self.jacobian.sizes_of_entries
+        G, H = self.local.jacobian_of_sizes.sizes_of_entries
         return G @ columns + H @ rows
 
     @cached_property

@@ -29,7 +29,6 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.null_space import is_regular
 from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import (
     BORNE_OUT,
     BORNE_OUT_MEAN,
@@ -89,16 +88,13 @@ def unsettled(local: LocalPoint, piece: Linearization) -> bool:
     return bool((np.maximum.reduceat(step, local.cones.unit_starts) > SETTLED * local.margins).any())
 
 
-def runs_away(
-    local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, piece: Linearization, policy: Policy
-) -> bool:
+def runs_away(local: LocalPoint, recover: Recovery, piece: Linearization, policy: Policy) -> bool:
     """Whether outputs move so fast that the derivative does not hold even for a step in which they stay near the point.
 
     The square root of a parameter at zero: x is found at the root of the rounding, not at 0, where K is still regular.
 
     Args:
         local: the point.
-        jacobian: F_θ there.
         recover: the outputs.
         piece: the point's linearization.
         policy: how derivatives are taken.
@@ -106,7 +102,7 @@ def runs_away(
     if is_regular(piece) and not _poor(piece):
         return False  # nothing moves that much
     unit = np.maximum(abs(recover.X) @ local.units[0], np.finfo(float).tiny)
-    (step,) = steps_of_theta(local, jacobian, STEP, 1)
+    (step,) = steps_of_theta(local, STEP, 1)
     tangent = local.program.jvp(step)
     here = recover.X @ piece.jvp(tangent)[0] / unit
     reach = float(np.abs(here).max(initial=0.0))
@@ -134,7 +130,7 @@ def depends_on_multipliers(account: Regularity) -> bool:
     unit = local.units[1]
     other = local.y + SPLIT * null.w / float(np.abs(null.w / unit).max())
     bent = Linearization.at(local.structure, local.data, local.instance, local.x, local.s, other)
-    (step,) = steps_of_theta(local, account.jacobian, 1.0, 1)
+    (step,) = steps_of_theta(local, 1.0, 1)
     tangent = local.program.jvp(step)
     here, there = (account.recover.X @ piece.jvp(tangent)[0] / account.output_unit for piece in (account.plain, bent))
     return bool(np.abs(there - here).max(initial=0.0) > DIFFERENT_CURVED * np.abs(here).max(initial=0.0))
@@ -146,9 +142,7 @@ def _poor(piece: Linearization) -> bool:
     return isinstance(factor, DenseFactor) and factor.rcond * FAR < STEP
 
 
-def borne_out(
-    local: LocalPoint, jacobian: ThetaJacobian, recover: Recovery, pieces: Sequence[Linearization]
-) -> Linearization | None:
+def borne_out(local: LocalPoint, recover: Recovery, pieces: Sequence[Linearization]) -> Linearization | None:
     """Of some linearizations the one that solutions at nearby parameters bear out; None if they bear out none.
 
     Each side must be where the linearization says, up to the curvature of the step, and their mean without that. It
@@ -156,14 +150,13 @@ def borne_out(
 
     Args:
         local: the point.
-        jacobian: F_θ there.
         recover: the outputs.
         pieces: the linearizations, one at least.
     """
     columns, _ = local.units
     unit = np.maximum(abs(recover.X) @ columns, np.finfo(float).tiny)
     for length in FAR_STEPS:
-        off = _off(local, jacobian, recover, pieces, length, unit)
+        off = _off(local, recover, pieces, length, unit)
         best = int(off.argmin())
         if np.isfinite(off[best]):
             return pieces[best]
@@ -172,7 +165,6 @@ def borne_out(
 
 def _off(
     local: LocalPoint,
-    jacobian: ThetaJacobian,
     recover: Recovery,
     pieces: Sequence[Linearization],
     length: float,
@@ -180,7 +172,7 @@ def _off(
 ) -> Floats:
     """How far the mean of two solutions is off what each linearization says, relative; infinite where it is too far."""
     off = np.zeros(len(pieces))
-    for step in steps_of_theta(local, jacobian, length, DIRECTIONS):
+    for step in steps_of_theta(local, length, DIRECTIONS):
         ahead, behind = (neighbour(local, sign * step, length=length) for sign in (1.0, -1.0))
         if ahead is None or behind is None:
             return np.full(len(pieces), np.inf)

@@ -89,7 +89,7 @@ def find(
     parameters = local.program.parameters
     unsolved: set[int] = set()
     ended = {k for k, p in enumerate(parameters) if pull is not None and pull[local.program.offsets[p]].any()}
-    for number, (parameter, direction) in enumerate(_directions(local, jacobian, length)):
+    for number, (parameter, direction) in enumerate(_directions(local, length)):
         if number >= SURE and len(found) > 1:
             break  # that the pieces differ is known; the further directions are for maps that look smooth so far
         if number >= HOPELESS and not found:
@@ -119,7 +119,7 @@ def find(
 
 
 def around(
-    local: LocalPoint, jacobian: ThetaJacobian, policy: Policy, ended: bool, lengths: tuple[float, ...] = MEAN_STEPS
+    local: LocalPoint, policy: Policy, ended: bool, lengths: tuple[float, ...] = MEAN_STEPS
 ) -> tuple[Linearization, ...]:
     """Two linearizations a step away, from which the point's follows up to the step squared; none if there are not two.
 
@@ -128,13 +128,12 @@ def around(
 
     Args:
         local: the point.
-        jacobian: F_θ there.
         policy: how derivatives are taken.
         ended: whether the map ends at the point.
         lengths: how far away the sides are where it does not, as parts of the program's size; the first that can be
             solved.
     """
-    steps = [step for _, step in itertools.islice(_directions(local, jacobian, STEP), HOPELESS)]
+    steps = [step for _, step in itertools.islice(_directions(local, STEP), HOPELESS)]
     if not ended:
         for length in lengths:  # a fast solution leaves the point's surroundings within the longest
             sides = [neighbour(local, length / STEP * step) for step in steps[:2]]
@@ -187,12 +186,12 @@ def _pull_of_equalities(local: LocalPoint, jacobian: ThetaJacobian, torn: Floats
     return pull if pull.any() else None
 
 
-def _directions(local: LocalPoint, jacobian: ThetaJacobian, length: float) -> Iterator[tuple[int, Floats]]:
+def _directions(local: LocalPoint, length: float) -> Iterator[tuple[int, Floats]]:
     """Steps of θ: at random and back, then each parameter alone, then others at random.
 
     Each with the number of the parameter that moves, −1 where several do.
     """
-    reach, rng = _reach(local, jacobian, length), np.random.default_rng(0)
+    reach, rng = _reach(local, length), np.random.default_rng(0)
     random = _random(reach, rng)
     several = -1 if len(local.program.parameters) > 1 else 0
     yield several, random
@@ -214,28 +213,25 @@ def _directions(local: LocalPoint, jacobian: ThetaJacobian, length: float) -> It
             yield several, reach * rng.standard_normal(len(reach))
 
 
-def steps_of_theta(local: LocalPoint, jacobian: ThetaJacobian, length: float, count: int) -> Iterator[Floats]:
+def steps_of_theta(local: LocalPoint, length: float, count: int) -> Iterator[Floats]:
     """Random steps of θ that move the program by a part of its size.
 
     Args:
         local: the point.
-        jacobian: F_θ there.
         length: the part.
         count: how many.
 
     Yields:
         Steps, shape (N,).
     """
-    reach, rng = _reach(local, jacobian, length), np.random.default_rng(0)
+    reach, rng = _reach(local, length), np.random.default_rng(0)
     for _ in range(count):
         yield _random(reach, rng)
 
 
-def _reach(local: LocalPoint, jacobian: ThetaJacobian, length: float) -> Floats:
+def _reach(local: LocalPoint, length: float) -> Floats:
     rows, columns = local.balance(1.0)
-    # An entry of A at a zero of x and y moves nothing at the point, but as much as others beside it.
-    moved = jacobian if local.constants.fixed else ThetaJacobian.at(local.program, *local.sizes)
-    sizes = moved.sizes(columns, rows)
+    sizes = local.jacobian_of_sizes.sizes(columns, rows)
     return np.divide(length, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
 
 

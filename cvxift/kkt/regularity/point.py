@@ -28,6 +28,7 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.regularity.constants import Constants
 from cvxift.kkt.regularity.kernel import NULL_EIGENVALUE, Kernel
+from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.system.reduced import rotation
@@ -127,6 +128,11 @@ class LocalPoint:
         """Sizes of x and y, shapes (n,) and (m,), where one that is zero has the size that it could have."""
         columns, _ = self.units
         return np.maximum(np.abs(self.x), self._size * columns), np.maximum(np.abs(self.y), self.scales_of(1.0)[1])
+
+    @cached_property
+    def jacobian_of_sizes(self) -> ThetaJacobian:
+        """F_θ at `sizes`: where x and y are zero, entries of A move nothing at the point, but something beside it."""
+        return ThetaJacobian.at(self.program, *((self.x, self.y) if self.constants.fixed else self.sizes))
 
     def balance(self, floor: float) -> tuple[Floats, Floats]:
         """What each row and each column balances at the point: R (m,) and C (n,).

@@ -23,6 +23,7 @@ from cvxift.kkt.regularity.thresholds import (
     NOISE,
     NOISE_CURVED,
     PERSISTS,
+    ROOT,
     SHORTER,
     STEEP,
 )
@@ -74,7 +75,8 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
         if flat:
             tell_flat(account, check)
     torn = account.recover.has_dual and bool((bar != 0.0)[..., _jumps(account)].any())
-    if _judge(account, differs, check, theta=True, torn=torn, flat=flat) and not account.ended:
+    told = _judge(account, differs, check, theta=True, torn=torn, flat=flat)
+    if (told and not account.ended) or len(values) < len(account.pieces):
         return values[0]
     return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
 
@@ -87,7 +89,8 @@ def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     if flat:
         tell_flat(account, check, "forward")
     ended, torn = account.ended and account.torn_by(direction), account.recover.has_dual and bool(_jumps(account).any())
-    if _judge(account, differs, check, theta=False, ended=ended, torn=torn, flat=flat) and not account.ended:
+    told = _judge(account, differs, check, theta=False, ended=ended, torn=torn, flat=flat)
+    if (told and not account.ended) or len(values) < len(account.pieces):
         return values[0]
     return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check, "forward")
 
@@ -122,7 +125,8 @@ def _values(
     """A product on each piece, and where the pieces differ, of the values' shape.
 
     A piece of curved cones is known a step away, with the curvature of the step: pieces that differ less in proportion
-    from a shorter one are one piece, which is taken from there.
+    from a shorter one are one piece, which is taken from there. Where all of them tend to what the point's own
+    linearization gives, that is their limit.
 
     Args:
         account: of the point.
@@ -130,11 +134,16 @@ def _values(
     """
     values, noise = product(account.pieces)
     differs = _differs(account, values, noise)
-    if account.local.cones.polyhedral or not differs.any() or len(account.closer) != len(values):
+    if account.local.cones.polyhedral or not differs.any() or account.two_distances is None:
         return values, differs
-    closer, _ = product(account.closer)
-    kept = differs & (_spread(closer) > PERSISTS * _spread(values))
-    return (values, differs) if kept.any() else (closer, kept)
+    far, near = (product(pieces)[0] for pieces in account.two_distances)
+    (limit,), _ = product([account.plain])
+    off, left = (np.abs(np.stack(found) - limit).max(axis=0) for found in (far, near))
+    known = left <= DIFFERENT_CURVED * np.abs(limit) + NOISE_CURVED * noise
+    if (known | (left <= ROOT * off)).all():
+        return [limit], np.zeros_like(differs)
+    kept = differs & (_spread(near) > PERSISTS * _spread(far))
+    return (values, differs) if kept.any() else (near, kept)
 
 
 def _gradients(
@@ -165,13 +174,14 @@ def _tangents(account: Regularity, pieces: Sequence[Linearization], direction: D
 def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
     """The largest entry of solutions of the KKT system, each in its unit, shape (...): what rounding is relative to.
 
-    A step away from a kink of a curved cone multipliers move as fast as the step is short, which says little of u.
+    A step away from a kink of a curved cone multipliers and auxiliary columns move as fast as the step is short, which
+    says little of the others.
     """
     columns, rows = account.local.units
-    u_size, w_size = (np.abs(part / unit).max(axis=-1, initial=0.0) for part, unit in ((u, columns), (w, rows)))
+    u_size, w_size = np.abs(u / columns), np.abs(w / rows).max(axis=-1, initial=0.0)
     if not account.local.cones.polyhedral and not account.recover.has_dual:
-        w_size = w_size * FAST
-    return np.maximum(u_size, w_size)
+        u_size, w_size = np.where(account.program.user_columns, u_size, FAST * u_size), FAST * w_size
+    return np.maximum(u_size.max(axis=-1, initial=0.0), w_size)
 
 
 def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
