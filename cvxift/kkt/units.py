@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cvxift._types import EPS
@@ -163,8 +164,10 @@ class Equilibration:
         order = np.argsort(np.concatenate(of), kind="stable")
         self._order, self._of, self._other = order, np.concatenate(of)[order], np.concatenate(other)[order]
         self._n, self._size = n, n + m + 1
-        self._filled = np.flatnonzero(np.bincount(self._of, minlength=self._size))
-        self._starts = np.searchsorted(self._of, self._filled)
+        count = np.bincount(self._of, minlength=self._size)
+        self._indptr = np.concatenate([[0], np.cumsum(count)])
+        self._filled = np.flatnonzero(count)
+        self._starts = self._indptr[self._filled]
         last_of_q = len(order) - m  # M's last row holds q, then b
         self._blocks = np.append(self._starts, last_of_q) if n and m else self._starts
         cones = structure.cones
@@ -274,9 +277,13 @@ class Equilibration:
     def _centred(self, logarithms: Floats, counts: NDArray[np.bool_]) -> Floats:
         """`centred` for M's entries that count, the rows of a curved cone sharing a unit, shape (..., n + m + 1)."""
         weight = np.where(counts, self._weight, 0.0)
-        return centred(
-            lambda values: self._share(self._sums(values)), self._spread, weight, logarithms, LOGARITHM_ACCURACY
-        )
+        total = self._sums(weight)
+        if weight.ndim == 1:
+            W = sp.csr_array((weight, self._other, self._indptr), shape=(self._size, self._size))
+            image = lambda d: self._share(total * d + W @ d)  # noqa: E731
+        else:
+            image = lambda d: self._share(self._sums(weight * self._spread(d)))  # noqa: E731
+        return centred(image, self._share(total), self._share(self._sums(weight * logarithms)), LOGARITHM_ACCURACY)
 
     def _share(self, rows: Floats) -> Floats:
         """The mean of a curved cone's rows in all of them, shape (..., n + m + 1)."""
@@ -287,40 +294,32 @@ class Equilibration:
         return rows
 
 
-def centred(
-    sums: Callable[[Floats], Floats],
-    spread: Callable[[Floats], Floats],
-    weight: Floats,
-    logarithms: Floats,
-    accuracy: float,
-) -> Floats:
+def centred(image: Callable[[Floats], Floats], total: Floats, logarithms: Floats, accuracy: float) -> Floats:
     """Logarithms d of a scale in which those of a symmetric matrix's entries have least squares, shape (..., rows).
 
     By conjugate gradients. Each row's equation, Σ_j (l_ij + d_i + d_j) = 0, moves with the units that the matrix came
     in, and so does its solution; the largest entries alone, where an equilibration starts, do not tell them.
 
     Args:
-        sums: from values at the entries, (..., entries), to the sum of each row's.
-        spread: from values of the rows to d_i + d_j at each entry.
-        weight: of each entry.
-        logarithms: l.
+        image: from d to Σ_j (d_i + d_j), the sums over a row's entries by their weights.
+        total: the sum of each row's weights.
+        logarithms: the sum of each row's l.
         accuracy: of d.
     """
-    total = sums(weight)
-    total[total == 0.0] = 1.0
+    total = np.where(total > 0.0, total, 1.0)
     d = np.zeros_like(total)
-    rest = -sums(weight * logarithms)
+    rest = -logarithms
     z = rest / total
-    direction, size = z, np.sum(rest * z, axis=-1, keepdims=True)
+    direction, size = z, np.vecdot(rest, z)[..., None]
     for _ in range(SCALING_STEPS):
         if np.max(np.abs(z), initial=0.0) <= accuracy:
             break
-        image = sums(weight * spread(direction))
-        curvature = np.sum(direction * image, axis=-1, keepdims=True)
+        moved = image(direction)
+        curvature = np.vecdot(direction, moved)[..., None]
         step = size / np.where(curvature > 0.0, curvature, np.inf)
-        d, rest = d + step * direction, rest - step * image
+        d, rest = d + step * direction, rest - step * moved
         z = rest / total
-        new = np.sum(rest * z, axis=-1, keepdims=True)
+        new = np.vecdot(rest, z)[..., None]
         direction, size = z + new / np.where(size > 0.0, size, np.inf) * direction, new
     return d
 
