@@ -115,6 +115,14 @@ def test_large_and_sparse_programs_go_to_the_interior_point_method():
     assert choose(wide)[0] == "piqp"
 
 
+@pytest.mark.parametrize(("rows", "first"), [(8, "piqp"), (80, "daqp")])
+def test_a_few_full_rows_are_sparse_to_an_interior_point_method(rows, first):
+    """A diagonal cost under full rows: factors of 8 columns' width beside dense ones, or of a third of it."""
+    n = 200
+    structure, _, _ = structure_of(np.eye(n), np.ones((rows, n)), Cones(nonneg=rows))
+    assert choose(structure)[0] == first
+
+
 @pytest.mark.parametrize("n", [10, 100, 1000])
 def test_every_quadratic_program_has_a_way_back(n):
     order = choose(diagonal_plus_row(n))
