@@ -17,8 +17,10 @@ from cvxift._types import EPS
 from cvxift.kkt.conflict import recession
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import LOOSE
+from cvxift.kkt.units import LEAST, MOST
 from cvxift.program.structure import Floats
 
+MODERATE = MOST / LEAST  # ratio of two columns' units where a program is solved in its own
 LEFT = 1e-2  # part of a direction that may be held: what the solver's accuracy leaves of none
 
 
@@ -34,10 +36,15 @@ def endless_direction(local: LocalPoint, asked: np.ndarray) -> Floats | None:
     """
     if local.cones.polyhedral:
         return None
-    A, P = local.magnitudes
+    solution, s, data = local.solution, local.structure, local.data
+    x, y = np.abs(solution.x), np.abs(solution.y)
+    force = np.abs(data.q)
+    for rows, cols, values, other in ((s.A_rows, s.A_cols, data.A, y), (s.P_rows, s.P_cols, data.P, x)):
+        force = force + np.bincount(cols, np.abs(values) * other.take(rows), minlength=s.n)
+    if solution.units is None and force[asked].min(initial=np.inf) > MODERATE * LOOSE * force.max(initial=0.0):
+        return None  # whatever the units are exactly
     columns, _ = local.units
-    solution = local.solution
-    force = (A.T @ np.abs(solution.y) + P @ np.abs(solution.x) + np.abs(local.data.q)) * columns
+    force *= columns
     loose = np.flatnonzero(asked & (force <= LOOSE * force.max(initial=0.0)))
     if not len(loose):
         return None
