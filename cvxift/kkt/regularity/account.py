@@ -184,7 +184,7 @@ class Regularity:
             return (self.plain,), around.parameters_of(self.program, self.pulled)
         # With linear constraints the pieces are active sets, which hold for all points with these rows tight and weak.
         flat = self._loose
-        key = None if self.null is not None and self.null.u.any() else self.active_set("pieces", self.plain)
+        key = self.active_set("pieces", self.plain)
         made: list[Linearization] = []
 
         def find() -> tuple[list[np.ndarray], tuple[int, ...]]:
@@ -197,7 +197,7 @@ class Regularity:
 
         sets, ended = self.local.constants.judged(key, find)
         if not made:
-            again = [on_active_set(self.local, v, self.solution.point, self.policy) for v in sets]
+            again = [on_active_set(self.local, v, self.solution.point, self.policy, flat) for v in sets]
             made = [piece for piece in again if piece is not None]
             if len(made) < len(sets):
                 made.clear()

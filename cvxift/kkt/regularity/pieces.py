@@ -38,6 +38,7 @@ from cvxift.kkt.regularity.thresholds import (
     SOLVED,
     STEP,
 )
+from cvxift.kkt.regularity.torn_rows import TornRows
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.program import Program
@@ -87,6 +88,7 @@ def find(
     found: dict[bytes, tuple[Linearization, Floats]] = {}
     pull = _pull_of_equalities(local, jacobian, torn)
     parameters = local.program.parameters
+    exclude = None if torn is None else TornRows.of(local)
     unsolved: set[int] = set()
     ended = {k for k, p in enumerate(parameters) if pull is not None and pull[local.program.offsets[p]].any()}
     for number, (parameter, direction) in enumerate(_directions(local, length)):
@@ -96,6 +98,9 @@ def find(
             break
         if pull is not None:  # equalities that contradict each other have no solution: nothing is solved to learn it
             direction = direction - pull * (pull @ direction) / (pull @ pull)
+        if exclude is not None and exclude(direction):
+            ended.add(parameter)
+            continue
         near = neighbour(local, direction, flat, length)
         if near is None:
             # Curved cones may leave no accurate point near a kink. Where the map ends, there is none further on either.
