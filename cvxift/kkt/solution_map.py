@@ -106,6 +106,11 @@ class SolutionMap(InstanceProducts):
     def _recover(self) -> Recovery:  # pyright: ignore[reportIncompatibleVariableOverride]
         return Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
 
+    def make_ready(self) -> None:
+        """Make what calls take from the problem alone, the solver's session included: the first call need not."""
+        _ = self._recover, self._unrestricted
+        self.engine.open(None, None)
+
     def for_outputs(self, outputs: Sequence[Any]) -> Self:
         """The map to other outputs, with the same program, engine and policy."""
         out = copy.copy(self)
@@ -135,6 +140,8 @@ class SolutionMap(InstanceProducts):
 
     def _theta_permutation(self) -> np.ndarray | None:
         """Where each entry of the program's θ stands in ours; None if nowhere else."""
+        if [p.id for p in self.parameters] == [p.id for p in self.program.parameters]:
+            return None
         ours, start = {}, 0
         for p in self.parameters:
             ours[p.id] = np.arange(start, start + p.size)

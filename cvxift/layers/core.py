@@ -129,6 +129,8 @@ class LayerCore:
             if first is not None:
                 self.map.engine.choose(first)
             self.map.engine.set_options(args)
+        if self.map.form is None:  # else calls need no solver
+            self.map.make_ready()
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.
