@@ -11,6 +11,7 @@ cancel, what rounding leaves of them is zero: a cost of 10⁻¹⁷ would give a 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +20,7 @@ from cvxift._types import EPS
 from cvxift.program.structure import Floats
 
 SUM_ROUNDING = 8.0 * EPS  # part of the terms' magnitudes under which their sum is rounding
+SPARE = 4  # columns for each entry from which those without entries are left out
 LARGE_MAP = 2048  # rows; a batch of larger maps is evaluated instance by instance, which keeps each in the cache
 
 
@@ -157,4 +159,30 @@ class AffineMap:
             extended.take(self._source, out=out, mode="clip")  # any mode but "raise" writes without a copy
         if self._coefficient is not None:
             out *= self._coefficient
+        return out
+
+
+class Adjoint:
+    """The map w ↦ Mᵀw; in the time of M's entries where N is far larger, as a sparse parameter makes it.
+
+    Args:
+        matrix: M, shape (K, N).
+    """
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        shape: Any = matrix.shape
+        self._size, self._columns = int(shape[1]), None
+        if SPARE * matrix.nnz < self._size:
+            self._columns, at = np.unique(matrix.indices, return_inverse=True)
+            shape = len(matrix.indptr) - 1, len(self._columns)
+            matrix = sp.csr_array((matrix.data, at, matrix.indptr), shape=shape)
+        self._map = AffineMap(sp.csr_array(matrix.T))
+
+    def __call__(self, w: Floats) -> Floats:
+        """Mᵀw, shape (..., N), for w of shape (..., K)."""
+        value = self._map(w)
+        if self._columns is None:
+            return value
+        out = np.zeros((*value.shape[:-1], self._size))
+        out[..., self._columns] = value
         return out

@@ -59,9 +59,10 @@ class AffineRows:
     def sums(self) -> tuple[Floats, Floats, Floats, Floats]:
         """Random sums of each row's normal and of its b's coefficients of θ, each followed by the sum of moduli."""
         rng = np.random.default_rng(20240229)
-        by_column, by_parameter = rng.uniform(0.5, 2.0, self.n + 1), rng.uniform(0.5, 2.0, self.N + 1)
+        used, parameter = np.unique(self.parameter, return_inverse=True)  # few of them where θ is a sparse matrix
+        by_column, by_parameter = rng.uniform(0.5, 2.0, self.n + 1), rng.uniform(0.5, 2.0, len(used))
         by_column *= rng.choice([-1.0, 1.0], self.n + 1)
-        term = self.value * by_column[self.column] * by_parameter[self.parameter]
+        term = self.value * by_column[self.column] * by_parameter[parameter]
         normal = self.column < self.n
         moving = ~normal & (self.parameter < self.N)
         row, size = self.row, len(self)

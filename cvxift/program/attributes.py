@@ -70,6 +70,9 @@ def read(leaf: cp.Parameter, is_reduced: bool) -> tuple[np.ndarray, np.ndarray, 
     Returns:
         Inner positions, C-order positions in the user's array, and weights.
     """
+    if is_reduced and leaf.sparse_idx is not None:
+        shown = np.asarray(np.ravel_multi_index(leaf.sparse_idx, leaf.shape))
+        return np.arange(len(shown)), shown, np.ones(len(shown))
     entry = free_entry(leaf).ravel()
     shown = np.flatnonzero(entry >= 0)
     weight = 1.0 / np.bincount(entry[shown])[entry[shown]]

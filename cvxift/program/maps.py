@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.program.affine import AffineMap
+from cvxift.program.affine import Adjoint, AffineMap
 from cvxift.program.epigraphs import interior
 from cvxift.program.structure import Data, Floats, Structure, frozen
 from cvxift.program.tensors import PIECES, Stack
@@ -59,7 +59,7 @@ class Maps:
         values = [stacked.constant[where[name]] for name in others]
         self._constants = dict(zip(others, map(frozen, values), strict=True))
         self._map = AffineMap(matrix, stacked.constant[selected])
-        self._adjoint = AffineMap(sp.csr_array(matrix.T))
+        self._adjoint = Adjoint(matrix)
 
     def affine(self) -> dict[str, tuple[sp.csr_array, Floats]]:
         """Each piece as (M, c): its values are c + Mθ; rows released by b = +∞ are not."""
@@ -140,12 +140,13 @@ def _batch_of(bar: Data) -> tuple[int, ...]:
 
 def _no_bound(opens: Floats, stacked: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Entries of θ that, at +∞ (at −∞), make right-hand sides infinite with the sign that binds nothing, alone."""
-    where, by_theta, size = stacked.slices, sp.csc_array(stacked.matrix), stacked.theta_size
+    where, matrix, size = stacked.slices, sp.coo_array(stacked.matrix), stacked.theta_size
     signs = np.zeros(len(stacked.constant))
     signs[where["b"]] = opens
-    pull = by_theta.data * signs[by_theta.indices]
-    theta = np.repeat(np.arange(size), np.diff(by_theta.indptr))
-    used = np.diff(by_theta.indptr) > 0
+    rows, theta = matrix.coords
+    pull = matrix.data * signs[rows]
+    used = np.zeros(size, dtype=bool)
+    used[theta] = True
     masks = []
     for sign in (1.0, -1.0):
         blocked = np.zeros(size, dtype=bool)

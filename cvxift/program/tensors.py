@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -93,7 +94,7 @@ def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array, theta_size
     slices = _slices((len(pattern_P[0]), n, len(pattern_A[0]), m, 1))
     matrix, constant = _combine((P, q, A, b, d), slices, one)
     structure = Structure.from_patterns(n, rows.cones, pattern_P, pattern_A)
-    return structure, Stack(matrix @ to_inner, constant, slices, theta_size)
+    return structure, Stack(_product(matrix, to_inner, theta_size), constant, slices, theta_size)
 
 
 def drop_free_rows(structure: Structure, stacked: Stack) -> tuple[Structure, Stack, np.ndarray]:
@@ -229,6 +230,17 @@ def _pattern(row: np.ndarray, column: np.ndarray, height: int) -> tuple[tuple[np
     positions, place = np.unique(column * height + row, return_inverse=True)
     height = max(height, 1)
     return (positions % height, positions // height), place
+
+
+def _product(matrix: sp.csr_array, to_inner: sp.csr_array, N: int) -> sp.csr_array:
+    """The product, in the time and memory of its entries where θ is much longer than these are many."""
+    size = len(matrix.indptr) - 1
+    if to_inner.nnz >= N:
+        return sp.csr_array(matrix @ to_inner)
+    used, at = np.unique(to_inner.indices, return_inverse=True)
+    few = sp.csr_array((to_inner.data, at, to_inner.indptr), shape=(len(to_inner.indptr) - 1, len(used)))
+    out: Any = matrix @ few
+    return sp.csr_array((out.data, used[out.indices], out.indptr), shape=(size, N))
 
 
 def _combine(pieces: Iterable[_Terms], slices: dict[str, slice], one: int) -> tuple[sp.csr_array, Floats]:

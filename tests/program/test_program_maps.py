@@ -12,7 +12,7 @@ from problem_zoo import NEEDS_1_9, OLD, ZOO
 from reference_solve import solve
 
 from cvxift.program import Data, Program
-from cvxift.program.affine import LARGE_MAP, AffineMap
+from cvxift.program.affine import LARGE_MAP, SPARE, Adjoint, AffineMap
 from cvxift.program.attributes import expand, read
 
 PIECES = ("P", "q", "A", "b", "d")
@@ -88,7 +88,7 @@ def test_dense_qp_is_a_gather():
     x = cp.Variable(n)
     program = Program(cp.Problem(cp.Minimize(cp.sum_squares(Q @ x) + q @ x), [G @ x <= h, A @ x == b]))
     assert program._maps._map._mixed is None
-    assert program._maps._adjoint._mixed is None
+    assert program._maps._adjoint._map._mixed is None
 
 
 def test_A_varies_where_it_depends_on_theta():
@@ -136,6 +136,30 @@ def test_affine_map_of_every_kind_of_row(rng):
     np.testing.assert_allclose(affine(v[0]), dense @ v[0] + constant, atol=1e-14)
     np.testing.assert_allclose(affine(v), v @ dense.T + constant, atol=1e-14)
     np.testing.assert_allclose(affine.linear(v), v @ dense.T, atol=1e-14)
+
+
+@pytest.mark.parametrize("columns", [12 * SPARE - 1, 12 * SPARE + 1, 12 * SPARE * 100])
+def test_the_adjoint_is_the_transpose_however_narrow(columns, rng):
+    M = np.zeros((7, columns))
+    M.ravel()[rng.choice(M.size, 12, replace=False)] = rng.standard_normal(12)
+    adjoint = Adjoint(sp.csr_array(M))
+    for batch in ((), (3,), (2, 2), (0,)):
+        w = rng.standard_normal((*batch, 7))
+        np.testing.assert_allclose(adjoint(w), w @ M, rtol=1e-14, atol=1e-14)
+
+
+def test_a_sparse_parameter_is_built_without_arrays_of_its_full_size(rng):
+    n = 2000
+    at = tuple(np.unique(rng.integers(0, n, (3 * n, 2)), axis=0).T)
+    A, b, x = cp.Parameter((n, n), sparsity=at), cp.Parameter(n), cp.Variable(n)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(A @ x - b)), [x >= -1, x <= 1])
+    program = Program(problem)
+    tracemalloc.start()
+    Program(problem)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 12.0 * n**2  # masks of θ, a byte an entry: 6; index arrays would take it to 44
+    assert program.vjp(program.evaluate(np.ones(program.theta_size))).shape == (program.theta_size,)
 
 
 def test_batches_of_large_maps(rng):
