@@ -15,7 +15,7 @@ Milliseconds, variables × inequalities × equalities, dense:
     100×100×50  DAQP 0.6    PIQP 1.1    SCS 2.7    OSQP 5.9        Clarabel 16
     100×400×20  DAQP 2.6    PIQP 2.4;    300×300×100  DAQP 16  PIQP 18;    500×2000×50  DAQP 617  PIQP 254
 Milliseconds, small programs of Maros–Mészáros whose factors stay sparse:
-    PRIMALC5  DAQP 5.5, PIQP 0.8;   QE226  79, 4.4;   QBRANDY  149, 3.2;   and fill in: QPCBLEND  0.4, 1.2;   DUAL2  0.4, 0.8
+    PRIMALC5  DAQP 5.5, PIQP 0.8;   QE226  79, 4.4;   QBRANDY  149, 3.2;      where they fill in: DUAL2  0.4, 0.8
 Milliseconds, sparse:
     simplex projection   n = 100: PIQP 0.17, DAQP 0.32;   1000: PIQP 0.9, Clarabel 4.7;   10⁵: PIQP 150, Clarabel 740
     total variation      n = 1000: PIQP 3.3, SCS 18, Clarabel 29;   10⁴: PIQP 46
@@ -24,10 +24,10 @@ Milliseconds, one semidefinite cone, SCS to 1e-6 (Newton's steps then reach 1e-1
     nearest correlation matrix  order 30: Clarabel 120, SCS 8;      maximum cut     order 20: 30, 5;   order 30: 100, 13
     matrix inequality           order 10: 1.8, 1.2; order 30: 670, 9;    λ_max      order 10: 6, 1;   order 30: 740, 6
     ‖·‖_nuc, 15×15              Clarabel 330, SCS 20;     random, 30 equalities, order 20: Clarabel 114, SCS fails (70)
-So: small programs whose factors are about dense DAQP, whose active set is exact; all other QPs PIQP; Clarabel next, which proves infeasibility;
-OSQP last. Where factorizations fill in, OSQP comes first: random-graph flow, 20 000 arcs, OSQP 17 s, PIQP 27, Clarabel
-32. For other cones Clarabel, then SCS, which is quicker on easy programs and slow on hard ones; for matrices of order
-10 and more SCS is tried for a few hundred iterations first.
+So: small programs whose factors are about dense DAQP, whose active set is exact; all other QPs PIQP; Clarabel next,
+which proves infeasibility; OSQP last. Where factorizations fill in, OSQP comes first: random-graph flow, 20 000 arcs,
+OSQP 17 s, PIQP 27, Clarabel 32. For other cones Clarabel, then SCS, which is quicker on easy programs and slow on hard
+ones; for matrices of order 10 and more SCS is tried for a few hundred iterations first.
 """
 
 from __future__ import annotations
