@@ -13,7 +13,8 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from cvxift.argmax.closed_form.carried import BINARY, GINI, carry_separable, ones, relative, tsallis
+from cvxift.argmax.closed_form.carried import carry_separable
+from cvxift.argmax.closed_form.kinds import Budget, Sigmoid, Tsallis
 from cvxift.atoms import fused, gini, neg_entropy, oscar, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ProgramError
 
@@ -94,7 +95,7 @@ def softmax(n: int, temperature: Temperature = 1.0, prior: Any | None = None) ->
     """
     z, theta = pair((size(n),))
     problem = over([cp.sum(z) == 1], theta, entropy(z, prior), z, temperature)
-    return carry_separable(problem, z, theta, temperature, relative(prior), (ones(z), [1.0]))
+    return carry_separable(problem, z, theta, temperature, Tsallis(), prior=prior, total=1.0)
 
 
 def sparsemax(n: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -113,8 +114,11 @@ def entmax(n: int, alpha: float = 1.5, temperature: Temperature = 1.0) -> cp.Pro
     z, theta = pair((size(n),))
     constraints = [cp.sum(z) == 1, z >= 0] if alpha == 2 else [cp.sum(z) == 1]
     regularizer = gini if alpha == 2 else lambda v: tsallis_neg_entropy(v, alpha)
-    problem, lower = over(constraints, theta, regularizer, z, temperature), None if alpha == 1 else 0.0
-    return carry_separable(problem, z, theta, temperature, tsallis(float(alpha)), (ones(z), [1.0]), lower)
+    problem = over(constraints, theta, regularizer, z, temperature)
+    if alpha == 1:
+        return carry_separable(problem, z, theta, temperature, Tsallis(), total=1.0)
+    kind, slope = Budget() if alpha == 2 else Tsallis(float(alpha)), -1.0 / (alpha * (alpha - 1.0))
+    return carry_separable(problem, z, theta, temperature, kind, total=1.0, lower=0.0, slope=slope)
 
 
 def fusedmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.Problem:
@@ -147,7 +151,7 @@ def constrained_softmax(n: int, upper: Any, temperature: Temperature = 1.0, prio
     z, theta = pair((size(n),))
     _feasible(n, 1.0, 0.0, upper)
     problem = over([cp.sum(z) == 1, z <= upper], theta, entropy(z, prior), z, temperature)
-    return carry_separable(problem, z, theta, temperature, relative(prior), (ones(z), [1.0]), None, upper)
+    return carry_separable(problem, z, theta, temperature, Tsallis(), prior=prior, total=1.0, upper=upper)
 
 
 def constrained_sparsemax(n: int, upper: Any, temperature: Temperature = 1.0) -> cp.Problem:
@@ -188,7 +192,7 @@ def budget(n: int, total: Any, *, upper: Any = 1.0, lower: Any = 0.0, temperatur
     _feasible(n, total, lower, np.inf if upper is None else upper)
     bounds = [z >= lower] + ([] if upper is None else [z <= upper])
     problem = over([cp.sum(z) == total, *bounds], theta, gini, z, temperature)
-    return carry_separable(problem, z, theta, temperature, GINI, (ones(z), [total]), lower, upper)
+    return carry_separable(problem, z, theta, temperature, Budget(), total=total, lower=lower, upper=upper, slope=-0.5)
 
 
 def box(n: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -198,7 +202,7 @@ def box(n: int, temperature: Temperature = 1.0) -> cp.Problem:
     """
     z, theta = pair((size(n),))
     problem = over([], theta, lambda v: neg_entropy(v) + neg_entropy(1 - v), z, temperature)
-    return carry_separable(problem, z, theta, temperature, BINARY)
+    return carry_separable(problem, z, theta, temperature, Sigmoid())
 
 
 def entropy(z: cp.Variable, prior: Any | None) -> Regularizer:

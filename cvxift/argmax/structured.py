@@ -13,7 +13,8 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.argmax.closed_form import carried
-from cvxift.argmax.closed_form.carried import GINI, HALF_SQUARES, SHANNON, carry, carry_separable, plan_sums, relative
+from cvxift.argmax.closed_form.carried import carry, carry_separable, plain
+from cvxift.argmax.closed_form.kinds import Tsallis
 from cvxift.argmax.problems import Temperature, entropy, over, pair, positive, size
 from cvxift.atoms import gini, neg_entropy
 from cvxift.errors import ProgramError
@@ -59,14 +60,14 @@ def transport(
     z, theta = pair((rows.shape[0], columns.shape[0]))
     column_sums: Any = cp.sum(z, axis=0)
     sums = [cp.sum(z, axis=1) == rows, column_sums[:-1] == columns[:-1]]  # the last column's follows
-    lines = plan_sums(z), [rows, columns]
-    if regularizer == "entropic":
-        problem = over(sums, theta, entropy(z, prior), z, temperature)
-        return carry_separable(problem, z, theta, temperature, relative(prior), lines)
-    if prior is not None:
+    entropic = regularizer == "entropic"
+    if not entropic and prior is not None:
         raise ProgramError("prior belongs to the entropic regularizer; for the quadratic one, add prior to theta.")
-    problem = over([*sums, z >= 0], theta, gini, z, temperature)
-    return carry_separable(problem, z, theta, temperature, GINI, lines, 0.0)
+    bounds, omega = ([], entropy(z, prior)) if entropic else ([z >= 0], gini)
+    problem = over([*sums, *bounds], theta, omega, z, temperature)
+    if min(z.shape) < 2 or not plain(rows, columns, prior):
+        return problem
+    return carry(problem, (z,), partial(carried.plan, entropic, theta, temperature, prior, (rows, columns)))
 
 
 def birkhoff(
@@ -125,9 +126,10 @@ def permutahedron(
         raise ProgramError(f"regularizer = {regularizer!r}; expected 'quadratic' or 'entropic'.")
     heads = [cp.sum(w[:k]) for k in range(1, n + 1)]
     tops = [cp.sum_largest(z, k) <= heads[k - 1] for k in range(1, n)]
-    atom, omega = (neg_entropy, SHANNON) if regularizer == "entropic" else (_half_squares, HALF_SQUARES)
+    entropic = regularizer == "entropic"
+    atom = neg_entropy if entropic else _half_squares
     problem = over([cp.sum(z) == heads[-1], *tops], theta, atom, z, temperature)
-    return carry(problem, partial(carried.permutahedron, z, theta, temperature, omega, w))
+    return carry(problem, (z,), partial(carried.permutahedron, entropic, theta, temperature, w))
 
 
 def linear_chain(length: int, states: int, temperature: Temperature = 1.0) -> cp.Problem:
@@ -175,7 +177,10 @@ def linear_chain(length: int, states: int, temperature: Temperature = 1.0) -> cp
         origin = cp.reshape(z[t], (states, 1), order="F") @ ones
         objective += cp.sum(cp.multiply(scores, joint)) - temperature * cp.sum(cp.rel_entr(joint, origin))
     problem = cp.Problem(cp.Maximize(objective), constraints)
-    return carry(problem, partial(carried.linear_chain, z, tuple(pairs), (theta, *pairwise), temperature))
+    if length == 1:
+        return carry_separable(problem, z, theta, temperature, Tsallis(), total=1.0)
+    chain = partial(carried.linear_chain, (length, states), (theta, *pairwise), temperature)
+    return carry(problem, (z, *pairs), chain)
 
 
 def flow(edges: Sequence[tuple[int, int]], source: int, sink: int, temperature: Temperature = 1.0) -> cp.Problem:

@@ -1,7 +1,7 @@
 """Problems whose solution has a closed form, recognized by their terms, and that form as a solution map.
 
 affine, tree, terms  a CVXPY problem by its terms: coefficients of affine expressions, atoms by name
-carried              the terms of problems that `cvxift.argmax` makes
+carried              the forms of problems that `cvxift.argmax` makes
 inputs, derivative   from θ to the form's inputs, and z = φ(x − Bᵀτ), B z = k with its derivatives
 kinds                the scalar functions φ
 separable, plan, permutahedron, chain

@@ -22,9 +22,9 @@ from cvxift.argmax.closed_form.carried import carries
 from cvxift.argmax.closed_form.form import Form, Outputs
 from cvxift.argmax.closed_form.form import Solved as State
 from cvxift.argmax.closed_form.inputs import Entries
-from cvxift.argmax.closed_form.optimality import first_trial, violation
+from cvxift.argmax.closed_form.optimality import PROVEN, first_trial
 from cvxift.argmax.closed_form.recognize import Recognized, recognize
-from cvxift.kkt.engine import TOLERANCE, Solution
+from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import OnFailure
 from cvxift.kkt.policy import Check, Policy
 from cvxift.kkt.regularity.point import KINK
@@ -86,7 +86,6 @@ class ClosedMap(SolutionMap):
         self._arguments = problem, parameters, outputs, general
         self.recognized: Recognized | None = None
         self.form: Form | None = None
-        self._proven = False
         named = options.get("solver") is not None or options.get("solver_args") or options.get("gp")
         named = named or (program is not None and program.gp)
         if closed_form == "auto" and not named and self.policy == Policy():
@@ -101,11 +100,11 @@ class ClosedMap(SolutionMap):
 
     def _take(self, recognized: Recognized, outputs: Sequence[Any]) -> None:
         """Find the outputs among the form's entries, and try the form."""
-        problem, form = recognized
-        trial = None if self._proven else first_trial(form, self.parameters)
+        form = recognized.form
+        trial = None if recognized.proven else first_trial(form, self.parameters)
         if trial is not None:
             self._prove(*trial)
-        where = {v.id: entries for v, entries in _parameters.side_by_side(problem.variables).items()}
+        where = {v.id: entries for v, entries in _parameters.side_by_side(recognized.variables).items()}
         known = all(isinstance(v, cp.Variable) and v.id in where for v in outputs)
         if self.recognized is None or not known or not outputs or len({v.id for v in outputs}) < len(outputs):
             return
@@ -138,6 +137,8 @@ class ClosedMap(SolutionMap):
     def __deepcopy__(self, memo: dict[int, Any]) -> ClosedMap:
         if "program" not in self.__dict__:
             self._set_up()  # CVXPY's objects are not canonicalized any more once they are copied this way
+        if self.recognized is not None:
+            self.recognized.terms  # noqa: B018  # nor read
         out = type(self).__new__(type(self))
         memo[id(self)] = out
         vars(out).update(copy.deepcopy(vars(self), memo))
@@ -188,8 +189,8 @@ class ClosedMap(SolutionMap):
     def _prove(self, theta: Floats, state: State) -> None:
         """Keep the form only if the point it gives is optimal."""
         assert self.recognized is not None
-        self._proven = True
-        if not violation(*self.recognized, state, theta) <= TOLERANCE:
+        self.recognized.proven = self.recognized.violation(state, theta) <= PROVEN
+        if not self.recognized.proven:
             self.recognized = self.form = None
 
     def closed(self, theta: Floats) -> ClosedSolved | None:
@@ -201,7 +202,7 @@ class ClosedMap(SolutionMap):
         state = form.solve(theta)
         if state is None:
             return None
-        if not self._proven:
+        if self.recognized is not None and not self.recognized.proven:
             first = theta.reshape(-1, theta.shape[-1])[0]
             alone = form.solve(first)
             if alone is not None:
@@ -213,7 +214,7 @@ class ClosedMap(SolutionMap):
     def violation(self, theta: Floats) -> float:
         """How far the closed form's point at θ, shape (N,), is from optimal; infinite where the form does not serve."""
         state = None if self.recognized is None else self.recognized.form.solve(theta)
-        return np.inf if state is None or self.recognized is None else violation(*self.recognized, state, theta)
+        return np.inf if state is None or self.recognized is None else self.recognized.violation(state, theta)
 
     def canonical(self, theta: Floats, data: Data | None = None) -> Solution:
         """The canonical solution of one instance, θ of shape (N,): around the closed form's, or a solver's."""

@@ -118,10 +118,13 @@ class Allocation(Argmax):
         Returns:
             The leading shape (…); infinite where no bound matters.
         """
-        lead = self.z.shape[:-2]
+        lead, d = self.z.shape[:-2], self.x - self.tau
         least, most = np.full(lead, np.inf), np.zeros(lead)
-        for v in self.kind.slacks(self, stiffness, gain_lower, gain_upper):
-            size = np.abs(v)
+        sides = (1.0, self.limits.lower, gain_lower), (-1.0, self.limits.upper, gain_upper)
+        for side, bound, gain in ((side, bound, gain) for side, bound, gain in sides if bound is not None):
+            inside = side * (d - self.kind.inverse(bound))
+            slack = inside if self.kind.straight else side * (self.z - bound)
+            size = np.abs(np.where(inside > 0, slack * gain, inside * stiffness / gain))
             least = np.minimum(least, size.min(axis=(-2, -1)))
             most = np.maximum(most, size.max(axis=(-2, -1), where=np.isfinite(size), initial=0.0))  # or absent bounds
         return least / (1.0 + most)
@@ -133,11 +136,13 @@ class Kind(abc.ABC):
     Attributes:
         name: what users know the map as.
         unit: Ω′(z) − φ⁻¹(z), a constant: Ω = z log z has the derivative 1 + log z.
+        straight: whether φ(d) = d.
         groups: the entries that have a sum together.
     """
 
     name: str
     unit: float = 0.0
+    straight = False
     groups: Groups = ROWS
 
     def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None) -> Limits | None:
@@ -160,10 +165,6 @@ class Kind(abc.ABC):
         """φ″ at the free entries, 0 at the others; None if it vanishes."""
         return None
 
-    def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
-        """Slack minus multiplier of each kind of bound, shapes (…, G, n)."""
-        return []
-
 
 class Tsallis(Kind):
     """z = [(α−1)(x − τ)]_+^{1/(α−1)}, α not 2; α = 1 is exp(x − τ), which upper bounds may cap."""
@@ -178,8 +179,8 @@ class Tsallis(Kind):
         assert k is not None
         if not (k > 0).all():
             return None
-        if upper is None:
-            return Limits(k)
+        if upper is None:  # for α < 2 the map is continuously differentiable where an entry leaves the support
+            return Limits(k, np.zeros(1) if self.alpha > 2 else None)
         high = np.minimum(upper, 2.0 * self.groups.spread(k))
         if not ((high > 0).all() and (self.groups.sum(high) > (1.0 + STRICT) * k).all()):
             return None
@@ -226,16 +227,6 @@ class Tsallis(Kind):
     def _power(z: Floats, exponent: float) -> Floats:
         return np.power(z, exponent, out=np.zeros_like(z), where=z > 0)
 
-    def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
-        """For α < 2 there are none: the map is continuously differentiable where an entry leaves the support."""
-        z, upper = found.z, found.limits.high
-        if upper is not None:
-            beyond = found.x - found.tau - np.log(upper)
-            return [np.where(beyond > 0, beyond * stiffness / gain_upper, (upper - z) * gain_upper)]
-        if self.alpha < 2:
-            return []
-        return [np.where(z > 0, z * gain_lower, (found.x - found.tau) * stiffness / gain_lower)]
-
 
 class Sigmoid(Kind):
     """z = 1/(1 + exp(−x))."""
@@ -259,6 +250,7 @@ class Budget(Kind):
     """z = clip(x − τ, l, u)."""
 
     name = "budget"
+    straight = True
 
     @override
     def limits(self, k: Floats | None, lower: Floats | None, upper: Floats | None) -> Limits | None:
@@ -298,15 +290,6 @@ class Budget(Kind):
         for mask in found.held.values():
             if mask is not None:
                 out[mask] = 0.0
-        return out
-
-    @override
-    def slacks(self, found: Allocation, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> list[Floats]:
-        d, out = found.x - found.tau, []
-        for bound, gain, sign in ((found.limits.lower, gain_lower, 1.0), (found.limits.upper, gain_upper, -1.0)):
-            if bound is not None:
-                inside = sign * (d - bound)
-                out.append(inside * np.where(inside > 0, gain, stiffness / gain))
         return out
 
 

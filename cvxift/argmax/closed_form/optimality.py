@@ -22,6 +22,7 @@ from cvxift.argmax.closed_form.form import Form
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.program.structure import Floats
 
+PROVEN = 1e-10  # violation up to which a form is the problem's: far above what rounding leaves of its own points
 TRIALS = 6  # random parameters at which a form is tried when it is made
 TINY = 1e-290  # entropies have no gradient at entries that are rounded to zero
 
@@ -40,12 +41,12 @@ def violation(problem: Problem, form: Form, state: Any, theta: Floats) -> float:
     """
     x = np.empty(problem.n)
     x[form.entry] = np.ravel(state.inner.z)
-    gradient, known = _gradient(problem, theta, x)
+    gradient, known, outside = _gradient(problem, theta, x)
     b, h = _at(problem.b, theta), _at(problem.h, theta)
     bound = np.isfinite(h)
     slack = np.where(bound, h - problem.G @ x, np.inf)
     size = 1.0 + np.abs(x).max(initial=0.0)
-    errors = [np.abs(problem.E @ x - b).max(initial=0.0) / size, np.max(-slack, initial=0.0) / size]
+    errors = [np.abs(problem.E @ x - b).max(initial=0.0) / size, max(np.max(-slack, initial=0.0), outside) / size]
     if len(problem.tops.size):
         errors += _of_tops(problem, theta, x, gradient)
     else:
@@ -73,29 +74,25 @@ def _at(rows: Rows, theta: Floats) -> Floats:
     return rows.c + rows.M @ theta
 
 
-def _gradient(problem: Problem, theta: Floats, x: Floats) -> tuple[Floats, np.ndarray]:
-    """The gradient of the objective, and where there is one."""
-    out, known = _at(problem.linear, theta), np.ones(problem.n, dtype=bool)
-    for terms, kind in ((problem.squares, "square"), (problem.powers, "power"), (problem.entropies, "entropy")):
-        if not len(terms):
-            continue
-        weight, y = _at(terms.weight, theta), terms.gain * x[terms.entry] + _at(terms.shift, theta)
-        if kind == "square":
-            slope = 2.0 * y
-        elif kind == "power":
-            slope = terms.exponent * np.abs(y) ** (terms.exponent - 1.0) * np.sign(y)
-        else:
-            base = _at(terms.base, theta)
-            above = np.flatnonzero(terms.base_entry >= 0)
-            base[above] = base[above] + terms.base_gain[above] * x[terms.base_entry[above]]
-            fine = (y > TINY) & (base > TINY)
-            y, base = np.where(fine, y, 1.0), np.where(fine, base, 1.0)
-            slope = np.log(y / base) + 1.0
-            known[terms.entry[~fine]] = False
-            known[terms.base_entry[above[~fine[above]]]] = False
-            np.subtract.at(out, terms.base_entry[above], (weight * y / base * terms.base_gain)[above])
-        np.add.at(out, terms.entry, weight * terms.gain * slope)
-    return out, known
+def _gradient(problem: Problem, theta: Floats, x: Floats) -> tuple[Floats, np.ndarray, float]:
+    """The gradient of the objective, where there is one, and how far entropies' arguments are below zero."""
+    out, terms = _at(problem.linear, theta), problem.terms
+    weight, sign = _at(terms.weight, theta), np.where(terms.far, -1.0, 1.0)
+    y, entropy = np.where(terms.far, 1.0 - x[terms.entry], x[terms.entry]), terms.exponent == 1.0
+    base, above = _at(terms.base, theta), np.flatnonzero(terms.base_entry >= 0)
+    base[above] = base[above] + terms.base_gain[above] * x[terms.base_entry[above]]
+    outside = -min(y[entropy].min(initial=0.0), base[entropy].min(initial=0.0))
+    fine = ~entropy | ((y > TINY) & (base > TINY))
+    y, base = np.where(fine, y, 1.0), np.where(fine & entropy, base, 1.0)
+    power = terms.exponent * np.abs(y) ** (terms.exponent - 1.0) * np.sign(y)
+    np.add.at(
+        out, terms.entry, weight * sign * np.where(entropy, np.log(np.where(entropy, y, 1.0) / base) + 1.0, power)
+    )
+    np.subtract.at(out, terms.base_entry[above], (weight * y / base * terms.base_gain)[above])
+    known = np.ones(problem.n, dtype=bool)
+    known[terms.entry[~fine]] = False
+    known[terms.base_entry[above[~fine[above]]]] = False
+    return out, known, outside
 
 
 def _fitted(E: Sparse, balance: Floats, known: np.ndarray) -> Floats:

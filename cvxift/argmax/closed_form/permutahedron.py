@@ -24,8 +24,8 @@ import numpy as np
 from cvxift._types import EPS, Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Moved, Sums
-from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.separable import one_stiffness, regularizer
+from cvxift.argmax.closed_form.form import Form, Solved
+from cvxift.argmax.closed_form.separable import pieces_of_one, regularizer
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.isotonic import blocks, project, segment_sum
 from cvxift.program.structure import Floats
@@ -123,12 +123,17 @@ class PermutahedronForm(Form[Blocks]):
 
     Args:
         entropic: whether the regularizer is Shannon's entropy, or the half square.
-        pieces: see `Form`; with them "values" w (1, n), and perhaps "gap", (1, ·), of the bounds that must never hold.
-        entry: see `Form`.
+        inputs: score, stiffness and perhaps prior of each entry.
+        values: w.
+        gap: slacks of the bounds that must never hold; None without such.
     """
 
-    def __init__(self, entropic: bool, pieces: Pieces, entry: Indices) -> None:
-        super().__init__("entropic permutahedron" if entropic else "permutahedron", pieces, entry)
+    def __init__(self, entropic: bool, inputs: Mapping[str, Rows], values: Rows, gap: Rows | None = None) -> None:
+        n = len(values.c)
+        pieces = {**pieces_of_one(inputs, np.arange(n)), "values": (values, (1, n))}
+        if gap is not None:
+            pieces["gap"] = gap, (1, len(gap.c))
+        super().__init__("entropic permutahedron" if entropic else "permutahedron", pieces, np.arange(n))
         self._entropic = entropic
         self._values = None if {"values", "gap"} & self.inputs.moving else self._decreasing(self.inputs.constant)
 
@@ -224,12 +229,7 @@ def read_permutahedron(problem: Problem) -> Form:
     gap = gathered(len(idle), N, [(place, bound[idle]), (place, heads[size[idle]].times(-1.0))])
     entropic = kind.name == "softmax"
     _check(values, gap, entropic)
-    pieces = {name: (rows, (1, n)) for name, rows in inputs.items()}
-    pieces["stiffness"] = one_stiffness(inputs["stiffness"]), (1, 1)
-    pieces["values"] = values, (1, n)
-    if len(idle):
-        pieces["gap"] = gap, (1, len(idle))
-    return PermutahedronForm(entropic, pieces, np.arange(n))
+    return PermutahedronForm(entropic, inputs, values, gap if len(idle) else None)
 
 
 def _sums_largest(problem: Problem, total: Rows) -> tuple[Indices, np.ndarray, Rows]:

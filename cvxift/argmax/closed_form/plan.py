@@ -21,8 +21,8 @@ from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd
 from cvxift._types import EPS, Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
-from cvxift.argmax.closed_form.form import Form, Pieces, Solved
-from cvxift.argmax.closed_form.separable import Bound, bounds, one_stiffness, regularizer
+from cvxift.argmax.closed_form.form import Form, Solved
+from cvxift.argmax.closed_form.separable import Bound, bounds, pieces_of_one, regularizer
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.polytope import fit, potentials
 from cvxift.argmax.quadratic_transport import quadratic_transport
@@ -165,15 +165,28 @@ class PlanForm(Form[Plan]):
 
     Args:
         entropic: which φ.
-        pieces: see `Form`; with them "total" (1, m + n).
+        inputs: score, stiffness and perhaps prior of each of the problem's entries.
+        total: the masses a and b, m + n rows.
         entry: see `Form`.
         size: (m, n).
         gain: sizes of the coefficients in the rows z ≥ 0, (1, mn).
+        slope: of a linear part of Ω that the scores are without; multipliers make up for it.
     """
 
-    def __init__(self, entropic: bool, pieces: Pieces, entry: Indices, size: tuple[int, int], gain: Floats) -> None:
+    def __init__(
+        self,
+        entropic: bool,
+        inputs: Mapping[str, Rows],
+        total: Rows,
+        entry: Indices,
+        size: tuple[int, int],
+        gain: Floats | float = 1.0,
+        slope: float = 0.0,
+    ) -> None:
+        pieces = {**pieces_of_one(inputs, entry), "total": (total, (1, sum(size)))}
         super().__init__("entropic transport" if entropic else "quadratic transport", pieces, entry)
         self._entropic, self._size, self._gain = entropic, size, gain
+        self._unit = 1.0 if entropic else slope
 
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Plan | None:
         """The plan; None unless all masses are positive and their totals equal."""
@@ -203,7 +216,7 @@ class PlanForm(Form[Plan]):
 
     @override
     def shifts(self, state: Solved[Plan]) -> Floats | None:
-        return state.scores.x - state.inner.level - (1.0 if self._entropic else 0.0)
+        return state.scores.x - state.inner.level - self._unit
 
 
 def read_plan(problem: Problem) -> Form:
@@ -219,11 +232,7 @@ def read_plan(problem: Problem) -> Form:
     low, high = bounds(problem)
     entropic = kind.name == "softmax"
     _settle_bounds(problem, entropic, size, total, low, high, order)
-    shape = (1, problem.n)
-    pieces = {name: (rows[order], shape) for name, rows in inputs.items()}
-    pieces["stiffness"] = one_stiffness(inputs["stiffness"]), (1, 1)
-    pieces["total"] = total, (1, sum(size))
-    return PlanForm(entropic, pieces, order, size, low.gain[order][None])
+    return PlanForm(entropic, inputs, total, order, size, low.gain[order][None])
 
 
 def _grid(problem: Problem) -> tuple[Indices, tuple[int, int], Rows]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import cvxpy as cp
 import numpy as np
 
 from cvxift.argmax.closed_form.affine import Unknown
-from cvxift.argmax.closed_form.carried import carried
+from cvxift.argmax.closed_form.carried import carried, carries
 from cvxift.argmax.closed_form.chain import read_chain
 from cvxift.argmax.closed_form.form import Form, Solved
+from cvxift.argmax.closed_form.optimality import violation
 from cvxift.argmax.closed_form.permutahedron import read_permutahedron
 from cvxift.argmax.closed_form.plan import read_plan
 from cvxift.argmax.closed_form.separable import read_separable
@@ -22,21 +24,42 @@ from cvxift.program.structure import Floats
 READERS = (read_separable, read_plan, read_permutahedron, read_chain)
 
 
-class Recognized(NamedTuple):
-    """A problem by its terms, and the closed form of its solution."""
+@dataclass(eq=False)
+class Recognized:
+    """A problem whose solution has a closed form.
 
-    problem: Problem
+    Attributes:
+        form: the form.
+        variables: those whose entries, side by side, the form's are among.
+        problem: the problem.
+        parameters: its parameters in the order of θ.
+        proven: whether the form's points are known to be optimal.
+    """
+
     form: Form
+    variables: tuple[cp.Variable, ...]
+    problem: cp.Problem
+    parameters: Sequence[cp.Parameter]
+    proven: bool
+
+    @cached_property
+    def terms(self) -> Problem:
+        """The problem by its terms."""
+        return read_terms(self.problem, self.parameters)
+
+    def violation(self, state: Solved, theta: Floats) -> float:
+        """How far the point that the form solved at θ is from optimal; see `optimality.violation`."""
+        return violation(self.terms, self.form, state, theta)
 
     def values(self, state: Solved) -> dict[cp.Variable, Floats]:
         """The variables' values of one instance that the form solved, each in C order."""
-        x = np.empty(self.problem.n)
+        x = np.empty(len(self.form.entry))
         x[self.form.entry] = np.ravel(state.inner.z)
-        return {variable: x[entries] for variable, entries in side_by_side(self.problem.variables).items()}
+        return {variable: x[entries] for variable, entries in side_by_side(self.variables).items()}
 
 
 def recognize(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Recognized | None:
-    """The closed form of a problem, if it has one that is known.
+    """The closed form of a problem, if it has one that is known: that which it carries, or what its terms are read as.
 
     Args:
         problem: a DPP problem, not a geometric program.
@@ -55,13 +78,19 @@ def recognize(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Recogn
         leaf.is_complex() for leaf in (*problem.variables(), *problem.constants())
     ):  # CVXPY's affine rows would be read without their imaginary parts
         return None
-    terms = carried(problem, parameters)
     try:
-        terms = read_terms(problem, parameters) if terms is None else terms
+        if carries(problem):
+            variables, form = carried(problem, parameters)
+            return Recognized(form, variables, problem, parameters, True)
+        terms = read_terms(problem, parameters)
     except Unknown:
         return None
     form = form_of(terms)
-    return None if form is None else Recognized(terms, form)
+    if form is None:
+        return None
+    found = Recognized(form, terms.variables, problem, parameters, False)
+    found.terms = terms
+    return found
 
 
 def form_of(terms: Problem) -> Form | None:

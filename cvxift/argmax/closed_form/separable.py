@@ -19,6 +19,7 @@ import numpy as np
 from cvxift._types import Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
+from cvxift.argmax.closed_form.inputs import Shape
 from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.groups import Adjacent
@@ -34,11 +35,14 @@ class SeparableForm(Form[Allocation]):
         pieces: see `Form`; with them perhaps "total" (G, 1), "lower" and "upper" (G, n).
         entry: see `Form`.
         gains: sizes of the coefficients in the lower and upper bounds' rows, each (G, n).
+        slope: see `separable`.
     """
 
-    def __init__(self, kind: Kind, name: str, pieces: Pieces, entry: Indices, gains: tuple[Floats, Floats]) -> None:
+    def __init__(
+        self, kind: Kind, name: str, pieces: Pieces, entry: Indices, gains: tuple[Floats, Floats], slope: float
+    ) -> None:
         super().__init__(name, pieces, entry)
-        self.kind, self._gains = kind, gains
+        self.kind, self._gains, self._unit = kind, gains, kind.unit + slope
         self._bounds = tuple({"lower", "upper"} & self.inputs.moving)
         self._moves = not {"total", "lower", "upper"}.isdisjoint(self.inputs.moving)
         self._limits = None if self._moves else self._limits_of(self.inputs.constant)
@@ -63,7 +67,7 @@ class SeparableForm(Form[Allocation]):
     @override
     def shifts(self, state: Solved[Allocation]) -> Floats | None:
         sums = state.inner.limits.k is not None
-        return np.broadcast_to(state.inner.tau - self.kind.unit * sums, state.inner.z.shape)
+        return np.broadcast_to(state.inner.tau - self._unit * sums, state.inner.z.shape)
 
 
 class Layout(NamedTuple):
@@ -130,58 +134,38 @@ def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
     Raises:
         Unknown: they make none.
     """
-    n, N = problem.n, problem.N
-    all_entries: Indices = np.arange(problem.n)
-    squares, powers, entropies = problem.squares, problem.powers, problem.entropies
-    need(sum(map(bool, map(len, (squares, powers, entropies)))) == 1, "no regularizer, or several kinds")
-    stiffness: list[tuple[Indices, Rows]] = []
-    scores: list[tuple[Indices, Rows]] = [(all_entries, problem.linear.times(-1.0))]
-    extra: dict[str, Rows] = {}
-    kind: Kind
-    if len(squares):
-        # w (S z + t)² = ½ (2 w S²) z² + 2 w S t z + …
-        weight = squares.weight.times(2.0 * squares.gain)
-        stiffness.append((squares.entry, weight.times(squares.gain)))
-        shifted = np.flatnonzero(squares.shift.varies | (squares.shift.c != 0.0))
-        scores.append((squares.entry[shifted], weight[shifted].times(squares.shift[shifted]).times(-1.0)))
-        kind = Budget() if summed else Box()
-    elif len(powers):
-        alpha, g = float(powers.exponent[0]), np.abs(powers.gain)
-        need(summed and np.all(powers.exponent == alpha) and np.unique(powers.entry).size == len(powers) == n, "powers")
-        need(not powers.shift.c.any() and not powers.shift.moving, "powers of shifted entries")
-        # w α g^α z^{α−1} + q + τ = 0, and φ(d) = [(α−1)d]^{1/(α−1)} has z^{α−1} = (α−1) d
-        stiffness.append((powers.entry, powers.weight.times(g**alpha * alpha * (alpha - 1.0))))
-        kind = Tsallis(alpha)
-    else:
-        need((entropies.base_entry < 0).all() and not entropies.shift.moving, "an entropy relative to entries")
-        main = np.flatnonzero((entropies.shift.c == 0.0) & (entropies.gain > 0))
-        rest = np.setdiff1d(np.arange(len(entropies)), main)
-        entry, gamma, beta = entropies.entry[main], entropies.gain[main], entropies.base[main]
-        need(np.unique(entry).size == len(main) == n, "an entry has no entropy, or several")
-        # w y log(y/β), y = γ z, is c z log z − c log(β/γ) z with c = w γ
-        c = entropies.weight[main].times(gamma)
-        stiffness.append((entry, c))
-        if beta.moving:
-            need(not len(rest), "a parameter in an entropy beside another")
-            extra["prior"] = gathered(n, N, [(entry, beta.times(1.0 / gamma))])
-        else:
-            need((beta.c > 0).all(), "an entropy relative to no mass")
-            scores.append((entry, c.times(np.log(beta.c / gamma))))
-        kind = Tsallis()
-        if len(rest):
-            # y = g (1 − z): as above in 1 − z, so + c log(β/g) z
-            entry, g, beta = entropies.entry[rest], -entropies.gain[rest], entropies.base[rest]
-            need(not summed and np.unique(entry).size == len(rest) == n and (g > 0).all(), "entropies of other parts")
-            need(np.all(entropies.shift.c[rest] == g) and not beta.moving and (beta.c > 0).all(), "no entropy of 1 − z")
-            c = entropies.weight[rest].times(g)
-            both = gathered(2 * n, N, [*stiffness, (n + entry, c)])
-            need(both.alike(all_entries, n + all_entries), "the two entropies differ")
-            scores.append((entry, c.times(-np.log(beta.c / g))))
-            kind = Sigmoid()
-        else:
-            need(summed, "the entries have no sum")
-    found = {"score": gathered(n, N, scores), "stiffness": gathered(n, N, stiffness), **extra}
-    return kind, found
+    n, N, terms = problem.n, problem.N, problem.terms
+    every: Indices = np.arange(n)
+    alpha = float(terms.exponent[0]) if len(terms) else np.nan
+    need((terms.exponent == alpha).all() and alpha >= 1.0, "no regularizer, or several kinds")
+    stiffness = gathered(n, N, [(terms.entry, terms.weight.times(alpha * (alpha - 1.0) if alpha != 1.0 else 1.0))])
+    score: list[tuple[Indices, Rows]] = [(every, problem.linear.times(-1.0))]
+    if alpha == 2.0:
+        kind: Kind = Budget() if summed else Box()
+        return kind, {"score": gathered(n, N, score), "stiffness": stiffness}
+    near = np.flatnonzero(~terms.far)
+    need(np.unique(terms.entry[near]).size == len(near) == n, "an entry has no term, or several")
+    if alpha != 1.0:
+        # w α z^{α−1} + q + τ = 0, and φ(d) = [(α−1)d]^{1/(α−1)} has z^{α−1} = (α−1) d
+        need(summed, "powers without a sum")
+        return Tsallis(alpha), {"score": gathered(n, N, score), "stiffness": stiffness}
+    need((terms.base_entry < 0).all(), "an entropy relative to entries")
+    if terms.base.moving:
+        need(summed and len(near) == len(terms), "a parameter in an entropy beside another")
+        prior = gathered(n, N, [(terms.entry, terms.base)])
+        return Tsallis(), {"score": gathered(n, N, score), "stiffness": stiffness, "prior": prior}
+    # c y log(y/p) is c y log y − c log(p) y, and y = 1 − z has −z in it
+    need((terms.base.c > 0).all(), "an entropy relative to no mass")
+    score.append((terms.entry, terms.weight.times(np.where(terms.far, -1.0, 1.0) * np.log(terms.base.c))))
+    found = {"score": gathered(n, N, score), "stiffness": gathered(n, N, [(terms.entry[near], terms.weight[near])])}
+    if len(near) == len(terms):
+        need(summed, "the entries have no sum")
+        return Tsallis(), found
+    rest = np.flatnonzero(terms.far)
+    need(not summed and np.unique(terms.entry[rest]).size == len(rest) == n, "entropies of other parts")
+    both = gathered(2 * n, N, [(terms.entry + n * terms.far, terms.weight)])
+    need(both.alike(every, n + every), "the two entropies differ")
+    return Sigmoid(), found
 
 
 def one_stiffness(stiffness: Rows, layout: Layout | None = None) -> Rows:
@@ -194,6 +178,12 @@ def one_stiffness(stiffness: Rows, layout: Layout | None = None) -> Rows:
     need(stiffness.alike(layout.each(layout.first), np.arange(n)), "the entries' curvatures differ")
     need((stiffness.varies | (stiffness.c > 0)).all(), "an entry has no curvature")
     return stiffness[layout.entry if layout.ragged else layout.first]
+
+
+def pieces_of_one(inputs: Mapping[str, Rows], entry: Indices) -> dict[str, tuple[Rows, Shape]]:
+    """Score, one stiffness and perhaps prior of entries in one group."""
+    pieces = {name: (rows[entry], (1, len(entry))) for name, rows in inputs.items() if name != "stiffness"}
+    return {**pieces, "stiffness": (one_stiffness(inputs["stiffness"]), (1, 1))}
 
 
 def bounds(problem: Problem) -> tuple[Bound, Bound]:
@@ -232,9 +222,35 @@ def read_separable(problem: Problem) -> Form:
     need(not len(problem.tops.size), "sums of largest entries")
     layout, total = _groups(problem)
     kind, inputs = regularizer(problem, total is not None)
-    low, high = bounds(problem)
-    _settle(kind, problem, total, low, high, layout)
+    return separable(kind, inputs, total, *bounds(problem), layout)
+
+
+def separable(
+    kind: Kind,
+    inputs: Mapping[str, Rows],
+    total: Rows | None,
+    low: Bound,
+    high: Bound,
+    layout: Layout,
+    slope: float = 0.0,
+) -> Form:
+    """The closed form of a kind.
+
+    Args:
+        kind: which φ.
+        inputs: score, stiffness and perhaps prior of each entry.
+        total: sums of the groups; None without.
+        low: lower bounds.
+        high: upper bounds.
+        layout: the groups.
+        slope: of a linear part of Ω that the scores are without; a multiplier makes up for it.
+
+    Raises:
+        Unknown: the kind cannot have such bounds, or a group's entries differ.
+    """
+    _settle(kind, total, low, high, layout)
     flat, shape = layout.entry, layout.shape
+    inputs = dict(inputs)
     c = one_stiffness(inputs.pop("stiffness"), layout)
     pieces = {name: (rows[flat], shape) for name, rows in inputs.items()}
     pieces["stiffness"] = c, shape if layout.ragged else layout.of_groups
@@ -247,7 +263,7 @@ def read_separable(problem: Problem) -> Form:
     if layout.ragged:
         need(kind.name != "softmax" or high.value is None, "caps under entropies of groups of unequal length")
         kind.groups = Adjacent(layout.lengths)
-    return SeparableForm(kind, _name(kind, total, low, high), pieces, flat, gains)
+    return SeparableForm(kind, _name(kind, total, low, high), pieces, flat, gains, slope)
 
 
 def _groups(problem: Problem) -> tuple[Layout, Rows | None]:
@@ -264,9 +280,9 @@ def _groups(problem: Problem) -> tuple[Layout, Rows | None]:
     return Layout.of(E.indices[order].astype(np.intp), sizes), problem.b.times(1.0 / gain)
 
 
-def _settle(kind: Kind, problem: Problem, total: Rows | None, low: Bound, high: Bound, layout: Layout) -> None:
+def _settle(kind: Kind, total: Rows | None, low: Bound, high: Bound, layout: Layout) -> None:
     """Drop bounds that never matter; refuse those that the kind cannot have."""
-    n = problem.n
+    n = len(layout.entry)
     k = np.full(n, np.nan)  # compares false
     if total is not None:
         k = layout.each(np.where(total.varies, np.nan, total.c))

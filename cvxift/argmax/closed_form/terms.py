@@ -1,9 +1,9 @@
 """A convex problem by its terms, read from CVXPY's expression tree: what the closed forms look at.
 
-    minimize   qᵀx + Σ w (g x_i + t)² + Σ w (g x_i)^α + Σ w y log(y/β),     y = g x_i + t,  β = h x_j + r
+    minimize   qᵀx + Σ w x_i^α + Σ w y log(y/β),     y = x_i or 1 − x_i,  β = g x_j + r
     subject to E x = b,   G x ≤ h,   bounds on the sum of the k largest entries of αx
 
-q, w, t, r, b and h are affine in the parameters θ; g, h, α and the rows of E and G are numbers. Every nonlinear atom is
+q, w, r, b and h are affine in the parameters θ; g, α and the rows of E and G are numbers. Every nonlinear atom is
 replaced by a variable of its own, so that one extraction of affine coefficients gives the weights of the atoms along
 with everything else. Nothing is canonicalized: a problem with another atom or cone is refused at once.
 """
@@ -32,24 +32,22 @@ from cvxift.program.stuffing import backends
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Summands w f(y) of one kind, y = g x_i + t.
+    """Summands w x_i^α, where α is 2 or x_i ≥ 0, and w y log(y/β).
 
     Attributes:
+        exponent: α; 1 of entropies.
         weight: w.
         entry: i.
-        gain: g.
-        shift: t.
-        exponent: of powers.
+        far: whether y is 1 − x_i.
         base: β of entropies, but for x_j.
         base_entry: j of entropies; −1 where there is none.
-        base_gain: h.
+        base_gain: g.
     """
 
+    exponent: Floats
     weight: Rows
     entry: Indices
-    gain: Floats
-    shift: Rows
-    exponent: Floats
+    far: NDArray[np.bool_]
     base: Rows
     base_entry: Indices
     base_gain: Floats
@@ -86,9 +84,7 @@ class Problem:
         N: length of θ.
         variables: the user's variables, whose entries, each in C order, are x; without that of an epigraph.
         linear: q, n rows.
-        squares: the squares.
-        powers: the powers.
-        entropies: the entropies.
+        terms: the nonlinear ones.
         E: rows of equalities.
         b: their right-hand sides.
         G: rows of inequalities.
@@ -100,9 +96,7 @@ class Problem:
     N: int
     variables: tuple[cp.Variable, ...]
     linear: Rows
-    squares: Terms
-    powers: Terms
-    entropies: Terms
+    terms: Terms
     E: Sparse
     b: Rows
     G: Sparse
@@ -208,15 +202,13 @@ class _Reader:
         x = np.delete(np.arange(n), omega) if omega >= 0 else np.arange(n)
         position = np.full(n, -1)
         position[x] = np.arange(len(x))
-        squares, powers, entropies = (self._terms(kind, weights, position) for kind in ("square", "power", "entropy"))
+        shift, terms = self._terms(weights, position)
         return Problem(
             len(x),
             self.N,
             tuple(v for v, start in self._starts() if start != omega),
-            self.q[x],
-            squares,
-            powers,
-            entropies,
+            gathered(len(x), self.N, [(np.arange(len(x)), self.q[x]), shift]),
+            terms,
             self.E[:, x],
             self.b,
             G[~numbers][:, x],
@@ -286,21 +278,31 @@ class _Reader:
         spread = self.q[np.full(len(terms), w)].times(line.data[~own] / -gain)
         return w, gathered(len(self.q.c), self.N, [(terms, spread)])
 
-    def _terms(self, kind: str, weights: Rows, position: Indices) -> Terms:
-        """The terms of one kind."""
-        at = np.flatnonzero(self.kind == kind)
+    def _terms(self, weights: Rows, position: Indices) -> tuple[tuple[Indices, Rows], Terms]:
+        """The nonlinear terms w f(g x_i + t), each as one of x_i, and what is linear in it, at its entry."""
+        at = np.flatnonzero(self.kind != "largest")
+        a, b = self.arg_rows[:, at]
+        place, gain, shift = np.append(position, -1), self.gain[a], self.shift[a]  # −1 stays
+        entropy, square, alpha = self.kind[at] == "entropy", self.kind[at] == "square", self.exponent[at]
         weight = weights[self.n + at]
         need((weight.varies | (weight.c > 0)).all(), "a term without weight")
-        a, b = self.arg_rows[:, at]
-        place = np.append(position, -1)  # −1 stays
         need((self.entry[a] >= 0).all(), "a function of no entry")
-        return Terms(
-            weight,
+        # w (g x + t)² is w g² x² + 2 w g t x and a constant; w y log(y/β) with y = g v is w g v log(v/(β/g)).
+        moved = np.flatnonzero(shift.varies | (shift.c != 0.0))
+        bent = moved[square[moved]]
+        linear = weight[bent].times(2.0 * gain[bent]).times(shift[bent])
+        far = entropy & (gain < 0)
+        known = square | ~(shift.varies | (shift.c != np.where(far, -gain, 0.0)))
+        need(known.all(), "a term of another shifted entry")
+        size = np.abs(gain)
+        has_base = entropy & (self.entry[b] >= 0)
+        terms = Terms(
+            np.where(entropy, 1.0, alpha),
+            weight.times(np.where(entropy, size, size**alpha)),
             place[self.entry[a]],
-            self.gain[a],
-            self.shift[a],
-            self.exponent[at],
-            self.shift[b],
-            place[self.entry[b]] if kind == "entropy" else np.full(len(at), -1),
-            self.gain[b],
+            far,
+            self.shift[b].times(np.where(entropy, 1.0 / size, 0.0)),
+            np.where(has_base, place[self.entry[b]], -1),
+            np.where(has_base, self.gain[b] / size, 0.0),
         )
+        return (place[self.entry[a[bent]]], linear), terms

@@ -84,7 +84,7 @@ class Tree:
         need(not expr.parameters() or isinstance(expr.p, cp.Constant), "an exponent that is a parameter")
         exponent = float(expr.p_used)
         if exponent == 2.0:
-            return self._new("square", expr.shape, args)
+            return self._new("square", expr.shape, args, 2.0)
         need(exponent > 1.0, "a power that is not convex")
         if exponent % 2.0 != 0.0:
             self.domain.append(args[0] >= 0)
@@ -94,7 +94,7 @@ class Tree:
 
     def _quad_over_lin(self, expr: Any, args: list[Any]) -> Any:
         need(not args[1].variables() and not args[1].parameters(), "a quotient that moves")
-        squares = self._new("square", args[0].shape, args[:1])
+        squares = self._new("square", args[0].shape, args[:1], 2.0)
         total = cp.sum(squares, axis=expr.axis, keepdims=expr.keepdims) if hasattr(expr, "axis") else cp.sum(squares)
         return total / float(np.ravel(args[1].value)[0])
 
@@ -104,7 +104,7 @@ class Tree:
         diagonal = P.diagonal()
         off = P.data[P.row != P.col]
         need(not off.any(), "a quadratic form that is not diagonal")
-        squares = self._new("square", args[0].shape, args[:1])
+        squares = self._new("square", args[0].shape, args[:1], 2.0)
         return cp.vec(squares, order="F") @ diagonal
 
     def _sum_largest(self, expr: Any, args: list[Any]) -> Any:
