@@ -17,6 +17,35 @@ Array = NDArray[np.float64]
 Built = TypeVar("Built")
 
 
+RANGES = {"temperature": (0.3, 2.0), "upper": (0.35, 0.7), "lower": (-0.2, 0.1), "total": (0.9, 1.3)}
+RANGES |= {"prior": (0.2, 1.5), "totals": (0.7, 1.2), "caps": (1.3, 1.6), "a": (0.1, 1.0), "mass": (0.1, 1.0)}
+
+
+def draw(parameters: Sequence[cp.Parameter], rng: np.random.Generator, batch: tuple[int, ...] = ()) -> list[Array]:
+    """Values at which the sets are not empty, by the parameters' names: bounds, sums, masses and sorted values."""
+    out = {}
+    for p in parameters:
+        name, shape = p.name(), (*batch, *p.shape)
+        out[name] = rng.uniform(*RANGES[name], shape) if name in RANGES else rng.standard_normal(shape)
+        if name == "values":
+            out[name] = -np.sort(-np.cumsum(rng.uniform(0.2, 1.0, shape), axis=-1), axis=-1)
+    heads = {p.name(): p.size for p in parameters if p.name() in ("b", "b_head")}
+    for name, size in heads.items():  # of the same total as a
+        share = rng.dirichlet(np.full(size + (name == "b_head"), 3.0), batch)
+        out[name] = (share * out["a"].sum(-1, keepdims=True))[..., :size]
+    return [out[p.name()] for p in parameters]
+
+
+def point(parameters: Sequence[cp.Parameter], rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Array:
+    """θ of such values."""
+    return flat(draw(parameters, rng, batch), batch)
+
+
+def flat(values: Sequence[Array], batch: tuple[int, ...] = ()) -> Array:
+    """θ from the parameters' values."""
+    return np.concatenate([value.reshape(*batch, -1) for value in values], axis=-1)
+
+
 class Builders(dict[str, Callable[[], Built]]):
     """What builds a problem, by name; an instance decorates functions, whose names they enter it by."""
 

@@ -6,8 +6,6 @@ scores; the generic one also where a solver's own answers are differenced.
 
 from __future__ import annotations
 
-import copy
-import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +20,7 @@ from cvxift import argmax
 from cvxift.argmax.closed_form.closed_map import GENERIC, ClosedMap, ClosedSolved
 from cvxift.errors import ApplicabilityWarning
 from cvxift.layers.core import LayerCore
-from tests.argmax import agreement
-from tests.argmax.agreement import Builders, agree, core_of, optimal
+from tests.argmax.agreement import Builders, agree, both, core_of, point
 
 Array = NDArray[np.float64]
 N = 4
@@ -43,20 +40,6 @@ def temperature() -> cp.Parameter:
 
 def decreasing(n: int = N) -> cp.Parameter:
     return cp.Parameter(n, name="values")
-
-
-def draw(mapping: ClosedMap, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Array:
-    """Values that the form takes, by the parameters' names."""
-    parts = []
-    for parameter in mapping.parameters:
-        shape = (*batch, parameter.size)
-        value = 1.5 * rng.standard_normal(shape)
-        if parameter.name() in ("temperature", "prior"):
-            value = rng.uniform(0.3, 2.0, shape)
-        if parameter.name() == "values":
-            value = np.flip(np.cumsum(rng.uniform(0.2, 1.0, shape), axis=-1), axis=-1)
-        parts.append(value)
-    return np.concatenate(parts, axis=-1)
 
 
 def tops(z: Any, w: Any = W) -> list[Any]:
@@ -226,60 +209,10 @@ def spellings() -> dict[str, Callable[[], Built]]:
 SPELLINGS = spellings()
 
 
-def both(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
-    return agreement.both(problem, [v for v in problem.variables() if v.name() != "omega"])
-
-
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_spelling_is_recognized_agrees_and_its_canonical_point_is_optimal(name: str) -> None:
-    problem, path = SPELLINGS[name]()
-    closed, generic = both(problem)
-    assert closed.path == path and generic.path == GENERIC
-    rng = np.random.default_rng(7)
-    for batch in ((), (2,)):
-        agree(closed, generic, draw(closed, rng, batch), rng)
-    rng = np.random.default_rng(11)
-    for _ in range(4):
-        optimal(closed, draw(closed, rng))
-
-
-@pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move", "sums_of_the_smallest"])
-def test_against_differences(name: str) -> None:
-    problem, _ = SPELLINGS[name]()
-    closed, generic = both(problem)
-    rng = np.random.default_rng(5)
-    theta = draw(closed, rng)
-    solved = closed.solve(theta)
-    dot, other = 1e-2 * rng.standard_normal((2, closed.theta_size))
-    bar = rng.standard_normal(solved.outputs.shape)
-    h = 1e-3
-    difference = (generic.solve(theta + h * dot).outputs - generic.solve(theta - h * dot).outputs) / (2 * h)
-    np.testing.assert_allclose(closed.jvp(solved, dot), difference, atol=1e-7)
-    ahead, behind = (closed.solve(theta + sign * h * other) for sign in (1, -1))
-    difference = (closed.vjp(ahead, bar) - closed.vjp(behind, bar)) / (2 * h)
-    np.testing.assert_allclose(closed.second(solved, bar, other), difference, atol=1e-7)
-    difference = (closed.jvp(ahead, dot) - closed.jvp(behind, dot)) / (2 * h)
-    np.testing.assert_allclose(closed.second_tangent(solved, dot, other), difference, atol=1e-7)
-
-
-@pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move"])
-def test_many_vectors_with_each_instance(name: str) -> None:
-    closed, _ = both(SPELLINGS[name]()[0])
-    rng = np.random.default_rng(8)
-    theta = draw(closed, rng, (2,))
-    solved = closed.solve(theta)
-    bars, dots = rng.standard_normal((3, 2, N)), rng.standard_normal((3, 2, closed.theta_size))
-    products = closed.vjp(solved, bars), closed.jvp(solved, dots), closed.second(solved, bars, dots)
-    for k in range(3):
-        np.testing.assert_allclose(products[0][k], closed.vjp(solved, bars[k]), atol=1e-14)
-        np.testing.assert_allclose(products[1][k], closed.jvp(solved, dots[k]), atol=1e-14)
-        np.testing.assert_allclose(products[2][k], closed.second(solved, bars[k], dots[k]), atol=1e-14)
-
-
 def test_third_derivatives_come_from_the_closed_forms_point() -> None:
-    closed, generic = both(argmax.permutahedron(N, decreasing(), temperature()))
+    closed, generic = both_of(argmax.permutahedron(N, decreasing(), temperature()))
     rng = np.random.default_rng(6)
-    theta = draw(closed, rng)
+    theta = point(closed.parameters, rng)
     dots = [rng.standard_normal((1, closed.theta_size)) for _ in range(3)]
     results = [
         (m.derivative(m.solve(theta), dots), m.derivative(m.solve(theta), dots[:2], np.ones((1, N))))
@@ -289,163 +222,71 @@ def test_third_derivatives_come_from_the_closed_forms_point() -> None:
         np.testing.assert_allclose(left, right, atol=1e-8 * (1 + np.abs(right).max()))
 
 
+def both_of(problem: cp.Problem) -> tuple[ClosedMap, ClosedMap]:
+    return both(problem, problem.variables())
+
+
 def lookalikes() -> dict[str, Callable[[], cp.Problem]]:
     """By name, a problem that is no such projection, though nearly."""
-    found = lookalike = Builders[cp.Problem]()
+    Constraints = Callable[[Any], list[Any]]
 
-    def beside(*more: Callable[[Any], Any]) -> cp.Problem:
-        return projection(lambda z: [*tops(z), *(build(z) for build in more)])
+    def of(constraints: Constraints) -> Callable[[], cp.Problem]:
+        return lambda: projection(constraints)
 
-    def instead(k: int, build: Callable[[Any], Any]) -> cp.Problem:
-        def constraints(z: Any) -> list[Any]:
-            found = tops(z)
-            found[k] = build(z)
-            return found
+    def beside(more: Callable[[Any], Any]) -> Callable[[], cp.Problem]:
+        return of(lambda z: [*tops(z), more(z)])
 
-        return projection(constraints)
+    def instead(k: int, other: Callable[[Any], Any]) -> Callable[[], cp.Problem]:
+        return of(lambda z: [other(z) if i == k else one for i, one in enumerate(tops(z))])
 
-    @lookalike
-    def one_top_missing():
-        return projection(lambda z: [*tops(z)[:2], *tops(z)[3:]])
-
-    @lookalike
-    def one_top_twice():
-        return instead(2, lambda z: cp.sum_largest(z, 1) <= 6.5)
-
-    @lookalike
-    def no_sum():
-        return projection(lambda z: tops(z)[1:])
-
-    @lookalike
-    def a_sum_that_is_at_most():
-        return instead(0, lambda z: cp.sum(z) <= 7)
-
-    @lookalike
-    def a_weighted_sum():
-        return instead(0, lambda z: np.array([1.0, 1.0, 1.0, 1.1]) @ z == 7)
-
-    @lookalike
-    def a_weighted_top():
-        return instead(2, lambda z: cp.sum_largest(cp.multiply([1.0, 1.0, 1.0, 1.1], z), 2) <= 6.5)
-
-    @lookalike
-    def a_top_of_some_entries():
-        return instead(2, lambda z: cp.sum_largest(z[:3], 2) <= 6.5)
-
-    @lookalike
-    def a_top_of_shifted_entries():
-        return instead(2, lambda z: cp.sum_largest(z + np.arange(4.0), 2) <= 9)
-
-    @lookalike
-    def a_top_with_an_entry_beside():
-        return instead(2, lambda z: cp.sum_largest(z, 2) + 0.1 * z[0] <= 6.5)
-
-    @lookalike
-    def two_tops_below_one_bound():
-        return instead(2, lambda z: cp.sum_largest(z, 2) + cp.sum_largest(z, 3) <= 14)
-
-    @lookalike
-    def a_fractional_top():
-        return instead(2, lambda z: cp.sum_largest(z, 2) + 0.5 * cp.max(z) <= 9)
-
-    @lookalike
-    def a_top_in_the_objective_too():
+    def with_terms(regularizer: Callable[[Any], Any], w: Any = W) -> Callable[[], cp.Problem]:
         z = cp.Variable(N)
-        return maximize(cp.sum_squares(z) + 0.1 * cp.sum_largest(z, 2), z, tops(z))
+        return lambda: maximize(regularizer(z), z, tops(z, w))
 
-    @lookalike
-    def a_lower_bound_that_holds():
-        return beside(lambda z: z >= 0)
-
-    @lookalike
-    def an_upper_bound_on_one_entry():
-        return beside(lambda z: z[1] <= 3.9)
-
-    @lookalike
-    def a_tighter_top_on_some():
-        return beside(lambda z: cp.sum_largest(z[:2], 1) <= 3)
-
-    @lookalike
-    def an_order():
-        return beside(lambda z: z[0] <= z[1])
-
-    @lookalike
-    def another_equality():
-        return beside(lambda z: z[0] == z[1])
-
-    @lookalike
-    def an_l1_bound():
-        return beside(lambda z: cp.norm1(z) <= 8)
-
-    @lookalike
-    def a_second_variable():
+    def a_second_variable() -> cp.Problem:
         z, v = cp.Variable(N), cp.Variable()
         return cp.Problem(cp.Minimize(cp.sum_squares(z - scores()) + cp.square(v)), [*tops(z), v >= z[0]])
 
-    @lookalike
-    def bounds_that_differ():
-        return instead(1, lambda z: z <= np.array([4.0, 4.0, 4.0, 3.9]))
-
-    @lookalike
-    def weighted_squares():
-        z = cp.Variable(N)
-        return maximize(cp.sum_squares(cp.multiply(np.arange(1.0, 5.0), z)), z, tops(z))
-
-    @lookalike
-    def coupled_squares():
-        z = cp.Variable(N)
-        return maximize(cp.quad_form(z, np.eye(N) + 0.1), z, tops(z))
-
-    @lookalike
-    def squares_of_some():
-        z = cp.Variable(N)
-        return maximize(cp.sum_squares(z[:3]), z, tops(z))
-
-    @lookalike
-    def linear():
-        z = cp.Variable(N)
-        return maximize(0, z, tops(z))
-
-    @lookalike
-    def squares_and_entropies():
-        z = cp.Variable(N)
-        return maximize(cp.sum_squares(z) - cp.sum(cp.entr(z)), z, tops(z, POSITIVE))
-
-    @lookalike
-    def weighted_entropies():
-        z = cp.Variable(N)
-        return maximize(-cp.sum(cp.multiply(np.arange(1.0, 5.0), cp.entr(z))), z, tops(z, POSITIVE))
-
-    @lookalike
-    def entropies_of_some():
-        z = cp.Variable(N)
-        return maximize(-cp.sum(cp.entr(z[:3])), z, tops(z, POSITIVE))
-
-    @lookalike
-    def huber():
-        z = cp.Variable(N)
-        return cp.Problem(cp.Minimize(cp.sum(cp.huber(z - scores()))), tops(z))
-
-    @lookalike
-    def a_moving_coefficient():
-        z = cp.Variable(N)
-        return projection(lambda z: [*tops(z)[:-1], cp.sum_largest(temperature() * z, 3) <= 7.5], z)
-
-    return found
+    nearly = np.array([1.0, 1.0, 1.0, 1.1])
+    return {
+        "one top missing": of(lambda z: [*tops(z)[:2], *tops(z)[3:]]),
+        "one top twice": instead(2, lambda z: cp.sum_largest(z, 1) <= 6.5),
+        "no sum": of(lambda z: tops(z)[1:]),
+        "a sum that is at most": instead(0, lambda z: cp.sum(z) <= 7),
+        "a weighted sum": instead(0, lambda z: nearly @ z == 7),
+        "a weighted top": instead(2, lambda z: cp.sum_largest(cp.multiply(nearly, z), 2) <= 6.5),
+        "a top of some entries": instead(2, lambda z: cp.sum_largest(z[:3], 2) <= 6.5),
+        "a top of shifted entries": instead(2, lambda z: cp.sum_largest(z + np.arange(4.0), 2) <= 9),
+        "a top with an entry beside": instead(2, lambda z: cp.sum_largest(z, 2) + 0.1 * z[0] <= 6.5),
+        "two tops below one bound": instead(2, lambda z: cp.sum_largest(z, 2) + cp.sum_largest(z, 3) <= 14),
+        "a fractional top": instead(2, lambda z: cp.sum_largest(z, 2) + 0.5 * cp.max(z) <= 9),
+        "a top in the objective too": with_terms(lambda z: cp.sum_squares(z) + 0.1 * cp.sum_largest(z, 2)),
+        "a lower bound that holds": beside(lambda z: z >= 0),
+        "an upper bound on one entry": beside(lambda z: z[1] <= 3.9),
+        "a tighter top on some": beside(lambda z: cp.sum_largest(z[:2], 1) <= 3),
+        "an order": beside(lambda z: z[0] <= z[1]),
+        "another equality": beside(lambda z: z[0] == z[1]),
+        "an l1 bound": beside(lambda z: cp.norm1(z) <= 8),
+        "a second variable": a_second_variable,
+        "bounds that differ": instead(1, lambda z: z <= np.array([4.0, 4.0, 4.0, 3.9])),
+        "weighted squares": with_terms(lambda z: cp.sum_squares(cp.multiply(np.arange(1.0, 5.0), z))),
+        "coupled squares": with_terms(lambda z: cp.quad_form(z, np.eye(N) + 0.1)),
+        "squares of some": with_terms(lambda z: cp.sum_squares(z[:3])),
+        "linear": with_terms(lambda z: 0),
+        "squares and entropies": with_terms(lambda z: cp.sum_squares(z) - cp.sum(cp.entr(z)), POSITIVE),
+        "weighted entropies": with_terms(lambda z: -cp.sum(cp.multiply(np.arange(1.0, 5.0), cp.entr(z))), POSITIVE),
+        "entropies of some": with_terms(lambda z: -cp.sum(cp.entr(z[:3])), POSITIVE),
+        "huber": with_terms(lambda z: cp.sum(cp.huber(z - 1.0))),
+        "a moving coefficient": of(lambda z: [*tops(z)[:-1], cp.sum_largest(temperature() * z, 3) <= 7.5]),
+    }
 
 
 LOOKALIKES = lookalikes()
 
 
-@pytest.mark.parametrize("name", LOOKALIKES)
-def test_lookalike_is_not_recognized(name: str) -> None:
-    problem = LOOKALIKES[name]()
-    assert ClosedMap(problem, None, problem.variables()[:1]).path == GENERIC
-
-
 def test_values_out_of_order_are_left_to_the_solvers() -> None:
     problem = argmax.permutahedron(N, decreasing())
-    closed, generic = both(problem)
+    closed, generic = both_of(problem)
     names = [p.name() for p in closed.parameters]
     values = {"theta": np.array([0.3, -1.0, 2.0, 0.1]), "values": np.array([2.0, 2.5, 1.0, 0.0])}
     theta = np.concatenate([values[name] for name in names])
@@ -476,7 +317,7 @@ def test_a_bound_at_infinity_is_left_to_the_solvers() -> None:
     z, bounds = cp.Variable(3), cp.Parameter(2, name="bounds")
     constraints: list[Any] = [cp.sum(z) == 6, *(cp.sum_largest(z, k) <= bounds[k - 1] for k in (1, 2))]
     problem = cp.Problem(cp.Minimize(cp.sum_squares(z - scores(3))), constraints)
-    closed, generic = both(problem)
+    closed, generic = both_of(problem)
     values = {"theta": np.array([4.0, 2.0, 0.5]), "bounds": np.array([3.0, np.inf])}
     theta = np.concatenate([values[p.name()] for p in closed.parameters])
     with warnings.catch_warnings():
@@ -541,7 +382,7 @@ def test_assembled_problems_agree_wherever_they_are_recognized() -> None:
     rng = np.random.default_rng(2025)
     recognized, refused = 0, 0
     for _ in range(40):
-        closed, generic = both(assembled(rng))
+        closed, generic = both_of(assembled(rng))
         if closed.form is None:
             refused += 1
             continue
@@ -550,22 +391,6 @@ def test_assembled_problems_agree_wherever_they_are_recognized() -> None:
         if isinstance(closed.solve(theta), ClosedSolved):
             agree(closed, generic, theta, rng, second=False)
     assert recognized >= 15 and refused >= 8
-
-
-HARD = {
-    "equal": np.zeros(N),
-    "ties": np.array([1.0, 2.0, 1.0, 2.0]),
-    "tiny": 1e-9 * np.random.default_rng(1).standard_normal(N),
-    "large": 300.0 * np.random.default_rng(2).standard_normal(N),
-    "shifted": 1e4 + np.random.default_rng(3).standard_normal(N),
-}
-
-
-@pytest.mark.parametrize("name", HARD)
-@pytest.mark.parametrize("regularizer", ["quadratic", "entropic"])
-def test_hard_scores(name: str, regularizer: Any) -> None:
-    closed, generic = both(argmax.permutahedron(N, regularizer=regularizer))
-    agree(closed, generic, HARD[name], np.random.default_rng(6))
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e8, 1e300])
@@ -630,29 +455,6 @@ def test_margins_shrink_with_the_distance_to_a_kink() -> None:
             np.testing.assert_allclose(closed.form.margins(solved.state), distance / 8.0, rtol=0.2)
 
 
-def test_reports_copies_and_other_paths() -> None:
-    problem = argmax.permutahedron(3)
-    core = core_of(problem)
-    core.solve([np.array([[0.3, 2.0, -1.0], [0.0, 0.0, 5.0]])], None, False)
-    report = core.last_report
-    assert report is not None
-    assert f"path: {QUADRATIC}" in str(report) and report.instances == 2 and report.residual <= 1e-12
-    assert QUADRATIC in str(cvxift.diagnose(core, np.array([0.3, 2.0, -1.0])))
-    for clone in (pickle.loads(pickle.dumps(core.map)), copy.deepcopy(core.map)):
-        assert clone.path == QUADRATIC
-        np.testing.assert_array_equal(clone.solve(np.arange(3.0)).outputs, [1.0, 2.0, 3.0])
-    dual = ClosedMap(problem, None, [*problem.variables(), problem.constraints[0].dual_variables[0]])
-    assert dual.path == GENERIC
-    assert ClosedMap(problem, None, problem.variables(), solver="clarabel").path == GENERIC
-    z, theta = argmax.variable(problem), argmax.parameter(problem)
-    theta.value = np.array([0.3, 2.0, -1.0])
-    s = cvxift.differentiate(problem)
-    assert s.path == QUADRATIC
-    slow = cvxift.differentiate(problem, closed_form="never")
-    np.testing.assert_allclose(s.jacobian(z, theta), slow.jacobian(z, theta), atol=1e-8)
-    np.testing.assert_allclose(s.jacobian(problem.objective, theta), slow.jacobian(problem.objective, theta), atol=1e-8)
-
-
 def test_soft_ranks_become_ranks() -> None:
     n = 60
     problem = argmax.permutahedron(n, temperature=temperature())
@@ -671,22 +473,3 @@ def test_soft_ranks_become_ranks() -> None:
     assert isinstance(solved, ClosedSolved)
     np.testing.assert_allclose(solved.outputs.sum(-1), n * (n + 1) / 2, rtol=1e-14)
     assert solved.solutions[6].ok and solved.solutions[6].solver == QUADRATIC
-
-
-@pytest.mark.parametrize("name", ["values_that_move", "entropies_and_values_that_move"])
-def test_torch_layer(name: str) -> None:
-    torch = pytest.importorskip("torch")
-    problem, path = SPELLINGS[name]()
-    mapping = ClosedMap(problem, None, problem.variables())
-    assert [p.id for p in mapping.parameters] == [p.id for p in problem.parameters()]
-    flat = draw(mapping, np.random.default_rng(21), (2,))
-    parts = np.split(flat, np.cumsum([p.size for p in mapping.parameters])[:-1], axis=-1)
-    values = [part.reshape(2, *p.shape) for part, p in zip(parts, mapping.parameters, strict=True)]
-    layer, tensors = agreement.torch_layers_agree(problem, values, path)
-    assert torch.autograd.gradcheck(layer, tensors)
-    assert torch.autograd.gradgradcheck(layer, tensors)
-
-
-def test_jax_layer() -> None:
-    problem = argmax.permutahedron(N, POSITIVE, regularizer="entropic")
-    agreement.jax_layers_agree(problem, [1.5 * np.random.default_rng(22).standard_normal((3, N))], ENTROPIC)

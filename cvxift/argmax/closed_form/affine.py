@@ -63,6 +63,11 @@ class Rows:
         """Whether any does."""
         return self.M.nnz > 0
 
+    @property
+    def numbers(self) -> Floats | None:
+        """The rows, if none does."""
+        return None if self.moving else self.c
+
     def __getitem__(self, rows: Any) -> Rows:
         return Rows(self.M[rows] if self.moving else sp.csr_array((len(self.c[rows]), self.M.shape[1])), self.c[rows])
 

@@ -21,7 +21,7 @@ from cvxift.argmax.closed_form.form import Form
 from cvxift.argmax.closed_form.kinds import Kind
 from cvxift.argmax.closed_form.permutahedron import PermutahedronForm
 from cvxift.argmax.closed_form.plan import PlanForm
-from cvxift.argmax.closed_form.separable import Bound, Layout, separable
+from cvxift.argmax.closed_form.separable import Layout, separable
 from cvxift.program.attributes import fortran_order, read
 from cvxift.program.parameters import side_by_side
 
@@ -102,7 +102,7 @@ def _separable(
 ) -> Form:
     n, one = z.size, total is not None
     layout = Layout.of(np.arange(n), np.array([n]) if one else np.ones(n, dtype=int))
-    low, high = (Bound(np.ones(n), None if v is None else _rows(v, offsets, n)) for v in (lower, upper))
+    low, high = (None if v is None else _rows(v, offsets, n) for v in (lower, upper))
     inputs = _inputs(theta, temperature, prior, offsets)
     return separable(kind, inputs, _rows(total, offsets) if one else None, low, high, layout, slope)
 

@@ -22,7 +22,7 @@ from cvxift._types import Indices, override
 from cvxift.argmax.chain import POSSIBLE
 from cvxift.argmax.closed_form.affine import Rows, Sparse, gathered, need
 from cvxift.argmax.closed_form.chain_products import ChainProducts, parted
-from cvxift.argmax.closed_form.form import Form, Solved
+from cvxift.argmax.closed_form.form import Form
 from cvxift.argmax.closed_form.separable import pieces_of_one
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.program.structure import Floats
@@ -47,20 +47,12 @@ class ChainForm(Form[ChainProducts]):
             return None  # elsewhere such scores forbid
         return ChainProducts(*parted(x, *self._size))
 
-    @override
-    def margins(self, state: Solved[ChainProducts]) -> Floats:
-        return np.full(state.inner.z.shape[:-2], np.inf)
-
-    @override
-    def shifts(self, state: Solved[ChainProducts]) -> Floats | None:
-        return None
-
 
 def read_chain(problem: Problem) -> Form:
     """The closed form, if the problem has one: what a chain's equalities and bounds look like, the objective's weight.
 
-    The proof of its point says whether the terms are those of a chain: with entropies no entry is at a bound, where
-    more than the optimality conditions at one point could matter.
+    The proof of its point says whether the terms are those of a chain. It is taken at random parameters, which the form
+    always serves, and there is no bound that holds elsewhere: points are analytic in the parameters.
 
     Raises:
         Unknown: the problem has none.
@@ -119,7 +111,8 @@ def _ordered(E: Sparse, pair: np.ndarray, T: int, S: int) -> tuple[Indices, Indi
     here, before, steps = int(np.flatnonzero(degree == 1)[0]), -1, []
     nodes = [np.flatnonzero(position == here)]
     for _ in range(T - 1):
-        (onward,) = [b for a, b in neighbours if a == here and b != before] or [-1]
+        near = neighbours[np.searchsorted(neighbours[:, 0], here) :][: degree[here], 1]
+        onward = next((int(b) for b in near if b != before), -1)
         rows = np.flatnonzero((ends == (here, onward)).all(axis=1))
         rows = rows[np.argsort(node[rows])]
         need(np.array_equal(node[rows], nodes[-1]) and len(rows) == S, "not all positions are on the chain")

@@ -55,13 +55,13 @@ class Form(abc.ABC, Generic[Inner]):
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Inner | None:
         """z at scores x, shape (*batch, G, n); None where an instance is out of the form's range."""
 
-    @abc.abstractmethod
     def margins(self, state: Solved[Inner]) -> Floats:
         """Smallest distance to a kink of each instance, relative to slacks and multipliers, shape (*batch)."""
+        return np.full(state.inner.z.shape[:-2], np.inf)
 
-    @abc.abstractmethod
     def shifts(self, state: Solved[Inner]) -> Floats | None:
         """x − φ⁻¹(z) with what a bound presses: Bᵀτ, (*batch, G, n); None where entries alone tell the multipliers."""
+        return None
 
     def solve(self, theta: Floats) -> Solved[Inner] | None:
         """The solved batch; None if an instance is out of the form's range (an empty set, no curvature, overflow)."""

@@ -107,26 +107,25 @@ class Allocation(Argmax):
             groups.max(np.where(largest, self.x - self.kind.inverse(np.where(largest, z, 1.0)), -np.inf))
         )
 
-    def margins(self, stiffness: Floats, gain_lower: Floats, gain_upper: Floats) -> Floats:
-        """Smallest slack minus multiplier of the bounds, as the problem's own rows have them, relative to the largest.
+    def margins(self, stiffness: Floats) -> Floats:
+        """Smallest slack, or multiplier where a bound holds, relative to the largest.
 
         Args:
             stiffness: the objective's curvature c > 0, broadcasts to (…, G, 1).
-            gain_lower: size of the coefficient in each lower bound's row, (G, n).
-            gain_upper: of each upper bound's row.
 
         Returns:
             The leading shape (…); infinite where no bound matters.
         """
         lead, d = self.z.shape[:-2], self.x - self.tau
         least, most = np.full(lead, np.inf), np.zeros(lead)
-        sides = (1.0, self.limits.lower, gain_lower), (-1.0, self.limits.upper, gain_upper)
-        for side, bound, gain in ((side, bound, gain) for side, bound, gain in sides if bound is not None):
-            inside = side * (d - self.kind.inverse(bound))
-            slack = inside if self.kind.straight else side * (self.z - bound)
-            size = np.abs(np.where(inside > 0, slack * gain, inside * stiffness / gain))
-            least = np.minimum(least, size.min(axis=(-2, -1)))
-            most = np.maximum(most, size.max(axis=(-2, -1), where=np.isfinite(size), initial=0.0))  # or absent bounds
+        for side, bound in ((1.0, self.limits.lower), (-1.0, self.limits.upper)):
+            if bound is not None:
+                inside = side * (d - self.kind.inverse(bound))
+                slack = inside if self.kind.straight else side * (self.z - bound)
+                size = np.abs(np.where(inside > 0, slack, inside * stiffness))
+                least = np.minimum(least, size.min(axis=(-2, -1)))
+                # Absent bounds are at infinity.
+                most = np.maximum(most, size.max(axis=(-2, -1), where=np.isfinite(size), initial=0.0))
         return least / (1.0 + most)
 
 

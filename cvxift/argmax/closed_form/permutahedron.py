@@ -195,10 +195,6 @@ class PermutahedronForm(Form[Blocks]):
         most = np.where(np.isfinite(distance), distance, 0.0).max(axis=-1, initial=0.0)
         return np.maximum(distance, 0.0).min(axis=-1, initial=np.inf) / (1.0 + most)
 
-    @override
-    def shifts(self, state: Solved[Blocks]) -> Floats | None:
-        return None
-
 
 def read_permutahedron(problem: Problem) -> Form:
     """The closed form.

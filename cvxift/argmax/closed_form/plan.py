@@ -22,7 +22,7 @@ from cvxift._types import EPS, Indices, override
 from cvxift.argmax.closed_form.affine import Rows, gathered, need
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Solved
-from cvxift.argmax.closed_form.separable import Bound, bounds, pieces_of_one, regularizer
+from cvxift.argmax.closed_form.separable import bounds, pieces_of_one, regularizer, without_idle
 from cvxift.argmax.closed_form.terms import Problem
 from cvxift.argmax.polytope import fit, potentials
 from cvxift.argmax.quadratic_transport import quadratic_transport
@@ -169,7 +169,6 @@ class PlanForm(Form[Plan]):
         total: the masses a and b, m + n rows.
         entry: see `Form`.
         size: (m, n).
-        gain: sizes of the coefficients in the rows z ≥ 0, (1, mn).
         slope: of a linear part of Ω that the scores are without; multipliers make up for it.
     """
 
@@ -180,12 +179,11 @@ class PlanForm(Form[Plan]):
         total: Rows,
         entry: Indices,
         size: tuple[int, int],
-        gain: Floats | float = 1.0,
         slope: float = 0.0,
     ) -> None:
         pieces = {**pieces_of_one(inputs, entry), "total": (total, (1, sum(size)))}
         super().__init__("entropic transport" if entropic else "quadratic transport", pieces, entry)
-        self._entropic, self._size, self._gain = entropic, size, gain
+        self._entropic, self._size = entropic, size
         self._unit = 1.0 if entropic else slope
 
     def at(self, x: Floats, values: Mapping[str, Floats]) -> Plan | None:
@@ -208,10 +206,10 @@ class PlanForm(Form[Plan]):
 
     @override
     def margins(self, state: Solved[Plan]) -> Floats:
-        level = state.inner.level
         if self._entropic:
-            return np.full(level.shape[:-2], np.inf)
-        size = np.abs(level * np.where(level > 0, self._gain, state.scores.stiffness / self._gain))
+            return super().margins(state)
+        level = state.inner.level
+        size = np.abs(level * np.where(level > 0, 1.0, state.scores.stiffness))
         return size.min(axis=(-2, -1)) / (1.0 + size.max(axis=(-2, -1)))
 
     @override
@@ -229,10 +227,14 @@ def read_plan(problem: Problem) -> Form:
     order, size, total = _grid(problem)
     kind, inputs = regularizer(problem, True)
     need(kind.name in ("softmax", "budget"), "a plan with another entropy")
-    low, high = bounds(problem)
     entropic = kind.name == "softmax"
-    _settle_bounds(problem, entropic, size, total, low, high, order)
-    return PlanForm(entropic, inputs, total, order, size, low.gain[order][None])
+    masses = np.where(total.varies, np.inf, total.c)
+    implied = np.empty(problem.n)
+    implied[order] = np.minimum(masses[: size[0], None], masses[size[0] :]).ravel()
+    low, high = without_idle(*bounds(problem), entropic, implied)
+    need(entropic or (low is not None and not low.moving and not low.c.any()), "squares without z ≥ 0")
+    need(high is None, "upper bounds in a plan")
+    return PlanForm(entropic, inputs, total, order, size)
 
 
 def _grid(problem: Problem) -> tuple[Indices, tuple[int, int], Rows]:
@@ -279,20 +281,3 @@ def _grid(problem: Problem) -> tuple[Indices, tuple[int, int], Rows]:
     total = gathered(m + n, problem.N, parts)
     need(line.min() < 0 or not total.moving, "redundant sums with masses that are parameters")
     return order[down][:, across].ravel(), (m, n), total
-
-
-def _settle_bounds(
-    problem: Problem, entropic: bool, size: tuple[int, int], total: Rows, low: Bound, high: Bound, order: Indices
-) -> None:
-    """Refuse bounds that may matter, other than z ≥ 0 of a quadratic plan."""
-    for bound in (low, high):
-        need(bound.value is None or bound.fixed is not None, "bounds that are parameters")
-    if entropic:
-        need(low.fixed is None or (low.fixed <= 0).all(), "an entropy with lower bounds")
-    else:
-        need(low.fixed is not None and not low.fixed.any(), "squares without z ≥ 0")
-    if high.fixed is not None:
-        masses = np.where(total.varies, np.inf, total.c)
-        implied = np.empty(problem.n)
-        implied[order] = np.minimum(masses[: size[0], None], masses[size[0] :]).ravel()
-        need((high.fixed >= implied).all(), "upper bounds in a plan")

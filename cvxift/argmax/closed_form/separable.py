@@ -11,7 +11,6 @@ side by side in one row, (1, n).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -34,15 +33,12 @@ class SeparableForm(Form[Allocation]):
         name: see `Form`.
         pieces: see `Form`; with them perhaps "total" (G, 1), "lower" and "upper" (G, n).
         entry: see `Form`.
-        gains: sizes of the coefficients in the lower and upper bounds' rows, each (G, n).
         slope: see `separable`.
     """
 
-    def __init__(
-        self, kind: Kind, name: str, pieces: Pieces, entry: Indices, gains: tuple[Floats, Floats], slope: float
-    ) -> None:
+    def __init__(self, kind: Kind, name: str, pieces: Pieces, entry: Indices, slope: float) -> None:
         super().__init__(name, pieces, entry)
-        self.kind, self._gains, self._unit = kind, gains, kind.unit + slope
+        self.kind, self._unit = kind, kind.unit + slope
         self._bounds = tuple({"lower", "upper"} & self.inputs.moving)
         self._moves = not {"total", "lower", "upper"}.isdisjoint(self.inputs.moving)
         self._limits = None if self._moves else self._limits_of(self.inputs.constant)
@@ -62,7 +58,7 @@ class SeparableForm(Form[Allocation]):
 
     @override
     def margins(self, state: Solved[Allocation]) -> Floats:
-        return state.inner.margins(state.scores.stiffness, *self._gains)
+        return state.inner.margins(state.scores.stiffness)
 
     @override
     def shifts(self, state: Solved[Allocation]) -> Floats | None:
@@ -109,19 +105,6 @@ class Layout(NamedTuple):
     def first(self) -> Indices:
         """The first entry of each group."""
         return self.entry[np.cumsum(self.lengths) - self.lengths]
-
-
-@dataclass
-class Bound:
-    """One side: the size of each entry's coefficient, and the bounds; None where there are none."""
-
-    gain: Floats
-    value: Rows | None = None
-
-    @property
-    def fixed(self) -> Floats | None:
-        """The bounds, if there are some and they do not move."""
-        return None if self.value is None or self.value.moving else self.value.c
 
 
 def regularizer(problem: Problem, summed: bool) -> tuple[Kind, dict[str, Rows]]:
@@ -186,31 +169,42 @@ def pieces_of_one(inputs: Mapping[str, Rows], entry: Indices) -> dict[str, tuple
     return {**pieces, "stiffness": (one_stiffness(inputs["stiffness"]), (1, 1))}
 
 
-def bounds(problem: Problem) -> tuple[Bound, Bound]:
-    """Lower and upper bounds on the entries; other inequalities are refused."""
-    G, h = problem.G, problem.h
-    need((np.diff(G.indptr) == 1).all(), "an inequality of several entries")
-    entry, gain = G.indices, G.data
-    value = h.times(1.0 / gain)
-    return _bound(problem, -1.0, entry, gain, value), _bound(problem, 1.0, entry, gain, value)
+def bounds(problem: Problem) -> tuple[Rows | None, Rows | None]:
+    """Lower and upper bounds on the entries, if there are some; other inequalities are refused."""
+    need((np.diff(problem.G.indptr) == 1).all(), "an inequality of several entries")
+    return _bound(problem, -1.0), _bound(problem, 1.0)
 
 
-def _bound(problem: Problem, side: float, entry: Indices, gain: Floats, value: Rows) -> Bound:
+def _bound(problem: Problem, side: float) -> Rows | None:
     """One side; `side` is −1 for lower bounds."""
-    at = np.flatnonzero(gain * side > 0)
-    entry, gain, value, out = entry[at], np.abs(gain[at]), value[at], Bound(np.ones(problem.n))
+    at = np.flatnonzero(problem.G.data * side > 0)
     if not len(at):
-        return out
+        return None
+    entry, value = problem.G.indices[at], problem.h[at].times(1.0 / problem.G.data[at])
     if value.moving:
         need(len(at) == problem.n == np.unique(entry).size, "parameters bound some entries only, or twice")
-        out.value = gathered(problem.n, problem.N, [(entry, value)])
-        out.gain[entry] = gain
-        return out
-    order = np.lexsort((-side * value.c, entry))  # the tightest of an entry's bounds comes last, and stays
+        return gathered(problem.n, problem.N, [(entry, value)])
     values = np.full(problem.n, side * np.inf)
-    values[entry[order]], out.gain[entry[order]] = value.c[order], gain[order]
-    out.value = Rows.fixed(values, problem.N)
-    return out
+    tightest: np.ufunc = np.minimum if side > 0 else np.maximum
+    tightest.at(values, entry, value.c)
+    return Rows.fixed(values, problem.N)
+
+
+def without_idle(
+    low: Rows | None, high: Rows | None, entropic: bool, implied: Floats
+) -> tuple[Rows | None, Rows | None]:
+    """The bounds but those that never hold: lower ones of entropies, which have z > 0, and upper ones beyond others.
+
+    Args:
+        low: lower bounds.
+        high: upper bounds.
+        entropic: whether the terms are entropies; other lower bounds of theirs are refused.
+        implied: upper bounds that hold anyway; NaN where none is known.
+    """
+    if entropic and low is not None:
+        need(not low.moving and (low.c <= 0).all(), "an entropy with lower bounds")
+        low = None
+    return low, None if high is not None and not high.moving and (high.c >= implied).all() else high
 
 
 def read_separable(problem: Problem) -> Form:
@@ -229,8 +223,8 @@ def separable(
     kind: Kind,
     inputs: Mapping[str, Rows],
     total: Rows | None,
-    low: Bound,
-    high: Bound,
+    low: Rows | None,
+    high: Rows | None,
     layout: Layout,
     slope: float = 0.0,
 ) -> Form:
@@ -240,15 +234,15 @@ def separable(
         kind: which φ.
         inputs: score, stiffness and perhaps prior of each entry.
         total: sums of the groups; None without.
-        low: lower bounds.
-        high: upper bounds.
+        low: lower bounds; None without.
+        high: upper bounds; None without.
         layout: the groups.
         slope: of a linear part of Ω that the scores are without; a multiplier makes up for it.
 
     Raises:
         Unknown: the kind cannot have such bounds, or a group's entries differ.
     """
-    _settle(kind, total, low, high, layout)
+    low, high = _settled(kind, total, low, high, layout)
     flat, shape = layout.entry, layout.shape
     inputs = dict(inputs)
     c = one_stiffness(inputs.pop("stiffness"), layout)
@@ -257,13 +251,12 @@ def separable(
     if total is not None:
         pieces["total"] = total, layout.of_groups
     for name, bound in (("lower", low), ("upper", high)):
-        if bound.value is not None:
-            pieces[name] = bound.value[flat], shape
-    gains = low.gain[flat].reshape(shape), high.gain[flat].reshape(shape)
+        if bound is not None:
+            pieces[name] = bound[flat], shape
     if layout.ragged:
-        need(kind.name != "softmax" or high.value is None, "caps under entropies of groups of unequal length")
+        need(kind.name != "softmax" or high is None, "caps under entropies of groups of unequal length")
         kind.groups = Adjacent(layout.lengths)
-    return SeparableForm(kind, _name(kind, total, low, high), pieces, flat, gains, slope)
+    return SeparableForm(kind, _name(kind, total, low, high), pieces, flat, slope)
 
 
 def _groups(problem: Problem) -> tuple[Layout, Rows | None]:
@@ -280,42 +273,36 @@ def _groups(problem: Problem) -> tuple[Layout, Rows | None]:
     return Layout.of(E.indices[order].astype(np.intp), sizes), problem.b.times(1.0 / gain)
 
 
-def _settle(kind: Kind, total: Rows | None, low: Bound, high: Bound, layout: Layout) -> None:
-    """Drop bounds that never matter; refuse those that the kind cannot have."""
-    n = len(layout.entry)
-    k = np.full(n, np.nan)  # compares false
+def _settled(
+    kind: Kind, total: Rows | None, low: Rows | None, high: Rows | None, layout: Layout
+) -> tuple[Rows | None, Rows | None]:
+    """The bounds that may hold; those that the kind cannot have are refused."""
+    least = None if low is None else low.numbers
+    implied = np.full(len(layout.entry), 1.0 if isinstance(kind, Sigmoid) else np.nan)  # NaN compares false
     if total is not None:
-        k = layout.each(np.where(total.varies, np.nan, total.c))
+        implied = layout.each(np.where(total.varies, np.nan, total.c))
+        if isinstance(kind, Budget):  # less what the others are at least
+            least = np.full(len(implied), np.nan) if least is None or np.isinf(least).any() else least
+            implied = implied - layout.each(Adjacent(layout.lengths).sum(least[layout.entry])) + least
     powers = isinstance(kind, Tsallis) and kind.alpha != 1.0
-    if isinstance(kind, Tsallis | Sigmoid) and not powers and low.value is not None:
-        need(low.fixed is not None and (low.fixed <= 0).all(), "an entropy with lower bounds")
-        low.value = None
+    low, high = without_idle(low, high, isinstance(kind, Tsallis | Sigmoid) and not powers, implied)
     if powers:
-        need(low.fixed is not None and not low.fixed.any(), "powers without z ≥ 0, or with other bounds")
-        low.value = None
-    if high.fixed is not None:
-        implied = np.ones(n) if isinstance(kind, Sigmoid) else k
-        if isinstance(kind, Budget):
-            implied = np.full(n, np.nan)
-            if low.fixed is not None and np.isfinite(low.fixed).all():
-                sums = Adjacent(layout.lengths).sum(low.fixed[layout.entry])
-                implied = k - layout.each(sums) + low.fixed
-        if (high.fixed >= implied).all():
-            high.value = None
+        need(low is not None and not low.moving and not low.c.any(), "powers without z ≥ 0, or with other bounds")
+        low = None
     if powers or isinstance(kind, Sigmoid):
-        need(high.value is None, "upper bounds beside an entropy")
+        need(high is None, "upper bounds beside an entropy")
     elif isinstance(kind, Box):
-        need(low.value is not None or high.value is not None, "nothing to recognize")
+        need(low is not None or high is not None, "nothing to recognize")
     elif isinstance(kind, Budget):
-        sides = [bound.value is not None and np.isfinite(bound.value.c).all() for bound in (low, high)]
-        need(any(sides), "unbounded entries under a sum")
+        need(any(v is not None and np.isfinite(v.c).all() for v in (low, high)), "unbounded entries under a sum")
+    return low, high
 
 
-def _name(kind: Kind, total: Rows | None, low: Bound, high: Bound) -> str:
+def _name(kind: Kind, total: Rows | None, low: Rows | None, high: Rows | None) -> str:
     if kind.name == "softmax":
-        return "softmax" if high.value is None else "constrained softmax"
+        return "softmax" if high is None else "constrained softmax"
     if type(kind) is Budget:
         unit = total is not None and not total.moving and bool((total.c == 1.0).all())
-        if unit and low.fixed is not None and not low.fixed.any():
-            return "sparsemax" if high.value is None else "constrained sparsemax"
+        if unit and low is not None and not low.moving and not low.c.any():
+            return "sparsemax" if high is None else "constrained sparsemax"
     return kind.name

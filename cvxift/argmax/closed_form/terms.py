@@ -137,7 +137,7 @@ def read_terms(problem: cp.Problem, parameters: Sequence[cp.Parameter]) -> Probl
         [-objective if isinstance(problem.objective, cp.Maximize) else objective],
         equal,
         below,
-        list({id(arg): arg for atom in tree.atoms for arg in atom.args}.values()),
+        tree.args,
     ]
     columns = [*variables, *(atom.variable for atom in tree.atoms)]
     known = {v.id for v in columns}
@@ -221,23 +221,11 @@ class _Reader:
 
     def _read_atoms(self) -> None:
         """Kind, arguments' rows and exponent of each atom's column; the entry of each argument's row."""
-        kinds, places, exponents, lengths, row, rows = [], [], [], [], 0, {}
-        for atom in self.atoms:
-            for arg in atom.args:
-                if id(arg) not in rows:
-                    rows[id(arg)] = row + np.arange(arg.size).reshape(arg.shape, order="F")
-                    row += arg.size
-            own = [rows[id(arg)] for arg in (atom.args[0], atom.args[-1])]
-            kinds += [atom.kind] * atom.variable.size
-            exponents += [atom.number] * atom.variable.size
-            lengths += [atom.args[0].size] * atom.variable.size
-            if atom.kind == "largest":
-                places.append(np.full((2, 1), own[0].min()))
-            else:
-                places.append(np.stack([np.broadcast_to(at, atom.variable.shape).ravel(order="F") for at in own]))
-        self.kind = np.array(kinds, dtype=object)
-        self.exponent, self.length = np.array(exponents), np.array(lengths)
-        self.arg_rows = np.concatenate([np.zeros((2, 0), dtype=int), *places], axis=1)
+        sizes = np.array([atom.variable.size for atom in self.atoms], dtype=int)
+        self.kind = np.repeat(np.array([atom.kind for atom in self.atoms], dtype=object), sizes)
+        self.exponent = np.repeat([atom.number for atom in self.atoms], sizes)
+        self.length = np.repeat([atom.length for atom in self.atoms], sizes)
+        self.arg_rows = np.concatenate([np.zeros((2, 0), dtype=int), *(atom.rows for atom in self.atoms)], axis=1)
         count = np.diff(self.args.indptr)
         self.entry, self.gain = np.full(len(count), -1), np.zeros(len(count))
         single = np.flatnonzero(count == 1)

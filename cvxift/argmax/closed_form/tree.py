@@ -19,12 +19,21 @@ OTHER_ATTRIBUTES = ("symmetric", "PSD", "NSD", "diag", "sparsity", "hermitian", 
 
 
 class Atom(NamedTuple):
-    """A nonlinear atom: the variable in its place, and its arguments; all kinds but "largest" are entry by entry."""
+    """A nonlinear atom: the variable in its place, and rows of its arguments among all.
+
+    Attributes:
+        kind: "square", "power", "entropy", all entry by entry, or "largest".
+        variable: the variable.
+        rows: of each entry's first and last argument, (2, size); those of a largest entry's argument begin there.
+        number: an exponent, or how many entries are summed.
+        length: of the first argument.
+    """
 
     kind: str
     variable: cp.Variable
-    args: Sequence[Any]
-    number: float = 0.0
+    rows: np.ndarray
+    number: float
+    length: int
 
 
 class Tree:
@@ -32,6 +41,8 @@ class Tree:
 
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
+        self.args: list[Any] = []
+        self._rows: dict[int, np.ndarray] = {}
         self.domain: list[Any] = []
         self._done: dict[int, tuple[Any, Any]] = {}
 
@@ -67,9 +78,16 @@ class Tree:
         return read(expr, args)
 
     def _new(self, kind: str, shape: tuple[int, ...], args: Sequence[Any], number: float = 0.0) -> Any:
-        atom = Atom(kind, cp.Variable(shape), args, number)
-        self.atoms.append(atom)
-        return atom.variable
+        for arg in args:
+            if id(arg) not in self._rows:  # its entries in Fortran order, after those of other arguments
+                start = sum(known.size for known in self.args)
+                self._rows[id(arg)] = start + np.arange(arg.size).reshape(arg.shape, order="F")
+                self.args.append(arg)
+        rows = [self._rows[id(arg)] for arg in (args[0], args[-1])]
+        rows = [part.min() if kind == "largest" else np.broadcast_to(part, shape) for part in rows]
+        places = np.stack([part.ravel(order="F") for part in rows])
+        self.atoms.append(Atom(kind, cp.Variable(shape), places, number, args[0].size))
+        return self.atoms[-1].variable
 
     def _entr(self, expr: Any, args: list[Any]) -> Any:
         return -self._new("entropy", expr.shape, [args[0], cp.Constant(1.0)])
