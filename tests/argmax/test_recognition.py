@@ -713,6 +713,16 @@ def test_kinks_are_told_as_by_the_generic_path(name: str) -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_margins_are_the_same_however_rows_are_scaled(scale: float) -> None:
+    z, theta = cp.Variable(3), cp.Parameter(3)
+    constraints = [cp.sum(z) == 1, scale * z >= 0, scale * z <= 0.6 * scale]
+    closed = ClosedMap(cp.Problem(cp.Minimize(2 * cp.sum_squares(z - theta)), constraints), None, [z])
+    solved = closed.solve(np.array([0.6, 0.3, -0.3]))
+    # z = (0.6, 0.4, 0), τ = −0.1: multipliers 4 · 0.1 and 4 · 0.2, slacks 0.4 and 0.2, and 0.7 and 0.8 at the other side.
+    np.testing.assert_allclose(closed.form.margins(solved.state), 0.2 / 1.8, rtol=1e-6)
+
+
 def test_no_kink_where_all_entries_are_held() -> None:
     core = core_of(argmax.budget(4, 2), check="raise")
     call, (z,) = core.solve([np.array([9.0, 8.0, 1.0, 0.0])], None, False)

@@ -116,16 +116,19 @@ class Allocation(Argmax):
         Returns:
             The leading shape (…); infinite where no bound matters.
         """
-        lead, d = self.z.shape[:-2], self.x - self.tau
+        lead, sides = self.z.shape[:-2], ((1.0, self.limits.lower), (-1.0, self.limits.upper))
+        bounds = [(side, bound) for side, bound in sides if bound is not None]
         least, most = np.full(lead, np.inf), np.zeros(lead)
-        for side, bound in ((1.0, self.limits.lower), (-1.0, self.limits.upper)):
-            if bound is not None:
-                inside = side * (d - self.kind.inverse(bound))
-                slack = inside if self.kind.straight else side * (self.z - bound)
-                size = np.abs(np.where(inside > 0, slack, inside * stiffness))
-                least = np.minimum(least, size.min(axis=(-2, -1)))
-                # Absent bounds are at infinity.
-                most = np.maximum(most, size.max(axis=(-2, -1), where=np.isfinite(size), initial=0.0))
+        if not bounds:
+            return least
+        d = self.x - self.tau
+        for side, bound in bounds:
+            inside = side * (d - self.kind.inverse(bound))
+            slack = inside if self.kind.straight else side * (self.z - bound)
+            size = np.abs(np.where(inside > 0, slack, inside * stiffness))
+            least = np.minimum(least, size.min(axis=(-2, -1)))
+            # Absent bounds are at infinity.
+            most = np.maximum(most, size.max(axis=(-2, -1), where=np.isfinite(size), initial=0.0))
         return least / (1.0 + most)
 
 
