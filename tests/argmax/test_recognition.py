@@ -719,7 +719,7 @@ def test_margins_are_the_same_however_rows_are_scaled(scale: float) -> None:
     constraints = [cp.sum(z) == 1, scale * z >= 0, scale * z <= 0.6 * scale]
     closed = ClosedMap(cp.Problem(cp.Minimize(2 * cp.sum_squares(z - theta)), constraints), None, [z])
     solved = closed.solve(np.array([0.6, 0.3, -0.3]))
-    # z = (0.6, 0.4, 0), τ = −0.1: multipliers 4 · 0.1 and 4 · 0.2, slacks 0.4 and 0.2, and 0.7 and 0.8 at the other side.
+    # z = (0.6, 0.4, 0), τ = −0.1: the least is 0.6 − 0.4, the most the multiplier of z ≥ 0, 4 · 0.2.
     np.testing.assert_allclose(closed.form.margins(solved.state), 0.2 / 1.8, rtol=1e-6)
 
 
