@@ -165,7 +165,7 @@ class Scales:
         size = largest(xp, part if unit is None else part / unit)
         if self._place.reads_freely and not size.ndim:
             return min(1.0, size or 1.0)
-        return xp.where(size > 0.0, xp.clip(size, max=1.0), xp.ones_like(size))[..., None]
+        return xp.where((size > 0.0) & (size < 1.0), size, 1.0)[..., None]
 
     def _floors(self, x: Any, y: Any) -> tuple[Any, Any]:
         """φξ/r and φη/(κc), for ξ and η of shape (..., 1) or numbers."""

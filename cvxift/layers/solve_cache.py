@@ -128,25 +128,31 @@ class Host:
         width = self.core.map.output_size if bar is None else self.core.map.theta_size
         if 0 in lead:
             return self.place.zeros(*lead, width)
+        entry, count = self._entry(theta, options), len(tangents)
+        solved = entry.solved
+        assert solved is not None
+
+        def found(stacks: list[Array]) -> Array:
+            with entry.lock:
+                solved.forget_words()  # each call is told of its point, if it is an old one
+                return self.map.derivative(solved, stacks[:count], None if bar is None else stacks[-1])
+
+        if all(v.shape[:-1] == theta.shape[:-1] for v in vectors):  # one right-hand side an instance
+            out = found([xp.reshape(v, (*solved.batch_shape, v.shape[-1])) for v in vectors])
+            return xp.reshape(out, (*lead, width))
         # Axes along which θ varies number the instances; along the others an instance has several right-hand sides.
         own = [axis for axis, length in enumerate(own_lead) if length > 1]
         several = [axis for axis in range(len(lead)) if axis not in own]
-        entry = self._entry(theta, options)
-        solved = entry.solved
-        assert solved is not None
         batch, order = solved.batch_shape, (*several, *own)
         # Along `several` axes of one length 1 where no vector varies there.
         shared = all(v.shape[axis] == 1 for v in vectors for axis in several)
         shape = [1 if shared and axis in several else length for axis, length in enumerate(lead)]
-        count = () if own_lead == lead and not several else (math.prod(shape[axis] for axis in several),)
+        sides = () if own_lead == lead and not several else (math.prod(shape[axis] for axis in several),)
         stacks = []
         for v in vectors:
             whole = xp.broadcast_to(v, (*shape, v.shape[-1]))
-            stacks.append(xp.reshape(xp.permute_dims(whole, (*order, len(lead))), (*count, *batch, v.shape[-1])))
-        with entry.lock:
-            solved.forget_words()  # each call is told of its point, if it is an old one
-            out = self.map.derivative(solved, stacks[: len(tangents)], None if bar is None else stacks[-1])
-        out = xp.reshape(out, (*(shape[axis] for axis in order), width))
+            stacks.append(xp.reshape(xp.permute_dims(whole, (*order, len(lead))), (*sides, *batch, v.shape[-1])))
+        out = xp.reshape(found(stacks), (*(shape[axis] for axis in order), width))
         out = xp.permute_dims(out, (*map(int, np.argsort(order)), len(lead)))
         return xp.broadcast_to(out, (*lead, width))
 

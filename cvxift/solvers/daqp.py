@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvxift._types import Floats
+from cvxift.program.products import apply
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
 from cvxift.solvers.layout import Bounds, Dense
@@ -112,28 +113,36 @@ class DaqpSession(Session):
             plain &= ~_spread(diagonal)
         H, matrices = self._P.stack(P), self._A.stack(A)
         q, b = (part if part.flags.writeable else part.copy() for part in (q, b))
-        s, y, xs, ends = np.zeros(b.shape), np.zeros(b.shape), np.zeros(q.shape), []
-        for i in range(len(q)):
-            if not plain[i]:
-                ends.append(None)
-                continue
-            self._lower[:zero] = b[i, :zero]
-            x, value, flag, info = daqp.solve(H[i], q[i], matrices[i], b[i], self._lower, sense, **self.options)
-            if self._verbose:
-                _tell(_EXITS.get(flag, (Status.FAILED, ""))[1], value, info)
-            xs[i], y[i], s[i] = x, info["lam"], b[i] - matrices[i].dot(x)
-            ends.append((flag, info["iterations"]))
-        finite = np.isfinite(xs.sum(-1) + y.sum(-1) + s.sum(-1))
+        lower = np.full(b.shape, -np.inf)
+        lower[:, :zero] = b[:, :zero]
+        # This loop is most of a batch's time: it holds the solver's call and what depends on each call alone.
+        call, options, nothing = daqp.solve, self.options, (np.zeros(q.shape[1]), np.zeros(b.shape[1]))
+        xs, ys, ends = [], [], []
+        for fine, P_i, q_i, A_i, b_i, lower_i in zip(plain.tolist(), H, q, matrices, b, lower):
+            if fine:
+                x, value, flag, info = call(P_i, q_i, A_i, b_i, lower_i, sense, **options)
+                y, end = info["lam"], (flag, info["iterations"])
+                if self._verbose:
+                    _tell(_EXITS.get(flag, (Status.FAILED, ""))[1], value, info)
+            else:
+                (x, y), end = nothing, None
+            xs.append(x)
+            ys.append(y)
+            ends.append(end)
+        x, y = np.array(xs), np.array(ys)
+        s = b - apply(matrices, x)
+        finite = np.isfinite(x.sum(-1) + y.sum(-1) + s.sum(-1))
         violated = (s[:, zero:].min(-1, initial=0.0) < -_VIOLATED) | ((s[:, :zero] ** 2).sum(-1) > _VIOLATED**2)
         _complement(s, y, zero)
+        good = (plain & finite & ~violated).tolist()
         seconds = (time.perf_counter() - start) / len(q)
         raws = []
-        for i, end in enumerate(ends):
+        for i, (end, fine, *point) in enumerate(zip(ends, good, x, s, y)):
             status, message = _EXITS.get(end[0], (Status.FAILED, "")) if end else (Status.FAILED, "")
-            if end is None or not finite[i] or violated[i] or not status.has_point:
-                raws.append(self.solve(P[i], q[i], A[i], b[i]))
+            if end and fine and status.has_point:
+                raws.append(Raw(*point, status, message, end[1], seconds))
             else:
-                raws.append(Raw(xs[i], s[i], y[i], status, message, end[1], seconds))
+                raws.append(self.solve(P[i], q[i], A[i], b[i]))
         return raws
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:

@@ -96,7 +96,8 @@ class BatchProducts(Derivatives):
             return place.zeros(*shape, size)
         k = math.prod(lead)
         stack = (k, len(batch)) if k > 1 else (len(batch),)
-        rows = [xp.reshape(xp.broadcast_to(v, (*shape, v.shape[-1])), (*stack, v.shape[-1])) for v in vectors]
+        wide = [v if tuple(v.shape[:-1]) == shape else xp.broadcast_to(v, (*shape, v.shape[-1])) for v in vectors]
+        rows = [xp.reshape(v, (*stack, v.shape[-1])) for v in wide]
         bends = len(vectors) > 1 and not self.engine.cones.polyhedral
         # Curvature is known in the batch's own units: where those are others than the program's, one by one.
         if self.policy == Policy() and not (bends and isinstance(batch.elimination, Rescaled)):

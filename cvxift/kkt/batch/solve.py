@@ -112,7 +112,8 @@ def forward(
     else:
         raws = ask(small, starts)
     x = np.array([raw.x for raw in raws]).reshape(count, structure.n)
-    v = np.array([raw.s - raw.y for raw in raws]).reshape(count, structure.m)
+    s, y = np.array([raw.s for raw in raws]), np.array([raw.y for raw in raws])
+    v = (s - y).reshape(count, structure.m)
     return order[0], raws, x, v, None if less else raws
 
 
