@@ -11,6 +11,7 @@ from pathlib import Path
 PACKAGES = (
     "cvxift", "cvxpy", "cvxpylayers", "diffcp", "moreau", "torch", "numpy", "scipy",
     "daqp", "piqp", "osqp", "clarabel", "scs", "entmax", "torchsort", "POT", "pytorch-crf",
+    "jax", "jaxopt", "qpax",
 )  # fmt: skip
 
 

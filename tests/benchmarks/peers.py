@@ -5,15 +5,15 @@
 Contenders take turns in one process and one thread; each is measured by the processor time that it takes, and the best
 of all turns counts: another process's load falls on neither side. Errors are of the values, the largest of an entry
 (of plans the marginals', as a part of the mass; of losses relative), against references in float64 that share no code
-with cvxift. Peers that cannot be imported are left out. ``--publish`` writes docs/argmax_peers.json and the section of
-docs/benchmark.md that is made of it.
+with cvxift. Peers that cannot be imported are left out; those of JAX are in `tests.benchmarks.peers_jax`. ``--publish``
+writes docs/argmax_peers.json and the section of docs/benchmark.md that is made of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
-import importlib
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -237,13 +237,17 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for family in (simplex, sorting, plans, chains, ragged):
+    families: list[tuple[Any, Any]] = [(family, measured) for family in (simplex, sorting, plans, chains, ragged)]
+    if importlib.util.find_spec("jax"):
+        compiled = importlib.import_module(".peers_jax", __package__)
+        families += [(family, compiled.measured) for family in compiled.FAMILIES]
+    for family, measure in families:
         try:
             cases = list(family())
         except ImportError as missing:
             print(f"{family.__name__}: left out, {missing}")
             continue
-        rows += [measured(c, chosen.seconds) for c in cases if any(fnmatch.fnmatch(c.name, p) for p in chosen.cases)]
+        rows += [measure(c, chosen.seconds) for c in cases if any(fnmatch.fnmatch(c.name, p) for p in chosen.cases)]
     data = {"machine": describe(), "cases": rows}
     text = report.peers(data)
     print(text)

@@ -21,7 +21,7 @@ system at the solution.
 """
 
 
-ARGMAX_PEERS = ("torch", "entmax", "torchsort", "POT", "pytorch-crf")
+ARGMAX_PEERS = ("torch", "entmax", "torchsort", "POT", "pytorch-crf", "jax", "jaxopt", "qpax")
 
 
 def milliseconds(value: float | None) -> str:
@@ -155,18 +155,20 @@ def peers(data: dict[str, Any]) -> str:
     packages = (f"{name} {version}" for name, version in machine["versions"].items() if name in ARGMAX_PEERS)
     lines = [
         "## Argmax maps beside their peers", "",
-        "Made by `python -m tests.benchmarks.peers --publish`, PyTorch in eager mode; how times and errors are",
-        "measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is faster.",
+        "Made by `python -m tests.benchmarks.peers --publish`, PyTorch in eager mode, JAX compiled; how times and errors",
+        "are measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is faster.",
         f"{machine['date']}, {machine['processor']}, one thread; {', '.join(packages)}.", "",
     ]  # fmt: skip
     lines += _head(
-        "map", "peer", *("forward, ms", "peer's", "ratio", "both ways, ms", "peer's", "ratio"), "error", "peer's"
-    )
+        "map", "peer", *("forward, ms", "peer's", "ratio", "both ways, ms", "peer's", "ratio"), "error", "peer's",
+        "gradients' error", "peer's",
+    )  # fmt: skip
     for row in data["cases"]:
         cells = [row["name"], row["peer"]]
         for pair in (row["forward"], row.get("both")):
             cells += [*map(milliseconds, pair), f"{pair[1] / pair[0]:.2f}×"] if pair else ["–"] * 3
-        lines.append("| " + " | ".join([*cells, *map(scientific, row["errors"])]) + " |")
+        cells += [*map(scientific, row["errors"]), *(map(scientific, row["slopes"]) if "slopes" in row else "––")]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
