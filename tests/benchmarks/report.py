@@ -155,8 +155,8 @@ def peers(data: dict[str, Any]) -> str:
     packages = (f"{name} {version}" for name, version in machine["versions"].items() if name in ARGMAX_PEERS)
     lines = [
         "## Argmax maps beside their peers", "",
-        "Made by `python -m tests.benchmarks.peers --publish`, PyTorch in eager mode, JAX compiled; how times and errors",
-        "are measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is faster.",
+        "Made by `python -m tests.benchmarks.peers --publish`, PyTorch in eager mode, JAX compiled; how times and",
+        "errors are measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is faster.",
         f"{machine['date']}, {machine['processor']}, one thread; {', '.join(packages)}.", "",
     ]  # fmt: skip
     lines += _head(
