@@ -14,6 +14,7 @@ some sweeps starts anew from where `interior_transport` ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -37,8 +38,11 @@ def quadratic_transport(
     tol: float | None = None,
     max_iterations: int = MAX_ITERATIONS,
     loop: Loop = while_loop,
+    interior: Callable[..., tuple[Array, Array]] = approach,
 ) -> Plan:
-    """Quadratically regularized plan between the masses a and b; sparse (arguments and result as for `sinkhorn`).
+    """Quadratically regularized plan between the masses a and b; sparse.
+
+    Arguments and result are as for `sinkhorn`; `interior` is `approach`, or what computes the same elsewhere.
 
     Source: Blondel, Seguy, Rolet 2018; Lorenz, Manns, Meyer 2021.
 
@@ -51,7 +55,7 @@ def quadratic_transport(
     """
     xp = array_api_compat.array_namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:
-        plan = quadratic_transport(x.mT, b, a, tol, max_iterations, loop)
+        plan = quadratic_transport(x.mT, b, a, tol, max_iterations, loop, interior)
         return Plan(plan.z.mT, plan.error, plan.iterations, plan.level.mT)
     least = 64 * float(xp.finfo(x.dtype).eps)
     tol = least if tol is None else max(tol, least)
@@ -114,7 +118,7 @@ def quadratic_transport(
 
         def enter(inner: tuple[Array, ...]) -> tuple[Array, ...]:
             G, _ = inner
-            start, steps = approach(xp, scores, a, b, opened & lost[..., None, None], max_iterations - count, loop)
+            start, steps = interior(xp, scores, a, b, opened & lost[..., None, None], max_iterations - count, loop)
             return xp.where(lost[..., None, None], start, G), 0 * count + 1 + steps
 
         # A loop of one turn or none: a compiled program has no other way to leave this out.

@@ -320,3 +320,30 @@ def test_jax_agrees_with_torch(kind: str, rng: np.random.Generator) -> None:
         assert np.isnan(z[0]).all() and not np.isnan(z[1]).any()
         with pytest.raises(ProgramError, match="a and b sum to"):
             cj.transport(x, 2 * a, b, 0.7, kind)
+
+
+@pytest.mark.parametrize(("size", "concentration"), [(12, 0.05), (32, 1.0)])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_jax_finds_quadratic_plans_in_compiled_loops_and_on_the_host(
+    size: int, concentration: float, mapped: bool
+) -> None:
+    """Small plans by compiled loops, which ask the host for an interior; larger ones on the host."""
+    jax = pytest.importorskip("jax")
+    from cvxift import jax as cj
+    from cvxift.jax.structured_maps import WORTH_THE_HOST
+
+    assert (size**2 < WORTH_THE_HOST) == (size == 12)
+    rng = np.random.default_rng(0)
+    a, b = rng.dirichlet(np.full(size, concentration), 2)
+    x = 30.0 * rng.standard_normal((2, size, size))
+    plans = [quadratic_transport(part, a, b) for part in x]
+    assert size > 12 or all(plan.iterations > 40 for plan in plans)  # so many that an interior was asked for
+    with jax.enable_x64(True):
+
+        def plan(x):
+            return cj.transport(x, a, b, regularizer="quadratic")
+
+        found = jax.jit(jax.vmap(plan))(x) if mapped else np.stack([jax.jit(plan)(part) for part in x])
+        np.testing.assert_allclose(found, [plan.z for plan in plans], atol=1e-13)
+        if mapped:
+            np.testing.assert_array_equal(found[0], plan(jax.numpy.asarray(x[0])))
