@@ -37,6 +37,8 @@ def _check(name: str, x: Array, total: Array, lower: Array, upper: Array) -> Non
 
 @jax.jit
 def _budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
+    # XLA would evaluate what follows from constant bounds while it compiles, entry by entry: seconds for large arrays.
+    lower, upper = jax.lax.optimization_barrier((lower, upper))
     still = jax.lax.stop_gradient
     found = bounded.sides(still(x), still(total), still(lower), still(upper), jax.lax.while_loop)
     lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
