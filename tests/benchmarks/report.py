@@ -156,8 +156,8 @@ def peers(data: dict[str, Any]) -> str:
     lines = [
         "## Argmax maps beside their peers", "",
         "Made by `python -m tests.benchmarks.peers --publish`, PyTorch in eager mode, JAX compiled; how times and",
-        "errors are measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is faster.",
-        f"{machine['date']}, {machine['processor']}, one thread; {', '.join(packages)}.", "",
+        "errors are measured is said in its docstring. Ratios are the peer's time over cvxift's: above 1, cvxift is",
+        f"faster. {machine['date']}, {machine['processor']}, one thread; {', '.join(packages)}.", "",
     ]  # fmt: skip
     lines += _head(
         "map", "peer", *("forward, ms", "peer's", "ratio", "both ways, ms", "peer's", "ratio"), "error", "peer's",
