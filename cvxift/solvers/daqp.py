@@ -137,10 +137,10 @@ class DaqpSession(Session):
         good = (plain & finite & ~violated).tolist()
         seconds = (time.perf_counter() - start) / len(q)
         raws = []
-        for i, (end, fine, *point) in enumerate(zip(ends, good, x, s, y)):
+        for i, (end, fine, x_i, s_i, y_i) in enumerate(zip(ends, good, x, s, y)):
             status, message = _EXITS.get(end[0], (Status.FAILED, "")) if end else (Status.FAILED, "")
             if end and fine and status.has_point:
-                raws.append(Raw(*point, status, message, end[1], seconds))
+                raws.append(Raw(x_i, s_i, y_i, status, message, end[1], seconds))
             else:
                 raws.append(self.solve(P[i], q[i], A[i], b[i]))
         return raws
