@@ -74,7 +74,7 @@ def solver_and_options(
             _tell("ECOS", "solve_method='ECOS': Clarabel, an interior-point method as well, takes its place.")
             rest = {_FROM_ECOS.get(option, option): value for option, value in rest.items()}
     if name == "moreau":
-        rest = _flat(rest)
+        rest = _of_moreau(rest)
     if name in (None, "scs") and "eps" in rest:
         name = "scs"
         eps = rest.pop("eps")
@@ -118,13 +118,20 @@ def accepting(candidates: Sequence[str], args: Mapping[str, Any]) -> str:
     raise ProgramError(f"No solver for this problem accepts solver_args {unknown} together. Known options: {listing}.")
 
 
-def _flat(args: dict[str, Any]) -> dict[str, Any]:
-    """Moreau's options, those of its nested ``ipm_settings`` (a dict, or Moreau's own object) by their plain names."""
-    nested = args.get("ipm_settings")
-    if nested is None:
-        return args
+def _of_moreau(args: dict[str, Any]) -> dict[str, Any]:
+    """Moreau's options by their plain names.
+
+    Those of its nested ``ipm_settings`` (a dict, or Moreau's own object) stand beside the others. Code for cvxpylayers
+    also writes ``max_iters``, and one ``tol`` for all three tolerances, which are no fields of Moreau's settings.
+    """
+    nested = args.pop("ipm_settings", None) or {}
     fields = nested if isinstance(nested, Mapping) else nested.model_dump(exclude_unset=True)
-    return {**{name: value for name, value in args.items() if name != "ipm_settings"}, **fields}
+    if "max_iters" in args:
+        args = {"max_iter": args.pop("max_iters"), **args}
+    if "tol" in args:
+        tol = args.pop("tol")
+        args = {"tol_gap_abs": tol, "tol_gap_rel": tol, "tol_feas": tol, **args}
+    return {**args, **fields}
 
 
 def _tell(cause: str, message: str) -> None:

@@ -90,9 +90,14 @@ def test_readme_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.strip() == blocks(page, "text")[0][1].strip()
 
 
-def test_the_citation_names_the_version() -> None:
+def test_the_citation_and_the_changelog_name_the_release() -> None:
     import cvxift
 
-    for name in ("CITATION.cff", "README.md"):
+    headings = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0][0] == cvxift.__version__.removesuffix(".dev0")
+    assert (headings[0][1] == "coming") == cvxift.__version__.endswith(".dev0")
+    released, date = next(heading for heading in headings if heading[1] != "coming")
+    for name in ("CITATION.cff", "README.md"):  # the last release is what one can cite
         text = (ROOT / name).read_text(encoding="utf-8")
-        assert re.search(rf"version\s*[:=]\s*\{{?{re.escape(cvxift.__version__)}\b", text), name
+        assert re.search(rf"version\s*[:=]\s*\{{?{re.escape(released)}\b", text), name
+    assert f"date-released: {date}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -62,8 +62,9 @@ class CvxpyLayer:
             path.
         on_failure: ``"raise"`` a `SolveError` that carries the instances that were solved, or return ``"nan"`` for the
             others with zero gradients.
-        check: where a call lies on a kink of the solution map, so that its gradient is one of several: ``"warn"`` (once
-            for each cause, named), ``"raise"`` an `ApplicabilityError`, or ``"off"``.
+        check: where the solution map has no derivative at a solution, such as on a kink, where the gradient is one of
+            several: ``"warn"`` with the cause, once for each solution and mode of differentiation; ``"raise"`` an
+            `ApplicabilityError`; or ``"off"``.
         closed_form: ``"auto"``: a problem that is an argmax with a known closed form takes it, unless a solver, its
             options or another policy are named; ``"never"``: the solver and the KKT system. See docs/argmax.md.
 

@@ -59,7 +59,7 @@ class LayerCore:
         solver_args: options for the solver.
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
-        check: ``"warn"`` (once for each cause) or ``"raise"`` where a call is on a kink of the solution map; ``"off"``.
+        check: ``"warn"`` (once for each solution and mode) or ``"raise"`` where the map has no derivative; ``"off"``.
         closed_form: ``"auto"``: a problem whose solution has a closed form that is known is solved and differentiated
             by it, unless a solver, options for it or another policy are named; ``"never"``. See docs/argmax.md.
 

@@ -120,8 +120,10 @@ def test_an_unknown_option_is_refused_by_name(kind, given):
         layer_of(kind, solver_args=given)
 
 
-def test_moreau_takes_its_nested_settings():
+def test_moreau_takes_its_nested_settings_and_one_tolerance():
     pytest.importorskip("moreau")
     given = {"max_iter": 150, "ipm_settings": {"tol_gap_abs": 1e-10}}
     engine = layer_of(solver="MOREAU", solver_args=given).core.map.engine
     assert engine.first == "moreau" and engine.solver_args == {"max_iter": 150, "tol_gap_abs": 1e-10}
+    engine = layer_of(solver="MOREAU", solver_args={"tol": 1e-10, "max_iters": 150, "tol_feas": 1e-8}).core.map.engine
+    assert engine.solver_args == {"max_iter": 150, "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-8}

@@ -41,6 +41,16 @@ def test_warns_once_for_each_cause() -> None:
         layer(tensor([0.0, 0.5, 0.5]))
 
 
+@pytest.mark.parametrize("bound", [cp.norm, cp.sum_squares])
+def test_a_kink_is_not_blamed_on_a_cone_with_slack(bound) -> None:
+    x, t = cp.Variable(2), cp.Parameter(2, value=np.array([0.0, 1.0]))
+    for radius, names in ((5.0, ["constraint 0"]), (1.0, ["constraint 0", "constraint 1"])):  # 1: it is weakly active
+        s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x >= 0, bound(x) <= radius]))
+        with pytest.warns(cvxift.ApplicabilityWarning) as told:
+            s.vjp({x: np.ones(2)})
+        assert [name for name in ("constraint 0", "constraint 1") if name in str(told[0].message)] == names
+
+
 @pytest.mark.parametrize("closed_form", ["auto", "never"])
 def test_only_so_many_kinks_are_looked_for_ahead_but_every_gradient_speaks(
     closed_form: str, monkeypatch: pytest.MonkeyPatch

@@ -238,8 +238,9 @@ class Regularity:
         local = self.local
         rows = np.zeros(local.structure.m, dtype=bool)
         rows[np.isin(local.cones.unit_of_row, local.weak)] = True
+        linear = local.cones.zero + local.cones.nonneg  # a sign of v says nothing of a row of another cone
         for piece in self.pieces[1:]:
-            rows |= (piece.v > 0.0) != (self.pieces[0].v > 0.0)
+            rows[:linear] |= (piece.v[:linear] > 0.0) != (self.pieces[0].v[:linear] > 0.0)
         if self.null is not None:
             rows |= np.abs(self.null.w / local.units[1]) > FELT
         labels = self.program.row_labels
