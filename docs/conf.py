@@ -58,6 +58,7 @@ html_theme = "furo"
 html_title = f"cvxift {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["fit.js"]
 templates_path = ["templates"]
 exclude_patterns = ["_build"]
 
