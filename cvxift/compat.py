@@ -8,6 +8,7 @@ so once.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,8 +115,18 @@ def accepting(candidates: Sequence[str], args: Mapping[str, Any]) -> str:
             return name
     known = {name: sorted(solvers.get(name).options) for name in candidates}
     unknown = [key for key in args if not any(key in options for options in known.values())] or list(args)
-    listing = "; ".join(f"{name}: {', '.join(options)}" for name, options in known.items())
-    raise ProgramError(f"No solver for this problem accepts solver_args {unknown} together. Known options: {listing}.")
+    close = [
+        f"'{option}' ({name})"
+        for name, options in known.items()
+        for option in difflib.get_close_matches(unknown[0], options, n=1)
+    ]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    first, *others = candidates
+    rest = f" Those of {', '.join(others)}: cvxift.solvers.get(name).options." if others else ""
+    raise ProgramError(
+        f"No solver for this problem accepts solver_args {unknown} together.{hint} Options of {first}: "
+        f"{', '.join(known[first])}.{rest}"
+    )
 
 
 def _of_moreau(args: dict[str, Any]) -> dict[str, Any]:

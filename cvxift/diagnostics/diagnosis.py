@@ -133,8 +133,8 @@ def diagnose(
     if callable(subject) and tensors:
         return equation(subject, tensors)
     raise ProgramError(
-        f"Cannot diagnose a {type(subject).__name__}; expected a cp.Problem, a Sensitivity, a layer of cvxift or "
-        "cvxpylayers, or a function F with the x and theta at which it is zero."
+        f"Cannot diagnose an object of type {type(subject).__name__}; expected a cp.Problem, a Sensitivity, a layer of "
+        "cvxift or cvxpylayers, or a function F with the x and theta at which it is zero."
     )
 
 

@@ -27,7 +27,7 @@ def short(thing: Any) -> str:
     """An expression or constraint on one line, cut where it is long.
 
     Args:
-        thing: a CVXPY expression or constraint, or anything with a text.
+        thing: a CVXPY expression, constraint or objective, or anything with a text.
 
     Returns:
         Its text in the user's words without line breaks, at most 120 characters.
@@ -38,6 +38,8 @@ def short(thing: Any) -> str:
         >>> short(cp.norm(x) <= 1), short(x >= 0), short(cp.sum(x) == cp.square(x[1]))
         ('norm(x, 2) <= 1', 'x >= 0', 'sum(x) == square(x[1])')
     """
+    if isinstance(thing, cp.Minimize | cp.Maximize):
+        return f"{thing.NAME} {short(thing.args[0])}"
     text = ""
     for depth in DEPTHS if isinstance(thing, Expression | Constraint) else ():
         text = _constraint(thing, depth) if isinstance(thing, Constraint) else _words(thing, depth)[0]

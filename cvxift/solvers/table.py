@@ -39,6 +39,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
+import cvxpy as cp
 import numpy as np
 
 from cvxift.errors import ProgramError
@@ -132,6 +133,11 @@ def _load(key: str) -> Solver:
 
     if key.upper() in installed():
         return Cvxpy(key.upper())
+    if getattr(cp, key.upper(), None) == key.upper():  # CVXPY's own constant
+        raise ProgramError(
+            f"Solver '{key.upper()}' is known to CVXPY, but cp.installed_solvers() does not list it. Install its "
+            "package, or leave solver=None."
+        )
     others = ", ".join(sorted(other for other in installed() if other.lower() not in _BUILT_IN))
     raise ProgramError(f"No solver is called '{key}'. Known: {', '.join(names())}; through CVXPY: {others}.")
 

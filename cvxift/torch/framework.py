@@ -79,8 +79,8 @@ def floating(name: str, x: Any, what: str = "scores") -> Tensor:
         ProgramError: it is none.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ProgramError(f"{name} got {what} of type {kind}; expected a floating tensor. Convert it with .float().")
+        kind, cure = (x.dtype, ".float()") if isinstance(x, Tensor) else (type(x).__name__, "torch.as_tensor")
+        raise ProgramError(f"{name} got {what} of type {kind}; expected a floating tensor. Convert it with {cure}.")
     return x
 
 

@@ -47,9 +47,10 @@ def checked(core: LayerCore, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...
         if not isinstance(tensor, torch.Tensor):
             raise refused(parameter.name(), tensor, "a torch.Tensor", "torch.as_tensor")
         if not tensor.is_floating_point():
+            cure = "Give its .real and .imag to two parameters" if tensor.is_complex() else "Convert it with .double()"
             raise ProgramError(
                 f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. "
-                "Convert it with .double()."
+                f"{cure}{', or declare cp.Parameter(complex=True)' if tensor.is_complex() else ''}."
             )
         if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
             raise ProgramError(

@@ -120,6 +120,15 @@ def test_an_unknown_option_is_refused_by_name(kind, given):
         layer_of(kind, solver_args=given)
 
 
+def test_a_slip_in_an_option_and_a_solver_that_is_missing_are_told_in_a_few_words():
+    with pytest.raises(ProgramError, match=r"Did you mean 'max_iter' \(piqp\)") as told:
+        layer_of(solver_args={"max_itr": 100})
+    assert "Options of daqp: " in str(told.value) and len(str(told.value)) < 700
+    missing = next(name for name in ("MOSEK", "GUROBI", "CPLEX") if name not in cp.installed_solvers())
+    with pytest.raises(ProgramError, match="Install its package"):
+        layer_of(solver=missing)
+
+
 def test_moreau_takes_its_nested_settings_and_one_tolerance():
     pytest.importorskip("moreau")
     given = {"max_iter": 150, "ipm_settings": {"tol_gap_abs": 1e-10}}

@@ -111,7 +111,7 @@ def test_large_and_small_paths_agree(dependent: bool, monkeypatch) -> None:
 def test_bad_input_is_reported_not_raised() -> None:
     problem = simplex([0.5, 0.4, -1.0])
     assert "no tensors" in cvxift.diagnose(problem, np.ones(3)).faults[0].text
-    with pytest.raises(ProgramError, match="Cannot diagnose a int"):
+    with pytest.raises(ProgramError, match="Cannot diagnose an object of type int"):
         cvxift.diagnose(3)
     unsolved = cvxift.diagnose(
         cp.Problem(cp.Minimize(cp.sum_squares(cp.Variable(2, name="x"))), [cp.Parameter(name="a", value=1.0) <= 0])
@@ -121,3 +121,14 @@ def test_bad_input_is_reported_not_raised() -> None:
         unsolved.system()
     with pytest.raises(ProgramError, match="choose 'full' or 'reduced'"):
         cvxift.diagnose(problem).system("half")
+
+
+def test_multipliers_of_rows_that_leave_the_program_do_not_hide_the_others() -> None:
+    S = cp.Parameter((4, 4), value=np.random.default_rng(0).standard_normal((4, 4)))
+    P = cp.Variable((4, 4))
+    sums = [cp.sum(P, axis=0) == 1, cp.sum(P, axis=1) == 1]  # dependent; P ≥ 0 holds by the entropy's domain
+    problem = cp.Problem(cp.Maximize(cp.sum(cp.multiply(S, P)) + cp.sum(cp.entr(P)) / 2), [*sums, P >= 0])
+    s = cvxift.differentiate(problem, check="off")
+    with np.errstate(invalid="raise"):
+        tangents = s.jvp({S: np.ones((4, 4))})
+    assert np.abs(tangents[P]).max() < 1e-9 and s.report.verdict is cvxift.Verdict.PRIMAL_ONLY

@@ -132,7 +132,8 @@ def depends_on_multipliers(account: Regularity) -> bool:
     bent = Linearization.at(local.structure, local.data, local.instance, local.x, local.s, other)
     (step,) = steps_of_theta(local, 1.0, 1)
     tangent = local.program.jvp(step)
-    here, there = (account.recover.X @ piece.jvp(tangent)[0] / account.output_unit for piece in (account.plain, bent))
+    size = np.where(account.output_unit > 0.0, account.output_unit, 1.0)  # zero: multipliers of no row of the program
+    here, there = (account.recover.X @ piece.jvp(tangent)[0] / size for piece in (account.plain, bent))
     return bool(np.abs(there - here).max(initial=0.0) > DIFFERENT_CURVED * np.abs(here).max(initial=0.0))
 
 

@@ -42,7 +42,7 @@ def counted(parameters: tuple[cp.Parameter, ...], values: Whole, where: str = ""
     for p in parameters:
         if p not in values:
             raise ProgramError(
-                f"values{where} lacks parameter '{p.name()}': give an array of shape {('n', *p.shape)}, or of shape "
+                f"values{where} lacks parameter '{p.name()}': give an array of shape {_numbered(p)}, or of shape "
                 f"{p.shape} for a value that all instances share."
             )
         shape, kind = np.shape(values[p]), getattr(values[p], "dtype", np.asarray(values[p]).dtype)
@@ -52,7 +52,7 @@ def counted(parameters: tuple[cp.Parameter, ...], values: Whole, where: str = ""
             continue
         if len(shape) != len(p.shape) + 1 or shape[1:] != p.shape:
             raise ProgramError(
-                f"Parameter '{p.name()}' has values of shape {shape}{where}; expected {('n', *p.shape)}, one for each "
+                f"Parameter '{p.name()}' has values of shape {shape}{where}; expected {_numbered(p)}, one for each "
                 f"of n instances, or {p.shape} for one that all share."
             )
         numbers[p.name()] = shape[0]
@@ -108,3 +108,8 @@ def _theta(parameters: tuple[cp.Parameter, ...], values: Whole, start: int, stop
         theta[:, first : first + p.size] = part.reshape((-1, p.size))
         first += p.size
     return theta
+
+
+def _numbered(parameter: cp.Parameter) -> str:
+    """The shape of n values of a parameter, in words."""
+    return f"({', '.join(['n', *map(str, parameter.shape)])}{'' if parameter.shape else ','})"
