@@ -78,7 +78,7 @@ def run(name: str) -> None:
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr}")
         lines = [line.rstrip() for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]
-        text = re.sub(r"^(plot|figure) saved.*$", "", "\n".join(lines), flags=re.MULTILINE)
+        text = re.sub(r"^(plot|figure)( saved|: ).*$", "", "\n".join(lines), flags=re.MULTILINE)
         (KEPT / f"{name}.txt").write_text(text.strip() + "\n", encoding="utf-8")
         for figure in sorted(Path(folder).glob("*.png"))[:1]:
             shutil.copy(figure, KEPT / f"{name}.png")

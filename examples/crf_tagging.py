@@ -113,19 +113,20 @@ def accuracy(batch: Batch, W: Tensor, E: Tensor) -> float:
 
 def draw(path: Path, losses: list[float], E: Tensor, batch: Batch, W: Tensor) -> None:
     """Loss, transition scores, and the marginals of one test sentence."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.6))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     left.plot(losses)
     left.set(xlabel="evaluation", ylabel="penalized negative log-likelihood", yscale="log")
-    middle.imshow(E, cmap="RdBu", vmin=-3, vmax=3)
+    shown = middle.imshow(E, cmap="RdBu", vmin=-3, vmax=3)
     middle.set(xticks=range(len(TAGS)), xticklabels=list(TAGS), yticks=range(len(TAGS)), yticklabels=list(TAGS))
     middle.set(title="score of the transition", xlabel="to", ylabel="from")
+    figure.colorbar(shown, ax=middle)
     states, _ = linear_chain(batch.X[:1] @ W, E, lengths=batch.lengths[:1])
     length = int(batch.lengths[0])
-    right.imshow(states[0, :length].T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    shown = right.imshow(states[0, :length].T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     right.scatter(range(length), batch.y[0, :length], color="tab:orange", label="true tag")
     right.set(yticks=range(len(TAGS)), yticklabels=list(TAGS), xlabel="word", title="marginals of a test sentence")
+    figure.colorbar(shown, ax=right, label="probability")
     right.legend()
-    figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -146,9 +146,9 @@ def main() -> None:
     left.stackplot(range(len(posterior)), posterior.T.numpy(), labels=[f"mean {m:g}" for m in MEANS], alpha=0.6)
     left.plot((states[:200] + 0.5) / 3, "k.", markersize=2)
     left.set(xlabel="position", ylabel="posterior", title="posterior of the states; dots: the true ones")
-    left.legend(loc="upper right")
+    left.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     right.plot(lengths, used, "o-")
-    right.set(xlabel="length", ylabel="bytes a position", ylim=(0, None), title="peak memory")
+    right.set(xlabel="length", ylabel="bytes a position", ylim=(0, 1.1 * max(used)), title="peak memory")
     figure.savefig(options.out, dpi=120)
     print(f"plot saved to {options.out}")
 

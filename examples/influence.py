@@ -63,6 +63,7 @@ def main() -> None:
     axis.plot(retrained, influence.numpy(), ".")
     axis.set(xlabel="change of the test loss, trained again", ylabel="influence, one backward pass")
     axis.set_title(f"correlation {correlation:.3f}")
+    axis.ticklabel_format(scilimits=(0, 0))
     figure.savefig("influence.png", dpi=150, bbox_inches="tight")
 
 

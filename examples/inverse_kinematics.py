@@ -86,7 +86,7 @@ def main() -> None:
     axes[2].plot(moves, followed)
     for k in range(3):
         axes[2].plot(moves, a[k] + J[k, 0] * moves, ":", color=f"C{k}")
-    axes[2].set(title="angles and their tangents", xlabel="target moved to the right by")
+    axes[2].set(title="angles and their tangents", xlabel="target moved to the right by", ylabel="angle of each joint")
     save(figure, "inverse_kinematics")
 
 

@@ -83,7 +83,7 @@ def main() -> None:
     axes[1].set(title="squared error of the decisions", xlabel="step")
     averse = torch.linspace(0.5, 3.0, 26, dtype=torch.float64)
     axes[2].plot(averse, layer(mu[0], S, averse, truth[1], volume, held[0])[0])
-    axes[2].set(title="a portfolio over the aversion", xlabel="aversion")
+    axes[2].set(title="a portfolio over the aversion", xlabel="aversion", ylabel="weight of each asset")
     save(figure, "non_dpp_portfolio")
 
 

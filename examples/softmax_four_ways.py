@@ -51,11 +51,12 @@ def main() -> None:
         print(f"{name}: off by {float((jacobian - textbook).abs().max()):.1e}")
     report = full.diagnose(theta)
     print(f"report: {report.verdict.value}, active bounds: {len(report.active)}")
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3))
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
     for axis, (name, jacobian) in zip(axes, jacobians.items()):
-        axis.imshow(jacobian.numpy(), cmap="RdBu", vmin=-0.25, vmax=0.25)
-        axis.set_title(name)
-        axis.set(xticks=[], yticks=[])
+        shown = axis.imshow(jacobian.numpy(), cmap="RdBu", vmin=-0.25, vmax=0.25)
+        axis.set(title=name, xlabel="score j", xticks=range(4), yticks=range(4))
+    axes[0].set_ylabel("probability i")
+    figure.colorbar(shown, ax=axes, label="∂zᵢ/∂θⱼ")
     figure.savefig("softmax_four_ways.png", dpi=150, bbox_inches="tight")
 
 

@@ -107,13 +107,14 @@ def main() -> None:
     axes[1].plot(fresh_noisy[0], ".", color="#9ca3af", ms=4, label="noisy")
     axes[1].plot(fresh[0], color="#6b7280", lw=1, label="clean")
     axes[1].plot(cleaned[0], label="argmin of the energy")
-    axes[1].set(title="a fresh signal")
-    axes[1].legend(fontsize=8)
+    low, high = axes[1].get_ylim()
+    axes[1].set(title="a fresh signal", xlabel="position", ylim=(low, high + 0.35 * (high - low)))
+    axes[1].legend(fontsize=8, loc="upper left")
     for k in range(3):
         axes[2].plot(
             w["filters"].detach()[k], "o-", label=f"strength {float(torch.exp(w['strength'].detach()[k])):.2f}"
         )
-    axes[2].set(title="learned filters", xticks=[0, 1, 2])
+    axes[2].set(title="learned filters", xlabel="tap", xticks=[0, 1, 2])
     axes[2].legend(fontsize=8)
     save(figure, "structured_energy")
 

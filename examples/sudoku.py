@@ -113,8 +113,9 @@ def main() -> None:
     other.plot(np.arange(len(scores)) * every_so_often, scores, marker="o", ms=4)
     other.set(ylabel="held-out boards solved", ylim=(-0.03, 1.03))
     for axis, matrix, title in zip(axes[1:], (learned, true), ("learned", "of rows, columns, boxes, cells")):
-        axis.imshow(matrix, cmap="RdBu_r", vmin=-0.6, vmax=0.6)
+        shown = axis.imshow(matrix, cmap="RdBu_r", vmin=-0.6, vmax=0.6)
         axis.set(title=f"equations {title}", xticks=[], yticks=[], xlabel="projector onto their span")
+    figure.colorbar(shown, ax=axes[2])
     save(figure, "sudoku")
 
 

@@ -44,7 +44,14 @@ def main() -> None:
     report = branches[1.0].diagnose(torch.tensor(1.0, dtype=torch.float64))
     axis.plot([1.0, -1.0], [0.0, 0.0], "x", color="tab:red", markersize=10, label=f"verdict: {report.verdict.value}")
     print(report)
-    axis.set(xlabel="θ", ylabel="x", aspect="equal", title="dx/dθ from θ² + x² = 1")
+    axis.set(
+        xlabel="θ",
+        ylabel="x",
+        aspect="equal",
+        title="dx/dθ from θ² + x² = 1",
+        xticks=[-1, -0.5, 0, 0.5, 1],
+        yticks=[-1, -0.5, 0, 0.5, 1],
+    )
     axis.legend()
     figure.savefig("unit_circle.png", dpi=150, bbox_inches="tight")
 
