@@ -200,7 +200,7 @@ def to_inner(
         if ways.setdefault(number, log) != log:
             raise ProgramError(
                 f"Parameter '{parameter.name()}' stands both as a factor and as an exponent. Put a second parameter in "
-                "the exponents and give both the same value (a layer: the same tensor); the derivative is the sum of both."
+                "the exponents, with the same value (for a layer the same tensor); the derivative is the sum of both."
             )
     indices, shape = (np.concatenate(rows), np.concatenate(cols)), (stuffed.program.total_param_size, size)
     return sp.csr_array((np.concatenate(values), indices), shape=shape), mask
