@@ -32,6 +32,7 @@ from cvxift.kkt.regularity.kinks import Kinks, find_kinks, nonunique, touches_us
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere, tangent
 from cvxift.kkt.regularity.thresholds import FELT, PULLED, STEEP
+from cvxift.kkt.regularity.weak_rows import unsettled_rows
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
@@ -163,7 +164,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     bound = min(1.0, kernel.condition * (EPS + residual.worst))
     if verdict is Verdict.APPLIES and not point.cones.polyhedral and account.fast and not account.curved:
         verdict = Verdict.DOES_NOT_APPLY
-        findings.append(advice.infinite(row_names(point, account.unsettled_rows)))
+        findings.append(advice.infinite(row_names(point, unsettled_rows(account))))
     if bound > ERROR and verdict.ok:
         findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
     primal_unique = direction is None

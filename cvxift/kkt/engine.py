@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from cvxift import solvers
-from cvxift._types import cached_property
 from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.linearization import Linearization
@@ -103,11 +102,6 @@ class Engine:
         self.solver_args = dict(solver_args)
         if self.solver_args or self.named is not None:
             self.session(self.first, self.solver_args)  # refuse now, not at the first solve
-
-    @cached_property
-    def _dense_numbers(self) -> float:
-        """Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead."""
-        return float(sum((order * (order + 1) // 2) ** 2 for order in self.cones.psd))
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -318,8 +312,8 @@ class Engine:
         point, x, y = solution.point, solution.x, solution.y
         assert point is not None
         # What a plain call asks of others is one condition here.
-        direct = policy.linear_solver == "auto" and self._dense_numbers <= LARGEST_DIRECT
-        iterative = None if direct else policy.iterative(self._dense_numbers)
+        direct = policy.linear_solver == "auto" and self.cones.eigenvector_numbers <= LARGEST_DIRECT
+        iterative = None if direct else policy.iterative(self.cones.eigenvector_numbers)
         way = solution.substitution
         units = way.units if isinstance(way, Rescaled) else None
         v = point.v if way is None else self.condensation.lift(point.v) if units is None else solution.s - solution.y

@@ -11,6 +11,7 @@ from cvxift.errors import ApplicabilityError, SolveError, warn_user
 from cvxift.kkt import conflict
 from cvxift.kkt.engine import TOLERANCE, Solution
 from cvxift.kkt.policy import Check, Singular
+from cvxift.kkt.regularity.weak_rows import unsettled_rows
 from cvxift.kkt.system.factor import Certificate
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
@@ -208,7 +209,7 @@ def tell_kink(
     Raises:
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
     """
-    names = account.program.row_labels.grouped(account.unsettled_rows)
+    names = account.program.row_labels.grouped(unsettled_rows(account))
     verb = "are" if len(names) > 1 or any(", entries " in name for name in names) else "is"
     where = (
         f" {_listed(names)} {verb} weakly active (slack and multiplier vanish together), or dependent." if names else ""

@@ -64,9 +64,8 @@ class LayerCore:
             by it, unless a solver, options for it or another policy are named; ``"never"``. See docs/argmax.md.
 
     Attributes:
-        logs: which parameters enter through their logarithm (geometric programs); adapters take it.
-        exps: which outputs leave through the exponential; adapters take it.
-        logged, exponential: whether one does.
+        logs, logged: which parameters enter through their logarithm (geometric programs), for adapters; if any.
+        exps, exponential: which outputs leave through the exponential, for adapters; if any.
 
     Raises:
         ProgramError: an argument cannot be used; says which and why.
@@ -129,8 +128,7 @@ class LayerCore:
             if first is not None:
                 self.map.engine.choose(first)
             self.map.engine.set_options(args)
-        if self.map.form is None:  # else calls need no solver
-            self.map.make_ready()
+        self.map.make_ready()
 
     def batch_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The call's batch shape.

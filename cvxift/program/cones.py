@@ -144,6 +144,11 @@ class Cones:
         return self._blocks
 
     @cached_property
+    def eigenvector_numbers(self) -> float:
+        """Numbers in the eigenvector blocks that a factorization needs; large second-order cones are lifted instead."""
+        return float(sum((order * (order + 1) // 2) ** 2 for order in self.psd))
+
+    @cached_property
     def _blocks(self) -> tuple[Block, ...]:
         return tuple(self._walk())
 

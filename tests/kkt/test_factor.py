@@ -87,6 +87,14 @@ def test_the_shift_leaves_no_trace(rng):
         np.testing.assert_allclose(solution, u, atol=1e-11)  # … and refinement removes it
 
 
+@pytest.mark.parametrize("power", [40, 46, 48, 50])
+def test_a_small_block_among_many_rows_shows_in_the_condition_number(power):
+    """Equal entries, or signs that agree, hide the direction (1, −1) of the block from an estimate."""
+    block = np.array([[1.0, 1.0], [1.0, 1.0 + 2.0**-power]])
+    factor = LuFactor(sp.csc_array(sp.block_diag([block, np.eye(58)])))
+    assert 0.05 * 2.0**power < factor.estimate() < 20.0 * 2.0**power
+
+
 def test_condition_estimates_are_within_a_factor(rng):
     P, A, diagonal = parts(rng, 20, 8)
     K = block(P, A, diagonal)

@@ -257,6 +257,11 @@ class ClosedMap(SolutionMap):
                 self._one(solutions[index], dots, None if bar is None else of(bar, index))
 
     @override
+    def make_ready(self) -> None:
+        if self.form is None:  # else calls need no solver
+            super().make_ready()
+
+    @override
     def jacobian_of(self, solved: Solved, columns: slice) -> Floats:
         if not isinstance(solved, ClosedSolved):
             return super().jacobian_of(solved, columns)

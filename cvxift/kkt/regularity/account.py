@@ -232,20 +232,6 @@ class Regularity:
                 return (self.pieces, again) if length < self._away else (again, self.pieces)
         return None
 
-    @cached_property
-    def unsettled_rows(self) -> list[int]:
-        """Rows of A that are weak, depend on each other, or differ between pieces; first the user's own."""
-        local = self.local
-        rows = np.zeros(local.structure.m, dtype=bool)
-        rows[np.isin(local.cones.unit_of_row, local.weak)] = True
-        linear = local.cones.zero + local.cones.nonneg  # a sign of v says nothing of a row of another cone
-        for piece in self.pieces[1:]:
-            rows[:linear] |= (piece.v[:linear] > 0.0) != (self.pieces[0].v[:linear] > 0.0)
-        if self.null is not None:
-            rows |= np.abs(self.null.w / local.units[1]) > FELT
-        labels = self.program.row_labels
-        return sorted(map(int, np.flatnonzero(rows)), key=lambda row: labels[row].atom is not None)
-
     def _degenerate(self) -> bool:
         """Whether several pieces may meet here that the outputs can tell apart."""
         return self.local.constants.judged(self.active_set("degenerate", self.plain), self._judge)

@@ -101,3 +101,17 @@ def felt(account: Regularity, weak: np.ndarray) -> bool:
     whole = G_size @ np.abs(u.T) + H_size @ np.abs(w.T) + np.abs(own)
     driven = (np.abs(rate) > FELT * whole).any(axis=0)
     return bool(moved.any() and driven.any())
+
+
+def unsettled_rows(account: Regularity) -> list[int]:
+    """Rows of A that are weak, depend on each other, or differ between pieces; first the user's own."""
+    local = account.local
+    rows = np.zeros(local.structure.m, dtype=bool)
+    rows[np.isin(local.cones.unit_of_row, local.weak)] = True
+    linear = local.cones.zero + local.cones.nonneg  # a sign of v says nothing of a row of another cone
+    for piece in account.pieces[1:]:
+        rows[:linear] |= (piece.v[:linear] > 0.0) != (account.pieces[0].v[:linear] > 0.0)
+    if account.null is not None:
+        rows |= np.abs(account.null.w / local.units[1]) > FELT
+    labels = account.program.row_labels
+    return sorted(map(int, np.flatnonzero(rows)), key=lambda row: labels[row].atom is not None)

@@ -68,13 +68,8 @@ class SparseFactor(Factor):
 
     @cached_property
     def growth(self) -> float:
-        """Largest entry of K⁻¹r for a fixed r of entries near ±1, equilibrated: near 1/δ where K is singular.
-
-        The entries are of different size: those of a null vector such as (1, 1) would cancel against equal ones.
-        """
-        rng, size = np.random.default_rng(0), len(self.scale)
-        r = rng.uniform(0.5, 1.0, size) * rng.choice((-1.0, 1.0), size)
-        return float(np.abs(self._ldl.solve(r)).max(initial=0.0))
+        """Of the equilibrated, shifted K; near 1/δ where K is singular."""
+        return _growth(len(self.scale), self._ldl.solve)
 
     def least_norm(self, f: Floats) -> tuple[Floats, float, int] | None:
         """The least-squares solution of least norm (in the equilibrated scale), with the factors that there are.
@@ -192,4 +187,15 @@ def _condition(K: sp.csc_array, solve: Any) -> float:
         return float(np.linalg.cond(K.toarray(), 1)) if size else 1.0
     inverse = _linear_operator((size, size), matvec=solve, rmatvec=solve, dtype=float)
     inverse_norm: Any = sla.onenormest(inverse)
-    return float(inverse_norm * sla.norm(K, 1))
+    # Its vectors of equal entries miss a small block among many rows.
+    return float(max(inverse_norm, _growth(size, solve)) * sla.norm(K, 1))
+
+
+def _growth(size: int, solve: Any) -> float:
+    """Largest entry of K⁻¹r for a fixed r of entries near ±1: at most the 1-norm of the inverse of a symmetric K.
+
+    The entries are of different size: those of a null vector such as (1, 1) would cancel against equal ones.
+    """
+    rng = np.random.default_rng(0)
+    r = rng.uniform(0.5, 1.0, size) * rng.choice((-1.0, 1.0), size)
+    return float(np.abs(solve(r)).max(initial=0.0))
