@@ -55,7 +55,7 @@ class Maps:
         ends = np.cumsum([0] + [sizes[name] for name in varying])
         self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
         others = [name for name in PIECES if name not in varying]
-        self._zeros = {name: np.broadcast_to(0.0, sizes[name]) for name in others}
+        self._zeros = {name: frozen(np.zeros(sizes[name])) for name in others}
         values = [stacked.constant[where[name]] for name in others]
         self._constants = dict(zip(others, map(frozen, values), strict=True))
         self._map = AffineMap(matrix, stacked.constant[selected])
