@@ -110,8 +110,13 @@ def test_parameters_in_another_order_and_geometric_programs_in_layers():
 
 
 def test_a_parameter_that_nobody_found_is_told(monkeypatch):
-    listed = lambda problem: tuple(problem.parameters())  # noqa: E731
-    monkeypatch.setattr(reach, "parameters", listed)
+    goes_through = reach.Reach.__init__
+
+    def finds_what_is_listed(self, problem):
+        goes_through(self, problem)
+        self.parameters = tuple(problem.parameters())
+
+    monkeypatch.setattr(reach.Reach, "__init__", finds_what_is_listed)
     z, x = cp.Variable(2), cp.Variable(2, name="x")
     p, q = cp.Parameter(2, value=np.array([1.0, -2.0])), cp.Parameter(2, value=np.array([0.1, 0.2]))
     hidden = cp.suppfunc(z, [cp.norm1(z) <= 1])(x - p)
