@@ -1,4 +1,4 @@
-"""Type aliases of every room, `EPS`, `override` and `cached_property`; below all rooms, as `errors` is."""
+"""Type aliases of every room, `EPS`, `namespace`, `override` and `cached_property`; below all rooms, as `errors` is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,14 @@ Ints = NDArray[np.int32]
 Indices = NDArray[np.integer[Any]]
 EPS = float(np.finfo(np.float64).eps)  # distance from 1 to the next number
 Array = Any  # an array of some namespace of the array API standard, which has no type of its own
+
+
+def namespace(*arrays: Array) -> Any:
+    """The arrays' namespace; of NumPy's, NumPy itself, whose functions `array_api_compat` wraps at a cost."""
+    if all(type(array) is np.ndarray for array in arrays):
+        return np
+    return array_api_compat.array_namespace(*arrays)
+
 
 if TYPE_CHECKING:
     from typing_extensions import override

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat
+from cvxift._types import namespace
 
 State = Any
 Loop = Callable[[Callable[[State], Any], Callable[[State], State], State], State]
@@ -64,7 +64,7 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: tuple[Any,
         >>> int(total), partial.tolist()
         (6, [1, 3, 6])
     """
-    xp = array_api_compat.array_namespace(*xs)
+    xp = namespace(*xs)
     outputs = []
     for t in range(xs[0].shape[0]):
         carry, output = step(carry, tuple(x[t, ...] for x in xs))

@@ -17,9 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat
-
-from cvxift._types import Array
+from cvxift._types import Array, namespace
 from cvxift.argmax.interior_transport import approach
 from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
@@ -53,7 +51,7 @@ def quadratic_transport(
         array([[0.5, 0. ],
                [0. , 0.5]])
     """
-    xp = array_api_compat.array_namespace(x, a, b)
+    xp = namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:
         plan = quadratic_transport(x.mT, b, a, tol, max_iterations, loop, interior)
         return Plan(plan.z.mT, plan.error, plan.iterations, plan.level.mT)

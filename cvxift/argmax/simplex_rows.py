@@ -36,7 +36,7 @@ class Lines:
     def level(self, L: Array) -> Array:
         """What to subtract from each line, (..., n, 1), so that its positive part sums to the mass."""
         xp = self.xp
-        order = xp.sort(L, axis=-1, descending=True)
+        order = xp.flip(xp.sort(L, axis=-1), axis=-1)
         finite = xp.where(xp.isinf(order), self._zero, order) if self._masked else order
         inside = self._index * order > xp.cumulative_sum(finite, axis=-1) - self.masses
         held = xp.sum(xp.where(inside, order, self._zero), axis=-1, keepdims=True)

@@ -24,9 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import array_api_compat
-
-from cvxift._types import Array
+from cvxift._types import Array, namespace
 from cvxift.argmax.loops import Loop, while_loop
 from cvxift.argmax.polytope import laplacian, solve_laplacian
 
@@ -79,7 +77,7 @@ def sinkhorn(
         (array([[0.3655, 0.1345],
                [0.1345, 0.3655]]), True)
     """
-    xp = array_api_compat.array_namespace(x, a, b)
+    xp = namespace(x, a, b)
     if x.shape[-1] > x.shape[-2]:  # the Laplacian is of the smaller side
         plan = sinkhorn(x.mT, b, a, tol, max_iterations, loop)
         return Plan(plan.z.mT, plan.error, plan.iterations, plan.level.mT)
@@ -200,7 +198,7 @@ def continued(
     Returns:
         L, its gap (...,), infinite before σ has come to 1, and the number of sweeps.
     """
-    xp = array_api_compat.array_namespace(L)
+    xp = namespace(L)
 
     def running(state: tuple[Array, ...]) -> Array:
         _, _, error, count = state
