@@ -224,7 +224,7 @@ class TestFolder:
 
 
 BAD = [
-    (lambda t, w: {t: np.ones((4, 2)), w: 1.0}, r"'t' has values of shape \(4, 2\); expected \('n', 3\)"),
+    (lambda t, w: {t: np.ones((4, 2)), w: 1.0}, r"'t' has values of shape \(4, 2\); expected \(n, 3\), one for each"),
     (lambda t, w: {t: np.ones((4, 3))}, r"lacks parameter 'w'"),
     (lambda t, w: {t: np.ones((4, 3)), w: np.ones(5)}, r"numbers of instances differ: \{'t': 4, 'w': 5\}"),
     (lambda t, w: {t: np.ones(3), w: 1.0}, "dimension that numbers the instances"),
