@@ -263,8 +263,8 @@ class Equilibration:
             >>> from cvxift.program.structure import Cones
             >>> find = Equilibration(Structure.from_patterns(2, Cones(), P=([0, 1], [0, 1]), A=([], [])))
             >>> data = Data(np.array([2.0**-26, 1.0]), np.ones(2), np.zeros(0), np.zeros(0), np.float64(0.0))
-            >>> find.of_matrices(data)[0].round()
-            array([8192.,    1.])
+            >>> find.of_matrices(data)[0]
+            array([8.192e+03, 1.000e+00])
         """
         values = self._values(data)
         counts = (values > 0.0) & (self._weight == 1.0)
