@@ -253,6 +253,16 @@ def test_kinks_of_what_depends_on_parameters_alone(f, value: list[float], slopes
         assert np.allclose(s.jacobian(x, q), slopes, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("far", [1.0, 1e6])
+def test_rounding_of_a_large_value_is_no_kink_of_small_parameters(size: float, far: float) -> None:
+    x, q = cp.Variable(2, name="x"), cp.Parameter(2, name="q", value=[size, -size])
+    away = far * np.array([0.6, 0.8])
+    f = cp.hstack([cp.norm(q - away), far + cp.abs(q[0])])
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - f))), nlp=True, check="raise")
+    assert np.allclose(s.jacobian(x, q), [[-0.6, -0.8], [1.0, 0.0]], atol=2.0 * size / far + 1e-9)
+
+
 def test_a_convex_solvers_infeasible_is_not_the_last_word() -> None:
     # To the cone solver a box of 1e-5 is empty.
     x, q = cp.Variable(2, name="x", bounds=[0, 1e-5]), cp.Parameter(2, name="q", value=[0.5, 2.0])

@@ -313,8 +313,8 @@ class Regularity:
 
     @property
     def only_flat(self) -> bool:
-        """Whether outputs can move at no cost, and no rows depend on each other: then nothing else is amiss."""
-        return self.flat is not None and not self.flat.w.any()
+        """Whether outputs can move at no cost, and no rows are weak or depend on each other: nothing else is amiss."""
+        return self.flat is not None and not self.flat.w.any() and (self.clear or not len(self.local.weak))
 
     @cached_property
     def _closed(self) -> Linearization | None:

@@ -14,12 +14,14 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import EPS
 from cvxift.errors import ProgramError
 from cvxift.program.attributes import expand, read
 from cvxift.program.messages import short
 from cvxift.program.structure import Floats
 
 STEPS = (1e-5, 1e-7)  # of a parameter's size, between which the change of slope of a smooth p(θ) falls a hundredfold
+MARGIN = 16.0  # roundings of p(θ) that a difference of its values may hold
 BEND = 1e-4  # change of slope at the smaller one, beside the slope's size, that is a kink's
 
 
@@ -133,7 +135,9 @@ def bent(values: Callable[[Floats], Floats], theta: Floats, sizes: Floats) -> np
             return np.zeros(len(here), dtype=bool)
         turns.append(np.abs(plus - minus) / h)
         slopes.append((np.abs(plus) + np.abs(minus)) / h)
-    return (turns[1] > BEND * slopes[1]) & (turns[1] > 0.1 * turns[0])
+    near, rounding = turns[1], MARGIN * EPS * np.abs(here) / STEPS[1]
+    # Across a kink both turns are of one size; rounding's grows as the step shrinks.
+    return (near > BEND * slopes[1] + rounding) & (near > 0.1 * turns[0]) & (near < 10.0 * turns[0])
 
 
 def _dense(value: Any) -> Any:
