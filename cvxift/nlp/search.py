@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import lsqr
 
+from cvxift._types import EPS
 from cvxift.cones import project, project_dual
 from cvxift.kkt import convexity
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
@@ -193,7 +194,9 @@ class Search:
         _, g, there = self.program.oracles.derivatives((1.0 - ASIDE) * x, self.p, y)
         slope = there.gradient + self.program.structure.A_matrix(there.A).T @ y
         scales = max(_largest(slope - dual) / ASIDE, _largest(local.gradient - dual)), _largest(g - local.g) / ASIDE
-        return any(error > TOLERANCE * max(1.0, scale) for error, scale in zip(errors, scales, strict=True))
+        rounding = 0.0, 4.0 * EPS * _largest(local.g)  # of a bound far from the point
+        limits = (TOLERANCE * max(1.0, scale) + part for scale, part in zip(scales, rounding, strict=True))
+        return any(error > limit for error, limit in zip(errors, limits, strict=True))
 
     def _unqualified(self, x: Floats, at: Converged) -> bool:
         """Whether a point is feasible, but no multipliers of moderate size make it stationary."""

@@ -315,3 +315,14 @@ def test_a_slack_norm_leaves_the_point_accurate() -> None:
             s = cvxift.differentiate(problem, nlp=True)
             assert s.residuals.worst < 1e-9
             assert_close(s.jacobian(w, a), differences(s, w, a))
+
+
+def test_rounding_of_a_bound_far_away_is_no_error_of_the_point() -> None:
+    x, q = cp.Variable(2, name="x"), cp.Parameter(2, name="q", value=[1.0, 2.0])
+    cost = cp.sum_squares(x - q[0] * q[1]) + 0.1 * cp.sum(cp.exp(x))
+    problem = cp.Problem(cp.Minimize(cost), [x <= 1e7])
+    for k in range(4):
+        q.value = np.array([1.0, 2.0]) + (-1) ** k * 2e-5 * np.eye(2)[k // 2]
+        s = cvxift.differentiate(problem, nlp=True)
+        curvature = 2.0 + 0.1 * np.exp(s.value(x))
+        assert np.allclose(s.jacobian(x, q), 2.0 * q.value[::-1] / curvature[:, None], rtol=1e-9)
