@@ -21,7 +21,7 @@ from cvxift.implicit.residual import tolerance_of
 from cvxift.implicit.voice import say, weakly_active
 
 NEAR = 1e-4  # slack, relative to what balances in its row, up to which a row may be active at a solver's point
-ROUNDING = 1e-8  # of the largest force on a variable, below which all forces on another one are least squares' rounding
+NO_FORCE = 1e-8  # of the largest force on a variable, below which all forces on another one are least squares' rounding
 
 
 def recover(
@@ -68,7 +68,7 @@ def recover(
         values[which] = found / norms
     force = np.abs(A * values[which, None])
     size = np.maximum(np.maximum(np.abs(gradient), balanced), force.max(axis=0, initial=0.0))
-    size = np.maximum(size, ROUNDING * size.max(initial=0.0))
+    size = np.maximum(size, NO_FORCE * size.max(initial=0.0))
     pressure = np.zeros(m)
     pressure[candidates] = (force[p:] / np.where(size > 0.0, size, 1.0)).max(axis=1, initial=0.0)
     lam = values[p:]

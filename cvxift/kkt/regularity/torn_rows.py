@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.program.structure import Floats
 
-SMALL = 2000  # rows + columns up to which a linear program is less work than the solution of a neighbour
+SOONER_THAN_SOLVED = 2000  # rows + columns up to which a linear program is less work than the solution of a neighbour
 CLEARLY = 0.1  # part of wᵀh that is left of it where all that is rounding, or slack, is taken off
 
 
@@ -43,7 +43,7 @@ class TornRows:
     def of(cls, local: LocalPoint) -> TornRows | None:
         """Those of a point; None where A depends on θ, or where neighbours are as soon solved."""
         fixed = local.cones.polyhedral and not local.constants.maps["A"].nnz
-        return cls(local) if fixed and local.structure.n + local.structure.m <= SMALL else None
+        return cls(local) if fixed and local.structure.n + local.structure.m <= SOONER_THAN_SOLVED else None
 
     def __call__(self, step: Floats) -> bool:
         """Whether a step of θ, shape (N,), leads to no solution; False where that is not sure."""
