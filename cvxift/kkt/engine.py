@@ -25,9 +25,10 @@ from cvxift.kkt.solution import Attempts, Solution
 from cvxift.kkt.starts import WORTH_FOLLOWING, WORTH_HANDING
 from cvxift.kkt.system.iterative import IterativeSystem
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
-from cvxift.kkt.units import Equilibration, Rescaled, Way
+from cvxift.kkt.units import Equilibration, Rescaled
 from cvxift.program.condensation import Condensation
 from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.substitution import Way
 from cvxift.solvers.base import Raw, Session, Status
 
 __all__ = ["ACCEPTABLE", "TOLERANCE", "Engine", "Solution"]

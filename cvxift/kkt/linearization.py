@@ -10,8 +10,8 @@ from cvxift.kkt.smooth import CentralPath
 from cvxift.kkt.system.factor import Certificate
 from cvxift.kkt.system.iterative import IterativeSystem
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
-from cvxift.kkt.units import Way
 from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.substitution import Way
 
 
 class Linearization(Products):

@@ -13,8 +13,9 @@ from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.system.reduced import ReducedSystem
-from cvxift.kkt.units import Rescaled, Units, Way
+from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.substitution import Way
 from cvxift.solvers.base import Raw, Status
 
 if TYPE_CHECKING:

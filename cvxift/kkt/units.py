@@ -19,14 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from cvxift._types import EPS
+from cvxift._types import EPS, override
 from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.substitution import Pair, Way
 
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
@@ -34,22 +35,6 @@ SCALING_STEPS = 60  # steps of conjugate gradients for the units' logarithms
 LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two; a unit is a matter of magnitude
 NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
-
-
-class Way(Protocol):
-    """The way from a program to one that it was made of; see `cvxift.program.substitution.Substitution`."""
-
-    def expand(self, x: Any, s: Any, y: Any) -> tuple[Any, Any, Any]:
-        """The other program's point."""
-        ...
-
-    def solve(self, inner: Callable[[Any, Any], tuple[Any, Any]], g: Any, h: Any) -> tuple[Any, Any]:
-        """The other program's KKT system through this one's."""
-        ...
-
-    def __getitem__(self, index: int) -> Way:
-        """One instance of a batch, on the host."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,46 +77,31 @@ class Units:
 
 
 @dataclass(frozen=True, eq=False)
-class Rescaled:
+class Rescaled(Way):
     """The way from a program in other units to the one that it was made of, and on.
 
     Attributes:
         units: the units.
-        way: the way from there; None if it ends there.
+        further: see `Way`.
     """
 
     units: Units
-    way: Way | None
+    further: Way | None
 
-    def expand(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-        """The original program's point from the one in these units."""
-        point = self.units.point_back(x, s, y)
-        return point if self.way is None else self.way.expand(*point)
+    @override
+    def point(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+        return self.units.point_back(x, s, y)
 
-    def solve(
-        self, inner: Callable[[Floats, Floats | None], tuple[Floats, Floats]], g: Floats, h: Floats | None
-    ) -> tuple[Floats, Floats]:
-        """Solve the original KKT system through the one in these units.
+    @override
+    def step(self, inner: Callable[[Any, Any], Pair], g: Floats, h: Floats | None) -> Pair:
+        # With u = C û and w = κ⁻¹ R ŵ, P u + Aᵀw = g reads P̂ û + Âᵀŵ = κ C g, and A u − h is R⁻¹(Â û − R h).
+        units, cost = self.units, self.units.cost[..., None]
+        u, w = inner(g * (cost * units.columns), None if h is None else h * units.rows)
+        return u * units.columns, w * (units.rows / cost)
 
-        With u = C û and w = κ⁻¹ R ŵ, P u + Aᵀw = g reads P̂ û + Âᵀŵ = κ C g, and A u − h is R⁻¹(Â û − R h).
-
-        Args:
-            inner: (g, h) -> (u, w) in these units.
-            g: right-hand side on columns, shape (n,), (k, n) or, for a batch, (B, n).
-            h: right-hand side on rows, same leading dimensions; None for zero.
-        """
-        units = self.units
-        cost = units.cost[..., None]
-
-        def scaled(g: Floats, h: Floats | None) -> tuple[Floats, Floats]:
-            u, w = inner(g * (cost * units.columns), None if h is None else h * units.rows)
-            return u * units.columns, w * (units.rows / cost)
-
-        return scaled(g, h) if self.way is None else self.way.solve(scaled, g, h)
-
+    @override
     def __getitem__(self, index: int) -> Rescaled:
-        """One instance of a batch."""
-        return Rescaled(self.units[index], None if self.way is None else self.way[index])
+        return Rescaled(self.units[index], None if self.further is None else self.further[index])
 
 
 class Equilibration:

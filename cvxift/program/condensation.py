@@ -6,40 +6,12 @@ was taken out comes back in the solution and inside the KKT solve.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
 from cvxift.program.elimination import AuxiliaryColumns
-from cvxift.program.fixed import Fixed, FixedColumns
+from cvxift.program.fixed import FixedColumns
 from cvxift.program.structure import Data, Floats, Structure
-from cvxift.program.substitution import Array, Pair, Parts, Split, Substitution
-
-
-@dataclass(frozen=True, eq=False)
-class Chained:
-    """The way back through two programs.
-
-    Attributes:
-        outer: the way from the program between to the original one.
-        inner: the way to the program between.
-    """
-
-    outer: Fixed
-    inner: Substitution
-
-    def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
-        """The original program's point; see `Substitution.expand`."""
-        return self.outer.expand(*self.inner.expand(x, s, y))
-
-    def solve(self, inner: Callable[[Array, Array | None], Pair], g: Array, h: Array | None) -> Pair:
-        """The original KKT system through the condensed one; see `Substitution.solve`."""
-        return self.outer.solve(lambda g, h: self.inner.solve(inner, g, h), g, h)
-
-    def __getitem__(self, index: int) -> Chained:
-        """One instance of a batch."""
-        return Chained(self.outer[index], self.inner[index])
+from cvxift.program.substitution import Parts, Split, Way
 
 
 class Condensation:
@@ -77,7 +49,7 @@ class Condensation:
         self.structure = self.auxiliary.structure
         self.batches = self.auxiliary.batches and (fixed is None or fixed.batches)
 
-    def condense(self, data: Data) -> tuple[Data, Fixed | Substitution | Chained | None]:
+    def condense(self, data: Data) -> tuple[Data, Way | None]:
         """The condensed program's data and the way back.
 
         Args:
@@ -87,11 +59,7 @@ class Condensation:
             Data on `self.structure`, but for the constant that substitution adds to `d`; and the way back, None if
             nothing is substituted.
         """
-        if self.fixed is None:
-            return self.auxiliary.condense(data)
-        data, outer = self.fixed.condense(data)
-        small, inner = self.auxiliary.condense(data)
-        return small, chained(outer, inner)
+        return self.auxiliary.condense(*((data, None) if self.fixed is None else self.fixed.condense(data)))
 
     def restrict(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """The condensed part of an original point: x (|X|,), y (|R|,)."""
@@ -100,13 +68,6 @@ class Condensation:
     def lift(self, rows: Floats) -> Floats:
         """Values on the kept rows as values on the original rows, zero on the substituted ones."""
         return rows if self.parts is None else self.parts.rows.lift(rows)
-
-
-def chained(outer: Fixed | None, inner: Substitution | None) -> Fixed | Substitution | Chained | None:
-    """The way back through what there is."""
-    if outer is None:
-        return inner
-    return outer if inner is None else Chained(outer, inner)
 
 
 def _both(outer: Parts, inner: Parts | None) -> Parts:

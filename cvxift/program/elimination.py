@@ -1,16 +1,13 @@
 """Elimination of the auxiliary columns that canonicalization adds only to express a quadratic.
 
 CVXPY turns ‖Bx − c‖² into  yᵀy  with  Bx + a·y = b_E  (a = ±1). Such a column y_i meets one zero row with a constant
-coefficient and is otherwise seen by a diagonal entry of P alone, so it can be substituted:
+coefficient and is otherwise seen by a diagonal entry of P alone, so that it can be put into the rest as `substitution`
+says, with C = 0 and P_YX = 0:
 
-    y = t + Sx,   S = −diag(a)⁻¹B,   t = diag(a)⁻¹ b_E
-    P_c = P_xx + Sᵀ W S,    q_c = q_x + Sᵀ(q_y + W t),    W = P_yy diagonal,    A_c = A_Rx,   b_c = b_R
-    multipliers of the substituted rows:  y_E = −diag(a)⁻¹ (W y + q_y)
+    P_c = P_XX + Sᵀ W S,    W = P_YY diagonal,    A_c = A_RX
 
-X, Y are the kept and substituted columns, R, E the kept and substituted rows. The substitution is decided once, from
-the sparsity alone, and only where P_c has no more entries than what it replaces: then both the solver's program and the
-KKT system are smaller. The program that is differentiated stays the original one; the substitution is undone in the
-solution and inside the KKT solve.
+This is decided once, from the sparsity alone, and only where P_c has no more entries than what it replaces: then both
+the solver's program and the KKT system are smaller.
 """
 
 from __future__ import annotations
@@ -22,8 +19,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.products import apply, transposed
-from cvxift.program.structure import Data, Floats, Structure, constant, frozen
-from cvxift.program.substitution import WRITTEN_OUT, Indices, Parts, Split, Substitution, as_slice, pick, substituted
+from cvxift.program.structure import Data, Floats, Structure, constant, frozen, numbered
+from cvxift.program.substitution import WRITTEN_OUT, Indices, Parts, Split, Way, as_slice, pick, substituted
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk
@@ -36,8 +33,6 @@ GRAM_FILL = 1.5  # P_c may hold this many entries per entry that the substitutio
 class _Selection:
     """Where the kept and substituted entries stand in the original program's value arrays."""
 
-    columns: int  # |X|
-    substituted: int  # |Y| = |E|
     X: Indices
     Y: Indices
     E: Indices
@@ -73,11 +68,8 @@ class AuxiliaryColumns:
         if k is None:
             self.structure = structure
             return
-        nx, ne = k.columns, k.substituted
-        new_col = np.full(structure.n, -1)
-        new_col[k.X] = np.arange(nx)
-        new_row = np.full(structure.m, -1)
-        new_row[k.R] = np.arange(structure.m - ne)
+        nx, ne = len(k.X), len(k.Y)
+        new_col, new_row = numbered(structure.n, k.X), numbered(structure.m, k.R)
 
         # Dense columns of S: one matrix product per instance. Sparse S: every product s_ei·s_ej of a row's entries,
         # summed by one constant matrix.
@@ -120,21 +112,17 @@ class AuxiliaryColumns:
         self._csr_indptr = np.concatenate([[0], np.cumsum(np.bincount(k.B_row, minlength=ne))])
         self._W, self._P_xx, self._B, self._A_c = map(as_slice, (k.W, k.P_xx, k.B, k.A_c))
 
-    def condense(self, data: Data) -> tuple[Data, Substitution | None]:
-        """The condensed program's data and the way back.
+    def condense(self, data: Data, further: Way | None = None) -> tuple[Data, Way | None]:
+        """The condensed program's data, but for the constant that substitution adds to `d`, and the way back.
 
         Args:
             data: the original program's data; leading batch dimensions only if `batches`.
-
-        Returns:
-            Data on `self.structure`, whose `d` takes up the constant ½ tᵀWt + q_yᵀt; and the substitution, None if
-            nothing is substituted.
+            further: the way from that program; returned where nothing is substituted.
         """
-        k, parts = self.selection, self.parts
-        if k is None or parts is None:
-            return data, None
+        if self.parts is None:
+            return data, further
         W, S, P, A = self._matrices(data.P, data.A, data.batch_shape)
-        q, b, way = substituted(parts, data.q, data.b, S, W)
+        q, b, way = substituted(self.parts, data.q, data.b, further, S=S, W=W)
         return Data(P, q, A, b, data.d), way
 
     def _matrices(self, P_data: Floats, A_data: Floats, batch: tuple[int, ...]) -> tuple[Floats, Any, Floats, Floats]:
@@ -281,18 +269,12 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
     X, R = np.flatnonzero(kept_col), np.flatnonzero(kept_row)
     if not len(X):
         return None
-    row_at = np.full(m, -1)
-    row_at[E] = np.arange(len(E))
-    col_at = np.full(n, -1)
-    col_at[X] = np.arange(len(X))
     W = np.full(n, -1)
     diagonal = np.flatnonzero(~off)
     W[structure.P_cols[diagonal]] = diagonal
     in_E, in_X = ~kept_row[structure.A_rows], kept_col[structure.A_cols]
     B_at = np.flatnonzero(in_E & in_X)
     return _Selection(
-        columns=len(X),
-        substituted=len(Y),
         X=X,
         Y=Y,
         E=E,
@@ -301,7 +283,7 @@ def _select(structure: Structure, constant: np.ndarray, A: Floats) -> _Selection
         W=W[Y],
         P_xx=np.flatnonzero(kept_col[structure.P_cols]),
         B=B_at,
-        B_row=row_at[structure.A_rows[B_at]],
-        B_col=col_at[structure.A_cols[B_at]],
+        B_row=numbered(m, E)[structure.A_rows[B_at]],
+        B_col=numbered(n, X)[structure.A_cols[B_at]],
         A_c=np.flatnonzero(~in_E & in_X),
     )

@@ -1,25 +1,19 @@
 """Columns that an equality of their own fixes: a x_j = b_i(θ), what `W == W_θ` and `x[0] == x₀` become.
 
-With Y the fixed columns, E their rows, X and R the other columns and rows, and C = A_RY,
-
-    x_Y = t = diag(a)⁻¹ b_E,      q_c = q_X + P_XY t,      b_c = b_R − C t,      P_c = P_XX,      A_c = A_RX
-    multipliers of the fixing rows:  y_E = −diag(a)⁻¹ (P_YX x + P_YY t + q_Y + Cᵀy)
-
-A row (a cone) that all of its columns would leave keeps them: it would hold θ alone, and the system would be singular.
+They are put into the rest as `substitution` says, with B = 0: P_c = P_XX, A_c = A_RX. A row (a cone) that all of its
+columns would leave keeps them: it would hold θ alone, and the system would be singular.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.program.products import apply, transposed
-from cvxift.program.structure import Data, Floats, Structure, constant, frozen
-from cvxift.program.substitution import WRITTEN_OUT, Array, Indices, Pair, Parts, Split, as_slice, pick
+from cvxift.program.structure import Data, Floats, Structure, constant, frozen, numbered
+from cvxift.program.substitution import WRITTEN_OUT, Indices, Parts, Split, Way, as_slice, pick, substituted
 
 
 class Block:
@@ -59,71 +53,6 @@ class Block:
         return matrix
 
 
-@dataclass(frozen=True, eq=False)
-class Fixed:
-    """The way back from a program without its fixed columns, for one instance or a batch.
-
-    Attributes:
-        parts: what is kept and what is fixed.
-        t: values of the fixed columns, shape (..., |Y|).
-        q_y: their linear cost, shape (..., |Y|).
-        C: their part in the kept rows, (..., |R|, |Y|); None if there is none.
-        P_x: P_YX, (..., |Y|, |X|); likewise.
-        P_y: P_YY, (..., |Y|, |Y|); likewise.
-    """
-
-    parts: Parts
-    t: Array
-    q_y: Array
-    C: Any
-    P_x: Any
-    P_y: Any
-
-    def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
-        """The original program's point; see `Substitution.expand`."""
-        columns, rows = self.parts.columns, self.parts.rows
-        own = self._minus(-self.q_y, x, self.t, y)
-        return columns.join(x, self.t), rows.lift(s), rows.join(y, own * self.parts.inverse_a)
-
-    def solve(self, inner: Callable[[Array, Array | None], Pair], g: Array, h: Array | None) -> Pair:
-        """The original KKT system through the smaller one; see `Substitution.solve`.
-
-        a u_Y = h_E,  the kept columns and rows see  g_X − P_XY u_Y  and  h_R − C u_Y,  and
-        a w_E = g_Y − P_YX u_X − P_YY u_Y − Cᵀw_R.
-        """
-        columns, rows = self.parts.columns, self.parts.rows
-        g_x, g_y = columns.kept(g), columns.other(g)
-        if h is None:
-            h_r, u_y = None, g_y * 0.0
-        else:
-            h_r, u_y = rows.kept(h), rows.other(h) * self.parts.inverse_a
-            g_x = g_x if self.P_x is None else g_x - apply(transposed(self.P_x), u_y)
-            h_r = h_r if self.C is None else h_r - apply(self.C, u_y)
-        u_x, w_r = inner(g_x, h_r)
-        own = self._minus(g_y, u_x, u_y, w_r)
-        return columns.join(u_x, u_y), rows.join(w_r, own * self.parts.inverse_a)
-
-    def _minus(self, g: Array, x: Array, x_y: Array, y: Array) -> Array:
-        """g − P_YX x − P_YY x_Y − Cᵀy."""
-        for matrix, vector in ((self.P_x, x), (self.P_y, x_y)):
-            g = g if matrix is None else g - apply(matrix, vector)
-        return g if self.C is None else g - apply(transposed(self.C), y)
-
-    def __getitem__(self, index: int) -> Fixed:
-        """One instance of a batch."""
-        blocks = (M[index] if M is not None and M.ndim == 3 else M for M in (self.C, self.P_x, self.P_y))
-        return Fixed(self.parts, self.t[index], self.q_y[index], *blocks)
-
-
-def without_fixed(parts: Parts, q: Array, b: Array, C: Any, P_x: Any, P_y: Any) -> tuple[Array, Array, Fixed]:
-    """q_c, b_c and the way back; arguments as those of `Fixed`, in any place."""
-    columns, rows = parts.columns, parts.rows
-    t, q_x, b_r = rows.other(b) * parts.inverse_a, columns.kept(q), rows.kept(b)
-    q_c = q_x if P_x is None else q_x + apply(transposed(P_x), t)
-    b_c = b_r if C is None else b_r - apply(C, t)
-    return q_c, b_c, Fixed(parts, t, columns.other(q), C, P_x, P_y)
-
-
 class FixedColumns:
     """A program without its fixed columns, and the way there and back.
 
@@ -137,7 +66,7 @@ class FixedColumns:
         structure: the smaller program's structure.
         parts: what is kept and what is fixed.
         P_at, A_at: positions of its entries among the original's values.
-        blocks: C, P_x and P_y of `Fixed`, by name.
+        blocks: C, P_x and P_y of `Substitution`, by name.
     """
 
     def __init__(self, structure: Structure, columns: Indices, at: Indices, A: Floats) -> None:
@@ -145,9 +74,8 @@ class FixedColumns:
         X = np.setdiff1d(np.arange(structure.n), columns)
         R = np.setdiff1d(np.arange(structure.m), E)
         self.parts = Parts(Split(X, columns), Split(R, E), 1.0 / A[at])
-        column, row = np.empty(structure.n, dtype=np.int64), np.empty(structure.m, dtype=np.int64)
-        column[X], column[columns] = np.arange(len(X)), np.arange(len(columns))
-        row[R], row[E] = np.arange(len(R)), np.arange(len(E))
+        column = np.maximum(numbered(structure.n, X), numbered(structure.n, columns))
+        row = np.maximum(numbered(structure.m, R), numbered(structure.m, E))
         fixed, fixing = np.zeros(structure.n, dtype=bool), np.zeros(structure.m, dtype=bool)
         fixed[columns], fixing[E] = True, True
 
@@ -201,14 +129,14 @@ class FixedColumns:
         columns, at = columns[~needed[columns]], at[~needed[columns]]
         return cls(structure, columns, at, A) if 0 < len(columns) < structure.n else None
 
-    def condense(self, data: Data) -> tuple[Data, Fixed]:
+    def condense(self, data: Data) -> tuple[Data, Way]:
         """The smaller program's data and the way back.
 
         Args:
             data: the original program's data, with at most one leading dimension.
         """
-        matrices = (self.blocks[name](data.A if name == "C" else data.P) for name in ("C", "P_x", "P_y"))
-        q, b, way = without_fixed(self.parts, data.q, data.b, *matrices)
+        matrices = {name: block(data.A if name == "C" else data.P) for name, block in self.blocks.items()}
+        q, b, way = substituted(self.parts, data.q, data.b, **matrices)
         return Data(self._picked("P", data.P), q, self._picked("A", data.A), b, data.d), way
 
     def _picked(self, name: str, values: Floats) -> Floats:

@@ -125,6 +125,13 @@ class Structure:
     __hash__ = None  # type: ignore[assignment]  # holds arrays
 
 
+def numbered(size: int, chosen: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The place of each of `size` positions among the chosen ones; −1 for the others."""
+    place = np.full(size, -1)
+    place[chosen] = np.arange(len(chosen))
+    return place
+
+
 def frozen(array: Floats) -> Floats:
     """A copy that nobody writes to: of a constant, which may be told by its identity."""
     array = np.array(array)

@@ -19,7 +19,7 @@ from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ParamConeProg
 from cvxift.errors import ProgramError
 from cvxift.program.labels import RowLabels
 from cvxift.program.row_order import Rows
-from cvxift.program.structure import Cones, Floats, Structure
+from cvxift.program.structure import Cones, Floats, Structure, numbered
 
 PIECES = ("P", "q", "A", "b", "d")
 
@@ -132,8 +132,7 @@ def take_rows(structure: Structure, stacked: Stack, rows: np.ndarray, cones: Con
     where, m = stacked.slices, structure.m
     if len(rows) == m and cones == structure.cones and np.array_equal(rows, np.arange(m)):
         return structure, stacked
-    place = np.full(m, -1)
-    place[rows] = np.arange(len(rows))
+    place = numbered(m, rows)
     A = where["A"]
     filled, _ = filled_entries(stacked)
     entries = np.flatnonzero((place[structure.A_rows] >= 0) & filled[A])
@@ -177,8 +176,7 @@ def combined(
     """
     where, n, m = stacked.slices, structure.n, structure.m
     filled, _ = filled_entries(stacked)
-    place = np.full(n, -1)
-    place[columns] = np.arange(len(columns))
+    place = numbered(n, columns)
     at = np.flatnonzero(filled[where["A"]] & (place[structure.A_cols] >= 0))
     members = sp.csr_array((np.ones(len(at)), (structure.A_rows[at], np.arange(len(at)))), shape=(m, len(at)))
     terms = sp.coo_array(operations @ members)

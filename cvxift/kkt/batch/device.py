@@ -124,7 +124,7 @@ class DeviceMap(BatchProducts):
             side = host()
             if isinstance(side.substitution, Rescaled):
                 units = side.substitution.units.put(place.put)
-                programs, elimination = programs.scaled(units), Rescaled(units, elimination)  # type: ignore[arg-type]
+                programs, elimination = programs.scaled(units), Rescaled(units, elimination)
             name, raws, x, v, found = batch_path.forward(
                 engine, side.small, side.substitution, solver_args=solver_args, warm=points, solver=solver
             )

@@ -17,10 +17,9 @@ from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.products import DataEntries
-from cvxift.program.condensation import Chained, Condensation, chained
-from cvxift.program.fixed import Fixed, without_fixed
-from cvxift.program.structure import Data, Floats
-from cvxift.program.substitution import Substitution, substituted
+from cvxift.program.condensation import Condensation
+from cvxift.program.structure import Data, Floats, numbered
+from cvxift.program.substitution import Way, substituted
 
 Piece = tuple[sp.csr_array, Floats]
 
@@ -64,7 +63,7 @@ class DataMap:
         matrix = sp.csr_array(sp.vstack([matrix for matrix, _ in pieces.values()], format="csr"))
         self._affine = place.affine(matrix, np.concatenate([constant for _, constant in pieces.values()]))
 
-    def __call__(self, theta: Array) -> tuple[DensePrograms, Fixed | Substitution | Chained | None]:
+    def __call__(self, theta: Array) -> tuple[DensePrograms, Way | None]:
         """The programs at θ, shape (B, N)."""
         xp, n, m = self._place.xp, self._n, self._m
         values = self._affine(theta)
@@ -72,20 +71,20 @@ class DataMap:
         B = values.shape[0]
         P, A = xp.reshape(part["P"], (B, n, n)), xp.reshape(part["A"], (B, m, n))
         q, b = part["q"], part["b"]
-        outer = inner = None
+        way: Way | None = None
         if self._fixed is not None:
             blocks = {k: xp.reshape(part[k], (B, *shape)) for k, shape in self._shapes.items() if k in part}
-            q, b, outer = without_fixed(self._fixed, q, b, blocks.get("C"), blocks.get("P_x"), blocks.get("P_y"))
+            q, b, way = substituted(self._fixed, q, b, **blocks)
         if self._auxiliary is not None:
             S, W = xp.reshape(part["S"], (B, -1, n)), part["W"]
             P = P + xp.matrix_transpose(S) @ (W[..., None] * S)
-            q, b, inner = substituted(self._auxiliary, q, b, S, W)
+            q, b, way = substituted(self._auxiliary, q, b, way, S=S, W=W)
         if self._release is not None:  # as `Program.evaluate` does
             limits, inside = self._release
             free = self._cones.largest(xp.astype(b == limits, xp.float64)) > 0.0
             A = xp.where(free[..., None], xp.zeros_like(A), A)
             b = xp.where(free, inside, b)
-        return DensePrograms(self._place, P, q, A, b, self._cones), chained(outer, inner)
+        return DensePrograms(self._place, P, q, A, b, self._cones), way
 
 
 def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str, Piece]:
@@ -111,14 +110,13 @@ def _condensed(pieces: dict[str, Piece], condensation: Condensation) -> dict[str
         out["P"] = placed("P", np.arange(structure.nnzP), P_flat, n * n)
         out["A"] = placed("A", np.arange(structure.nnzA), A_flat, m * n)
         return out
-    column = np.full(structure.n, -1)
-    column[k.X] = np.arange(n)
+    column = numbered(structure.n, k.X)
     P_flat = column[structure.P_rows[k.P_xx]] * n + column[structure.P_cols[k.P_xx]]
     S_flat = k.B_row.astype(np.int64) * n + k.B_col
     out["P"] = placed("P", k.P_xx, P_flat, n * n)
     out["A"] = placed("A", k.A_c, small.A_rows.astype(np.int64) * n + small.A_cols, m * n)
-    out["S"] = placed("A", k.B, S_flat, k.substituted * n, -1.0 / k.a[k.B_row])
-    out["W"] = placed("P", k.W, np.arange(k.substituted), k.substituted)
+    out["S"] = placed("A", k.B, S_flat, len(k.Y) * n, -1.0 / k.a[k.B_row])
+    out["W"] = placed("P", k.W, np.arange(len(k.Y)), len(k.Y))
     return out
 
 

@@ -19,9 +19,7 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.products import Curvature, Pair, Products
 from cvxift.kkt.solved import Solved
 from cvxift.kkt.units import Rescaled
-from cvxift.program.condensation import Chained
-from cvxift.program.fixed import Fixed
-from cvxift.program.substitution import Parts
+from cvxift.program.substitution import Parts, Substitution
 
 
 class BatchLinearization(Products):
@@ -60,13 +58,13 @@ class BatchLinearization(Products):
 
 def _rows_of_cones(batch: DenseBatch) -> Array:
     """A on the condensed rows, with the columns that are fixed beside those that are kept (`Condensation.felt`)."""
-    way, place, A = batch.elimination, batch.programs.place, batch.programs.A
-    outer, inner = (way.outer, way.inner) if isinstance(way, Chained) else (way, None)
-    if not isinstance(outer, Fixed) or outer.C is None:
+    way, xp, A = batch.elimination, batch.programs.place.xp, batch.programs.A
+    fixed = way if way is None or way.further is None else way.further
+    if not isinstance(fixed, Substitution) or fixed.C is None:
         return A
-    xp, C = place.xp, outer.C
-    if inner is not None:
-        C = xp.matrix_transpose(inner.parts.rows.kept(xp.matrix_transpose(C)))
+    C = fixed.C
+    if isinstance(way, Substitution) and way is not fixed:
+        C = xp.matrix_transpose(way.parts.rows.kept(xp.matrix_transpose(C)))
     return xp.concat([A, xp.broadcast_to(C, (*A.shape[:-1], C.shape[-1]))], axis=-1)
 
 

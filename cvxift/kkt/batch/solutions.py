@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,22 +18,11 @@ from cvxift.kkt.newton import Point, Points
 from cvxift.kkt.solution import near_kinks
 from cvxift.kkt.starts import Starts
 from cvxift.kkt.system.batched import DenseSystems
-from cvxift.kkt.units import Rescaled, Way
+from cvxift.kkt.units import Rescaled
 from cvxift.program.lazy import Made
 from cvxift.program.structure import Data, Floats
+from cvxift.program.substitution import Way
 from cvxift.solvers.base import Raw, Status
-
-
-class Elimination(Protocol):
-    """The way from a batch of condensed programs to the original ones; see `cvxift.program.elimination`."""
-
-    def expand(self, x: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
-        """The original points from the condensed ones'."""
-        ...
-
-    def solve(self, inner: Callable[[Array, Array], tuple[Array, Array]], g: Array, h: Array) -> tuple[Array, Array]:
-        """The original KKT systems through the condensed ones."""
-        ...
 
 
 class HostSide(NamedTuple):
@@ -84,7 +73,7 @@ class DenseBatch(Made[Solution]):
     host: Callable[[], HostSide]
     programs: DensePrograms
     points: Points
-    elimination: Elimination | None
+    elimination: Way | None
     name: str
     statuses: Sequence[Status]
     singles: dict[int, Solution] = field(default_factory=dict)

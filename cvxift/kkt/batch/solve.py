@@ -18,12 +18,13 @@ from cvxift import solvers
 from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.batch.programs import DensePrograms
-from cvxift.kkt.batch.solutions import DenseBatch, Elimination, HostSide
+from cvxift.kkt.batch.solutions import DenseBatch, HostSide
 from cvxift.kkt.engine import TOLERANCE, Engine
 from cvxift.kkt.newton import GOAL, polish
 from cvxift.kkt.starts import FIRST_STEP_LEAVES, FOLLOWING, TOO_FAR, WORDS, Starts
-from cvxift.kkt.units import Rescaled, Way
+from cvxift.kkt.units import Rescaled
 from cvxift.program.structure import Data, Floats
+from cvxift.program.substitution import Way
 from cvxift.solvers import Pool
 from cvxift.solvers.base import Raw, Status
 
@@ -148,7 +149,7 @@ def checked(
     engine: Engine,
     host: Callable[[], HostSide],
     programs: DensePrograms,
-    elimination: Elimination | None,
+    elimination: Way | None,
     name: str,
     statuses: Sequence[Status],
     x: Array,
