@@ -18,10 +18,10 @@ import numpy as np
 
 from cvxift.errors import ProgramError
 from cvxift.kkt.backend import Array
+from cvxift.kkt.batch.solutions import Solved
 from cvxift.kkt.engine import Engine
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
-from cvxift.kkt.solved import Solved
 from cvxift.program.program import Program
 
 

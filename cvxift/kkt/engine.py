@@ -15,16 +15,12 @@ import numpy as np
 from cvxift import solvers
 from cvxift.kkt import convexity
 from cvxift.kkt.instance import Instance, Layout
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point, goal_of, polish
-from cvxift.kkt.policy import LARGEST_DIRECT, Policy, options_of
+from cvxift.kkt.policy import options_of
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
-from cvxift.kkt.smooth import central_point
 from cvxift.kkt.solution import Attempts, Solution
-from cvxift.kkt.starts import WORTH_FOLLOWING, WORTH_HANDING
-from cvxift.kkt.system.iterative import IterativeSystem
-from cvxift.kkt.system.reduced import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import rotation
 from cvxift.kkt.units import Equilibration, Rescaled
 from cvxift.program.condensation import Condensation
 from cvxift.program.structure import Data, Floats, Structure
@@ -32,6 +28,9 @@ from cvxift.program.substitution import Way
 from cvxift.solvers.base import Raw, Session, Status
 
 __all__ = ["ACCEPTABLE", "TOLERANCE", "Engine", "Solution"]
+
+WORTH_FOLLOWING = 1000  # rows and columns of curved programs from which a step from afar is cheaper than a solver
+WORTH_HANDING = 200  # rows and columns from which an old active set saves more than it costs to hand over
 
 
 class Engine:
@@ -68,7 +67,7 @@ class Engine:
         self._equilibration = Equilibration(self.condensation.structure)
         self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
-        self._entries = DataEntries(structure)
+        self.entries = DataEntries(structure)
         self.candidates = solvers.choose(self.condensation.structure)
         # The table's quick solver comes before its robust ones, with options of its own.
         self.quick_options: Mapping[str, Any] = {}
@@ -295,49 +294,6 @@ class Engine:
         """A solution without a point, of data that were not solved; the solver's name is the last one's."""
         none: Any = None  # without a point nobody asks for the matrices
         return self.solution(data, None, none, None, name, status, attempts)
-
-    def linearize(self, solution: Solution, policy: Policy) -> Linearization:
-        """The derivatives at a solution, which keeps them.
-
-        Args:
-            solution: a solution of this engine that has a point.
-            policy: how to take them.
-
-        Returns:
-            The linearization; it reuses the polishing's factorization where the active set is the same.
-
-        Raises:
-            ProgramError: ``singular="smooth"`` with other than linear constraints.
-            ApplicabilityError: the central path has no point for ``"smooth"``.
-        """
-        point, x, y = solution.point, solution.x, solution.y
-        assert point is not None
-        # What a plain call asks of others is one condition here.
-        direct = policy.linear_solver == "auto" and self.cones.eigenvector_numbers <= LARGEST_DIRECT
-        iterative = None if direct else policy.iterative(self.cones.eigenvector_numbers)
-        way = solution.substitution
-        units = way.units if isinstance(way, Rescaled) else None
-        v = point.v if way is None else self.condensation.lift(point.v) if units is None else solution.s - solution.y
-        if policy.singular == "smooth":
-            # sᵢ yᵢ = μ in the program's own units is ŝᵢ ŷᵢ = κμ in others.
-            mu = policy.mu if units is None else policy.mu * float(units.cost)
-            point = central_point(solution.instance, point.x, point.v, mu)
-            x, s, y = point.x, point.s, point.y
-            if way is not None:
-                x, s, y = way.expand(x, s, y)
-            v = self.condensation.lift(point.v) if units is None else s - y
-            system = point.system
-        elif iterative is not None:
-            system = IterativeSystem(solution.instance, point.v, iterative)
-        elif point.system is not None and point.system.singular == policy.singular:
-            system = point.system
-        else:
-            system = ReducedSystem(solution.instance, rotation(self.cones, point.v, point.spectrum), policy.singular)
-        assert system is not None
-        mu = policy.mu if policy.singular == "smooth" else None
-        linear = Linearization(self.structure, solution.data, x, y, system, v, way, mu, self._entries)
-        solution.linearizations[policy] = linear
-        return linear
 
 
 def _in_units(warm: Raw, way: Way | None) -> Raw:

@@ -18,8 +18,8 @@ from cvxift.program.structure import Floats
 from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
+    from cvxift.kkt.batch.solutions import Solved
     from cvxift.kkt.regularity.account import Regularity
-    from cvxift.kkt.solved import Solved
 
 __all__ = [
     "Check",

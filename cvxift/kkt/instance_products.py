@@ -10,14 +10,13 @@ import numpy as np
 from cvxift._types import cached_property
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch.products import BatchProducts
-from cvxift.kkt.batch.solutions import DenseBatch
+from cvxift.kkt.batch.solutions import DenseBatch, Solved
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import Check, certify
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity import products
 from cvxift.kkt.regularity.account import Regularity
-from cvxift.kkt.solved import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 

@@ -21,7 +21,6 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point, goal_of, polish
 from cvxift.kkt.solution import Attempts
-from cvxift.kkt.starts import FIRST_STEP_LEAVES, FOLLOWING, WORDS
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Session, Status
 
@@ -32,6 +31,9 @@ LOGGER = logging.getLogger(__name__)
 TOLERANCE = 1e-9  # a point this good ends the search
 ACCEPTABLE = 1e-6  # the best point of all solvers is accepted up to this relative residual
 SCALES = (1.0, 1e3, 1e-3)  # of s over y, in each row's units, tried where reading the active set off s − y fails
+FIRST_STEP_LEAVES = 1e-2  # relative residual that the first step from an old point must reach: quadratic from there
+FOLLOWING = 4  # steps from an old point at most: 1e-2, 1e-4, 1e-8, 1e-16
+WORDS = "Newton's steps from the previous point"
 CONCLUSIVE = (Status.INFEASIBLE, Status.UNBOUNDED)
 OPINION_SIZE = 500  # rows + columns up to which a first-order solver is asked whether a conic program is infeasible
 OPINION_ORDER = 20  # order of a matrix likewise

@@ -1,4 +1,7 @@
-"""A solved instance: the point, how it was found, and its derivatives under any policy."""
+"""A solved instance: the point, how it was found, and its derivatives under any policy.
+
+The derivatives are those of `cvxift.kkt.products`, with the instance's own factorization.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cvxift import cones as cone
+from cvxift._types import cached_property
 from cvxift.kkt.instance import Instance, Layout, Residuals
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
+from cvxift.kkt.products import Curvature, DataEntries, Pair, Products
 from cvxift.kkt.regularity.thresholds import CLEAR
-from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.kkt.smooth import CentralPath, central_point
+from cvxift.kkt.system.factor import Certificate
+from cvxift.kkt.system.iterative import IterativeSystem
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Way
@@ -20,10 +28,76 @@ from cvxift.solvers.base import Raw, Status
 
 if TYPE_CHECKING:
     from cvxift.kkt.engine import Engine
-    from cvxift.kkt.linearization import Linearization
 
 Attempts = list[tuple[str, Status, str, float]]
 """Each solver that was tried: its name, its status, its words, and the residual after polishing."""
+
+
+class Linearization(Products):
+    """The solution map's derivatives at a point of a program.
+
+    Args:
+        structure: the program's structure.
+        data: its data, unbatched.
+        x: columns, shape (n,).
+        y: multipliers, shape (m,).
+        system: the reduced system of the (condensed) instance at the point.
+        v: s − y, shape (m,); what substituted rows hold does not matter.
+        substitution: the way from the condensed program to this one; None if they are the same.
+        mu: the central path's parameter if the point is on that path; None for a solution.
+        entries: F_θ on the structure's patterns, if it was made before.
+
+    Attributes:
+        certificate: of the last solve; None before the first.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        data: Data,
+        x: Floats,
+        y: Floats,
+        system: ReducedSystem | IterativeSystem,
+        v: Floats,
+        substitution: Way | None = None,
+        mu: float | None = None,
+        entries: DataEntries | None = None,
+    ) -> None:
+        self.structure, self.data, self.x, self.y = structure, data, x, y
+        self.system, self.v, self.substitution, self.mu = system, v, substitution, mu
+        self.entries = DataEntries(structure) if entries is None else entries
+        self.certificate: Certificate | None = None
+
+    @classmethod
+    def at(cls, structure: Structure, data: Data, instance: Instance, x: Floats, s: Floats, y: Floats) -> Linearization:
+        """The linearization of an uncondensed program at (x, s, y)."""
+        v = s - y
+        return cls(structure, data, x, y, ReducedSystem(instance, rotation(structure.cones, v)), v)
+
+    def prepare(self) -> None:
+        """Factorize the reduced system, if there is one."""
+        if isinstance(self.system, ReducedSystem):
+            _ = self.system.factor
+
+    def solve(self, g: Floats, h: Floats | None) -> Pair:
+        """See `Products.solve`; g of shape (n,) or (k, n). Keeps the certificate."""
+        return self._inner(g, h) if self.substitution is None else self.substitution.solve(self._inner, g, h)
+
+    def _inner(self, g: Floats, h: Floats | None) -> Pair:
+        u, w, self.certificate = self.system.solve(g, h)
+        return u, w
+
+    @cached_property
+    def curvature(self) -> Curvature | None:
+        """See `Products.curvature`; on the central path, where Π is φ of `cvxift.kkt.smooth`, D²φ."""
+        if self.mu is None and self.structure.cones.polyhedral:
+            return None
+        spectrum = self._spectrum if self.mu is None else CentralPath(self.v, self.mu, self.structure.cones.zero)
+        return Curvature(self.structure.A_matrix(self.data.A), spectrum)
+
+    @cached_property
+    def _spectrum(self) -> cone.Spectrum:
+        return cone.spectrum(self.structure.cones, self.v)
 
 
 @dataclass(eq=False)
@@ -118,8 +192,40 @@ class Solution:
         return "column", int(columns.argmax()), float(columns.max())
 
     def linearization(self, policy: Policy) -> Linearization:
-        """The solution map's derivatives at the point, under a policy; kept."""
-        return self.linearizations.get(policy) or self.engine.linearize(self, policy)
+        """The solution map's derivatives at the point, under a policy; kept.
+
+        It reuses the polishing's factorization where the active set is the same.
+
+        Raises:
+            ProgramError: ``singular="smooth"`` with other than linear constraints.
+            ApplicabilityError: the central path has no point for ``"smooth"``.
+        """
+        if policy not in self.linearizations:
+            self.linearizations[policy] = self._linearized(policy)
+        return self.linearizations[policy]
+
+    def _linearized(self, policy: Policy) -> Linearization:
+        point, engine, way, units, mu = self.point, self.engine, self.substitution, self.units, None
+        assert point is not None
+        cones, x, y = engine.cones, self.x, self.y
+        v = point.v if way is None else engine.condensation.lift(point.v) if units is None else self.s - y
+        plain = policy.linear_solver == "auto" and not cones.psd
+        iterative = None if plain else policy.iterative(cones.eigenvector_numbers)
+        system: Any = point.system
+        if policy.singular == "smooth":
+            mu = policy.mu
+            # sᵢ yᵢ = μ in the program's own units is ŝᵢ ŷᵢ = κμ in others.
+            point = central_point(self.instance, point.x, point.v, mu if units is None else mu * float(units.cost))
+            x, s, y = point.x, point.s, point.y
+            if way is not None:
+                x, s, y = way.expand(x, s, y)
+            v = engine.condensation.lift(point.v) if units is None else s - y
+            system = point.system
+        elif iterative is not None:
+            system = IterativeSystem(self.instance, point.v, iterative)
+        elif system is None or system.singular != policy.singular:
+            system = ReducedSystem(self.instance, rotation(cones, point.v, point.spectrum), policy.singular)
+        return Linearization(self.structure, self.data, x, y, system, v, way, mu, engine.entries)
 
     def describe(self) -> str:
         """One line a solver tried: its status, its words, the residual that was left."""

@@ -19,12 +19,12 @@ import numpy as np
 from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.kkt.batch import solve as batch_path
+from cvxift.kkt.batch.solutions import Solved
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
 from cvxift.kkt.failures import OnFailure, inaccurate, unsolved
 from cvxift.kkt.instance_products import InstanceProducts
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.recovery import Recovery
-from cvxift.kkt.solved import Solved
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -241,7 +241,7 @@ class SolutionMap(InstanceProducts):
             solved, point = Solved((), (solution,), self._recover(solution.x, solution.y, own)), solution.point
             if point is not None and point.worst <= TOLERANCE:
                 if prepare:
-                    engine.linearize(solution, self.policy).prepare()
+                    solution.linearization(self.policy).prepare()
                 return solved
         else:
             flat = theta.reshape(-1, theta.shape[-1])

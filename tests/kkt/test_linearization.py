@@ -10,8 +10,8 @@ from plant import inner, move, plant, tangent
 from cvxift import cones as cone
 from cvxift.cones import Cones
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import polish
+from cvxift.kkt.solution import Linearization
 
 CASES = {
     "equality": (Cones(zero=3), 6),

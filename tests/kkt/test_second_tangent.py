@@ -8,8 +8,8 @@ from plant import inner, move, plant, tangent
 from test_linearization import CASES, linearize, resolve
 
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.products import DataEntries
+from cvxift.kkt.solution import Linearization
 from cvxift.program.structure import Data
 
 

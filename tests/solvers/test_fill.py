@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift.kkt.engine import Engine
-from cvxift.kkt.starts import WORDS
+from cvxift.kkt.search import WORDS
 from cvxift.program.cones import Cones
 from cvxift.program.structure import Data, Structure
 from cvxift.solvers import Raw, Status, fill, quick, table

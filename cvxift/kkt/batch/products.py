@@ -13,11 +13,10 @@ import numpy as np
 from cvxift._types import cached_property
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch.device_maps import VaryingData
-from cvxift.kkt.batch.solutions import DenseBatch, merged
+from cvxift.kkt.batch.solutions import DenseBatch, Solved, merged
 from cvxift.kkt.derivatives import Derivatives
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.products import Curvature, Pair, Products
-from cvxift.kkt.solved import Solved
 from cvxift.kkt.units import Rescaled
 from cvxift.program.substitution import Parts, Substitution
 

@@ -1,4 +1,9 @@
-"""A solved batch of small dense programs, where its arrays live, and the single instances that are asked for of it."""
+"""Solved batches: what a solution map hands over, points to start the next solve from, and those of small programs.
+
+A batch of small dense programs stays where its arrays live; single instances are made of it when they are asked for.
+Where θ has moved little since a point was found, Newton's steps from it reach the new one: a factorization or two
+instead of an interior-point method's ten to twenty, or a first-order method's thousands of iterations.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +21,45 @@ from cvxift.kkt.engine import Engine, Solution
 from cvxift.kkt.instance import Residuals
 from cvxift.kkt.newton import Point, Points
 from cvxift.kkt.solution import near_kinks
-from cvxift.kkt.starts import Starts
 from cvxift.kkt.system.batched import DenseSystems
 from cvxift.kkt.units import Rescaled
 from cvxift.program.lazy import Made
 from cvxift.program.structure import Data, Floats
 from cvxift.program.substitution import Way
 from cvxift.solvers.base import Raw, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Starts(Made["Raw | None"]):
+    """A point for each instance of a batch, of the condensed programs in their own units; NaN where there is none.
+
+    Attributes:
+        x: shape (B, n).
+        s: shape (B, m).
+        y: shape (B, m).
+    """
+
+    x: Floats
+    s: Floats
+    y: Floats
+
+    @classmethod
+    def of(cls, points: Sequence[Raw | None], n: int, m: int) -> Starts:
+        """The same from single points."""
+        if isinstance(points, Starts):
+            return points
+        none = Raw(np.full(n, np.nan), np.full(m, np.nan), np.full(m, np.nan), Status.FAILED, "")
+        held = [none if point is None else point for point in points]
+        return cls(*(np.array([getattr(p, name) for p in held]).reshape(len(held), -1) for name in ("x", "s", "y")))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def make(self, index: int) -> Raw | None:
+        """One instance's point; None if there is none."""
+        x, s, y = self.x[index], self.s[index], self.y[index]
+        known = np.isfinite(x).all() and np.isfinite(y).all()
+        return Raw(x, s, y, Status.SOLVED, "") if known else None
 
 
 class HostSide(NamedTuple):
@@ -200,6 +237,40 @@ class DenseBatch(Made[Solution]):
         for name in ("full_x", "full_y"):
             values = np.stack([getattr(solution, name[-1]) for solution in rows.values()])
             setattr(self, name, merged(place.xp, getattr(self, name), place.put(values), where))
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A batch of solved instances.
+
+    Attributes:
+        batch_shape: leading dimensions; () when unbatched.
+        solutions: the instances in C order.
+        outputs: flat outputs, shape (*batch_shape, K); NaN where an instance failed.
+    """
+
+    batch_shape: tuple[int, ...]
+    solutions: Sequence[Solution]
+    outputs: Floats
+
+    @property
+    def ok(self) -> bool:
+        """Whether every instance has a point that passed the check."""
+        if isinstance(self.solutions, DenseBatch):
+            return self.solutions.ok
+        return all(solution.ok for solution in self.solutions)
+
+    def warm(self) -> Sequence[Raw | None]:
+        """Points of the condensed programs to start the next solve from."""
+        if isinstance(self.solutions, DenseBatch):
+            return self.solutions.starts()
+        return [solution.start() for solution in self.solutions]
+
+    def forget_words(self) -> None:
+        """Let what was said of the instances be said again, where another call of a layer has found them."""
+        for solution in getattr(self.solutions, "made", self.solutions):
+            for account in solution.accounts.values():
+                account.told.clear()
 
 
 def merged(xp: Any, whole: Array, rows: Array, where: Array, axis: int = 0) -> Array:

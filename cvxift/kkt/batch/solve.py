@@ -18,10 +18,10 @@ from cvxift import solvers
 from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.batch.programs import DensePrograms
-from cvxift.kkt.batch.solutions import DenseBatch, HostSide
+from cvxift.kkt.batch.solutions import DenseBatch, HostSide, Starts
 from cvxift.kkt.engine import TOLERANCE, Engine
 from cvxift.kkt.newton import GOAL, polish
-from cvxift.kkt.starts import FIRST_STEP_LEAVES, FOLLOWING, TOO_FAR, WORDS, Starts
+from cvxift.kkt.search import FIRST_STEP_LEAVES, FOLLOWING, WORDS
 from cvxift.kkt.units import Rescaled
 from cvxift.program.structure import Data, Floats
 from cvxift.program.substitution import Way
@@ -30,6 +30,7 @@ from cvxift.solvers.base import Raw, Status
 
 THREAD_COST = 2000  # stored matrix entries an instance from which a thread may pay for itself
 TOGETHER = 8  # instances from which a step of Newton's on all costs less than the solver's iterations that it replaces
+TOO_FAR = 0.1  # relative residual from which no step is tried on curved cones, where Newton goes astray from afar
 LARGEST_PADDED = 160  # rows + columns up to which one padded factorization beats a reduced one an instance
 
 _pools: weakref.WeakKeyDictionary[Engine, dict[Any, Pool]] = weakref.WeakKeyDictionary()

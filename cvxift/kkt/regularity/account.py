@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import cvxpy as cp
 import numpy as np
 
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy, Singular
 from cvxift.kkt.regularity import pieces as around
@@ -30,6 +29,7 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import BEYOND, CLOSER, FELT, MEAN_STEPS, NULL, PULLED, STEP
 from cvxift.kkt.regularity.weak_rows import closed, felt, flat_on_weak_rows, not_opened
+from cvxift.kkt.solution import Linearization
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 

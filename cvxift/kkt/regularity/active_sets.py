@@ -8,11 +8,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.thresholds import NULL, SAME_POINT
+from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.null_space import is_regular
 from cvxift.kkt.regularity.pieces import neighbour, steps_of_theta
@@ -41,6 +40,7 @@ from cvxift.kkt.regularity.thresholds import (
     STEEP,
     STEP,
 )
+from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.reduced import ReducedSystem

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import NOISE, NULL, PULLED
+from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Floats
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.regularity.active_sets import columns_moved, linearization, on_active_set
 from cvxift.kkt.regularity.null_space import NullVector, null_vector
@@ -39,6 +38,7 @@ from cvxift.kkt.regularity.thresholds import (
     STEP,
 )
 from cvxift.kkt.regularity.torn_rows import TornRows
+from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.program import Program

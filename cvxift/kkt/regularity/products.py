@@ -12,7 +12,6 @@ import numpy as np
 
 from cvxift.errors import ApplicabilityError
 from cvxift.kkt.failures import Check, Mode, certify, tell_endless, tell_flat, tell_kink, tell_steep
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import (
     BENT,
@@ -27,6 +26,7 @@ from cvxift.kkt.regularity.thresholds import (
     SHORTER,
     STEEP,
 )
+from cvxift.kkt.solution import Linearization
 from cvxift.program.structure import Data, Floats
 
 PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for

@@ -8,11 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from cvxift.kkt.linearization import Linearization
 from cvxift.kkt.regularity.active_sets import with_weak
 from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part
 from cvxift.kkt.regularity.thresholds import FELT, MANY, NOISE, NULL, SHARED
+from cvxift.kkt.solution import Linearization
 
 if TYPE_CHECKING:
     from cvxift.kkt.regularity.account import Regularity
