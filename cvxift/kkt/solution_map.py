@@ -74,6 +74,20 @@ class SolutionMap(InstanceProducts):
         engine: Engine | None = None,
     ) -> None:
         self._set_ways(policy, on_failure, check)
+        self._set_program(problem, parameters, outputs, gp, solver, solver_args, canon_backend, program, engine)
+
+    def _set_program(
+        self,
+        problem: cp.Problem,
+        parameters: Sequence[cp.Parameter] | None,
+        outputs: Sequence[Any],
+        gp: bool = False,
+        solver: str | None = None,
+        solver_args: Mapping[str, Any] | None = None,
+        canon_backend: str | None = None,
+        program: Program | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
         self.parameters = self._ordered(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()

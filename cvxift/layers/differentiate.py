@@ -177,8 +177,8 @@ def _save(found: Sensitivity, held: bool, duals: Sequence[cp.Variable] | None = 
     solved = problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)  # else they are values that nobody solved for
     if held and solved and holds_values_of(solution, found.program, KEPT_VALUES):
         return
+    accurate = solution.worst <= TOLERANCE
     named = real_duals(problem) if duals is None else duals
     values = {key: found.value(key) for key in (*problem.variables(), *named)}
-    accurate = solution.worst <= TOLERANCE
     solver = None if held and solved else solution.solver
     write_back(problem, found.value(problem.objective), values, accurate=accurate, solver=solver)

@@ -6,10 +6,14 @@ whole array in Fortran order. A leaf that is symmetric is read as (θ + θᵀ)/2
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift.errors import ProgramError
+from cvxift.program.canonicalize import Stuffed
 from cvxift.program.structure import Floats
 
 SYMMETRIC = ("symmetric", "PSD", "NSD")
@@ -86,3 +90,41 @@ def read(leaf: cp.Parameter, is_reduced: bool) -> tuple[np.ndarray, np.ndarray, 
 def fortran_order(shape: tuple[int, ...]) -> np.ndarray:
     """C-order index of each entry taken in Fortran order, shape (size,)."""
     return np.arange(int(np.prod(shape))).reshape(shape).ravel(order="F")
+
+
+def to_inner(
+    stuffed: Stuffed, parameters: Sequence[cp.Parameter], offsets: Mapping[cp.Parameter, slice], size: int
+) -> tuple[sp.csr_array, np.ndarray]:
+    """CVXPY's inner parameters from θ.
+
+    Args:
+        stuffed: the canonical program that has them.
+        parameters: the problem's parameters in θ's order.
+        offsets: where each stands in θ.
+        size: N, the length of θ.
+
+    Returns:
+        The matrix, shape (inner, N), and which entries of θ enter through their logarithm, shape (N,).
+
+    Raises:
+        ProgramError: a parameter enters by itself and through its logarithm.
+    """
+    columns, mask, ways = stuffed.program.param_id_to_col, np.zeros(size, dtype=bool), {}
+    rows, cols = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    values: list[Floats] = [np.zeros(0)]
+    for identifier, (number, log, is_reduced) in stuffed.parameters.items():
+        if identifier not in columns:
+            continue
+        parameter = parameters[number]
+        inner, own, weight = read(parameter, is_reduced)
+        rows.append(inner + columns[identifier])
+        cols.append(own + offsets[parameter].start)
+        values.append(weight)
+        mask[offsets[parameter]] |= log
+        if ways.setdefault(number, log) != log:
+            raise ProgramError(
+                f"Parameter '{parameter.name()}' stands both as a factor and as an exponent. Put a second parameter in "
+                "the exponents, with the same value (for a layer the same tensor); the derivative is the sum of both."
+            )
+    indices, shape = (np.concatenate(rows), np.concatenate(cols)), (stuffed.program.total_param_size, size)
+    return sp.csr_array((np.concatenate(values), indices), shape=shape), mask

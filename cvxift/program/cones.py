@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvxift._types import cached_property
+from cvxift._types import Floats, cached_property
 from cvxift.errors import ProgramError
 
 KINDS = ("zero", "nonneg", "soc", "psd", "exp", "pow")
@@ -231,6 +231,22 @@ class Cones:
             first, last = int(units[0]), int(units[-1])
             found.append(slice(first, last + 1) if last - first + 1 == part.count else units)
         return tuple(found)
+
+    @cached_property
+    def heads(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        """Which rows are heads of second-order cones, shape (m,), and of their tails the head, −1 elsewhere, (m,)."""
+        first, head = np.zeros(self.m, dtype=bool), np.full(self.m, -1)
+        for part in self.parts:
+            if part.kind == "soc":
+                first[part.index[:, 0]], head[part.index[:, 1:]] = True, part.index[:, :1]
+        return first, head
+
+    @cached_property
+    def inside(self) -> Floats:
+        """A point inside the nonnegative rows and second-order cones; zero in other rows; shape (m,)."""
+        point = self.heads[0].astype(float)
+        point[self.rows("nonneg")] = 1.0
+        return point
 
     @property
     def units(self) -> int:

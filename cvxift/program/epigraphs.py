@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.program.cones import Cones
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack, combined, filled_entries
 
@@ -120,7 +119,7 @@ def _bounds(
     varied_bounds = np.diff(stacked.matrix.indptr)[where["b"]] > 0
     able &= np.bincount(column[above], minlength=n) == 1
     # The direction d = −A_t in the other rows: heads that rise by no less than the norm of the tails.
-    first, head = _directions(cones)
+    first, head = cones.heads
     inside = above | (first[row] & (value < 0.0))
     able[column[varies | ~(inside | (head[row] >= 0))]] = False
     tail = np.flatnonzero((head[row] >= 0) & able[column])
@@ -146,20 +145,3 @@ def _bounds(
     bound = np.full(n, -1)
     bound[column[candidates][good]] = row[candidates][good]
     return bound
-
-
-def _directions(cones: Cones) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are heads of second-order cones, shape (m,), and of their tails the head, shape (m,), −1 elsewhere."""
-    first, head = np.zeros(cones.m, dtype=bool), np.full(cones.m, -1)
-    for part in cones.parts:
-        if part.kind == "soc":
-            rows = part.index
-            first[rows[:, 0]], head[rows[:, 1:]] = True, rows[:, :1]
-    return first, head
-
-
-def interior(cones: Cones) -> Floats:
-    """b of rows and second-order cones that bind nothing, a point inside them, by rows; zero elsewhere; shape (m,)."""
-    point = _directions(cones)[0] * 1.0
-    point[cones.rows("nonneg")] = 1.0
-    return point

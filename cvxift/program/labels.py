@@ -15,11 +15,14 @@ import cvxpy as cp
 import numpy as np
 from cvxpy.constraints.constraint import Constraint
 
+from cvxift.errors import ProgramError
 from cvxift.program.attributes import free_entry
 from cvxift.program.canonicalize import Origin
 from cvxift.program.lazy import Made
 from cvxift.program.messages import number, short, subscript
 from cvxift.program.row_order import RowBlock, Rows, triangle
+from cvxift.program.structure import Structure
+from cvxift.program.tensors import Stack
 
 NAMED_ENTRIES = 3  # entries of one constraint that a message names
 
@@ -287,3 +290,30 @@ def _entries(entries: list[str]) -> str:
     rest = len(entries) - NAMED_ENTRIES
     more = f" and {rest} more" if rest > 0 else ""
     return f", {'entry' if len(entries) == 1 else 'entries'} {', '.join(entries[:NAMED_ENTRIES])}{more}"
+
+
+def check_finite(stacked: Stack, structure: Structure, labels: RowLabels) -> None:
+    """Constant data must be finite; rows that bind nothing are gone already.
+
+    Args:
+        stacked: the program's entries as affine functions of θ.
+        structure: its patterns.
+        labels: its rows in the user's words.
+
+    Raises:
+        ProgramError: a constant is not; names the constraint.
+    """
+    bad = ~np.isfinite(stacked.constant)
+    if not bad.any():
+        return
+    where, entry = stacked.slices, int(np.argmax(bad))
+    if where["A"].start <= entry < where["A"].stop:
+        place = labels[int(structure.A_rows[entry - where["A"].start])].text
+    elif where["b"].start <= entry < where["b"].stop:
+        place = labels[entry - where["b"].start].text
+    else:
+        place = "the objective"
+    raise ProgramError(
+        f"A constant in {place} makes the program's data {stacked.constant[entry]}. "
+        "Constants must be finite, except bounds that bind nothing."
+    )

@@ -12,7 +12,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift.program.affine import Adjoint, AffineMap
-from cvxift.program.epigraphs import interior
 from cvxift.program.structure import Data, Floats, Structure, frozen
 from cvxift.program.tensors import PIECES, Stack
 
@@ -37,7 +36,7 @@ class Maps:
     def __init__(self, structure: Structure, stacked: Stack, weights: Floats) -> None:
         self._structure = structure
         cones = structure.cones
-        self.inside = interior(cones)
+        self.inside = cones.inside
         opens = np.sign(weights)
         opens[cones.zero : cones.zero + cones.nonneg] = 1.0
         self.limits = np.select([opens > 0.0, opens < 0.0], [np.inf, -np.inf], np.nan)
@@ -55,8 +54,8 @@ class Maps:
         ends = np.cumsum([0] + [sizes[name] for name in varying])
         self._varying = {name: slice(int(i), int(j)) for name, i, j in zip(varying, ends[:-1], ends[1:], strict=True)}
         others = [name for name in PIECES if name not in varying]
-        self._zeros = {name: frozen(np.zeros(sizes[name])) for name in others}
-        values = [stacked.constant[where[name]] for name in others]
+        zeros, values = [np.zeros(sizes[name]) for name in others], [stacked.constant[where[name]] for name in others]
+        self._zeros = dict(zip(others, map(frozen, zeros), strict=True))
         self._constants = dict(zip(others, map(frozen, values), strict=True))
         self._map = AffineMap(matrix, stacked.constant[selected])
         self._adjoint = Adjoint(matrix)

@@ -21,16 +21,17 @@ import scipy.sparse as sp
 from cvxift._types import cached_property
 from cvxift.errors import ProgramError
 from cvxift.program import parameters as _parameters
+from cvxift.program.attributes import to_inner
 from cvxift.program.canonicalize import Origin, Stuffed, canonicalize
 from cvxift.program.checks import check_problem
 from cvxift.program.integers import with_integers
-from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, ranks
+from cvxift.program.labels import ColumnBlock, ColumnLabels, RowLabels, check_finite, ranks
 from cvxift.program.maps import Maps
 from cvxift.program.presolve import presolve
 from cvxift.program.recover import Output, constant_output, dual_outputs, primal_output
 from cvxift.program.row_order import Rows, arrange
 from cvxift.program.structure import Cones, Data, Floats
-from cvxift.program.tensors import Stack, check_finite, stack
+from cvxift.program.tensors import Stack, stack
 
 
 class Program:
@@ -96,9 +97,9 @@ class Program:
         with reach.values_aside():
             stuffed = canonicalize(continuous, self.parameters, gp, canon_backend)
         rows = arrange(stuffed.program.constraints)
-        to_inner, log_mask = _parameters.to_inner(stuffed, self.parameters, self.offsets, self.theta_size)
+        inner, log_mask = to_inner(stuffed, self.parameters, self.offsets, self.theta_size)
         self.log_mask = log_mask if gp else None
-        full, stacked = stack(stuffed.program, rows, to_inner, self.theta_size)
+        full, stacked = stack(stuffed.program, rows, inner, self.theta_size)
         self._presolved = presolve(full, stacked, ranks(rows, stuffed.origins), stuffed.auxiliary(full.n))
         self.structure, stacked = self._presolved.structure, self._presolved.stacked
         self._set_labels(stuffed, rows, stacked)

@@ -16,8 +16,6 @@ import numpy as np
 import scipy.sparse as sp
 from cvxpy.reductions.dcp2cone.cone_matrix_stuffing import ParamConeProg
 
-from cvxift.errors import ProgramError
-from cvxift.program.labels import RowLabels
 from cvxift.program.row_order import Rows
 from cvxift.program.structure import Cones, Floats, Structure, numbered
 
@@ -93,8 +91,8 @@ def stack(program: ParamConeProg, rows: Rows, to_inner: sp.csr_array, theta_size
 
     slices = _slices((len(pattern_P[0]), n, len(pattern_A[0]), m, 1))
     matrix, constant = _combine((P, q, A, b, d), slices, one)
-    structure = Structure.from_patterns(n, rows.cones, pattern_P, pattern_A)
-    return structure, Stack(_product(matrix, to_inner, theta_size), constant, slices, theta_size)
+    stacked = Stack(_product(matrix, to_inner, theta_size), constant, slices, theta_size)
+    return Structure.from_patterns(n, rows.cones, pattern_P, pattern_A), stacked
 
 
 def drop_free_rows(structure: Structure, stacked: Stack) -> tuple[Structure, Stack, np.ndarray]:
@@ -253,30 +251,3 @@ def _combine(pieces: Iterable[_Terms], slices: dict[str, slice], one: int) -> tu
     varying = ~is_constant
     indices = (place[varying], parameter[varying])
     return sp.csr_array((value[varying], indices), shape=(size, one)), constant
-
-
-def check_finite(stacked: Stack, structure: Structure, labels: RowLabels) -> None:
-    """Constant data must be finite; rows that bind nothing are gone already.
-
-    Args:
-        stacked: the program's entries as affine functions of θ.
-        structure: its patterns.
-        labels: its rows in the user's words.
-
-    Raises:
-        ProgramError: a constant is not; names the constraint.
-    """
-    bad = ~np.isfinite(stacked.constant)
-    if not bad.any():
-        return
-    where, entry = stacked.slices, int(np.argmax(bad))
-    if where["A"].start <= entry < where["A"].stop:
-        place = labels[int(structure.A_rows[entry - where["A"].start])].text
-    elif where["b"].start <= entry < where["b"].stop:
-        place = labels[entry - where["b"].start].text
-    else:
-        place = "the objective"
-    raise ProgramError(
-        f"A constant in {place} makes the program's data {stacked.constant[entry]}. "
-        "Constants must be finite, except bounds that bind nothing."
-    )

@@ -82,8 +82,7 @@ class ClosedMap(SolutionMap):
         **options: Any,
     ) -> None:
         self._set_ways(policy, on_failure, check)
-        general = {**options, "on_failure": on_failure, "check": check, "policy": policy, "program": program}
-        self._arguments = problem, parameters, outputs, general
+        self._arguments = problem, parameters, outputs, {**options, "program": program}
         self.recognized: Recognized | None = None
         self.form: Form | None = None
         named = options.get("solver") is not None or options.get("solver_args") or options.get("gp")
@@ -131,7 +130,8 @@ class ClosedMap(SolutionMap):
 
     def _set_up(self) -> None:
         problem, parameters, outputs, options = self._arguments
-        general = SolutionMap(problem, parameters, outputs, **options)
+        general = SolutionMap.__new__(SolutionMap)
+        general._set_program(problem, parameters, outputs, **options)
         vars(self).update(vars(general))  # at once, so that threads see all of it or nothing
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ClosedMap:

@@ -190,7 +190,7 @@ class ReducedSystem:
     def factor(self) -> Factor:
         """The factorization of K; a sparse K that cones have filled in (a large SDP) is factorized as a dense one."""
         if self._factor is None:
-            K = self.K
+            K, further = self.K, self._further
             size = K.shape[0]
             if isinstance(K, np.ndarray):
                 self._factor = DenseFactor(K)
@@ -198,7 +198,7 @@ class ReducedSystem:
                 self._factor = DenseFactor(K.toarray())
             else:
                 self._factor = SparseFactor(K, self.first_block)
-            self._factor.further = self._further
+            self._factor.further = further
         return self._factor
 
     @property
