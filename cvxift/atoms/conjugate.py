@@ -301,8 +301,8 @@ def _order(regularizer: Omega) -> float | None:
 
 
 def _function(regularizer: Omega) -> Callable[[Any], Any]:
-    # A partial is a function of z, which its type does not say.
-    return partial(tsallis_neg_entropy, alpha=regularizer) if isinstance(regularizer, float) else regularizer  # type: ignore[return-value]
+    function: Any = regularizer
+    return partial(tsallis_neg_entropy, alpha=function) if isinstance(function, float) else function
 
 
 def _checked(regularizer: Any) -> Omega:

@@ -183,8 +183,8 @@ class norm_neg_entropy(Regularizer):
         return self._gather([self._norm(part) for part in parts]) - 1, []
 
     def _norm(self, vector: Expression) -> Expression:
-        # CVXPY's norms are typed for constants alone.
-        return cp.norm(vector, 2) if self.q == 2 else cp.pnorm(vector, self.q, approx=False)  # type: ignore[arg-type]
+        norms: Any = cp  # typed for constants alone
+        return norms.norm(vector, 2) if self.q == 2 else norms.pnorm(vector, self.q, approx=False)
 
     def _column_grad(self, value: np.ndarray) -> np.ndarray | None:
         size = np.linalg.norm(value.ravel(), self.q)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cvxift.diagnostics.findings import Finding, listed
+from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.null_space import Dependence
@@ -16,9 +17,17 @@ SCALING = (
     "Scale the parameters and constraints to similar magnitudes, or add a little curvature (½ε‖x‖²) to the objective."
 )
 RESOLVE = "Solve it again to a tighter tolerance, or let cvxift solve it: cvxift.diagnose(problem, solver='clarabel')."
-PARAMETERS = "Declare what should vary as cp.Parameter; without parameters there is nothing to differentiate by."
-INFEASIBLE = "Relax a constraint, or check the signs and values of the parameters."
-UNBOUNDED = "Add a constraint or curvature that bounds the objective from below."
+REMEDY = {
+    Status.INFEASIBLE: "Relax a constraint, or check the signs and values of the parameters.",
+    Status.UNBOUNDED: "Add a constraint or curvature that bounds the objective from below.",
+}
+
+
+def no_parameters() -> Finding:
+    """The note that a problem has nothing to differentiate by."""
+    text = "The problem has no parameters; it was judged along changes of its cost."
+    remedy = "Declare what should vary as cp.Parameter; without parameters there is nothing to differentiate by."
+    return Finding("no parameters", text, remedy, False)
 
 
 def weak_text(names: list[str], point: LocalPoint) -> str:

@@ -28,9 +28,6 @@ from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.nlp import NonlinearMap
 from cvxift.program.program import Program
 from cvxift.program.real_parts import RealParts
-from cvxift.solvers.base import Status
-
-_REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
 
 class Reporting(Protocol):
@@ -169,8 +166,8 @@ def _title(problem: cp.Problem) -> str:
     return f"problem in {names}" + ("…" if len(problem.variables()) > 3 else "")
 
 
-def _refused(title: str, text: str, advice_text: str = "") -> Report:
-    return Report(title, Verdict.NOT_OPTIMAL, (), (Finding("bad input", text, advice_text),))
+def _refused(title: str, text: str) -> Report:
+    return Report(title, Verdict.NOT_OPTIMAL, (), (Finding("bad input", text, ""),))
 
 
 def _problem(
@@ -239,12 +236,11 @@ def _report(
             title,
             Verdict.NOT_OPTIMAL,
             (),
-            (Finding(solution.status.value, text, _REMEDY.get(solution.status, advice.RESOLVE)),),
+            (Finding(solution.status.value, text, advice.REMEDY.get(solution.status, advice.RESOLVE)),),
         )
     notes = list(notes)
     if not mapping.program.parameters:
-        text = "The problem has no parameters; it was judged along changes of its cost."
-        notes.append(Finding("no parameters", text, advice.PARAMETERS, False))
+        notes.append(advice.no_parameters())
     report = Report.at(title, mapping, LocalPoint(mapping.program, solution, theta, outputs), outputs, notes)
     report = _one_way(report, mapping, theta, outputs)
     return with_integers_held(report, mapping.program, solution, theta, outputs) if mapping.program.integers else report

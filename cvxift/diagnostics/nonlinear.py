@@ -21,22 +21,17 @@ from cvxift.diagnostics.user_terms import direction_text
 from cvxift.errors import ProgramError
 from cvxift.kkt.convexity import DENSE_NULL_SPACE, NEGATIVE, least_curvature, surplus
 from cvxift.kkt.engine import Solution
-from cvxift.kkt.failures import falls_along
+from cvxift.kkt.failures import ELSEWHERE, falls_along
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.nlp import NO_MULTIPLIERS, NonlinearEngine, NonlinearMap, start_values
 from cvxift.program.smooth import SmoothProgram
 from cvxift.program.smooth.linearized import LinearizedData
-from cvxift.solvers.base import Status
 
 SOLVED = (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
 RESOLVE = "Solve it again from here, problem.solve(nlp=True), or let cvxift: cvxift.differentiate(problem, nlp=True)."
-ELSEWHERE = (
-    "Start elsewhere: set the variables' values, or solver_args={'best_of': 10} with sample_bounds on variables."
-)
 ALONG_FLAT = 0.05  # relative distance along a direction without curvature at which another solution is looked for
 SAME_VALUE = 1e-9  # relative difference of objectives up to which they are the same
-_REMEDY = {Status.INFEASIBLE: advice.INFEASIBLE, Status.UNBOUNDED: advice.UNBOUNDED}
 
 
 def nonlinear_report(
@@ -95,8 +90,7 @@ def report_of(
     """
     notes = list(notes)
     if not mapping.program.parameters:
-        text = "The problem has no parameters; it was judged along changes of its cost."
-        notes.append(Finding("no parameters", text, advice.PARAMETERS, False))
+        notes.append(advice.no_parameters())
     point = LocalPoint(mapping.program, solution, theta, outputs)
     report = Report.at(title, mapping, point, outputs, notes)
     checks, findings, verdict = _second_order(report, point), list(report.findings), report.verdict
@@ -160,7 +154,7 @@ def _no_point(solution: Solution, program: Any, held: bool) -> Finding:
         text = "The values that the variables hold do not satisfy the optimality conditions at the parameters' values."
         return Finding("not optimal", text, RESOLVE)
     text = f"No local solution was found: {solution.status.value}. Tried {solution.describe()}."
-    return Finding(solution.status.value, text, _REMEDY.get(solution.status, ELSEWHERE))
+    return Finding(solution.status.value, text, advice.REMEDY.get(solution.status, ELSEWHERE))
 
 
 def _second_order(report: Report, point: LocalPoint) -> tuple[Check, ...]:

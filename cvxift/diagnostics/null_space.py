@@ -29,6 +29,7 @@ from cvxpy.constraints.psd import PSD
 from scipy.linalg import qr
 
 from cvxift import cones as cone
+from cvxift._types import EPS
 from cvxift.diagnostics.domain import evaluate, values_at
 from cvxift.diagnostics.user_terms import row_name
 from cvxift.kkt.engine import ACCEPTABLE
@@ -42,9 +43,10 @@ from cvxift.program.structure import Floats
 TRIES = 12  # pivot orders that are tried for a few dependences; one for more than `MANY_DEPENDENT`
 MANY_DEPENDENT = 16
 READ = 8  # groups of entries of the same constraints whose meaning is read; further ones are counted
-SUPPORT = 1e-7  # entries of an echelon vector above which a row belongs to the group
-REACH = (0.1, 0.3)  # of the variables' size, that a direction is followed; at 0.1 even x⁸ has grown by 1e-8
-COSTS = 1e-9  # of the objective's growth along the whole size, up to which nothing was gained or lost
+MOST_CONDITION = 1e8  # of a block of pivots, from which an echelon form says nothing
+SUPPORT = 4.0 * EPS * MOST_CONDITION  # part of an echelon vector's largest entry that rounding may leave of a zero
+REACH = (0.1, 0.3)  # of the variables' size, that a direction is followed
+COSTS = 0.1 * REACH[0] ** 8  # of the growth along the whole size, that is none: even x⁸ has grown ten times as much
 EVALUATION_ROUNDING = 1e-12  # of the objective, and of constraints, that evaluating them leaves
 
 
@@ -124,7 +126,7 @@ def _circuits(W: Floats) -> Iterator[tuple[np.ndarray, Floats]]:
         weight = 1.0 / size if attempt == 0 else rng.uniform(0.1, 1.0, len(W)) / size
         factors: tuple[Any, ...] = qr((weight[:, None] * W).T, mode="r", pivoting=True)
         block = W[factors[1][:k]]
-        if np.linalg.cond(block) < 1e8:
+        if np.linalg.cond(block) < MOST_CONDITION:
             for vector in np.linalg.solve(block.T, W.T):
                 kept = np.abs(vector) > SUPPORT * np.abs(vector).max()
                 yield rows[kept], vector[kept]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
 
 LARGEST_CERTIFIED = 5000  # rows + columns up to which a certificate is looked for
-PART = 1e-3  # part of the largest entry of a certificate from which a row or column is part of it
+CERTIFIES = 1e-3  # part of the largest entry of a certificate from which a row or column is part of it
 TOLERANCES = {"tol_gap_abs": 1e-18, "tol_gap_rel": 1e-10, "tol_feas": 1e-12}  # for gaps between rows down to 1e-7
 NAMED_PLACES = 4  # rows, columns, or entries of a direction, that a message names
 
@@ -53,7 +53,7 @@ def why(solution: Solution, program: Program | None) -> str:
     if program is None or structure.n + structure.m > LARGEST_CERTIFIED:
         return ""
     if solution.status is Status.INFEASIBLE:
-        names = program.row_labels.grouped(_entries(_excluding(structure, solution.data)))
+        names = program.row_labels.grouped(entries(_excluding(structure, solution.data)))
         verb = "cannot hold at these parameters" if len(names) == 1 else "exclude each other at these parameters"
         return f"{_some(names)} {verb}. " if names else ""
     if solution.status is Status.UNBOUNDED:
@@ -64,7 +64,7 @@ def why(solution: Solution, program: Program | None) -> str:
 
 def along(ray: Floats, program: Program) -> str:
     """A direction along which the objective has no minimum, as a sentence with a space behind it."""
-    columns = [column for column in _entries(ray) if program.user_columns[column]]
+    columns = [column for column in entries(ray) if program.user_columns[column]]
     names = [
         f"{program.column_labels[j].text.removeprefix('variable ')} {'rises' if ray[j] > 0 else 'falls'}"
         for j in columns
@@ -199,13 +199,13 @@ def _solved(n: int, cones: Cones, P: Any, q: Floats, A: Any, b: Floats) -> Float
     return raw.x if raw.status.has_point and np.isfinite(raw.x).all() else None
 
 
-def _entries(vector: Floats | None) -> list[int]:
+def entries(vector: Floats | None) -> list[int]:
     """The entries that count, largest first."""
     if vector is None or not len(vector):
         return []
     size = np.abs(vector)
     order = np.argsort(-size, kind="stable")
-    return [int(k) for k in order if size[k] > PART * size[order[0]]] if size[order[0]] > 0.0 else []
+    return [int(k) for k in order if size[k] > CERTIFIES * size[order[0]]] if size[order[0]] > 0.0 else []
 
 
 def _some(names: Sequence[str]) -> str:

@@ -27,13 +27,12 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.system.assembly import equilibrate, kkt_matrix
 from cvxift.kkt.system.cone_basis import Rotation
 from cvxift.kkt.system.reduced import ReducedSystem
-from cvxift.kkt.system.sparse_factor import SparseFactor
+from cvxift.kkt.system.sparse_factor import LU_DELTA, SparseFactor
 from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 
 NEGATIVE = 1e-9  # eigenvalue of an equilibrated matrix, negative, from which curvature is not rounding
 DENSE_NULL_SPACE = 2000  # columns up to which the null space of rows is a dense matrix
-DEPENDENT_SHIFT = 1e-12  # of dependent rows, in projections
 EIGENVALUE_ACCURACY = 0.05  # relative accuracy of the least eigenvalue, whose sign alone is wanted
 RESTARTS = 40  # of Lanczos
 
@@ -136,7 +135,7 @@ def _lanczos(P: Any, A: Any) -> Floats | None:
     scale = equilibrate(kkt_matrix(P, A, np.zeros(n + t)))
     columns = sp.diags_array(scale[:n])
     P, A = sp.csc_array(columns @ P @ columns), sp.csr_array(sp.diags_array(scale[n:]) @ A @ columns)
-    diagonal = np.concatenate([np.ones(n), np.full(t, -DEPENDENT_SHIFT)])
+    diagonal = np.concatenate([np.ones(n), np.full(t, -LU_DELTA)])
     factor = sla.splu(kkt_matrix(sp.csc_array((n, n)), A, diagonal))
 
     def project(vector: Floats) -> Floats:

@@ -53,7 +53,7 @@ _ADVICE = {
     Status.ITERATION_LIMIT: ("Raise the solver's limit through solver_args=, or check the scaling of the parameters."),
 }
 
-_ELSEWHERE = (
+ELSEWHERE = (
     "Start elsewhere: set the variables' values, or solver_args={'best_of': 10} with sample_bounds on variables."
 )
 
@@ -87,7 +87,7 @@ def unsolved(
     if not nonlinear:
         advice = conflict.why(first, program) + advice
     if first.descent is not None and nonlinear:
-        advice = f"The point found is stationary, but no local minimum: {_falls(first.descent, program)} {_ELSEWHERE}"
+        advice = f"The point found is stationary, but no local minimum: {_falls(first.descent, program)} {ELSEWHERE}"
     elif first.descent is not None:
         advice = saddle(first.descent, program) + " " + advice
     message = f"{where} was not solved: {first.status.value}{count}. Tried {first.describe()}. {advice}"
@@ -158,10 +158,9 @@ def falls_along(solution: Solution, program: Program) -> str:
 
 
 def _falls(descent: Floats, program: Program | None, both: bool = True) -> str:
-    largest = np.abs(descent).max()
-    columns = [j for j in np.argsort(-np.abs(descent))[: conflict.NAMED_PLACES] if abs(descent[j]) > 1e-3 * largest]
+    largest, columns = np.abs(descent).max(), conflict.entries(descent)[: conflict.NAMED_PLACES]
     names = "column {}".format if program is None else lambda j: program.column_labels[j].text
-    direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(int(j))}" for j in columns)
+    direction = ", ".join(f"{descent[j] / largest:+.2g} in {names(j)}" for j in columns)
     return f"the objective falls from there along {direction}{', and along the opposite direction' if both else ''}."
 
 

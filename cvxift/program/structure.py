@@ -89,8 +89,10 @@ class Structure:
     @cached_property
     def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """P_rows, P_cols, A_rows, A_cols as NumPy's own index type, which it gathers by without converting first."""
-        # Four of them: a comprehension has no length.
-        return tuple(index.astype(np.intp) for index in (self.P_rows, self.P_cols, self.A_rows, self.A_cols))  # type: ignore[return-value]
+        P_rows, P_cols, A_rows, A_cols = (
+            index.astype(np.intp) for index in (self.P_rows, self.P_cols, self.A_rows, self.A_cols)
+        )
+        return P_rows, P_cols, A_rows, A_cols
 
     def P_matrix(self, values: Floats) -> sp.csc_array:
         """The matrix P of one instance.
@@ -121,8 +123,6 @@ class Structure:
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in ("P_rows", "P_cols", "A_rows", "A_cols")
         )
-
-    __hash__ = None  # type: ignore[assignment]  # holds arrays
 
 
 def numbered(size: int, chosen: NDArray[np.integer]) -> NDArray[np.int64]:
