@@ -64,7 +64,7 @@ class Engine:
         self.layout = Layout(self.condensation.structure, dense)
         self.cones = self.condensation.structure.cones
         self._shape = self.condensation.structure.n, self.cones.m
-        self._equilibration = Equilibration(self.condensation.structure)
+        self._equilibration = Equilibration(self.condensation.structure, shears=True)
         self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
         self.entries = DataEntries(structure)

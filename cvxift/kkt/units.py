@@ -11,8 +11,8 @@ is the same program in other units. It is the symmetric scaling by diag(√κ C,
 so that scaling M gives all units at once. First those in which the logarithms of M's entries have least squares, which
 are the same whatever units the program came in (Curtis & Reid 1972); then some passes of an equilibration, which brings
 the largest entries of P and A in each row near 1 (Ruiz 2001). They are rounded to powers of two: scaling changes no
-digit. The rows of one curved cone share one unit. A program whose rows of M, q and b are of moderate size stays as it
-is.
+digit. The rows of one curved cone share one unit, but for exponential cones (`cvxift.kkt.shears`). A program whose rows
+of M, q and b are of moderate size stays as it is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cvxift._types import EPS, override
+from cvxift.kkt.backend import Arrays
+from cvxift.kkt.shears import Shears, sheared
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Pair, Way
 
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
+LEAST_SHEARED = 3e-5  # of q's and b's entries beside exponential cones, where its square is lost beside the largest
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
 SCALING_STEPS = 60  # steps of conjugate gradients for the units' logarithms
 LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two; a unit is a matter of magnitude
@@ -45,11 +48,13 @@ class Units:
         rows: R, shape (..., m).
         columns: C, shape (..., n).
         cost: κ, shape (...).
+        shears: of exponential cones whose rows are not in one unit; None if there are none.
     """
 
     rows: Floats
     columns: Floats
     cost: Floats
+    shears: Shears | None = None
 
     def data(self, structure: Structure, data: Data) -> Data:
         """The program's data in these units."""
@@ -57,23 +62,35 @@ class Units:
         r, c, cost = self.rows, self.columns, self.cost[..., None]
         P = data.P * (cost * c.take(P_rows, axis=-1) * c.take(P_cols, axis=-1))
         A = data.A * (r.take(A_rows, axis=-1) * c.take(A_cols, axis=-1))
-        return Data(P, data.q * (cost * c), A, data.b * r, data.d * self.cost)
+        return Data(P, data.q * (cost * c), A, self.slacks(data.b), data.d * self.cost)
+
+    def slacks(self, s: Floats) -> Floats:
+        """Slacks or right-hand sides of rows in these units, shape (..., m)."""
+        return s * self.rows if self.shears is None else self.shears.slacks(s * self.rows)
+
+    def multipliers_back(self, y: Floats) -> Floats:
+        """Multipliers from those in these units, shape (..., m)."""
+        return (y if self.shears is None else self.shears.multipliers(y, -1.0)) * (self.rows / self.cost[..., None])
 
     def point(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
         """x̂, ŝ, ŷ of a point."""
-        return x / self.columns, s * self.rows, y * (self.cost[..., None] / self.rows)
+        y = y * (self.cost[..., None] / self.rows)
+        return x / self.columns, self.slacks(s), y if self.shears is None else self.shears.multipliers(y)
 
     def point_back(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
         """x, s, y of a point in these units."""
-        return x * self.columns, s / self.rows, y * (self.rows / self.cost[..., None])
+        s = s if self.shears is None else self.shears.slacks(s, -1.0)
+        return x * self.columns, s / self.rows, self.multipliers_back(y)
 
-    def put(self, place: Callable[[Floats], Any]) -> Units:
+    def put(self, place: Arrays) -> Units:
         """The same on another place's arrays."""
-        return Units(place(self.rows), place(self.columns), place(self.cost))
+        shears = None if self.shears is None else self.shears.put(place)
+        return Units(place.put(self.rows), place.put(self.columns), place.put(self.cost), shears)
 
     def __getitem__(self, index: int) -> Units:
         """One instance of a batch."""
-        return Units(self.rows[index], self.columns[index], self.cost[index])
+        shears = None if self.shears is None else self.shears[index]
+        return Units(self.rows[index], self.columns[index], self.cost[index], shears)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +112,9 @@ class Rescaled(Way):
     @override
     def step(self, inner: Callable[[Any, Any], Pair], g: Floats, h: Floats | None) -> Pair:
         # With u = C û and w = κ⁻¹ R ŵ, P u + Aᵀw = g reads P̂ û + Âᵀŵ = κ C g, and A u − h is R⁻¹(Â û − R h).
-        units, cost = self.units, self.units.cost[..., None]
-        u, w = inner(g * (cost * units.columns), None if h is None else h * units.rows)
-        return u * units.columns, w * (units.rows / cost)
+        units = self.units
+        u, w = inner(g * (units.cost[..., None] * units.columns), None if h is None else units.slacks(h))
+        return u * units.columns, units.multipliers_back(w)
 
     @override
     def __getitem__(self, index: int) -> Rescaled:
@@ -109,6 +126,7 @@ class Equilibration:
 
     Args:
         structure: the programs' structure.
+        shears: whether the third rows of exponential cones may have a unit of their own.
 
     Source: Curtis & Reid 1972, "On the automatic scaling of matrices for Gaussian elimination"; Ruiz 2001, "A scaling
     algorithm to equilibrate both rows and columns norms in matrices".
@@ -124,7 +142,7 @@ class Equilibration:
         9.5367431640625e-07
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, shears: bool = False) -> None:
         # Where the entries of M stand among the values P, A, Aᵀ, q, qᵀ, b, bᵀ, sorted by M's row.
         P_rows, P_cols, A_rows, A_cols = structure.places
         n, m = structure.n, structure.m
@@ -143,10 +161,12 @@ class Equilibration:
         cones = structure.cones
         weight = np.concatenate([np.ones(len(P_cols) + 2 * len(A_rows)), np.full(2 * (n + m), LIGHT)])
         self._weight = weight[order]
-        self._heavy = np.flatnonzero(self._weight == 1.0)
+        self._heavy, self._light = np.flatnonzero(self._weight == 1.0), np.flatnonzero(self._weight < 1.0)
         self._heavy_filled, self._heavy_starts = np.unique(self._of[self._heavy], return_index=True)
-        self._cone_starts = None if cones.polyhedral else cones.unit_starts
-        self._cone_sizes = None if cones.polyhedral else np.diff(np.append(cones.unit_starts, cones.m))
+        self._sheared = sheared(structure) if shears and cones.exp else np.zeros(0, dtype=np.int64)
+        groups = np.sort(np.append(cones.unit_starts, self._sheared + 2))
+        self._cone_starts = None if cones.polyhedral else groups
+        self._cone_sizes = None if cones.polyhedral else np.diff(np.append(groups, cones.m))
 
     def _values(self, data: Data) -> Floats:
         """The entries' magnitudes, shape (..., entries)."""
@@ -187,8 +207,10 @@ class Equilibration:
         values = self._values(data)
         largest = np.maximum.reduceat(values, self._blocks, axis=-1)
         # Zeros are no unit; the second look at the least is for them.
-        if np.maximum.reduce(largest, axis=None) <= MOST and (
-            np.minimum.reduce(largest, axis=None) >= LEAST or _least(largest).min() >= LEAST
+        if (
+            np.maximum.reduce(largest, axis=None) <= MOST
+            and (np.minimum.reduce(largest, axis=None) >= LEAST or _least(largest).min() >= LEAST)
+            and not self._light_entries(values).any()
         ):
             return None
         if np.isposinf(data.b).any():  # rows without a limit say nothing of a unit
@@ -200,7 +222,7 @@ class Equilibration:
         most = (np.where(part, values, 0.0).max(axis=-1, initial=0.0, keepdims=True) for part in (light, ~light))
         values = np.where(light & np.less_equal(next(most), EPS * next(most)), 0.0, values)
         largest = np.maximum.reduceat(values, self._blocks, axis=-1)
-        moderate = (largest.max(axis=-1) <= MOST) & (_least(largest) >= LEAST)
+        moderate = (largest.max(axis=-1) <= MOST) & (_least(largest) >= LEAST) & ~self._light_entries(values)
         if moderate.all():
             return None
         n, positive = self._n, values > 0.0
@@ -216,9 +238,17 @@ class Equilibration:
         last = scale[..., -1]
         if values.ndim > 1:  # programs of a batch that are of moderate size stay in their own units
             scale[moderate], last = 1.0, np.where(moderate, 1.0, last)
-        return Units(
-            _power(scale[..., n:-1] * last[..., None]), _power(scale[..., :n] / last[..., None]), _power(last * last)
-        )
+        rows = _power(scale[..., n:-1] * last[..., None])
+        shears = Shears.between(self._sheared, rows) if len(self._sheared) else None
+        return Units(rows, _power(scale[..., :n] / last[..., None]), _power(last * last), shears)
+
+    def _light_entries(self, values: Floats) -> Any:
+        """Whether entries of q or b, more than rounding, are no unit of an exponential cone that is sheared, (...)."""
+        if not len(self._sheared):
+            return np.False_
+        own = values.take(self._light, axis=-1)
+        rounding = EPS * own.max(axis=-1, initial=0.0, keepdims=True)
+        return ((own > rounding) & (own < LEAST_SHEARED)).any(axis=-1)
 
     def of_matrices(self, data: Data) -> tuple[Floats, Floats]:
         """Units c of columns (n,) and rows (m,) in which P and A alone have entries near 1 in the geometric mean.

@@ -123,7 +123,7 @@ class DeviceMap(BatchProducts):
         if forward is None:
             side = host()
             if isinstance(side.substitution, Rescaled):
-                units = side.substitution.units.put(place.put)
+                units = side.substitution.units.put(place)
                 programs, elimination = programs.scaled(units), Rescaled(units, elimination)
             name, raws, x, v, found = batch_path.forward(
                 engine, side.small, side.substitution, solver_args=solver_args, warm=points, solver=solver

@@ -55,7 +55,7 @@ class DensePrograms:
         gradient = cost * c
         P = self.P * gradient[:, :, None] * c[:, None, :]
         return DensePrograms(
-            self.place, P, self.q * gradient, self.A * r[:, :, None] * c[:, None, :], self.b * r, self.cones
+            self.place, P, self.q * gradient, self.A * r[:, :, None] * c[:, None, :], units.slacks(self.b), self.cones
         )
 
     @cached_property
