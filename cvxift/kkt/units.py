@@ -164,9 +164,9 @@ class Equilibration:
         self._heavy, self._light = np.flatnonzero(self._weight == 1.0), np.flatnonzero(self._weight < 1.0)
         self._heavy_filled, self._heavy_starts = np.unique(self._of[self._heavy], return_index=True)
         self._sheared = sheared(structure) if shears and cones.exp else np.zeros(0, dtype=np.int64)
-        groups = np.sort(np.append(cones.unit_starts, self._sheared + 2))
-        self._cone_starts = None if cones.polyhedral else groups
-        self._cone_sizes = None if cones.polyhedral else np.diff(np.append(groups, cones.m))
+        starts = None if cones.polyhedral else np.sort(np.append(cones.unit_starts, self._sheared + 2))
+        self._cone_starts = starts
+        self._cone_sizes = None if starts is None else np.diff(np.append(starts, cones.m))
 
     def _values(self, data: Data) -> Floats:
         """The entries' magnitudes, shape (..., entries)."""
