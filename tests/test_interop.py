@@ -29,7 +29,7 @@ def taken(target: str, *values):
 @pytest.mark.parametrize("target", FRAMEWORKS)
 def test_every_pair_keeps_values_and_dtype(source: str, target: str, dtype, rng: np.random.Generator) -> None:
     values = rng.standard_normal((3, 4)).astype(dtype)
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+    with jax.enable_x64(True):
         array = FRAMEWORKS[source][2](values)
         (got,) = taken(target, array)
         assert isinstance(got, FRAMEWORKS[target][0])

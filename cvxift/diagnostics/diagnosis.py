@@ -27,7 +27,7 @@ from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.nlp import NonlinearMap
 from cvxift.program.program import Program
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 
 
 class Reporting(Protocol):
@@ -108,9 +108,9 @@ def diagnose(
     if isinstance(subject, cp.Problem):
         if tensors:
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
-        parts = None if nlp or gp or integers else RealParts.of(subject)
+        parts = None if nlp or integers else SplitProblem.of(subject, gp=gp)
         if parts is not None:
-            return _complex(parts, solver, solver_args, outputs)
+            return _in_parts(parts, gp, solver, solver_args, outputs)
         if nlp:
             return nonlinear_report(subject, _title(subject), solver, solver_args, outputs)
         return _problem(subject, gp, integers, solver, solver_args, outputs)
@@ -135,11 +135,11 @@ def diagnose(
     )
 
 
-def _complex(parts: RealParts, solver: str | None, solver_args: Any, outputs: Sequence[Any]) -> Report:
-    """A problem with complex leaves, by its real parts."""
+def _in_parts(parts: SplitProblem, gp: bool, solver: str | None, solver_args: Any, outputs: Sequence[Any]) -> Report:
+    """A problem with leaves that are split, by their parts."""
     try:
         parts.hold_values()
-        return _problem(parts.problem, False, None, solver, solver_args, parts.leaves(outputs))
+        return _problem(parts.problem, gp, None, solver, solver_args, parts.leaves(outputs))
     except ProgramError as error:
         return _refused(_title(parts.problem), str(error))
 

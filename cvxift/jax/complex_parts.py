@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvxift.layers.interop import refused
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 
 
-def split(parts: RealParts, params: Sequence[Any]) -> tuple[Any, ...]:
+def split(parts: SplitProblem, params: Sequence[Any]) -> tuple[Any, ...]:
     """Real arrays for the real problem's parameters.
 
     Args:
@@ -31,7 +31,7 @@ def split(parts: RealParts, params: Sequence[Any]) -> tuple[Any, ...]:
     return parts.split_call(params, take)
 
 
-def joined(parts: RealParts, outputs: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+def joined(parts: SplitProblem, outputs: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """The layer's outputs, complex where the variable is, from the real layer's."""
     return parts.join_call(
         outputs, jax.lax.complex, jnp.zeros_like, lambda array, like: jnp.asarray(array, dtype=like.dtype)

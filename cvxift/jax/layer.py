@@ -27,7 +27,7 @@ from cvxift.layers.integers import Integers
 from cvxift.layers.interop import converted, number, refused
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 
 Shapes = tuple[tuple[int, ...], ...]
 OWN = (jax.Array, np.ndarray, np.generic, int, float)  # what JAX itself takes
@@ -108,7 +108,7 @@ class CvxpyLayer:
         closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
-        self.parts = None if nlp or gp or integers else RealParts.of(problem, parameters)
+        self.parts = None if nlp or integers else SplitProblem.of(problem, parameters, gp)
         if self.parts is not None:
             problem, parameters, variables = self.parts.layer(parameters, variables)
         self.core = core_of(nlp, integers, gp)(
@@ -184,10 +184,10 @@ class CvxpyLayer:
         return _split(flat, shapes=core.output_shapes, sizes=_sizes(core), exps=core.exps)
 
     def __repr__(self) -> str:
-        return f"CvxpyLayer({in_words(self.core.facts())})"
+        return f"CvxpyLayer({in_words(self.core.facts(self.parts or self.core))})"
 
     def _repr_html_(self) -> str:
-        return in_html("CvxpyLayer (JAX)", self.core.facts(), last_call=self.last_report)
+        return in_html("CvxpyLayer (JAX)", self.core.facts(self.parts or self.core), last_call=self.last_report)
 
     def diagnose(self, *params: jax.typing.ArrayLike) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`.

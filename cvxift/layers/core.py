@@ -106,7 +106,7 @@ class LayerCore:
         self.shapes = tuple(p.shape for p in self.parameters)
         self.sizes = tuple(p.size for p in self.parameters)
         self.output_shapes = tuple(tuple(variable.shape) for variable in variables)
-        self._variables, self.output_slices = tuple(variables), self.map.slices
+        self.outputs, self.output_slices = tuple(variables), self.map.slices
         log, exp = self.map.log_mask, self.map.exp_mask
         ends = np.cumsum((0, *self.sizes))
         self.logs = tuple(log is not None and bool(log[i:j].any()) for i, j in pairwise(ends))
@@ -341,10 +341,10 @@ class LayerCore:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
-    def facts(self) -> dict[str, str]:
-        """What `repr` shows of a layer."""
+    def facts(self, shown: Any) -> dict[str, str]:
+        """What `repr` shows, with the parameters and outputs of `shown`: of this core, or of a `SplitProblem`."""
         solver = self._given[0] or (self.map.engine.first if self._given[1] else "auto")
-        return facts(self.parameters, self._variables, solver, self.map.path)
+        return facts(shown.parameters, shown.outputs, solver, self.map.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_warm": None, "_watch": None}

@@ -17,11 +17,11 @@ from cvxift.kkt.integers import held_program
 from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import KEPT_VALUES, held_point, holds_values_of
-from cvxift.layers.complex_sensitivity import ComplexSensitivity
 from cvxift.layers.integers import Integers, refuse_with
 from cvxift.layers.sensitivity import Sensitivity
+from cvxift.layers.split_sensitivity import SplitSensitivity
 from cvxift.program.program import Program
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 from cvxift.program.write_back import real_duals, write_back, write_back_none
 from cvxift.solvers.base import Status
 
@@ -92,9 +92,9 @@ def differentiate(
     choice("check", check, get_args(Check))
     policy = Policy(singular, mu, linear_solver)
     refuse_with(integers, nlp=nlp, gp=gp)
-    parts = None if nlp or gp or integers or program else RealParts.of(problem)
+    parts = None if nlp or integers or program else SplitProblem.of(problem, gp=gp)
     if parts is not None:
-        options = {"solver": solver, "solver_args": solver_args, "singular": singular, "mu": mu}
+        options = {"gp": gp, "solver": solver, "solver_args": solver_args, "singular": singular, "mu": mu}
         options |= {"linear_solver": linear_solver, "closed_form": closed_form, "check": check}
         return _with_parts(parts, problem, options)
     if nlp:
@@ -153,8 +153,8 @@ def differentiate(
     return found
 
 
-def _with_parts(parts: RealParts, problem: cp.Problem, options: dict[str, Any]) -> Sensitivity:
-    """The sensitivities of a problem with complex leaves, by those of its real parts."""
+def _with_parts(parts: SplitProblem, problem: cp.Problem, options: dict[str, Any]) -> Sensitivity:
+    """The sensitivities of a problem with leaves that are split, by those of their parts."""
     parts.hold_values()
     try:
         inner = differentiate(parts.problem, **options)
@@ -162,7 +162,7 @@ def _with_parts(parts: RealParts, problem: cp.Problem, options: dict[str, Any]) 
         if error.status in (Status.INFEASIBLE.value, Status.UNBOUNDED.value):
             write_back_none(problem, error.status)
         raise
-    found = ComplexSensitivity(parts, problem, inner)
+    found = SplitSensitivity(parts, problem, inner)
     _save(found, False, parts.duals)
     return found
 

@@ -123,8 +123,8 @@ def to_inner(
         mask[offsets[parameter]] |= log
         if ways.setdefault(number, log) != log:
             raise ProgramError(
-                f"Parameter '{parameter.name()}' stands both as a factor and as an exponent. Put a second parameter in "
-                "the exponents, with the same value (for a layer the same tensor); the derivative is the sum of both."
+                f"Parameter '{parameter.name()}' stands both as a factor and as an exponent, which sweeps do not take. "
+                "Put a second parameter in the exponents, with the same values; the derivative is the sum of both."
             )
     indices, shape = (np.concatenate(rows), np.concatenate(cols)), (stuffed.program.total_param_size, size)
     return sp.csr_array((np.concatenate(values), indices), shape=shape), mask

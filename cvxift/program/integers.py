@@ -13,6 +13,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 from cvxpy.constraints.finite_set import FiniteSet
+from cvxpy.utilities.canonical import Canonical
 
 from cvxift.errors import ProgramError
 from cvxift.program.messages import short
@@ -86,5 +87,13 @@ def replaced(problem: cp.Problem, leaves: dict[int, Any]) -> cp.Problem:
     Returns:
         The problem; its constraints keep their order and ids.
     """
-    objective: Any = type(problem.objective)(problem.objective.expr.tree_copy(leaves))
-    return cp.Problem(objective, [constraint.tree_copy(leaves) for constraint in problem.constraints])
+    objective: Any = type(problem.objective)(_copied(problem.objective.expr, leaves))
+    return cp.Problem(objective, [_copied(constraint, leaves) for constraint in problem.constraints])
+
+
+def _copied(node: Any, leaves: dict[int, Any]) -> Any:
+    """`tree_copy` of an expression or constraint; CVXPY's own gives a `gmatmul` its arguments in the wrong order."""
+    if type(node).tree_copy is not Canonical.tree_copy:  # leaves, and what has a way of its own
+        return node.tree_copy(leaves)
+    args = [_copied(arg, leaves) for arg in node.args]
+    return cp.gmatmul(node.A, args[0]) if isinstance(node, cp.gmatmul) else node.copy(args, leaves)

@@ -147,6 +147,8 @@ def dual_outputs(constraint: Constraint, block: RowBlock | None, rows: Presolved
             "parts."
         )
     if isinstance(constraint, PSD):
+        if len(shapes) == 2:  # of a Hermitian matrix in real numbers: see `program.split_leaves`
+            return _hermitian_duals(shapes[0], block, rows)
         return [_matrix_dual(shapes[0], block, rows)]
     return [_selection(at, shape, rows) for at, shape in zip(_dual_rows(constraint, block), shapes, strict=True)]
 
@@ -193,3 +195,12 @@ def _matrix_dual(shape: tuple[int, ...], block: RowBlock, rows: Presolved) -> Ou
     first = block.start + len(row) * np.arange(count).reshape(batch, order="F")
     at = (first[..., None, None] + place).ravel()
     return _selection(at, shape, rows, np.broadcast_to(scale, (*batch, order, order)).ravel())
+
+
+def _hermitian_duals(shape: tuple[int, ...], block: RowBlock, rows: Presolved) -> list[Output]:
+    """D₁₁ + D₂₂ and D₂₁ − D₁₂, D being the multiplier of a matrix of twice the order."""
+    n = shape[0]
+    D = _matrix_dual((2 * n, 2 * n), block, rows).matrix
+    at = np.arange(4 * n * n).reshape(2, n, 2, n)  # block row, row, block column, column
+    one, two, three, four = (D[at[i, :, j].ravel()] for i, j in ((0, 0), (1, 1), (1, 0), (0, 1)))
+    return [Output("dual", sp.csr_array(matrix), None, shape, False) for matrix in (one + two, three - four)]

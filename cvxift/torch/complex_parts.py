@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from cvxift.layers.interop import refused
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 
 
-def split(parts: RealParts, params: Sequence[Any]) -> tuple[Any, ...]:
+def split(parts: SplitProblem, params: Sequence[Any]) -> tuple[Any, ...]:
     """Real tensors for the real problem's parameters.
 
     Args:
@@ -32,7 +32,7 @@ def split(parts: RealParts, params: Sequence[Any]) -> tuple[Any, ...]:
     return parts.split_call(params, take)
 
 
-def joined(parts: RealParts, outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def joined(parts: SplitProblem, outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The layer's outputs, complex where the variable is, from the real layer's."""
     return parts.join_call(
         outputs, torch.complex, torch.zeros_like, lambda array, like: torch.as_tensor(array).to(like)

@@ -22,7 +22,7 @@ from cvxift.layers.integers import Integers
 from cvxift.layers.interop import Exchanged, converted
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 from cvxift.torch.complex_parts import joined, split
 from cvxift.torch.device import OnDevice, Residence, settle
 from cvxift.torch.form import Form
@@ -119,7 +119,7 @@ class CvxpyLayer(torch.nn.Module):
         on_device: OnDevice = "auto",
     ) -> None:
         super().__init__()
-        self.parts = None if nlp or gp or integers else RealParts.of(problem, parameters)
+        self.parts = None if nlp or integers else SplitProblem.of(problem, parameters, gp)
         if self.parts is not None:
             problem, parameters, variables = self.parts.layer(parameters, variables)
         self.core = core_of(nlp, integers, gp)(
@@ -223,10 +223,10 @@ class CvxpyLayer(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """What `repr` shows between the parentheses."""
-        return in_words(self.core.facts())
+        return in_words(self.core.facts(self.parts or self.core))
 
     def _repr_html_(self) -> str:
-        return in_html("CvxpyLayer (PyTorch)", self.core.facts(), last_call=self.last_report)
+        return in_html("CvxpyLayer (PyTorch)", self.core.facts(self.parts or self.core), last_call=self.last_report)
 
     if TYPE_CHECKING:  # torch.nn.Module types the call as Any
 

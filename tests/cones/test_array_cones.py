@@ -128,7 +128,7 @@ def test_jax_arrays(rng: np.random.Generator) -> None:
     def everything(found, w):
         return found.s, found.d, found.apply(w), found.bend(w, w)
 
-    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+    with jax.enable_x64(True):
         placed = PlacedCones(cones, jax.numpy, jax.numpy.asarray, np.asarray)
         there = jax.jit(lambda v, w: everything(placed.spectrum(v), w))(v, w)
         for got, expected in zip(there, everything(spectrum(cones, v), w), strict=True):

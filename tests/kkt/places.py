@@ -41,7 +41,7 @@ def place_of(name: str) -> Iterator[Arrays]:
         import jax
         import jax.numpy
 
-        with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        with jax.enable_x64(True):
             yield Arrays(jax.numpy)
 
 

@@ -88,6 +88,46 @@ def test_hermitian_matrices(eigenvalues, declared):
     assert np.isclose(np.vdot(C, exact).real, np.vdot(gradient, D).real)
 
 
+@pytest.mark.parametrize("eigenvalues", [[2.0, 1.0, -0.5], [1.5, -0.5, 0.3], [-1.0, -2.0, -0.1]])
+def test_the_multiplier_of_a_hermitian_matrix(eigenvalues):
+    """At X = H₊ of min ‖X − H‖² the multiplier is 2 (H₊ − H) = 2 (−H)₊; its derivative is that of a projection."""
+    problem, X, H = projection(np.array(eigenvalues), False)
+    dual = problem.constraints[0].dual_variables[0]
+    s = cvxift.differentiate(problem)
+    D, C = complex_normal(6, N, N), complex_normal(7, N, N)
+    D = (D + D.conj().T) / 2
+    exact = -2 * projection_derivative(-H.value, D)
+    assert np.allclose(s.value(dual), 2 * (s.value(X) - H.value), atol=1e-9)
+    assert np.allclose(problem.constraints[0].dual_value, s.value(dual))
+    assert np.allclose(s.jvp({H: D})[dual], exact, atol=1e-8)
+    assert np.isclose(np.vdot(s.vjp({dual: C})[H], D).real, np.vdot(C, exact).real, atol=1e-8)
+    torch, adapter = pytest.importorskip("torch"), pytest.importorskip("cvxift.torch")
+    batch = torch.tensor(np.stack([H.value, 2 * H.value]))
+    assert np.allclose(adapter.CvxpyLayer(problem, [H], [dual])(batch)[0][0], s.value(dual), atol=1e-9)
+
+
+def test_a_hermitian_matrix_of_expressions_in_both_frameworks():
+    """min ⟨H, X⟩ over tr X = 1 and 1.5 X ≽ 0 has the multiplier (H − λI)/1.5, λ being the least eigenvalue of H."""
+    A, X = complex_normal(11, N, N), cp.Variable((N, N), hermitian=True)
+    t = cp.Parameter(value=0.3)
+    one, two = A + A.conj().T, np.diag([1.0, -2.0, 0.5])
+    energy = cp.real(cp.trace((one + t * two) @ X))
+    problem = cp.Problem(cp.Minimize(energy), [2 * X - 0.5 * X >> 0, cp.real(cp.trace(X)) == 1])
+    dual = problem.constraints[0].dual_variables[0]
+    s = cvxift.differentiate(problem, check="off")
+    values, U = np.linalg.eigh(one + 0.3 * two)
+    expected = (one + 0.3 * two - values[0] * np.eye(N)) / 1.5
+    u = U[:, 0]
+    slope = (two - (u.conj() @ two @ u).real * np.eye(N)) / 1.5
+    assert np.allclose(s.value(dual), expected, atol=1e-8)
+    assert np.allclose(s.jvp({t: 1.0})[dual], slope, atol=1e-6)
+    jax, adapter = pytest.importorskip("jax"), pytest.importorskip("cvxift.jax")
+    layer = adapter.CvxpyLayer(problem, [t], [dual], check="off")
+    with jax.enable_x64(True):
+        found = jax.jacfwd(lambda t: layer(t)[0])(0.3)
+    assert np.allclose(found, slope, atol=1e-6)
+
+
 def test_real_imaginary_and_complex_leaves_together_agree_with_finite_differences():
     A, x, y = complex_normal(8, 4, N), cp.Variable(N), cp.Variable(N, imag=True)
     b = cp.Parameter(4, complex=True, value=complex_normal(9, 4))
@@ -219,8 +259,9 @@ def test_equations_of_imaginary_parts_and_matrices():
 
 
 def test_the_dual_variable_of_a_complex_cone_is_refused_with_the_way_to_write_it():
-    X, H = cp.Variable((2, 2), hermitian=True), cp.Parameter((2, 2), hermitian=True, value=np.diag([1.0, -1.0]))
-    definite = X >> 0
-    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(X - H)), [definite]))
-    with pytest.raises(ProgramError, match=r"no equation; its dual variable.*cp.bmat"):
-        s.value(definite.dual_variables[0])
+    z, c = cp.Variable(2, complex=True), cp.Parameter(2, complex=True, value=[3, 4j])
+    ball = cp.SOC(cp.Constant(1.0), z)
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(z - c)), [ball]))
+    with pytest.raises(ProgramError, match=r"neither an equation nor semidefinite; its dual variable.*cp.hstack"):
+        s.value(ball.dual_variables[1])
+    assert np.allclose(s.value(z), [0.6, 0.8j])

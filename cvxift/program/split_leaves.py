@@ -1,17 +1,16 @@
-"""Complex variables and parameters as pairs of real ones: the real problem, and the way between values of both.
-
-    z = Re z + i Im z        a Hermitian variable: Re z symmetric, Im z = U − Uᵀ with U strictly upper triangular
+"""A problem with some of the user's leaves taken apart (`program.leaf_parts`), and the way between values of both.
 
 CVXPY's reduction to real problems (Complex2Real) does the rest, as it does for constants that are complex. A complex
 equation becomes one of the real and one of the imaginary parts: their multipliers are the parts of its own, as in
-CVXPY. A derivative with respect to z is the pair of those with respect to its parts, of which each framework makes its
-own convention.
+CVXPY.
+
+    X ≽ 0, X Hermitian       (Re X, −Im X; Im X, Re X) ≽ 0 with multiplier D.  By ⟨D, ·⟩ = Re⟨Y, X⟩ that of X is
+                             Y = D₁₁ + D₂₂ + i (D₂₁ − D₁₂), which is unique where D is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cvxpy as cp
@@ -21,74 +20,72 @@ from cvxpy.constraints.zero import Equality
 
 from cvxift.errors import ProgramError
 from cvxift.program.integers import replaced
+from cvxift.program.leaf_parts import Parts, Roles, parts_of, roles_in
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """The real leaves of one leaf of the user's.
-
-    Attributes:
-        real: the real part; None where it is zero.
-        imaginary: the imaginary part, or the free entries of it; None where it is zero.
-        expand: S of shape (size, free entries): Im z = S @ imaginary, raveled in C order; None for all entries.
-        value: the leaf as an expression of its parts.
-    """
-
-    real: Any
-    imaginary: Any
-    expand: np.ndarray | None
-    value: Any
-
-    @property
-    def leaves(self) -> list[Any]:
-        """The parts that there are, the real one first."""
-        return [leaf for leaf in (self.real, self.imaginary) if leaf is not None]
-
-
-class RealParts:
-    """A problem with complex leaves as a real one.
+class SplitProblem:
+    """A problem with leaves of the user's as one with their parts, which are real and have one role each.
 
     Args:
         problem: the user's problem.
         parameters: the user's parameters in the order of a call; None for the problem's own.
+        parts: those leaves, and what they become.
 
     Attributes:
-        problem: the real problem; its constraints are the user's, in order, of complex equations the real part; then
-            the imaginary parts of these, and the constraints of complex PSD variables.
-        duals: the user's dual variables: of real constraints and of complex equations.
+        problem: the problem in the parts; its constraints are the user's, in order, of complex equations the real part;
+            then the imaginary parts of these, and the constraints of complex PSD variables.
+        duals: the user's dual variables: of real constraints, complex equations and Hermitian matrices.
         parameters: as given.
         outputs: the variables that a layer returns.
     """
 
-    def __init__(self, problem: cp.Problem, parameters: Sequence[cp.Parameter] | None = None) -> None:
+    def __init__(
+        self, problem: cp.Problem, parameters: Sequence[cp.Parameter] | None, parts: Mapping[Any, Parts | Roles]
+    ) -> None:
         self._user = problem
         self.outputs: tuple[Any, ...] = ()
         self.parameters = tuple(problem.parameters() if parameters is None else parameters)
-        leaves = [leaf for leaf in (*problem.variables(), *problem.parameters()) if leaf.is_complex()]
-        self._parts: dict[Any, Parts] = {leaf: _parts(leaf) for leaf in leaves}
-        real = replaced(problem, {id(leaf): self._parts[leaf].value for leaf in leaves})
-        more = [_definite(leaf, self._parts[leaf]) for leaf in leaves if _is_definite(leaf)]
-        equations = {i: c for i, c in enumerate(real.constraints) if isinstance(c, Equality) and not c.is_real()}
-        halves = {i: (cp.real(c.expr) == 0, cp.imag(c.expr) == 0) for i, c in equations.items()}
-        for i, (one, two) in halves.items():
-            dual = problem.constraints[i].dual_variables[0]
-            self._parts[dual] = Parts(one.dual_variables[0], two.dual_variables[0], None, None)
-        constraints = [halves[i][0] if i in halves else c for i, c in enumerate(real.constraints)]
-        self.problem = cp.Problem(real.objective, [*constraints, *(two for _, two in halves.values()), *more])
-        known = (c for i, c in enumerate(problem.constraints) if i in halves or c.is_real())
-        self.duals = tuple(dual for constraint in known for dual in constraint.dual_variables)
+        self._parts: dict[Any, Parts | Roles] = dict(parts)
+        real = replaced(problem, {id(leaf): part.value for leaf, part in parts.items()})
+        constraints, more, known = list(real.constraints), [], []
+        for i, (own, constraint) in enumerate(zip(problem.constraints, real.constraints, strict=True)):
+            if own.is_real():
+                known += own.dual_variables
+            elif isinstance(constraint, Equality):
+                constraints[i], two = cp.real(constraint.expr) == 0, cp.imag(constraint.expr) == 0
+                more.append(two)
+                halves = (constraints[i].dual_variables[0], two.dual_variables[0])
+                self._parts[own.dual_variables[0]] = Parts(*halves, None, None)
+                known += own.dual_variables
+            elif isinstance(constraint, PSD) and constraint.args[0].ndim == 2:
+                constraints[i], halves = _hermitian(constraint)
+                self._parts[own.dual_variables[0]] = Parts(*halves, None, None)
+                known += own.dual_variables
+        more += [_definite(leaf, part.value) for leaf, part in parts.items() if _is_definite(leaf)]
+        self.problem = cp.Problem(real.objective, [*constraints, *more])
+        self.duals = tuple(known)
 
     @classmethod
-    def of(cls, problem: Any, parameters: Sequence[cp.Parameter] | None = None) -> RealParts | None:
-        """The real problem; None for a problem without complex leaves, or for what is none."""
+    def of(
+        cls, problem: Any, parameters: Sequence[cp.Parameter] | None = None, gp: bool = False
+    ) -> SplitProblem | None:
+        """The problem without leaves that are to be split; None where there are none, or for what is no problem.
+
+        Args:
+            problem: the user's.
+            parameters: as for the constructor.
+            gp: whether it is a geometric program, whose complex leaves are refused elsewhere.
+        """
         if not isinstance(problem, cp.Problem):
             return None
-        if not any(leaf.is_complex() for leaf in (*problem.variables(), *problem.parameters())):
-            return None
-        return cls(problem, parameters)
+        parts: dict[Any, Any] = roles_in(problem) if gp else {}
+        if not gp:
+            leaves = (*problem.variables(), *problem.parameters())
+            parts = {leaf: parts_of(leaf) for leaf in leaves if leaf.is_complex()}
+        return cls(problem, parameters, parts) if parts else None
 
-    def parts(self, leaf: Any) -> Parts | None:
-        """The parts of a complex leaf of the user's; None for a real one."""
+    def parts(self, leaf: Any) -> Parts | Roles | None:
+        """The parts of a leaf of the user's that is split; None for another."""
         return self._parts.get(leaf)
 
     def leaves(self, objects: Sequence[Any]) -> list[Any]:
@@ -103,7 +100,7 @@ class RealParts:
         """The real problem's object that answers for a real one of the user's: itself, a dual variable, the objective.
 
         Raises:
-            ProgramError: a dual variable of a complex constraint, which CVXPY splits.
+            ProgramError: a dual variable of a complex second-order cone, of which CVXPY makes several.
         """
         if item is self._user.objective:
             return self.problem.objective
@@ -112,9 +109,9 @@ class RealParts:
                 if dual is item:
                     if not own.is_real():
                         raise ProgramError(
-                            f"Constraint {own} is complex and no equation; its dual variable is not available. State "
-                            "it by its real parts: for X >> 0, cp.bmat([[cp.real(X), -cp.imag(X)], [cp.imag(X), "
-                            "cp.real(X)]]) >> 0."
+                            f"Constraint {own} is complex, neither an equation nor semidefinite; its dual variable is "
+                            "not available. State it by its real parts: for cp.SOC(t, z), cp.SOC(t, cp.hstack("
+                            "[cp.real(z), cp.imag(z)]))."
                         )
                     return real.dual_variables[place]
         return item
@@ -145,8 +142,8 @@ class RealParts:
         out: list[Any] = []
         for leaf, value in zip(self.parameters, values, strict=True):
             parts = self.parts(leaf)
-            if parts is None:
-                out.append(value)
+            if not isinstance(parts, Parts):
+                out += [value] if parts is None else [value, value]
                 continue
             real, imaginary = take(leaf, value)
             out += [p for p, there in ((real, parts.real), (imaginary, parts.imaginary)) if there is not None]
@@ -170,7 +167,7 @@ class RealParts:
         out, rest = [], iter(values)
         for leaf in self.outputs:
             parts = self.parts(leaf)
-            if parts is None:
+            if not isinstance(parts, Parts):
                 out.append(next(rest))
                 continue
             real = None if parts.real is None else next(rest)
@@ -211,13 +208,7 @@ class RealParts:
             raise ProgramError(
                 f"The value given for {kind} '{leaf.name()}' has shape {array.shape}; expected {leaf.shape}."
             )
-        out: dict[Any, Any] = {} if parts.real is None else {parts.real: np.real(array)}
-        if parts.imaginary is not None:
-            imaginary = np.imag(array)
-            if parts.expand is not None:  # the transpose of the expansion: what a cotangent becomes
-                imaginary = imaginary.reshape(*array.shape[: array.ndim - leaf.ndim], leaf.size) @ parts.expand
-            out[parts.imaginary] = imaginary
-        return out
+        return dict(zip(parts.leaves, parts.split(leaf, array), strict=True))
 
     def join(self, leaf: Any, values: Mapping[Any, Any]) -> Any:
         """One of the user's leaves from the values, tangents or gradients of the real ones.
@@ -227,48 +218,25 @@ class RealParts:
             values: real leaf -> array of its shape, with any trailing dimensions.
         """
         parts = self.parts(leaf)
-        if parts is None:
-            return values[self.dual(leaf)]
-        out: Any = 0j if parts.real is None else values[parts.real] + 0j
-        if parts.imaginary is None:
-            return out
-        imaginary = values[parts.imaginary]
-        if parts.expand is not None:
-            trailing = imaginary.shape[1:]
-            imaginary = (parts.expand @ imaginary.reshape(len(imaginary), -1)).reshape(*leaf.shape, *trailing)
-        return out + 1j * imaginary
-
-
-def _parts(leaf: Any) -> Parts:
-    variable = isinstance(leaf, cp.Variable)
-    kind: Any = cp.Variable if variable else cp.Parameter
-    names, attributes = (f"real({leaf.name()})", f"imag({leaf.name()})"), leaf.attributes
-    if leaf.is_hermitian():
-        n = leaf.shape[0]
-        real = kind((n, n), name=names[0], symmetric=True)
-        if not variable:
-            imaginary = cp.Parameter((n, n), name=names[1])
-            return Parts(real, imaginary, None, real + 0.5j * (imaginary - imaginary.T))
-        if n == 1:
-            return Parts(real, None, None, real + 0j)
-        row, column = np.triu_indices(n, k=1)
-        S = np.zeros((n, n, len(row)))
-        S[row, column, np.arange(len(row))], S[column, row, np.arange(len(row))] = 1.0, -1.0
-        S = S.reshape(n * n, len(row))
-        free = cp.Variable(len(row), name=names[1])
-        return Parts(real, free, S, real + 1j * cp.reshape(S @ free, (n, n), order="C"))
-    kept = {name: attributes[name] for name in ("diag", "sparsity") if attributes.get(name)}
-    imaginary = kind(leaf.shape, name=names[1], **kept)
-    if leaf.is_imag():
-        return Parts(None, imaginary, None, 1j * imaginary)
-    real = kind(leaf.shape, name=names[0], **kept)
-    return Parts(real, imaginary, None, real + 1j * imaginary)
+        return values[self.dual(leaf)] if parts is None else parts.join(leaf, values)
 
 
 def _is_definite(leaf: Any) -> bool:
     return isinstance(leaf, cp.Variable) and bool(leaf.attributes["PSD"] or leaf.attributes["NSD"])
 
 
-def _definite(leaf: Any, parts: Parts) -> cp.Constraint:
+def _definite(leaf: Any, value: Any) -> cp.Constraint:
     """That a Hermitian variable is positive (negative) semidefinite."""
-    return PSD(-parts.value) if leaf.attributes["NSD"] else PSD(parts.value)
+    return PSD(-value) if leaf.attributes["NSD"] else PSD(value)
+
+
+def _hermitian(constraint: PSD) -> tuple[PSD, tuple[cp.Variable, cp.Variable]]:
+    """A Hermitian matrix's constraint in real numbers, and the real and imaginary part of the matrix' own multiplier.
+
+    They are its dual variables in the place of D, which `program.recover` reads there.
+    """
+    X = constraint.args[0]
+    real = PSD(cp.bmat([[cp.real(X), -cp.imag(X)], [cp.imag(X), cp.real(X)]]))
+    halves = cp.Variable(X.shape), cp.Variable(X.shape)
+    real.dual_variables = list(halves)
+    return real, halves

@@ -1,4 +1,4 @@
-"""Sensitivities of problems with complex variables or parameters: those of the real problem, put together."""
+"""Sensitivities of problems with complex leaves, or parameters of two roles: those of their parts, put together."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from cvxpy.problems.objective import Objective
 from cvxift._types import override
 from cvxift.layers.description import facts
 from cvxift.layers.sensitivity import Output, Sensitivity
-from cvxift.program.real_parts import RealParts
+from cvxift.program.split_leaves import SplitProblem
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.report import Report
 
 
-class ComplexSensitivity(Sensitivity):
-    """Derivatives of a solution with complex variables or parameters; made by `differentiate`.
+class SplitSensitivity(Sensitivity):
+    """Derivatives of a solution whose leaves were split (`program.split_leaves`); made by `differentiate`.
 
     A gradient is ∂/∂Re + i ∂/∂Im, the direction of steepest ascent, and a cotangent weighs an output as
     Re ⟨cotangent, output⟩ = Re Σ conj(cotangent)·output, as in PyTorch (the conjugate Wirtinger derivative, doubled).
     A tangent is a complex change.
 
     Args:
-        parts: the problem's real parts.
+        parts: the problem's parts.
         problem: the user's problem.
-        inner: the real problem's sensitivities.
+        inner: the sensitivities of the problem in the parts.
     """
 
-    def __init__(self, parts: RealParts, problem: cp.Problem, inner: Sensitivity) -> None:
+    def __init__(self, parts: SplitProblem, problem: cp.Problem, inner: Sensitivity) -> None:
         super().__init__(
             problem, inner.program, inner.solution, inner._theta, inner.policy, inner._mapping, inner.check
         )
@@ -74,7 +74,7 @@ class ComplexSensitivity(Sensitivity):
 
     @override
     def jvp(self, tangents: Mapping[cp.Parameter, Any]) -> dict[Output, Any]:
-        """As `Sensitivity.jvp`; dual variables of complex constraints other than equations are left out."""
+        """As `Sensitivity.jvp`; dual variables of complex second-order cones are left out."""
         real: dict[Any, Any] = {}
         for parameter, tangent in tangents.items():
             real |= self._parts.split(parameter, tangent)
@@ -106,8 +106,4 @@ class ComplexSensitivity(Sensitivity):
             return self._parts.join(output, {out: self._inner.jacobian(out, leaf) for out in inner})
 
         parts = self._parts.parts(parameter)
-        if parts is None:
-            return wrt(parameter)
-        imaginary = wrt(parts.imaginary)
-        real = np.zeros_like(imaginary) if parts.real is None else wrt(parts.real)
-        return np.stack([real, imaginary], axis=-1)
+        return wrt(parameter) if parts is None else parts.jacobian(wrt)
