@@ -24,7 +24,7 @@ from cvxift.kkt.solution_map import OnFailure
 from cvxift.layers.core import Check, LayerCore
 from cvxift.layers.description import in_html, in_words
 from cvxift.layers.integers import Integers
-from cvxift.layers.interop import converted, number, refused
+from cvxift.layers.interop import converted, number, refused, wrong_dtype
 from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.split_leaves import SplitProblem
@@ -217,10 +217,7 @@ class CvxpyLayer:
             if isinstance(value, bool) or not isinstance(value, OWN):
                 raise refused(name, value, "a JAX or NumPy array", "jnp.asarray")
             if not (_is_number(value) or jnp.issubdtype(jnp.result_type(value), jnp.floating)):
-                raise ProgramError(
-                    f"Parameter '{name}' has dtype {jnp.result_type(value)}; expected a real floating dtype. "
-                    "Convert it with .astype(float)."
-                )
+                raise wrong_dtype(name, jnp.result_type(value), jnp.iscomplexobj(value), ".astype(float)")
         plain = [None if isinstance(value, jax.Array) else number(value) for _, value in named]
         arrays = [
             n if n is not None else value if isinstance(value, jax.Array) else jnp.asarray(value)

@@ -142,12 +142,14 @@ class SolutionMap(InstanceProducts):
         given = [p.id for p in parameters]
         foreign = [p.name() for p in parameters if p.id not in known]
         missing = [p.name() for key, p in known.items() if key not in given]
-        if foreign or missing or len(set(given)) != len(given):
+        twice = sorted({p.name() for p in parameters if given.count(p.id) > 1})
+        if foreign or missing or twice:
             raise ProgramError(
                 "parameters must exactly match problem.parameters(), each once, in the order of the layer's tensors; "
                 f"got {[p.name() for p in parameters]}, expected {[p.name() for p in known.values()]}"
                 + (f"; not in the problem: {foreign}" if foreign else "")
                 + (f"; missing: {missing}" if missing else "")
+                + (f"; more than once: {twice}" if twice else "")
                 + "."
             )
         return tuple(known[key] for key in given)

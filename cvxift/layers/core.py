@@ -154,7 +154,7 @@ class LayerCore:
         for parameter, shape, expected in zip(self.parameters, shapes, self.shapes, strict=True):
             rank = len(expected)
             if len(shape) < rank or tuple(shape[len(shape) - rank :]) != expected:
-                raise wrong_shape(parameter, tuple(shape))
+                raise wrong_shape(parameter, tuple(shape), self.parameters)
             leading.append(tuple(shape[: len(shape) - rank]))
         return batch_of(self.parameters, leading)
 

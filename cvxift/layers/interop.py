@@ -69,11 +69,27 @@ def refused(name: str, value: Any, expected: str, convert: str) -> ProgramError:
         Parameter 'A' is a numpy.ndarray; expected a torch.Tensor. Pass from_dlpack=True to the call, or convert it with
         torch.as_tensor.
     """
+    if value is None:
+        return ProgramError(f"Parameter '{name}' is None; expected {expected}. Every parameter needs a value.")
     kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__qualname__}"
     if type(value).__module__ == "builtins":
         kind = type(value).__qualname__
     offer = "Pass from_dlpack=True to the call, or convert" if is_foreign(value) else "Convert"
     return ProgramError(f"Parameter '{name}' is a {kind}; expected {expected}. {offer} it with {convert}.")
+
+
+def wrong_dtype(name: str, dtype: Any, is_complex: bool, convert: str) -> ProgramError:
+    """The error for an array of integers, booleans or complex numbers.
+
+    Args:
+        name: of the parameter.
+        dtype: the array's.
+        is_complex: whether that is complex.
+        convert: the framework's own conversion of the others.
+    """
+    pair = "Give its .real and .imag to two parameters, or declare cp.Parameter(complex=True)."
+    cure = pair if is_complex else f"Convert it with {convert}."
+    return ProgramError(f"Parameter '{name}' has dtype {dtype}; expected a real floating dtype. {cure}")
 
 
 def converted(

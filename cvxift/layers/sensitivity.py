@@ -303,7 +303,10 @@ class Sensitivity:
 
     def _offset(self, parameter: cp.Parameter) -> slice:
         if not isinstance(parameter, cp.Parameter):
-            raise ProgramError(f"Expected a cp.Parameter of the problem, got {type(parameter).__name__}.")
+            raise ProgramError(
+                f"Expected a cp.Parameter of the problem, got {type(parameter).__name__}. The order is "
+                "jacobian(output, parameter)."
+            )
         try:
             return self.program.offsets[parameter]
         except KeyError:

@@ -154,8 +154,14 @@ def as_array(parameter: cp.Parameter, value: Any) -> Floats:
     return array
 
 
-def wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...]) -> ProgramError:
-    """The error of a value that has another shape than its parameter: says which, what was expected, and the remedy."""
+def wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...], ordered: Sequence[cp.Parameter] = ()) -> ProgramError:
+    """The error of a value that has another shape than its parameter: says which, what was expected, and the remedy.
+
+    Args:
+        parameter: which.
+        shape: the value's.
+        ordered: the parameters in the order of a layer's tensors, where it may have been missed.
+    """
     own = parameter.shape
     expected = f"{own} or (batch…, {', '.join(map(str, own))})" if own else "() or (batch…)"
     remedy = ""
@@ -163,6 +169,8 @@ def wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...]) -> ProgramError
         remedy = f" Transpose it, or declare cp.Parameter({shape[-2:]})."
     elif int(np.prod(shape)) == parameter.size:
         remedy = f" Reshape it to {own}."
+    elif any(other.shape == shape for other in ordered):
+        remedy = f" The order of the tensors is {', '.join(repr(other.name()) for other in ordered)}."
     found = f"'{parameter.name()}' has shape {shape}; expected {expected}.{remedy}"
     return ProgramError(f"Invalid parameter shape: {found}")
 

@@ -32,6 +32,7 @@ ones; for matrices of order 10 and more SCS is tried for a few hundred iteration
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -139,7 +140,9 @@ def _load(key: str) -> Solver:
             "package, or leave solver=None."
         )
     others = ", ".join(sorted(other for other in installed() if other.lower() not in _BUILT_IN))
-    raise ProgramError(f"No solver is called '{key}'. Known: {', '.join(names())}; through CVXPY: {others}.")
+    close = difflib.get_close_matches(key, [*names(), *map(str.lower, installed())], n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    raise ProgramError(f"No solver is called '{key}'. {hint}Known: {', '.join(names())}; through CVXPY: {others}.")
 
 
 @lru_cache(maxsize=1)

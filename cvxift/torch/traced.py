@@ -12,7 +12,7 @@ import torch
 
 from cvxift.errors import ProgramError
 from cvxift.layers.core import LayerCore
-from cvxift.layers.interop import number, refused
+from cvxift.layers.interop import number, refused, wrong_dtype
 from cvxift.layers.solve_cache import Options
 from cvxift.torch.function import packed, separated
 from cvxift.torch.operators import compute, encoded, host_of
@@ -47,11 +47,7 @@ def checked(core: LayerCore, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...
         if not isinstance(tensor, torch.Tensor):
             raise refused(parameter.name(), tensor, "a torch.Tensor", "torch.as_tensor")
         if not tensor.is_floating_point():
-            cure = "Give its .real and .imag to two parameters" if tensor.is_complex() else "Convert it with .double()"
-            raise ProgramError(
-                f"Parameter '{parameter.name()}' has dtype {tensor.dtype}; expected a real floating dtype. "
-                f"{cure}{', or declare cp.Parameter(complex=True)' if tensor.is_complex() else ''}."
-            )
+            raise wrong_dtype(parameter.name(), tensor.dtype, tensor.is_complex(), ".double()")
         if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
             raise ProgramError(
                 f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but "

@@ -44,8 +44,20 @@ class TestLayers:
     def test_complex_values_for_a_real_parameter(self, make, ridge):
         problem, x, t, w = ridge
         array = torch.tensor if make is cvxift.torch.CvxpyLayer else jnp.array
-        with pytest.raises(ProgramError, match=r"'t' has dtype .*complex.* expected a real"):
+        with pytest.raises(ProgramError, match=r"'t' has dtype .*complex.* expected a real.*\.real and \.imag"):
             make(problem, [t, w], [x])(array([1j, 0.0, 0.0]), 1.0)
+
+    def test_what_a_reader_is_told_to_do(self, make, ridge):
+        problem, x, t, w = ridge
+        array = torch.ones if make is cvxift.torch.CvxpyLayer else jnp.ones
+        with pytest.raises(ProgramError, match=r"'t' has shape \(\).*The order of the tensors is 't', 'w'"):
+            make(problem, [t, w], [x])(array(()), array(3))
+        with pytest.raises(ProgramError, match=r"'t' is None.*Every parameter needs a value"):
+            make(problem, [t, w], [x])(None, array(()))
+        with pytest.raises(ProgramError, match=r"more than once: \['w'\]"):
+            make(problem, [t, w, w], [x])
+        with pytest.raises(ProgramError, match=r"No solver is called 'clarable'. Did you mean 'clarabel'\?"):
+            make(problem, [t, w], [x], solver="CLARABLE")
 
 
 @pytest.mark.parametrize("swapped", [False, True])
