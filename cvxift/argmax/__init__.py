@@ -1,19 +1,8 @@
-"""Regularized argmax maps: as CVXPY problems (`problems`, `structured`) and in closed form (the other modules)."""
+"""Regularized argmax maps: as CVXPY problems (`problems`, `structured`), in closed form (the other modules)."""
 
-from cvxift.argmax.problems import (
-    box,
-    budget,
-    constrained_softmax,
-    constrained_sparsemax,
-    entmax,
-    fusedmax,
-    oscarmax,
-    over,
-    parameter,
-    softmax,
-    sparsemax,
-    variable,
-)
+from cvxift.argmax.bounded_problems import box, budget, constrained_softmax, constrained_sparsemax
+from cvxift.argmax.problems import over, parameter, variable
+from cvxift.argmax.simplex_problems import entmax, fusedmax, oscarmax, softmax, sparsemax
 from cvxift.argmax.structured import birkhoff, flow, linear_chain, permutahedron, transport
 
 __all__ = [

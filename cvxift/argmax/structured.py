@@ -73,9 +73,29 @@ def transport(
 def birkhoff(
     n: int, regularizer: Literal["entropic", "quadratic"] = "entropic", temperature: Temperature = 1.0
 ) -> cp.Problem:
-    """Soft permutations: doubly stochastic n × n matrices (arguments as for `transport`).
+    """Soft permutations: doubly stochastic n × n matrices, plans between n ones and n ones.
+
+    Args:
+        n: order of the matrices.
+        regularizer: ``"entropic"`` (Sinkhorn) or ``"quadratic"`` (sparse matrices).
+        temperature: > 0, or a nonnegative parameter.
+
+    Returns:
+        The problem, its variable of shape (n, n).
+
+    Raises:
+        ProgramError: n < 1, the regularizer is unknown, or the temperature is not positive.
 
     Source: Mena et al. 2018.
+
+    Example:
+        >>> import numpy as np
+        >>> from cvxift import argmax
+        >>> problem = argmax.birkhoff(2, "quadratic")
+        >>> argmax.parameter(problem).value = np.array([[2.0, 0.0], [0.0, 0.0]])
+        >>> _ = problem.solve(); argmax.variable(problem).value.round(3) + 0.0
+        array([[1., 0.],
+               [0., 1.]])
     """
     return transport(np.ones(size(n)), np.ones(n), regularizer, temperature)
 

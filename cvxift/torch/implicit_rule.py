@@ -273,7 +273,7 @@ def solved(system: System, transposed: bool, b: Tensor, x: Tensor, tensors: Sequ
 _called: dict[int, Function] = {}  # solves with the systems whose rows are being solved
 
 
-@torch.library.custom_op("cvxift::implicit_rows", mutates_args=())
+@torch.library.custom_op("cvxift::implicit_rows", mutates_args=(), schema="(int key, Tensor b) -> Tensor")
 def _row_operator(key: int, b: Tensor) -> Tensor:
     """`System.solve` as an operator, which ``is_grads_batched`` maps row by row."""
     with ThreadPoolExecutor(1) as fresh:  # inside an operator autograd is off; each thread has its own state

@@ -68,7 +68,11 @@ def _options(text: str) -> tuple[Any, ...]:
     return ast.literal_eval(text)
 
 
-@torch.library.custom_op("cvxift::kernel", mutates_args=())
+# Before version 2.7 PyTorch does not read `list[Tensor]`.
+SCHEMA = "(str name, Tensor[] tensors, str options) -> Tensor[]"
+
+
+@torch.library.custom_op("cvxift::kernel", mutates_args=(), schema=SCHEMA)
 def operator(name: str, tensors: list[Tensor], options: str) -> list[Tensor]:
     """A kernel by its name, the options written out; what it returns is contiguous and nobody else's."""
     taken = {tensor.untyped_storage().data_ptr() for tensor in tensors}
