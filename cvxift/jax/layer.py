@@ -52,7 +52,7 @@ class CvxpyLayer:
         canon_backend: CVXPY's canonicalization backend.
         solver_args: options for the solver, by its own names.
         nlp: whether to take a local solution of a nonlinear problem, or the solution of a convex one that is not DPP;
-            it starts from the values that the variables hold. Derivatives of the first order. See docs/nonlinear.md.
+            it starts from the values that the variables hold. Derivatives to second order. See docs/nonlinear.md.
         integers: ``"fixed"``: solve mixed-integer problems and hold their integers at their optimum; see
             `cvxift.differentiate`.
         singular: what to do where the KKT system is singular: ``"least_squares"``, ``"regularize"``, ``"smooth"`` or

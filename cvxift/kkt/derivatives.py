@@ -56,9 +56,9 @@ class Derivatives(abc.ABC):
         """
         if self.highest_order is not None and order > self.highest_order:
             raise ProgramError(
-                f"A derivative of order {order} was asked for; order {self.highest_order} is supported of nonlinear "
-                "programs, because CVXPY's engine gives no third derivatives of the problem's functions. State a "
-                "convex problem by the DPP rules without nlp=True, or differentiate less often."
+                f"A derivative of order {order} was asked for; orders up to {self.highest_order} are supported of "
+                "nonlinear programs, because CVXPY's engine gives no third derivatives of the problem's functions. "
+                "State a convex problem by the DPP rules without nlp=True, or differentiate less often."
             )
         if order <= 2:
             return

@@ -27,6 +27,7 @@ __all__ = [
     "certify",
     "inaccurate",
     "saddle",
+    "speak_once",
     "tell_endless",
     "tell_flat",
     "tell_kink",
@@ -228,7 +229,7 @@ def tell_kink(
         "one piece. Move the parameters off the kink, take one side with report.one_sided(direction), or use a "
         f"smoothed map, for example {smoothed}."
     )
-    _speak_once(account, message, check, mode)
+    speak_once(account, message, check, mode)
 
 
 def tell_steep(account: Regularity, check: Check, mode: Mode = "reverse") -> None:
@@ -243,7 +244,7 @@ def tell_steep(account: Regularity, check: Check, mode: Mode = "reverse") -> Non
         "value returned is that of a neighbour. Move the parameters off the point, or add curvature (for example "
         "½ε‖x‖²)."
     )
-    _speak_once(account, message, check, mode)
+    speak_once(account, message, check, mode)
 
 
 def tell_nonsmooth(account: Regularity, names: Sequence[str], check: Check, mode: Mode = "reverse") -> None:
@@ -257,7 +258,7 @@ def tell_nonsmooth(account: Regularity, names: Sequence[str], check: Check, mode
         "has derivatives from each side at most, and the value returned is one of them. Move the parameters off the "
         "kink, or make a parameter of the expression's value."
     )
-    _speak_once(account, message, check, mode)
+    speak_once(account, message, check, mode)
 
 
 def tell_endless(account: Regularity, check: Check, mode: Mode = "reverse") -> None:
@@ -273,7 +274,7 @@ def tell_endless(account: Regularity, check: Check, mode: Mode = "reverse") -> N
         "objective does not rise. The value returned is where the solver stopped, and its derivative is that of no "
         "solution. Add curvature (for example ½ε‖x‖²), or bounds."
     )
-    _speak_once(account, message, check, mode)
+    speak_once(account, message, check, mode)
 
 
 def tell_flat(account: Regularity, check: Check, mode: Mode = "reverse") -> None:
@@ -291,10 +292,10 @@ def tell_flat(account: Regularity, check: Check, mode: Mode = "reverse") -> None
         "the objective that no active constraint fixes. The value returned is the derivative of least norm. Add "
         f"curvature (for example ½ε‖x‖²), or choose singular='regularize'{smooth}."
     )
-    _speak_once(account, message, check, mode)
+    speak_once(account, message, check, mode)
 
 
-def _speak_once(account: Regularity, message: str, check: Check, mode: Mode) -> None:
+def speak_once(account: Regularity, message: str, check: Check, mode: Mode) -> None:
     """Raise, or warn once for an account and mode."""
     if check != "off" and account.policy.singular == "raise":
         raise ApplicabilityError(message)

@@ -147,7 +147,11 @@ class NonlinearEngine(Engine):
             x: columns, shape (n,).
             y: multipliers, shape (m,).
         """
-        search = Search(self, self.program.evaluate(theta), theta, self.program.p(theta))
+        try:
+            p = self.program.p(theta)
+        except ProgramError:  # outside of a domain
+            return None
+        search = Search(self, self.program.evaluate(theta), theta, p)
         return search.solution() if search.take("Newton", x, y, "") else None
 
     @cached_property

@@ -1,11 +1,13 @@
-"""The solution map of a nonlinear program: as `cvxift.kkt.solution_map`, at local solutions, to first order."""
+"""The solution map of a nonlinear program: as `cvxift.kkt.solution_map`, at local solutions, to second order."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cvxpy as cp
+import numpy as np
 
 from cvxift.errors import warn_user
 from cvxift.kkt.engine import Solution
@@ -13,6 +15,7 @@ from cvxift.kkt.failures import tell_nonsmooth, tell_steep
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.nlp.engine import NonlinearEngine, start_values
+from cvxift.nlp.second_order import difference, tell_inexact
 from cvxift.program.smooth import SmoothProgram
 from cvxift.program.structure import Floats
 
@@ -34,7 +37,7 @@ class NonlinearMap(SolutionMap):
     """
 
     path = PATH
-    highest_order = 1
+    highest_order = 2
 
     def __init__(
         self,
@@ -82,7 +85,46 @@ class NonlinearMap(SolutionMap):
 
     def _one(self, solution: Solution, tangents: Sequence[Floats], bar: Floats | None) -> Floats:
         self._tell(solution)
-        return super()._one(solution, tangents, bar)
+        if len(tangents) + (bar is not None) < 2 or solution.point is None:
+            return super()._one(solution, tangents, bar)
+        return self._second(solution, tangents[-1], (*tangents[:-1],), bar)
+
+    def _second(self, solution: Solution, along: Floats, tangents: Sequence[Floats], bar: Floats | None) -> Floats:
+        """How a first product changes along directions of θ; see `cvxift.nlp.second_order`.
+
+        Args:
+            solution: one solved instance.
+            along: the directions, shape (N,) or (k, N).
+            tangents: the product's, if it is forward: one, of such a shape.
+            bar: its cotangents, if it is reverse.
+        """
+        other = tangents[0] if bar is None else bar
+        lead = np.broadcast_shapes(along.shape[:-1], other.shape[:-1])
+        ways, others = (np.broadcast_to(v, (*lead, v.shape[-1])).reshape(-1, v.shape[-1]) for v in (along, other))
+        quiet = copy.copy(self)
+        quiet.applicability = "off"  # what is to be said is said of the point itself
+        theta, program, engine = _local(solution).theta, cast(SmoothProgram, self.program), self.engine
+        assert isinstance(engine, NonlinearEngine)
+        sizes = program.sizes(theta)
+
+        def product(map_: SolutionMap, at: Solution, vectors: Floats) -> Floats:
+            return SolutionMap._one(map_, at, (vectors,) if bar is None else (), None if bar is None else vectors)
+
+        out, worst = product(self, solution, others), 0.0
+        for way in np.unique(ways, axis=0):
+            rows = (ways == way).all(axis=1)
+            step = self._in_order(way)
+            length = float(np.max(np.abs(step) / sizes, initial=0.0))
+
+            def beside(h: float, step: Floats = step, length: float = length, rows: Any = rows) -> Floats | None:
+                neighbor = engine.beside(theta + h / length * step, solution.x, solution.y)
+                return None if neighbor is None else product(quiet, neighbor, others[rows])
+
+            slope, error = difference(beside, out[rows]) if length else (np.zeros_like(out[rows]), 0.0)
+            out[rows], worst = length * slope, max(worst, error)
+        if worst > 1.0:
+            tell_inexact(self.account(solution), worst, self.applicability)
+        return out.reshape(*lead, -1)
 
     def _tell(self, solution: Solution) -> None:
         """Say that curvature vanishes at a point, where Newton's convergence showed it, or that p(θ) has a kink."""

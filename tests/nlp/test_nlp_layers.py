@@ -1,8 +1,9 @@
-"""Nonlinear problems as PyTorch and JAX layers: the transforms that DPP problems' layers take, to first order."""
+"""Nonlinear problems as PyTorch and JAX layers: the transforms that DPP problems' layers take, to second order."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import warnings
 
@@ -29,6 +30,13 @@ def parts():
     objective = cp.Minimize(cp.sum_squares(x - t) + t[1] * x[0] * x[1])
     problem = cp.Problem(objective, [cp.sum_squares(x) == r])
     return problem, [t, r], [x, problem.constraints[0].dual_variables[0]]
+
+
+def projection(layer):
+    """Onto the sphere of squared radius r: √r t/‖t‖."""
+    x, t, r = cp.Variable(3, name="x"), cp.Parameter(3, name="t"), cp.Parameter(name="r")
+    x.value = np.ones(3)
+    return layer(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [cp.sum_squares(x) == r]), [t, r], [x], nlp=True)
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +185,24 @@ class TestTorch:
         report = layer.diagnose(t, r)
         assert report.ok and report.audit().agrees
 
-    def test_second_order_is_refused(self) -> None:
-        layer = TorchLayer(*parts(), nlp=True)
-        t, r = double(T, R)
-        (gradient,) = torch.autograd.grad(layer(t, r)[0].sum(), t, create_graph=True)
-        with pytest.raises(cvxift.ProgramError, match="order 1 is supported"):
-            gradient.sum().backward()
+    def test_second_order_of_a_projection_in_all_modes(self) -> None:
+        layer, (t, r) = projection(TorchLayer), double([0.3, 0.9, -0.4], 2.0)
+        exact = lambda t, r: torch.sqrt(r) * t / t.norm()  # noqa: E731
+        for outer, inner in itertools.product((torch.func.jacrev, torch.func.jacfwd), repeat=2):
+            for argnums in itertools.product((0, 1), repeat=2):
+                found, expected = (
+                    outer(inner(f, argnums=argnums[0]), argnums=argnums[1])(t.detach(), r.detach())
+                    for f in (lambda t, r: layer(t, r)[0], exact)
+                )
+                torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+        rows = torch.stack([t, 2.0 * t]).detach().requires_grad_()
+        assert torch.autograd.gradgradcheck(lambda rows: layer(rows, r.detach())[0], (rows,))
+
+    def test_third_order_is_refused(self) -> None:
+        layer, (t, r) = projection(TorchLayer), double([0.3, 0.9, -0.4], 2.0)
+        thrice = torch.func.jacrev(torch.func.jacrev(torch.func.jacrev(lambda t: layer(t, r.detach())[0])))
+        with pytest.raises(cvxift.ProgramError, match="orders up to 2 are supported"):
+            thrice(t.detach())
 
     def test_options(self) -> None:
         t, r = double(T, R)
@@ -209,10 +229,14 @@ class TestJax:
             batch = layer(jax.numpy.stack([t, t + 0.1]), r)[0]
             np.testing.assert_allclose(batch[0], reference[0], atol=1e-10)
 
-    def test_second_order_is_refused(self) -> None:
-        layer = JaxLayer(*parts(), nlp=True)
-        with pytest.raises(cvxift.ProgramError, match="order 1 is supported"):
-            jax.hessian(lambda t: layer(t, jax.numpy.asarray(2.0))[1])(jax.numpy.asarray(T, dtype=jax.numpy.float32))
+    def test_second_order(self) -> None:
+        layer = projection(JaxLayer)
+        with jax.enable_x64(True):
+            t = jax.numpy.asarray([0.3, 0.9, -0.4])
+            exact = jax.hessian(lambda t: 2.0**0.5 * t / jax.numpy.linalg.norm(t))
+            found = jax.jit(jax.vmap(jax.hessian(lambda t: layer(t, jax.numpy.asarray(2.0))[0])))
+            rows = jax.numpy.stack([t, 2.0 * t])
+            np.testing.assert_allclose(found(rows), jax.vmap(exact)(rows), atol=1e-9)
 
     def test_single_precision_is_the_default(self, reference) -> None:
         layer = JaxLayer(*parts(), nlp=True)

@@ -212,15 +212,19 @@ class SmoothProgram:
         self._set_data(theta)
         return self._p_theta()
 
+    def sizes(self, theta: Floats) -> Floats:
+        """Of the entries of θ, shape (N,); one of zero is as large as its parameter."""
+        sizes = np.abs(theta)
+        for part in self.offsets.values():
+            own = sizes[part]
+            own[own == 0.0] = own.max(initial=0.0) or 1.0
+        return sizes
+
     def kinks(self, theta: Floats) -> list[str]:
         """Expressions of parameters alone that have no derivative at θ, shape (N,)."""
         if all(d.smooth for d in self.data):
             return []
-        sizes = np.abs(theta)
-        for part in self.offsets.values():  # an entry of zero is as large as its parameter
-            own = sizes[part]
-            own[own == 0.0] = own.max(initial=0.0) or 1.0
-        bends = bent(self.p, theta, sizes)
+        bends = bent(self.p, theta, self.sizes(theta))
         self._set_data(theta)
         ends = np.cumsum([d.column.size for d in self._used])
         return [
