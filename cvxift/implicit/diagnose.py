@@ -14,7 +14,7 @@ from cvxift.diagnostics.user_terms import LARGEST_WRITTEN, LabelledMatrix
 from cvxift.errors import CvxiftError, ProgramError
 from cvxift.implicit.oracle import EXACT, Oracle
 from cvxift.implicit.probe import JUMP, Probe, probe
-from cvxift.implicit.residual import relative_residual, tolerance_of, weights
+from cvxift.implicit.residual import beside_zero, relative_residual, tolerance_of, weights
 from cvxift.implicit.spectrum import Spectrum, curvature, spectrum
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def _residual(oracle: Oracle) -> np.ndarray:
     along = [weights(len(oracle.w)), weights(len(oracle.theta))]
     residual = oracle.function(oracle.w, oracle.theta)
     variables = oracle.variables if oracle.settings.constrained else 0
-    return relative_residual(np, oracle.function, oracle.w, [oracle.theta], residual, along, variables)
+    arguments = (np, oracle.function, oracle.w, [oracle.theta], residual)
+    return beside_zero(*arguments, relative_residual(*arguments, along, variables))
 
 
 def _dual_only(oracle: Oracle, found: Spectrum, J: np.ndarray | None) -> bool:

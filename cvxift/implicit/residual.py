@@ -14,6 +14,7 @@ Array = Any
 
 STEP = 2.0**-10  # relative step of the probes: their own error does not matter, rounding at a small one would
 SHARE = 0.1  # of the largest entry of x that smaller ones count for where constraints are: a bound x >= 0 has no size
+BETTER = 0.1  # of F, that it may be at zero where zero is a better solution
 GOLDEN = 0.6180339887498949
 
 
@@ -40,6 +41,7 @@ def relative_residual(
     along: Sequence[Array],
     variables: int,
     enough: Callable[[Array], bool] | None = None,
+    of_bounds: bool = False,
 ) -> Array:
     """|F_i| over what balances in F_i, shape (*batch, n).
 
@@ -52,16 +54,38 @@ def relative_residual(
         along: `weights` of x and of each tensor, broadcastable to them; None for a tensor that has no floating entries.
         variables: number of entries of x that are no multipliers; 0 where there are no constraints.
         enough: whether ratios are small enough to leave it at that: what θ balances can but lower them. None to go on.
+        of_bounds: whether F are constraints, at whose bounds x may be zero in any unit.
 
     Returns:
         Ratios; infinite where F_i ≠ 0 changes with nothing, or is NaN.
     """
-    own = _of_x(xp, function, x, tensors, residual, along[0], variables)
+    own = _of_x(xp, function, x, tensors, residual, along[0], variables, of_bounds)
     if enough is not None or all(weight is None for weight in along[1:]):
         ratio = _ratio(xp, residual, own)
         if enough is None or enough(ratio):
             return ratio
     return _ratio(xp, residual, own + _of_theta(xp, function, x, tensors, residual, along))
+
+
+def beside_zero(
+    xp: Any, function: Callable[..., Array], x: Array, tensors: Sequence[Array], residual: Array, ratio: Array
+) -> Array:
+    """Ratios without those of entries that are zero but for a solver's last digits, which have no size to compare with.
+
+    There zero itself is a better solution. Where x is small because its unit is, it is a worse one.
+
+    Args:
+        xp: the arrays' namespace.
+        function: (x, *tensors) ↦ residual.
+        x: shape (*batch, n).
+        tensors: θ.
+        residual: F(x, θ), shape (*batch, n).
+        ratio: what `relative_residual` gave.
+    """
+    small = xp.abs(x) <= tolerance_of(float(xp.finfo(x.dtype).eps))
+    without = function(xp.where(small, xp.zeros_like(x), x), *tensors)
+    better = small.any(-1)[..., None] & (xp.abs(without) <= BETTER * xp.abs(residual))
+    return xp.where(better, xp.zeros_like(ratio), ratio)
 
 
 def balance(
@@ -78,15 +102,24 @@ def balance(
     Σⱼ |∂Fᵢ/∂xⱼ xⱼ| + Σⱼ |∂Fᵢ/∂θⱼ θⱼ| is read off F's change when all entries of x, and then of θ, grow by 0.1 % times
     weights that differ. It has F's units, whatever they are.
     """
-    own = _of_x(xp, function, x, tensors, value, along[0], variables)
+    own = _of_x(xp, function, x, tensors, value, along[0], variables, True)
     return own + _of_theta(xp, function, x, tensors, value, along)
 
 
 def _of_x(
-    xp: Any, function: Callable[..., Array], x: Array, tensors: Sequence[Array], value: Array, along: Array, n: int
+    xp: Any,
+    function: Callable[..., Array],
+    x: Array,
+    tensors: Sequence[Array],
+    value: Array,
+    along: Array,
+    n: int,
+    of_bounds: bool,
 ) -> Array:
-    size = xp.abs(x)
-    least = xp.full_like(x, tolerance_of(float(xp.finfo(x.dtype).eps)))  # an x of all zeros has no size of its own
+    size, tolerance = xp.abs(x), tolerance_of(float(xp.finfo(x.dtype).eps))
+    largest = xp.max(size, axis=-1, keepdims=True)
+    small = (largest > 0) & (largest < 1) & (not of_bounds)
+    least = tolerance * xp.where(small, largest, xp.ones_like(largest)) + xp.zeros_like(x)
     if n:
         share = SHARE * xp.max(size[..., :n], axis=-1, keepdims=True)
         least = xp.concat([xp.maximum(least[..., :n], share), least[..., n:]], axis=-1)

@@ -60,7 +60,8 @@ def multipliers(conditions: Conditions, x: Array, theta: list[Array], given: Arr
     balanced = balance(jnp, slope, x, theta, g, along, n)
     values = conditions.constraints(x, *theta)
     rows = jax.jacrev(conditions.constraints)(x, *theta)
-    slack = (jnp.sign(values) * relative_residual(jnp, conditions.constraints, x, theta, values, along, n))[p:]
+    slack = relative_residual(jnp, conditions.constraints, x, theta, values, along, n, of_bounds=True)
+    slack = (jnp.sign(values) * slack)[p:]
     own = jnp.zeros(0, x.dtype) if given is None else given
     parts = [jax.lax.stop_gradient(part) for part in (g, balanced, rows, slack, own)]
     found = _on_host(*parts, host=_Host(conditions, given is not None))

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from cvxift.implicit.residual import relative_residual
+from cvxift.implicit.residual import beside_zero, relative_residual, tolerance_of
 from cvxift.jax.implicit_active import weights_of
 from cvxift.jax.implicit_rule import Rule, attached
 from cvxift.jax.trees import floating
@@ -73,6 +73,11 @@ class Compiled:
             along = [weights_of(w), *(weights_of(t) if floating(t) else None for t in operands)]
             own = rule.minimum if rule.minimum < w.size else 0  # beside multipliers
             ratio = relative_residual(jnp, function, w, operands, residual, along, own)
+            ratio = jax.lax.cond(
+                jnp.all(ratio <= tolerance_of(float(jnp.finfo(w.dtype).eps))),
+                lambda: ratio,
+                lambda: beside_zero(jnp, function, w, operands, residual, ratio),
+            )
             place = jnp.argmax(ratio)
             return jnp.stack([residual[place], ratio[place], place.astype(w.dtype)])
 

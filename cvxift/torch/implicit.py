@@ -14,7 +14,7 @@ from cvxift.implicit import function
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
 from cvxift.implicit.oracle import Oracle
-from cvxift.implicit.residual import relative_residual, tolerance_of
+from cvxift.implicit.residual import beside_zero, relative_residual, tolerance_of
 from cvxift.implicit.settings import Settings
 from cvxift.implicit.voice import no_solution, say
 from cvxift.torch.closures import find, tracked, wrapped
@@ -226,6 +226,8 @@ class ImplicitFunction(function.ImplicitFunction):
             ratio = relative_residual(
                 xp, system, w, tensors, residual, along, own, lambda ratio: float(ratio.max()) <= limit
             )
+            if not bool((ratio <= limit).all()):
+                ratio = beside_zero(xp, system, w, tensors, residual, ratio)
             worst = float(ratio.max())
             if worst <= limit:
                 return

@@ -69,7 +69,7 @@ def plain(conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: S
         values = conditions.constraints(point, *tensors)
         each = values.unbind()
     with torch.no_grad():
-        ratio = relative_residual(xp, conditions.constraints, x, tensors, values.detach(), along, n)
+        ratio = relative_residual(xp, conditions.constraints, x, tensors, values.detach(), along, n, of_bounds=True)
     slack = (_host(ratio) * np.sign(_host(values)))[p:]
     own = np.concatenate([_host(t) for t in given]) if given else None
     eps = torch.finfo(x.dtype).eps

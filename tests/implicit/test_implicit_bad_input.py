@@ -32,11 +32,34 @@ def test_a_solver_that_stops_early_is_told_whatever_the_units(face: Face) -> Non
             solve("off", 1e-1)(t)
 
 
-def test_small_solutions_are_no_false_alarm(face: Face) -> None:
-    solve = face.implicit.implicit_fixed_point(lambda x, t: 0.5 * face.xp.tanh(x) + t, lambda t: t * 0.0 + 1e-14)
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1e-3, 1e9])
+def test_unknowns_in_small_units_are_checked_like_others(face: Face, unit: float) -> None:
+    for off, told in ((1e-4, True), (1e-9, False)):
+        solve = face.implicit.implicit_root(lambda x, t: x**3 - t, lambda t, off=off: t ** (1 / 3) * (1.0 + off))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ApplicabilityWarning)
+            report = solve.diagnose(face.array([2.0, 3.0]) * unit**3)
+            solve(face.array([2.0, 3.0]) * unit**3)
+        assert any("no solution" in str(w.message) for w in caught) == told
+        assert report.ok != told
+
+
+@pytest.mark.parametrize("noise", [1e-14, -1e-10, 1e-7])
+def test_a_solution_of_zero_is_no_false_alarm(face: Face, noise: float) -> None:
+    solve = face.implicit.implicit_fixed_point(
+        lambda x, t: 0.5 * face.xp.tanh(x) + t, lambda t: 2.0 * t + noise * face.array([0.0, 1.0])
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", ApplicabilityWarning)
-        solve(face.array([0.0, 0.0]))
+        for first in (0.0, 3e-12):  # beside an unknown that is zero too, or small
+            solve(face.array([first, 0.0]))
+
+
+def test_zeros_that_solve_nothing_are_told(face: Face) -> None:
+    for returned in (0.0, 1e-14):
+        solve = face.implicit.implicit_root(lambda x, t: 3.0 * x - t, lambda t, returned=returned: t * 0.0 + returned)
+        with pytest.warns(ApplicabilityWarning, match="no solution"):
+            solve(face.array([1e-9, 2e-9]))
 
 
 def test_half_precision_is_refused(face: Face) -> None:
