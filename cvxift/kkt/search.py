@@ -8,6 +8,7 @@ point was found that is at the goal: what solvers call infeasible is not solved 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Point, goal_of, polish
 from cvxift.kkt.solution import Attempts
+from cvxift.kkt.vertex import settle
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw, Session, Status
 
@@ -230,17 +232,28 @@ def polished(instance: Instance, raw: Raw) -> Point:
     times: a linear row counts as tight if sᵢ < τ τᵢ yᵢ, a curved cone's s and y are read off s − τ τᵢ y.
     """
     cones = instance.structure.cones
-    best = polish(instance, raw.x, raw.s - raw.y, goal=goal_of(cones))
+    goal, v = goal_of(cones), raw.s - raw.y
+    best = settle(instance, raw.x, v, goal) if cones.polyhedral else polish(instance, raw.x, v, goal=goal)
     if best.worst <= TOLERANCE or cones.m == cones.zero:
         return best
     worth = _worth(instance, raw.x, raw.y)
-    for tau in SCALES:
-        point = polish(instance, raw.x, _read(cones, raw, tau * worth))
+    for v in _readings(cones, raw, worth):
+        point = polish(instance, raw.x, v)
         if point.worst < best.worst:
             best = point
         if best.worst <= TOLERANCE:
             break
     return best
+
+
+def _readings(cones: cone.Cones, raw: Raw, worth: Floats) -> Iterator[Floats]:
+    """v as read off a solver's s and y at several scales; an active set once."""
+    seen: set[bytes] = set()
+    for v in itertools.chain([raw.s - raw.y], (_read(cones, raw, tau * worth) for tau in SCALES)):
+        tight = (v < 0.0).tobytes()
+        if not (cones.polyhedral and tight in seen):
+            seen.add(tight)
+            yield v
 
 
 def _worth(instance: Instance, x: Floats, y: Floats) -> Floats:

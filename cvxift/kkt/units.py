@@ -13,6 +13,9 @@ are the same whatever units the program came in (Curtis & Reid 1972); then some 
 the largest entries of P and A in each row near 1 (Ruiz 2001). They are rounded to powers of two: scaling changes no
 digit. The rows of one curved cone share one unit, but for exponential cones (`cvxift.kkt.shears`). A program whose rows
 of M, q and b are of moderate size stays as it is.
+
+Of an entry only the nearest power of two is looked at, which most keep from one θ to the next: units are found once for
+all programs with the same powers.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 
 from cvxift._types import EPS, override
 from cvxift.kkt.backend import Arrays
+from cvxift.kkt.logarithms import centred
 from cvxift.kkt.shears import Shears, sheared
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Pair, Way
@@ -34,10 +38,12 @@ from cvxift.program.substitution import Pair, Way
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
 LEAST_SHEARED = 3e-5  # of q's and b's entries beside exponential cones, where its square is lost beside the largest
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
-SCALING_STEPS = 60  # steps of conjugate gradients for the units' logarithms
 LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two; a unit is a matter of magnitude
 NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
+ROUNDED = 0.5**0.5  # times a number, whose exponent is then that of the nearest power of two, on a scale of logarithms
+NOTHING = -(2**15)  # in place of the power of a zero
+KEPT_UNITS = 4  # programs of which the units are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +169,7 @@ class Equilibration:
         self._weight = weight[order]
         self._heavy, self._light = np.flatnonzero(self._weight == 1.0), np.flatnonzero(self._weight < 1.0)
         self._heavy_filled, self._heavy_starts = np.unique(self._of[self._heavy], return_index=True)
+        self._kept: tuple[tuple[bytes, Floats], ...] = ()  # replaced as a whole: threads read it as it is
         self._sheared = sheared(structure) if shears and cones.exp else np.zeros(0, dtype=np.int64)
         starts = None if cones.polyhedral else np.sort(np.append(cones.unit_starts, self._sheared + 2))
         self._cone_starts = starts
@@ -225,22 +232,40 @@ class Equilibration:
         moderate = (largest.max(axis=-1) <= MOST) & (_least(largest) >= LEAST) & ~self._light_entries(values)
         if moderate.all():
             return None
-        n, positive = self._n, values > 0.0
-        logarithms = np.log2(np.where(positive, values, 1.0))
+        powers = np.where(values > 0.0, np.frexp(ROUNDED * values)[1], NOTHING).astype(np.int16)
+        if values.ndim > 1:
+            scale = self._scale(powers)
+            scale[moderate] = 1.0  # programs of a batch that are of moderate size stay in their own units
+        else:
+            scale = self._scale_once(powers)
+        n, last = self._n, scale[..., -1]
+        rows = _power(scale[..., n:-1] * last[..., None])
+        shears = Shears.between(self._sheared, rows) if len(self._sheared) else None
+        return Units(rows, _power(scale[..., :n] / last[..., None]), _power(last * last), shears)
+
+    def _scale_once(self, powers: NDArray[np.int16]) -> Floats:
+        """`_scale` of one program; those found last are kept."""
+        key = powers.tobytes()
+        for known, scale in self._kept:
+            if known == key:
+                return scale
+        scale = self._scale(powers)
+        self._kept = ((key, scale), *self._kept[: KEPT_UNITS - 1])
+        return scale
+
+    def _scale(self, powers: NDArray[np.int16]) -> Floats:
+        """The scale of M's rows for entries of these powers of two, shape (..., n + m + 1)."""
+        positive = powers > NOTHING
+        logarithms = np.where(positive, powers, 0).astype(float)
         centred = self._centred(logarithms, positive)
         small = positive & (self._spread(centred) + logarithms < NEGLIGIBLE_POWER)
         if small.any():  # rounding left of what cancelled says nothing of a unit
             centred = self._centred(logarithms, positive & ~small)
-        scale = np.exp2(centred)
+        scale, values = np.exp2(centred), np.where(positive, np.exp2(logarithms), 0.0)
         for _ in range(PASSES):
             largest = self._largest(values * np.exp2(self._spread(np.log2(scale))))
             scale /= np.sqrt(np.where(largest > 0.0, largest, 1.0))
-        last = scale[..., -1]
-        if values.ndim > 1:  # programs of a batch that are of moderate size stay in their own units
-            scale[moderate], last = 1.0, np.where(moderate, 1.0, last)
-        rows = _power(scale[..., n:-1] * last[..., None])
-        shears = Shears.between(self._sheared, rows) if len(self._sheared) else None
-        return Units(rows, _power(scale[..., :n] / last[..., None]), _power(last * last), shears)
+        return scale
 
     def _light_entries(self, values: Floats) -> Any:
         """Whether entries of q or b, more than rounding, are no unit of an exponential cone that is sheared, (...)."""
@@ -293,36 +318,6 @@ class Equilibration:
             rows = rows.copy()
             rows[..., self._n : -1] = np.repeat(mean, self._cone_sizes, axis=-1)
         return rows
-
-
-def centred(image: Callable[[Floats], Floats], total: Floats, logarithms: Floats, accuracy: float) -> Floats:
-    """Logarithms d of a scale in which those of a symmetric matrix's entries have least squares, shape (..., rows).
-
-    By conjugate gradients. Each row's equation, Σ_j (l_ij + d_i + d_j) = 0, moves with the units that the matrix came
-    in, and so does its solution; the largest entries alone, where an equilibration starts, do not tell them.
-
-    Args:
-        image: from d to Σ_j (d_i + d_j), the sums over a row's entries by their weights.
-        total: the sum of each row's weights.
-        logarithms: the sum of each row's l.
-        accuracy: of d.
-    """
-    total = np.where(total > 0.0, total, 1.0)
-    d = np.zeros_like(total)
-    rest = -logarithms
-    z = rest / total
-    direction, size = z, np.vecdot(rest, z)[..., None]
-    for _ in range(SCALING_STEPS):
-        if np.max(np.abs(z), initial=0.0) <= accuracy:
-            break
-        moved = image(direction)
-        curvature = np.vecdot(direction, moved)[..., None]
-        step = size / np.where(curvature > 0.0, curvature, np.inf)
-        d, rest = d + step * direction, rest - step * moved
-        z = rest / total
-        new = np.vecdot(rest, z)[..., None]
-        direction, size = z + new / np.where(size > 0.0, size, np.inf) * direction, new
-    return d
 
 
 def _least(largest: Floats) -> Floats:

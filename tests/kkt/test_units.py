@@ -15,6 +15,7 @@ from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Engine
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.units import Equilibration, Units
+from cvxift.program.structure import Data, Structure
 
 CONES = [Cones(zero=2, nonneg=8), Cones(nonneg=4, soc=(3, 4)), Cones(zero=1, psd=(3,), nonneg=2), Cones(exp=2, zero=2)]
 QUADRATIC = ("daqp", "piqp", "osqp")
@@ -243,3 +244,25 @@ def test_flows_of_an_entropy_at_a_low_temperature_are_found():
         potential = np.linalg.lstsq(M.T, gradient, rcond=None)[0]
         assert np.abs(gradient - M.T @ potential).max() < 1e-7
         np.testing.assert_allclose(bounded.solve(theta).outputs, flow, atol=1e-8)
+
+
+def test_units_are_found_once_for_programs_with_the_same_powers_of_two(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    structure = Structure.from_patterns(
+        3, Cones(nonneg=3), P=(np.arange(3), np.arange(3)), A=(np.arange(3), np.arange(3))
+    )
+    values = [10.0 ** rng.integers(-4, 5, 3) for _ in range(4)]  # none near √2 times a power of two
+    data = Data(*values, np.zeros(()))
+    made: list[None] = []
+    scale = Equilibration._scale
+    monkeypatch.setattr(Equilibration, "_scale", lambda *of: made.append(None) or scale(*of))
+    find = Equilibration(structure)
+    first, again = find(data), find(Data(*(1.001 * part for part in values), np.zeros(())))
+    assert len(made) == 1
+    other = Data(values[0], 8.0 * values[1], *values[2:], np.zeros(()))
+    found, fresh = find(other), Equilibration(structure)(other)
+    assert len(made) == 3
+    for one, two in ((first, again), (found, fresh)):  # what was found before changes nothing
+        for part in ("rows", "columns", "cost"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(two, part))
