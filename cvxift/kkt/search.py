@@ -20,7 +20,7 @@ from cvxift import cones as cone
 from cvxift import solvers
 from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.newton import Point, goal_of, polish
+from cvxift.kkt.newton import GOAL, Point, evaluate, goal_of, polish
 from cvxift.kkt.solution import Attempts
 from cvxift.kkt.vertex import settle
 from cvxift.program.structure import Data, Floats
@@ -232,8 +232,11 @@ def polished(instance: Instance, raw: Raw) -> Point:
     times: a linear row counts as tight if sᵢ < τ τᵢ yᵢ, a curved cone's s and y are read off s − τ τᵢ y.
     """
     cones = instance.structure.cones
-    goal, v = goal_of(cones), raw.s - raw.y
-    best = settle(instance, raw.x, v, goal) if cones.polyhedral else polish(instance, raw.x, v, goal=goal)
+    if cones.polyhedral:
+        start = evaluate(instance, raw.x, raw.s - raw.y)
+        best = start.point if start.point.worst <= GOAL else settle(instance, start)
+    else:
+        best = polish(instance, raw.x, raw.s - raw.y, goal=goal_of(cones))
     if best.worst <= TOLERANCE or cones.m == cones.zero:
         return best
     worth = _worth(instance, raw.x, raw.y)

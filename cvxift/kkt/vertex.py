@@ -33,21 +33,20 @@ TINY = float(np.finfo(float).tiny)
 RATE_ROUNDING = 1e-9  # part of its terms under which a row's change along a direction is rounding
 
 
-def settle(instance: Instance, x: Floats, v: Floats, goal: float = GOAL) -> Point:
-    """The point of the active set that (x, v) is near to, for linear constraints.
+def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
+    """The point of the active set that a point is near to, for linear constraints.
 
     Args:
         instance: the program.
-        x: columns, shape (n,).
-        v: s − y, shape (m,); negative where a row counts as tight.
+        start: the point; rows of negative v count as tight.
         goal: relative residual from which a point is left as it is.
 
     Returns:
         The best point found; the start itself if no step helped.
     """
     cones, system = instance.structure.cones, None
-    best = at = evaluate(instance, x, v)
-    turn, count, kept, seen = rotation(cones, v), 0, 0, set()
+    best = at = start
+    turn, count, kept, seen = rotation(cones, at.point.v), 0, 0, set()
     while count < WHOLE_STEPS and best.point.worst > goal:
         if system is None or not turn.same(system.rotation):
             system = ReducedSystem(instance, turn)

@@ -9,7 +9,7 @@ import pytest
 
 from cvxift.kkt import search
 from cvxift.kkt.instance import Instance, Layout
-from cvxift.kkt.newton import polish
+from cvxift.kkt.newton import evaluate, polish
 from cvxift.kkt.vertex import settle
 from cvxift.program.structure import Cones, Data, Structure
 from cvxift.solvers.base import Raw, Status
@@ -41,7 +41,7 @@ def test_missing_rows_become_tight(missing: int, dense: bool, curvature: float, 
     start = np.where(np.arange(ROWS) < missing * (1 if curvature else 2), 1e-6, v)  # odd columns have curvature
     x_off = x + 1e-6 * rng.standard_normal(N)
     assert curvature or polish(instance, x_off, start).worst > 1e-6  # damped steps on the set as read do not find them
-    found = settle(instance, x_off, start)
+    found = settle(instance, evaluate(instance, x_off, start))
     assert found.worst <= 1e-12
     np.testing.assert_allclose(found.x, x, atol=1e-9)
     np.testing.assert_array_equal(found.v < 0.0, v < 0.0)
@@ -52,7 +52,7 @@ def test_missing_rows_become_tight(missing: int, dense: bool, curvature: float, 
 def test_dependent_rows_that_cannot_all_be_tight_are_let_go(wrong: int, dense: bool, rng: np.random.Generator) -> None:
     instance, x, v = planted(rng, dense)
     start = np.where(np.arange(ROWS) >= ROWS - wrong, -1e-6, v)
-    found = settle(instance, x, start)
+    found = settle(instance, evaluate(instance, x, start))
     assert found.worst <= 1e-12
     np.testing.assert_allclose(found.x, x, atol=1e-9)
 
@@ -64,8 +64,8 @@ def test_a_cost_without_end_along_a_flat_direction_is_no_point() -> None:
     data = Data(one, np.array([1.0, -1.0]), one, one, np.zeros(()))  # nothing holds the second column
     instance = Layout(structure).instance(data, moderate=True)
     start = polish(instance, np.zeros(2), one)
-    assert settle(instance, np.zeros(2), one).worst <= start.worst
-    assert settle(instance, np.zeros(2), one).worst > 1e-3
+    assert settle(instance, evaluate(instance, np.zeros(2), one)).worst <= start.worst
+    assert settle(instance, evaluate(instance, np.zeros(2), one)).worst > 1e-3
 
 
 def test_an_active_set_is_tried_once(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
