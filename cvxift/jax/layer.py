@@ -19,13 +19,12 @@ from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
 from cvxift.jax.complex_parts import joined, split
 from cvxift.jax.rule import solve
-from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular, options_of
+from cvxift.kkt.policy import Check, Integers, Iterative, LinearSolver, Policy, Singular, options_of
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.layers.core import Check, LayerCore
+from cvxift.layers.core import LayerCore
+from cvxift.layers.cores import core_of
 from cvxift.layers.description import in_html, in_words
-from cvxift.layers.integers import Integers
 from cvxift.layers.interop import converted, number, refused, wrong_dtype
-from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.split_leaves import SplitProblem
 

@@ -11,6 +11,8 @@ from cvxift.errors import ProgramError
 Singular = Literal["least_squares", "regularize", "smooth", "raise"]
 Check = Literal["off", "warn", "raise"]
 LinearSolver = Literal["auto", "direct", "iterative"]
+Integers = Literal["fixed"]
+"""What is done with the integers of a mixed-integer problem: ``"fixed"`` holds them at their optimum."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,24 @@ def choice(name: str, value: Any, known: Sequence[str]) -> None:
     """
     if value not in known:
         raise ProgramError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}.")
+
+
+def refuse_with(integers: Integers | None, **others: bool) -> None:
+    """Refuse an unknown value, and other readings of the problem beside it.
+
+    Args:
+        integers: what the user gave.
+        **others: name -> value of options that exclude it.
+
+    Raises:
+        ProgramError: names both.
+    """
+    if integers is None:
+        return
+    choice("integers", integers, get_args(Integers))
+    for name, given in others.items():
+        if given:
+            raise ProgramError(f"integers='fixed' and {name}=True exclude each other: choose one.")
 
 
 def options_of(solver_args: Any) -> dict[str, Any]:

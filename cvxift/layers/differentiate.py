@@ -12,12 +12,11 @@ from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
 from cvxift.errors import ProgramError, SolveError
 from cvxift.kkt.conflict import agrees
 from cvxift.kkt.engine import TOLERANCE
-from cvxift.kkt.failures import inaccurate
+from cvxift.kkt.failures import inaccurate, unsolved
 from cvxift.kkt.integers import held_program
-from cvxift.kkt.policy import Check, Iterative, LinearSolver, Policy, Singular, choice
+from cvxift.kkt.policy import Check, Integers, Iterative, LinearSolver, Policy, Singular, choice, refuse_with
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import KEPT_VALUES, held_point, holds_values_of
-from cvxift.layers.integers import Integers, refuse_with
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.layers.split_sensitivity import SplitSensitivity
 from cvxift.program.program import Program
@@ -98,13 +97,9 @@ def differentiate(
         options |= {"linear_solver": linear_solver, "closed_form": closed_form, "check": check}
         return _with_parts(parts, problem, options)
     if nlp:
-        from cvxift.layers.nonlinear import differentiate_nonlinear
-
         if gp:
             raise ProgramError("gp=True and nlp=True exclude each other: choose one.")
-        local, held = differentiate_nonlinear(
-            problem, solver=solver, solver_args=solver_args, policy=policy, check=check
-        )
+        local, held = _nonlinear(problem, solver=solver, solver_args=solver_args, policy=policy, check=check)
         _save(local, held)
         return local
     if integers is not None:
@@ -151,6 +146,56 @@ def differentiate(
     found = Sensitivity(problem, program, solution, theta, policy, mapping, check)
     _save(found, held)
     return found
+
+
+def _nonlinear(
+    problem: cp.Problem,
+    *,
+    solver: str | None,
+    solver_args: Mapping[str, Any] | None,
+    policy: Policy,
+    check: Check,
+) -> tuple[Sensitivity, bool]:
+    """The sensitivities at the local solution that the problem holds, or that is found from its variables' values.
+
+    Args:
+        problem: a problem that follows the rules of disciplined nonlinear programs.
+        solver: as for `cvxift.differentiate`.
+        solver_args: likewise.
+        policy: how derivatives are taken.
+        check: likewise.
+
+    Returns:
+        The sensitivities, and whether the problem held that solution.
+
+    Raises:
+        ProgramError: the problem cannot be used.
+        SolveError: no local solution was found.
+    """
+    from cvxift.nlp import NonlinearEngine, NonlinearMap, start_values
+    from cvxift.program.smooth import SmoothProgram
+
+    program = SmoothProgram(problem)
+    own: Any = program  # has all that is read of a `Program` here
+    theta = program.pack({p: p.value for p in program.parameters})
+    values = start_values(problem)
+    engine = NonlinearEngine(program, values, solver=solver, solver_args=solver_args)
+    named = solver is not None or bool(solver_args)
+    solution = engine.held(theta, values) if not named and all(value is not None for value in values) else None
+    held = solution is not None and solution.ok
+    if solution is None or not held:
+        solution = engine.solve(program.evaluate(theta))
+    if not solution.ok:
+        if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
+            write_back_none(problem, solution.status.value)
+        unsolved((solution,), (), np.empty(0), "raise", own)
+    if not held:
+        inaccurate(Solved((), (solution,), np.empty(0)), own, check)
+    local: Any = program.at(solution)
+    # It has all that sensitivities read of a `Program`, and its map of a `ClosedMap`.
+    variables = problem.variables()
+    mapping: Any = NonlinearMap(problem, None, variables, program=local, engine=engine, policy=policy, check=check)
+    return Sensitivity(problem, local, solution, theta, policy, mapping, check), held
 
 
 def _with_parts(parts: SplitProblem, problem: cp.Problem, options: dict[str, Any]) -> Sensitivity:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from cvxift._types import Indices
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Data, Floats, Structure, constant, frozen, numbered
-from cvxift.program.substitution import WRITTEN_OUT, Indices, Parts, Split, Way, as_slice, pick, substituted
+from cvxift.program.substitution import WRITTEN_OUT, Parts, Split, Way, as_slice, pick, substituted
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
 MODERATE = 8_000_000  # multiplications from which threads are worth their risk

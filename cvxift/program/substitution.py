@@ -19,15 +19,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cvxift._types import override
+from cvxift._types import Array, Indices, override
 from cvxift.program.products import apply, transposed
 from cvxift.program.structure import Floats
 
-Indices: TypeAlias = NDArray[np.integer[Any]]
 Index: TypeAlias = Indices | slice
-Array: TypeAlias = Any  # an array of any namespace
 Pair: TypeAlias = tuple[Array, Array]
 
 

@@ -1,14 +1,23 @@
-"""What a solved problem holds afterwards, as ``problem.solve`` leaves it: values, status, dual variables, solver."""
+"""What a solved problem holds afterwards, as ``problem.solve`` leaves it: values, status, dual variables, solver.
+
+Copies of it, by `pickle` and `copy`, hence of all that holds the problem, go without what cannot be copied: CVXPY keeps
+in a problem the last solver's workspace (`_solver_cache`) and what it returned (`extra_stats`), which for Clarabel,
+OSQP, PIQP and HiGHS are objects of compiled code. CVXPY makes a workspace again at the next solve.
+"""
 
 from __future__ import annotations
 
+import copy
+import copyreg
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 from cvxpy.problems.problem import SolverStats
 from cvxpy.reductions.solution import Solution
+from cvxpy.settings import EXTRA_STATS
 
 from cvxift.program.structure import Floats
 
@@ -55,3 +64,16 @@ def write_back_none(problem: cp.Problem, status: str) -> None:
     """
     worst = np.inf if status == cp.INFEASIBLE else -np.inf
     problem.unpack(Solution(status, -worst if isinstance(problem.objective, cp.Maximize) else worst, {}, {}, {}))
+
+
+def _reduced(problem: cp.Problem) -> tuple[Any, ...]:
+    state = {**vars(problem), "_solver_cache": {}}
+    if problem._solver_stats is not None:
+        state["_solver_stats"] = replace(problem._solver_stats, extra_stats=None)
+    if problem._solution is not None:
+        state["_solution"] = solution = copy.copy(problem._solution)
+        solution.attr = {name: value for name, value in solution.attr.items() if name != EXTRA_STATS}
+    return copyreg.__newobj__, (type(problem),), state  # pyright: ignore[reportAttributeAccessIssue]
+
+
+copyreg.pickle(cp.Problem, _reduced)  # the registry that `pickle`, `copy` and joblib's workers ask before the class

@@ -126,25 +126,19 @@ class Pool:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A session that nobody else uses meanwhile."""
-        session = self._take()
+        try:
+            session = self._free.get_nowait()
+        except queue.Empty:
+            session = self._open()
         try:
             yield session
         finally:
             self._free.put(session)
 
-    def _take(self) -> Session:
-        try:
-            return self._free.get_nowait()
-        except queue.Empty:
-            return self._open()
-
     def solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None = None) -> Raw:
         """Solve one instance; see `Session.solve`."""
-        session = self._take()
-        try:
+        with self.session() as session:
             return session.solve(P, q, A, b, warm)
-        finally:
-            self._free.put(session)
 
     def solve_batch(self, data: Data, warm: Sequence[Raw | None] | None = None) -> list[Raw]:
         """Solve every instance of a batch.

@@ -19,7 +19,7 @@ from cvxift._types import Floats
 from cvxift.program.cones import Cones
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
-from cvxift.solvers.rows import upper_triangle
+from cvxift.solvers.layout import upper_triangle
 from cvxift.solvers.settings import optional, read_settings, write_settings
 
 clarabel = optional("clarabel")

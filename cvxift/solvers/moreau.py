@@ -18,7 +18,7 @@ from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import BatchSession, Raw, Session, Solver, Status
 from cvxift.solvers.clarabel import STATUS
-from cvxift.solvers.rows import RowOrder
+from cvxift.solvers.layout import RowOrder
 from cvxift.solvers.settings import optional
 
 moreau = optional("moreau")

@@ -18,7 +18,7 @@ from cvxift._types import Floats
 from cvxift.errors import ProgramError
 from cvxift.program.structure import Structure
 from cvxift.solvers.base import Raw, Session, Solver, Status
-from cvxift.solvers.rows import RowOrder, lower_columnwise, upper_triangle
+from cvxift.solvers.layout import RowOrder, lower_columnwise, upper_triangle
 from cvxift.solvers.settings import optional
 
 scs = optional("scs")

@@ -150,19 +150,16 @@ def _entry_points() -> dict:
     return {point.name.lower(): point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def choose(structure: Structure, device: str = "cpu") -> list[str]:
+def choose(structure: Structure) -> list[str]:
     """The solvers to try for programs of this structure, best first; only those installed that can solve it.
 
     Args:
         structure: sizes, cones and patterns.
-        device: "cuda" if the numbers are on a CUDA device: then Moreau comes first, where it is installed.
 
     Returns:
         Names for `get`, at least one wherever Clarabel is installed.
     """
-    ranking = list(_ranking(structure))
-    if device == "cuda":
-        ranking.insert(0, "moreau")
+    ranking = _ranking(structure)
     solvers = [get(name) for name in ranking]
     return [name for name, solver in zip(ranking, solvers, strict=True) if solver.supports(structure) is None]
 

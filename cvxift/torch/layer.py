@@ -14,13 +14,11 @@ from cvxift.argmax.closed_form.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
 from cvxift.diagnostics.call_check import CallReport
 from cvxift.errors import ProgramError
-from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
+from cvxift.kkt.policy import Check, Integers, Iterative, LinearSolver, Policy, Singular
 from cvxift.kkt.solution_map import OnFailure
-from cvxift.layers.core import Check
+from cvxift.layers.cores import core_of
 from cvxift.layers.description import in_html, in_words
-from cvxift.layers.integers import Integers
 from cvxift.layers.interop import Exchanged, converted
-from cvxift.layers.nonlinear import core_of
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.split_leaves import SplitProblem
 from cvxift.torch.complex_parts import joined, split

@@ -10,8 +10,7 @@ import scipy.sparse as sp
 
 from cvxift.kkt.regularity.thresholds import GROWN
 from cvxift.kkt.system.assembly import equilibrate, kkt_matrix, scale_symmetric
-from cvxift.kkt.system.factor import DenseFactor, ShiftedFactor, column_size, relative_size
-from cvxift.kkt.system.least_squares import LeastSquares
+from cvxift.kkt.system.factor import DenseFactor, LeastSquares, ShiftedFactor, column_size, relative_size
 from cvxift.kkt.system.sparse_factor import LuFactor, SparseFactor
 
 

@@ -14,7 +14,7 @@ from cvxift.kkt.batch.device import DeviceMap
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
-from cvxift.program import fixed
+from cvxift.program import condensation as fixed
 from cvxift.program.condensation import Condensation
 from cvxift.program.structure import Data, Structure
 from cvxift.torch import CvxpyLayer

@@ -7,8 +7,7 @@ import pytest
 from planted_programs import structure_of, svec
 
 from cvxift.program.cones import Cones
-from cvxift.solvers.layout import Bounds, Dense, Limits, singletons
-from cvxift.solvers.rows import RowOrder, lower_columnwise
+from cvxift.solvers.layout import Bounds, Dense, Limits, RowOrder, lower_columnwise, singletons
 
 
 def random_bounds(rng, n=6, zero=2, nonneg=15, void=False):

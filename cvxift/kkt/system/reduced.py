@@ -28,9 +28,9 @@ from cvxift.kkt.system.factor import (
     Certificate,
     DenseFactor,
     Factor,
+    LeastSquares,
     ShiftedFactor,
 )
-from cvxift.kkt.system.least_squares import LeastSquares
 from cvxift.kkt.system.psd_eigenbasis import Turned
 from cvxift.kkt.system.soc_extension import Lifted
 from cvxift.kkt.system.sparse_factor import LU_DELTA, LuFactor, SparseFactor

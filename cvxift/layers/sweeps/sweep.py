@@ -17,10 +17,9 @@ from cvxift.errors import ProgramError, warn_user
 from cvxift.kkt.policy import Iterative, LinearSolver, Policy, Singular
 from cvxift.layers.sweeps.block import Columns, joined
 from cvxift.layers.sweeps.execution import Died, outcomes
-from cvxift.layers.sweeps.plan import Pairs, Plan, plan
+from cvxift.layers.sweeps.plan import Pairs, Plan, Values, Whole, counted, plan, theta_blocks
 from cvxift.layers.sweeps.results import Sweep
 from cvxift.layers.sweeps.shards import BrokenShard, Folder, digest
-from cvxift.layers.sweeps.values import Values, Whole, counted, theta_blocks
 from cvxift.program.structure import Floats
 
 
