@@ -142,12 +142,12 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             text, remedy, where = advice.dependent_text(group), advice.dependent(group), group.names if group else ()
             findings.append(Finding("dependent constraints", text, remedy, wanted, where))
     findings += edges(point)
-    row_error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / point.scales[0]
-    off = np.flatnonzero(row_error > ROW_ERROR)
+    off = np.flatnonzero(point.row_errors > ROW_ERROR)
     if len(off):  # small beside the largest row, but not beside its own
         verdict = Verdict.NOT_OPTIMAL
         names = row_names(point, off)
-        text = f"{listed(names)} violated by {row_error.max():.0e} of its own size: its units are far from the others'."
+        worst = point.row_errors.max()
+        text = f"{listed(names)} violated by {worst:.0e} of its own size: its units are far from the others'."
         findings.append(Finding("violated", text, advice.SCALING, True, tuple(names)))
     near = point.near
     if len(near):

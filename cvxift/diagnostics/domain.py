@@ -114,8 +114,7 @@ def inside(point: LocalPoint, direction: Floats) -> Floats:
         point: the point.
         direction: what `inward` returned.
     """
-    rows, columns = point.balance(1.0)
-    sizes = ThetaJacobian.at(point.program, point.x, point.y).sizes(columns, rows)
+    sizes = point.theta_sizes(ThetaJacobian.at(point.program, point.x, point.y))
     return point.theta + direction * STEP_INSIDE / np.where(sizes > 0.0, sizes, 1.0)
 
 

@@ -28,6 +28,7 @@ from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import BORNE_OUT, DIFFERENT_CURVED, NOISE, STEP
 from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class _Movement:
     def __init__(self, point: LocalPoint, found: Analysis, theta_dot: Floats) -> None:
         g, h = point.tangents(theta_dot)
         u, y_dot, _ = found.kernel.solve(g, h)
-        s_dot = h - (point.instance.AT.T @ u.T).T
+        s_dot = h - apply(point.instance.rows, u)
         self._point, (sigma_s, sigma_y) = point, point.scales
         self._scaled = s_dot / sigma_s - y_dot / sigma_y
         self._linear = linear = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)

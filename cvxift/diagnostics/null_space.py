@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.constraints.psd import PSD
 from scipy.linalg import qr
@@ -218,7 +217,7 @@ def flat_direction(point: LocalPoint, kernel: Kernel) -> Floats | None:
     fixed = np.isin(point.cones.unit_of_row, point.weak)
     fixed[point.cones.zero + point.cones.nonneg :] = True
     if fixed.any():
-        A, sigma = sp.csr_array(point.instance.AT.T)[np.flatnonzero(fixed)], point.scales[0][fixed, None]
+        A, sigma = point.instance.rows[np.flatnonzero(fixed)], point.scales[0][fixed, None]
         moved = (A @ (scale[:, None] * null)) / sigma
         _, values, V = np.linalg.svd(moved, full_matrices=True)
         size = np.linalg.norm(abs(A) @ np.abs(scale[:, None] * null) / sigma) or 1.0
@@ -246,7 +245,7 @@ def steepest(point: LocalPoint, kernel: Kernel) -> Floats:
 def moves_curved(point: LocalPoint, u: Floats) -> bool:
     """Whether a direction moves a curved cone that is not slack by a good way."""
     linear = point.cones.zero + point.cones.nonneg
-    A, tight = sp.csr_array(point.instance.AT.T)[linear:], point.margins[point.cones.unit_of_row[linear:]] <= REACH[0]
+    A, tight = point.instance.rows[linear:], point.margins[point.cones.unit_of_row[linear:]] <= REACH[0]
     return bool((np.abs(A @ u)[tight] > NOISE * (abs(A) @ np.abs(u))[tight]).any())
 
 

@@ -253,7 +253,7 @@ def _room(s: Floats, d: Floats) -> float:
 def residuals_by_constraint(point: LocalPoint) -> dict[str, float]:
     """Largest of |Ax + s − b| and |sᵢyᵢ|, relative to the data, over the rows of each constraint or attribute."""
     sigma_s, sigma_y = point.scales
-    error = np.abs(point.instance.AT.T @ point.x + point.s - point.data.b) / sigma_s
+    error = point.row_errors
     gap = np.bincount(
         point.cones.unit_of_row, weights=point.s * point.y / (sigma_s * sigma_y), minlength=point.cones.units
     )

@@ -123,6 +123,11 @@ class Instance:
         """Aᵀ, kept because every residual and every solve needs it."""
         return self.A.T if isinstance(self.A, np.ndarray) else self.A.T.tocsr()
 
+    @cached_property
+    def rows(self) -> Any:
+        """A by its rows, which are what is selected of it: a dense array, or CSR; kept."""
+        return self.A if isinstance(self.A, np.ndarray) else self.A.tocsr()
+
     @property
     def dense(self) -> bool:
         """Whether the matrices are dense arrays."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.optimize import nnls
 
@@ -15,6 +13,7 @@ from cvxift.kkt.regularity.thresholds import NULL, SAME_POINT
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
 
@@ -93,8 +92,7 @@ def _multipliers(
     rows = np.flatnonzero(tight)
     if len(rows) * len(x) > NUMBERS:
         return None
-    stored: Any = instance.A if instance.dense else instance.AT.T
-    A = stored[rows] if instance.dense else stored[rows].toarray()
+    A = dense(instance.rows[rows])
     M = (A * weight[rows, None]).T * columns[:, None]
     free = M[:, ~inequality[rows]]  # as a difference of two that have a sign
     wanted = -(instance.P @ x + instance.q) * columns

@@ -57,7 +57,7 @@ def endless_direction(local: LocalPoint, asked: np.ndarray) -> Floats | None:
 def _free(local: LocalPoint, d: Floats) -> bool:
     """Whether equalities and P let a direction go: one that they hold by little is no direction of theirs at all."""
     columns, rows = local.units
-    equalities = sp.csr_array(local.instance.AT.T)[: local.cones.zero]
+    equalities = local.instance.rows[: local.cones.zero]
     weight = sp.diags_array(np.concatenate([rows[: local.cones.zero], columns]))
     E: Any = weight @ sp.vstack([equalities, sp.csr_array(local.instance.P)]) @ sp.diags_array(columns)
     held = sla.lsmr(E, E @ (d / columns), atol=EPS, btol=EPS, conlim=0.0, maxiter=8 * sum(E.shape))[0]

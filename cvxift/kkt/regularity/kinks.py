@@ -140,7 +140,7 @@ def _weak_rows(point: LocalPoint, weak: np.ndarray) -> tuple[Cones, Any]:
     """The weak units as a product cone of their own and their scaled rows of A, in its order."""
     rows = np.concatenate([point.rows_of(int(unit)) for unit in weak]) if len(weak) else np.zeros(0, dtype=int)
     sigma_s, _ = point.scales
-    A = sp.csr_array(point.instance.AT.T)[rows]
+    A = point.instance.rows[rows]
     return _cones_of(point, weak), sp.csr_array(sp.diags_array(1.0 / sigma_s[rows]) @ A)
 
 

@@ -235,8 +235,7 @@ def steps_of_theta(local: LocalPoint, length: float, count: int) -> Iterator[Flo
 
 
 def _reach(local: LocalPoint, length: float) -> Floats:
-    rows, columns = local.balance(1.0)
-    sizes = local.jacobian_of_sizes.sizes(columns, rows)
+    sizes = local.theta_sizes()
     return np.divide(length, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
 
 

@@ -88,7 +88,7 @@ class LocalPoint:
     @cached_property
     def magnitudes(self) -> tuple[Any, Any]:
         """|A| and |P|, CSR."""
-        make = lambda: (sp.csr_array(abs(self.instance.AT.T)), sp.csr_array(abs(self.instance.P)))  # noqa: E731
+        make = lambda: (sp.csr_array(abs(self.instance.rows)), sp.csr_array(abs(self.instance.P)))  # noqa: E731
         return self.constants.once("magnitudes", make)
 
     @cached_property
@@ -134,6 +134,11 @@ class LocalPoint:
         """F_θ at `sizes`: where x and y are zero, entries of A move nothing at the point, but something beside it."""
         return ThetaJacobian.at(self.program, *((self.x, self.y) if self.constants.fixed else self.sizes))
 
+    def theta_sizes(self, jacobian: ThetaJacobian | None = None) -> Floats:
+        """The largest part of what a row or column balances that a unit of each entry of θ moves, shape (N,)."""
+        rows, columns = self.balance(1.0)
+        return (self.jacobian_of_sizes if jacobian is None else jacobian).sizes(columns, rows)
+
     def balance(self, floor: float) -> tuple[Floats, Floats]:
         """What each row and each column balances at the point: R (m,) and C (n,).
 
@@ -165,6 +170,11 @@ class LocalPoint:
     def scales(self) -> tuple[Floats, Floats]:
         """σ_s and σ_y of each row, shape (m,); equal in the rows of one cone."""
         return self.scales_of(FLOOR)
+
+    @cached_property
+    def row_errors(self) -> Floats:
+        """|Ax + s − b| beside what each row balances, shape (m,)."""
+        return np.abs(self.instance.rows @ self.x + self.s - self.data.b) / self.scales[0]
 
     @cached_property
     def near(self) -> np.ndarray:

@@ -107,13 +107,12 @@ def determined(account: Regularity, direction: Data) -> Floats:
     return out
 
 
-def differs_somewhere(account: Regularity, seed: int = 0) -> bool:
+def differs_somewhere(account: Regularity) -> bool:
     """Whether the pieces at a point have different tangents along random changes of θ."""
     if len(account.pieces) == 1:
         return account.ended
-    rows, columns = account.local.balance(1.0)
-    sizes = account.jacobian.sizes(columns, rows)
-    dots = np.random.default_rng(seed).standard_normal((PROBES, len(sizes)))
+    sizes = account.local.theta_sizes(account.jacobian)
+    dots = np.random.default_rng(0).standard_normal((PROBES, len(sizes)))
     dots *= np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
     tangents = account.program.jvp(dots)
     return account.ended or bool(_values(account, lambda pieces: _tangents(account, pieces, tangents))[1].any())

@@ -7,8 +7,6 @@ limits.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
@@ -34,7 +32,7 @@ class TornRows:
         slack[: local.cones.zero] = False
         self._rows = np.flatnonzero(~slack)
         self._unit = unit[self._rows]
-        A: Any = local.instance.AT.T[self._rows]
+        A = local.instance.rows[self._rows]
         self._pull = sp.csc_array(sp.diags_array(columns) @ A.T @ sp.diags_array(self._unit))
         least = np.where(self._rows < local.cones.zero, -1.0, 0.0)
         self._bounds = np.c_[least, np.ones(len(least))]

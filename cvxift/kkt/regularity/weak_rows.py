@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,7 +24,7 @@ def not_opened(account: Regularity, weak: np.ndarray) -> np.ndarray:
     if null is None or not account.local.cones.polyhedral:
         return weak
     at = account.local.cones.unit_starts[weak]
-    A = account.local.instance.AT.T
+    A = account.local.instance.rows
     columns, rows = account.local.units
     # The steepest way to open all of them at once, within the null space of K.
     downhill = -(A[at].T @ rows[at]) * columns**2
@@ -53,7 +53,7 @@ def closed(account: Regularity) -> Linearization | None:
     if is_regular(piece):
         return None
     tight = np.flatnonzero(piece.v <= 0.0)
-    A, (columns, unit) = local.instance.AT.T[tight], local.units
+    A, (columns, unit) = local.instance.rows[tight], local.units
     # Aᵀw = 0 in units, w of equalities and of rows that have a force already free, of weak rows positive.
     M = sp.csc_array(sp.diags_array(columns) @ A.T @ sp.diags_array(unit[tight]))
     least = np.where(np.isin(tight, local.cones.unit_starts[local.weak]), SHARED, -1.0)
@@ -84,8 +84,7 @@ def felt(account: Regularity, weak: np.ndarray) -> bool:
         return True
     structure = account.local.structure
     at = account.local.cones.unit_starts[weak]
-    rows_of_A: Any = account.local.instance.AT.T[at]
-    A = rows_of_A.toarray()
+    A = account.local.instance.rows[at].toarray()
     u, w = account.plain.solve(A, np.zeros((len(at), structure.m)))
     certificate = account.plain.certificate
     if certificate is not None and not certificate.consistent:

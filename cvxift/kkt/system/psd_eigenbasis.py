@@ -157,7 +157,7 @@ class Turned:
     @cached_property
     def A_o(self) -> Any:
         """The kept directions of the other rows, shape (r, n): dense array or CSR."""
-        return self.rest.rotated(self.instance.A if self.instance.dense else self.instance.AT.T)
+        return self.rest.rotated(self.instance.rows)
 
     @cached_property
     def K(self) -> Floats:

@@ -96,8 +96,7 @@ class ReducedSystem:
     @cached_property
     def A_r(self) -> Any:
         """The kept rows A_r, shape (r, n): dense array or CSR."""
-        # CSR where A is sparse: rows are what is selected.
-        A = self.instance.A if isinstance(self.instance.A, np.ndarray) else self.instance.AT.T
+        A = self.instance.rows
         return A[self.rotation.rows] if self.rotation.spectrum is None else self.rotation.rotated(A)
 
     @cached_property

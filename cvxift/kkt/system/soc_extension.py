@@ -81,7 +81,7 @@ class Lifted:
     @cached_property
     def A_r(self) -> Any:
         """The kept directions of the other rows and the lifted rows, shape (r + l, n): dense array or CSR."""
-        A = self.instance.A if self.instance.dense else self.instance.AT.T
+        A = self.instance.rows
         other, own = self.rest.rotated(A), A[self.rows]
         if isinstance(other, np.ndarray):
             return np.concatenate([other, own])
