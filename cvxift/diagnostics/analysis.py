@@ -24,6 +24,7 @@ from cvxift.diagnostics.null_space import (
 )
 from cvxift.diagnostics.user_terms import direction_text, row_names, unit_names, user_rows
 from cvxift.kkt.engine import ACCEPTABLE
+from cvxift.kkt.failures import LOCAL
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
 from cvxift.kkt.regularity.account import Regularity
@@ -149,6 +150,9 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         worst = point.row_errors.max()
         text = f"{listed(names)} violated by {worst:.0e} of its own size: its units are far from the others'."
         findings.append(Finding("violated", text, advice.SCALING, True, tuple(names)))
+    if point.solution.local:
+        verdict = Verdict.NOT_OPTIMAL
+        findings.append(Finding("local minimum", LOCAL, "", True))
     near = point.near
     if len(near):
         names = unit_names(point, near)

@@ -76,9 +76,19 @@ def descent(instance: Instance, turn: Rotation) -> Floats | None:
     P, fixed = _along(instance, turn, system)
     if instance.structure.n > DENSE_NULL_SPACE:
         return _lanczos(sp.csc_array(P), sp.csr_array(fixed))
-    if _negative(dense(instance.P), dense(instance.A[: instance.structure.cones.zero])) is None:
-        return None
-    return _negative(P, fixed)
+    return None if convex_on_equalities(instance) else _negative(P, fixed)
+
+
+def convex_on_equalities(instance: Instance) -> bool:
+    """Whether the cost is convex along what the equalities leave free, so that there is no minimum but the global one.
+
+    Args:
+        instance: a program whose P is not positive semidefinite.
+    """
+    rows: Any = instance.A[: instance.structure.cones.zero]
+    if instance.structure.n > DENSE_NULL_SPACE:
+        return _lanczos(sp.csc_array(instance.P), sp.csr_array(rows)) is None
+    return _negative(dense(instance.P), dense(rows)) is None
 
 
 def flat(instance: Instance, turn: Rotation) -> Floats:

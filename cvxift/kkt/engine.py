@@ -43,6 +43,7 @@ class Engine:
         solver: name of the solver to try first; None chooses by structure and size.
         solver_args: options for that solver.
         dense: force the dense or the sparse layout.
+        vouched: whether nobody checked P; otherwise CVXPY has checked the signs of one without off-diagonal entries.
     """
 
     vectorized = True  # whether batches of small instances may be solved as arrays
@@ -56,6 +57,7 @@ class Engine:
         solver: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
         dense: bool | None = None,
+        vouched: bool = False,
     ) -> None:
         self.structure = structure
         if constant is None or A is None:
@@ -65,7 +67,7 @@ class Engine:
         self.cones = self.condensation.structure.cones
         self._shape = self.condensation.structure.n, self.cones.m
         self._equilibration = Equilibration(self.condensation.structure, shears=True)
-        self.vouched = bool(np.any(structure.P_rows != structure.P_cols))
+        self.vouched = vouched or bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
         self.entries = DataEntries(structure)
         self.candidates = solvers.choose(self.condensation.structure)
@@ -224,7 +226,7 @@ class Engine:
         return solution
 
     def convex(self, P: Floats, instance: Instance) -> bool:
-        """Whether P ≽ 0; of a P without off-diagonal entries CVXPY has checked the signs, and the last one is known.
+        """Whether P ≽ 0; the last one is known.
 
         Args:
             P: the original program's P, values on its pattern, shape (nnzP,).

@@ -54,6 +54,10 @@ _ADVICE = {
     Status.ITERATION_LIMIT: ("Raise the solver's limit through solver_args=, or check the scaling of the parameters."),
 }
 
+LOCAL = (
+    "The point is a local minimum, and another one may be lower: P is indefinite although it was said to be positive "
+    "semidefinite (assume_PSD=True, psd_wrap). Make it so, for example as B.T @ B."
+)
 ELSEWHERE = (
     "Start elsewhere: set the variables' values, or solver_args={'best_of': 10} with sample_bounds on variables."
 )
@@ -104,7 +108,7 @@ def unsolved(
 
 
 def inaccurate(solved: Solved, program: Program, check: Check) -> None:
-    """Warn of, or refuse, points that are accepted although they are not at the goal that a search ends at.
+    """Warn of, or refuse, points that are accepted although they are not at a search's goal, or may be local minima.
 
     Args:
         solved: a solved batch, or a single call.
@@ -120,6 +124,9 @@ def inaccurate(solved: Solved, program: Program, check: Check) -> None:
     batch: Any = solved.solutions
     looked = getattr(batch, "singles", None)
     found: dict[int, Solution] = dict(enumerate(batch)) if looked is None else looked
+    local = [] if program.nonlinear else [index for index, s in found.items() if s.local]
+    if local:
+        _say((f"Instance {local[0]} of the batch: " if solved.batch_shape else "") + LOCAL, check)
     bad = {index: s for index, s in found.items() if s.ok and s.worst > TOLERANCE}
     if not bad:
         return

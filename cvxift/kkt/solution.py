@@ -12,6 +12,7 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift._types import cached_property
+from cvxift.kkt.convexity import convex_on_equalities
 from cvxift.kkt.instance import Instance, Layout, Residuals
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
@@ -152,6 +153,12 @@ class Solution:
     def worst(self) -> float:
         """The largest of them; infinite when there is no point."""
         return np.inf if self.point is None else self.point.worst
+
+    @property
+    def local(self) -> bool:
+        """Whether the point is a minimum of a cost that was said to be convex and is not: others may be lower."""
+        convex = not self.ok or self.engine.convex(self.data.P, self.instance)
+        return not convex and not convex_on_equalities(self.instance)
 
     @property
     def units(self) -> Units | None:

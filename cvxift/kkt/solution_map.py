@@ -101,6 +101,7 @@ class SolutionMap(InstanceProducts):
             A=self.program.A_constants,
             solver=solver,
             solver_args=solver_args,
+            vouched=self.program.vouched,
         )
 
     def _set_ways(self, policy: Policy | None, on_failure: OnFailure, check: Check) -> None:

@@ -140,7 +140,7 @@ def differentiate(
         if solution.status in (Status.INFEASIBLE, Status.UNBOUNDED):
             write_back_none(problem, solution.status.value)
         mapping.raise_unsolved(solution)
-    if solution.worst > TOLERANCE:
+    if solution.worst > TOLERANCE or program.vouched:
         inaccurate(Solved((), (solution,), np.empty(0)), program, check)
     agrees(program, solution, theta)
     found = Sensitivity(problem, program, solution, theta, policy, mapping, check)

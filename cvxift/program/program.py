@@ -48,6 +48,7 @@ class Program:
         gp: as given.
         integers: likewise; empty for a problem without.
         approximation: relative error of the atoms that CVXPY approximates; None where it is not known.
+        vouched: whether the user said of a matrix that it is definite.
         structure: sizes, cones and patterns; the same for every θ.
         parameters: the user's parameters in θ's order.
         theta_size: N, the length of θ.
@@ -85,7 +86,7 @@ class Program:
     ) -> None:
         continuous = problem if integers is None else with_integers(problem, integers)
         reach = check_problem(continuous, gp)
-        self.parameters, self.approximation = reach.parameters, reach.approximation
+        self.parameters, self.approximation, self.vouched = reach.parameters, reach.approximation, reach.vouched
         self.problem, self.gp, self.integers = problem, gp, dict(integers or {})
         self._variables: tuple[cp.Variable, ...] = tuple(continuous.variables())
         self._held = tuple(v for v in problem.variables() if v not in set(self._variables))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cvxpy as cp
+from cvxpy.atoms.affine.wraps import nsd_wrap, psd_wrap
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.expressions.leaf import Leaf
 from cvxpy.utilities import scopes
@@ -33,6 +34,7 @@ class Reach:
             stand in the arguments of atoms which do not list them.
         approximation: how far the atoms that CVXPY approximates are from what it canonicalizes: the sum of their
             relative errors; None where one does not say.
+        vouched: whether the user said of a matrix that it is definite, which CVXPY then does not check.
 
     Raises:
         ProgramError: a parameter stands in the data of an atom, where CVXPY takes its value for a constant; or it
@@ -59,6 +61,7 @@ class Reach:
             self._refuse_nonaffine({parameter.id for parameter in hidden})
         self.parameters: tuple[cp.Parameter, ...] = (*listed, *hidden)
         self.approximation = self._approximation()
+        self.vouched = any(isinstance(node, psd_wrap | nsd_wrap) for node, _ in self._nodes)
 
     @contextlib.contextmanager
     def values_aside(self) -> Iterator[None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cvxpy as cp
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import cvxift
-from cvxift.errors import SolveError
+from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
 from cvxift.kkt.convexity import NEGATIVE, semidefinite
 from cvxift.kkt.solution_map import SolutionMap
 
@@ -88,3 +90,60 @@ def test_a_psd_matrix_of_any_rank_passes(rng):
         B = rng.standard_normal((6, rank)) * 10.0 ** rng.uniform(-3, 3, (6, 1))
         solved = mapping.solve(theta(B @ B.T, rng.standard_normal(6)))
         assert solved.ok and solved.solutions[0].descent is None
+
+
+INDEFINITE = {  # where a minimum of ½ xᵀ diag(1, −1) x + qᵀx may be one of several; on the equality the cost is convex
+    "an equality": (lambda x: [x[1] == 0.5], False),
+    "a ball": (lambda x: [cp.norm(x) <= 1.0], True),
+    "one bound": (lambda x: [x[1] <= 2.0, x[1] >= -1.0, cp.sum(x) <= 9.0], True),
+}
+
+
+@pytest.mark.parametrize("name", INDEFINITE)
+def test_a_minimum_that_may_be_local_is_told(name):
+    constraints, local = INDEFINITE[name]
+    problem, P, q, x = vouched(2, constraints)
+    P.value, q.value = np.diag([1.0, -1.0]), np.array([0.3, 0.1])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        cvxift.differentiate(problem)
+    assert any("local minimum" in str(w.message) for w in said) == local
+    assert ("local minimum" in str(cvxift.diagnose(problem))) == local
+    if local:
+        with pytest.raises(ApplicabilityError, match="local minimum"):
+            cvxift.differentiate(problem, check="raise")
+    mapping = SolutionMap(problem, [P, q], [x], check="warn")
+    batch = np.stack([theta(np.eye(2), [0.3, 0.1]), theta(P.value, q.value)])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        mapping.solve(batch)
+    assert any("Instance 1 of the batch: The point is a local" in str(w.message) for w in said) == local
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mapping.solve(batch[0])
+
+
+@pytest.mark.parametrize("kind", ["constant", "sparse", "wrapped", "parameter"])
+@pytest.mark.parametrize("lowest", [1.0, -1e-3, -1.0])
+def test_a_diagonal_that_was_vouched_for_is_looked_at(kind, lowest):
+    x, q, d = cp.Variable(3), cp.Parameter(3, value=np.array([0.3, -0.2, 0.5])), np.array([1.0, 1.0, lowest])
+    form = {
+        "constant": lambda: cp.quad_form(x, np.diag(d), assume_PSD=True),
+        "sparse": lambda: cp.quad_form(x, sp.csc_array(sp.diags_array(d)), assume_PSD=True),
+        "wrapped": lambda: cp.quad_form(x, cp.psd_wrap(np.diag(d))),
+        "parameter": lambda: cp.quad_form(x, cp.Parameter((3, 3), diag=True, value=np.diag(d)), assume_PSD=True),
+    }[kind]()
+    problem = cp.Problem(cp.Minimize(0.5 * form + q @ x))
+    if lowest > 0.0:
+        np.testing.assert_allclose(cvxift.differentiate(problem).value(x), -q.value, atol=1e-9)
+    else:
+        with pytest.raises(SolveError, match=r"not a minimum|unbounded"):
+            cvxift.differentiate(problem)
+
+
+def test_a_minimum_of_a_large_program_that_may_be_local_is_told():
+    n = 2100
+    x = cp.Variable(n)
+    form = cp.quad_form(x, cp.psd_wrap(sp.csc_array(sp.diags_array([1.0] * (n - 1) + [-1.0]))))
+    with pytest.warns(ApplicabilityWarning, match="local minimum"):
+        cvxift.differentiate(cp.Problem(cp.Minimize(form - 2.0 * cp.sum(x)), [x <= 1.0, x[-1] >= -0.5]))
