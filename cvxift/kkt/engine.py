@@ -216,8 +216,11 @@ class Engine:
     ) -> Solution:
         """The solution at a point, unless that is a saddle of a cost that was said to be convex."""
         descent = None
-        if point is not None and not self.convex(data.P, instance):
-            descent = convexity.descent(instance, rotation(self.cones, point.v, point.spectrum))
+        if not self.convex(data.P, instance):
+            # Without a point, for example where the cost has no bound, the first stationary one says why.
+            at = polish(instance, np.zeros(instance.structure.n), instance.b) if point is None else point
+            if at.worst <= ACCEPTABLE:
+                descent = convexity.descent(instance, rotation(self.cones, at.v, at.spectrum))
         if descent is None:
             return self.solution(data, point, instance, way, name, status, attempts)
         attempts.append(("second-order condition", Status.NONCONVEX, "P is indefinite", float("nan")))

@@ -31,8 +31,9 @@ _EXITS = {
     -2: (Status.NUMERICAL, "cycling between active sets"),
     -3: (Status.UNBOUNDED, "unbounded"),
     -4: (Status.ITERATION_LIMIT, "iteration limit"),
-    -5: (Status.NUMERICAL, "cost matrix not positive semidefinite"),
-    -6: (Status.NUMERICAL, "the equalities, or the starting active set, are linearly dependent"),
+    # These two end before the first iteration, and x is whatever memory held.
+    -5: (Status.FAILED, "cost matrix not positive semidefinite"),
+    -6: (Status.FAILED, "the equalities, or the starting active set, are linearly dependent"),
     -7: (Status.ITERATION_LIMIT, "time limit"),
 }
 # DAQP scales rows but not columns: with P's diagonal over 12 orders of magnitude it cycles, or takes P for singular.
@@ -188,7 +189,7 @@ class DaqpSession(Session):
             scale = size * (1.0 + np.abs(raw.x).max(initial=0.0)) + np.where(np.isfinite(b), np.abs(b), 0.0)
             passed = np.min(s / scale, initial=0.0) < -_VIOLATED
         else:
-            passed = raw.status is not Status.FAILED and np.min(size, initial=1.0) ** 2 < _FAINT * cost
+            passed = np.min(size, initial=1.0) ** 2 < _FAINT * cost
         return (size, cost) if passed else None
 
     def _solve_general(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:

@@ -67,3 +67,15 @@ def test_a_row_of_zeros_is_no_trouble():
     raw = get("daqp").session(structure).solve(np.ones(1), -2.0 * np.ones(1), np.ones(1), np.array([1.0, 3.0]))
     assert raw.status is Status.SOLVED
     np.testing.assert_allclose([raw.x[0], *raw.s, *raw.y], [1.0, 0.0, 3.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("fault", ["indefinite cost", "dependent equalities"])
+def test_what_ends_before_the_first_iteration_has_no_point(fault):
+    zero = 2 if fault == "dependent equalities" else 0
+    structure, _, A_rows, A_cols = program(False)
+    structure = Structure.from_patterns(2, Cones(zero=zero, nonneg=2 - zero), (np.arange(2),) * 2, (A_rows, A_cols))
+    A = np.ones((2, 2)) if zero else np.array([[1.0, 0.5], [0.2, 1.0]])
+    P = np.ones(2) if zero else np.array([1.0, -1.0])
+    raw = get("daqp").session(structure).solve(P, np.ones(2), A[A_rows, A_cols], np.array([1.0, 2.0]))
+    assert not raw.status.has_point
+    assert np.isnan(raw.x).all()
