@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SIDE_STEPS = tuple(STEP * 10.0**k for k in range(5))  # relative, at which a one-sided derivative is taken
 INFINITE_GROWTH = 1.15  # factor between two steps from which an entry may grow without bound: p up to 0.94
 ALIKE = 0.25  # relative difference of the logarithms of two such factors up to which they are one power's
-MOST = 2000  # entries of θ up to which radii of all parameters are computed
+MOST_RADII = 2000  # entries of θ up to which radii of all parameters are computed
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def radii(point: LocalPoint, found: Analysis) -> dict[str, Radius]:
     if len(found.kinks.real) or not found.verdict.ok:
         where = unit_names(point, found.kinks.real)[0] if len(found.kinks.real) else ""
         return {p.name(): Radius(0.0, where) for p in program.parameters}
-    if program.theta_size > MOST:
+    if program.theta_size > MOST_RADII:
         return {}
     moved = _Movement(point, found, np.eye(program.theta_size))
     ratios = {p: moved.ratios(np.linalg.norm(moved.rates[part], axis=0), part) for p, part in program.offsets.items()}

@@ -28,7 +28,7 @@ from cvxift.nlp import NO_MULTIPLIERS, NonlinearEngine, NonlinearMap, start_valu
 from cvxift.program.smooth import SmoothProgram
 from cvxift.program.smooth.linearized import LinearizedData
 
-SOLVED = (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
+HAS_SOLUTION = (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
 RESOLVE = "Solve it again from here, problem.solve(nlp=True), or let cvxift: cvxift.differentiate(problem, nlp=True)."
 ALONG_FLAT = 0.05  # relative distance along a direction without curvature at which another solution is looked for
 SAME_VALUE = 1e-9  # relative difference of objectives up to which they are the same
@@ -57,7 +57,7 @@ def nonlinear_report(
         values = start_values(problem)
         engine = NonlinearEngine(program, values, solver=solver, solver_args=solver_args)
         mapping = NonlinearMap(problem, None, [], program=program, engine=engine)
-        holds = solver is None and problem.status in SOLVED and all(value is not None for value in values)
+        holds = solver is None and problem.status in HAS_SOLUTION and all(value is not None for value in values)
         solution = engine.held(theta, values) if holds else engine.solve(program.evaluate(theta))
     except ProgramError as error:
         return Report(title, Verdict.NOT_OPTIMAL, (), (Finding("bad input", str(error), ""),))

@@ -24,7 +24,7 @@ from cvxift.program.structure import Data, Floats, Structure, constant, frozen, 
 from cvxift.program.substitution import WRITTEN_OUT, Parts, Split, Way, as_slice, pick, substituted
 
 THREADED = 250_000  # multiplications from which OpenBLAS uses threads
-MODERATE = 8_000_000  # multiplications from which threads are worth their risk
+WORTH_THREADS = 8_000_000  # multiplications from which threads are worth their risk
 MAX_PAIRS = 20_000_000  # entries of SᵀWS written out as products; more would cost more memory than the KKT system saves
 DENSE_SHARE = 0.25  # share of entries from which S, or its columns that have entries, are taken for a dense array
 GRAM_FILL = 1.5  # P_c may hold this many entries per entry that the substitution removes
@@ -177,7 +177,7 @@ def _gram(S: Floats, W: Floats) -> Floats:
     """
     ST, WS = transposed(S), W[..., :, None] * S
     rows, columns = S.shape[-2:]
-    if S.ndim == 3 or not THREADED < rows * columns**2 <= MODERATE:
+    if S.ndim == 3 or not THREADED < rows * columns**2 <= WORTH_THREADS:
         return ST @ WS
     width = max(1, THREADED // (rows * columns))
     out = np.empty((columns, columns))

@@ -19,7 +19,7 @@ from cvxpy.lin_ops import lin_op as lo
 
 from cvxift._types import EPS
 
-ROUNDING = 32 * EPS  # relative to the magnitudes summed: 7e-15
+COEFFICIENT_ROUNDING = 32 * EPS  # relative to the magnitudes summed: 7e-15
 SUSPECT = 1e-6  # an entry this small beside the largest may be rounding; others are not looked at
 LARGE_CONSTANT = 1e3  # constants from which products of two may hide rounding errors above `SUSPECT`
 
@@ -55,7 +55,7 @@ def without_rounding(tensor: Any, expressions: list[Any], extractor: Any) -> sp.
     kept = sp.coo_array(tensor)
     summed = np.asarray(magnitudes[kept.coords]).ravel()
     # An infinite bound has no rounding error, and its magnitude may be NaN (0 · ∞).
-    real = ~(np.abs(kept.data) <= ROUNDING * summed) | ~np.isfinite(kept.data)
+    real = ~(np.abs(kept.data) <= COEFFICIENT_ROUNDING * summed) | ~np.isfinite(kept.data)
     coords = tuple(index[real] for index in kept.coords)
     return sp.csc_array((kept.data[real], coords), shape=tensor.shape)
 
@@ -81,7 +81,7 @@ def definite_without_rounding(tensor: Any, n: int) -> sp.csc_array:
     row, column = place % n, place // n
     on = row == column
     diagonal = np.bincount(row[on], np.abs(entries.data[on]), minlength=n)
-    tiny = np.abs(entries.data) <= ROUNDING * np.sqrt(diagonal[row] * diagonal[column])
+    tiny = np.abs(entries.data) <= COEFFICIENT_ROUNDING * np.sqrt(diagonal[row] * diagonal[column])
     if not tiny.any():
         return tensor
     kept = ~tiny

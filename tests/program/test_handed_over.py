@@ -13,7 +13,7 @@ from cvxpy.lin_ops.backends.scipy_backend import SciPyCanonBackend
 
 import cvxift
 from cvxift.program import Program, stuffing
-from cvxift.program.rounding import ROUNDING
+from cvxift.program.rounding import COEFFICIENT_ROUNDING
 from tests.children import light
 
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
@@ -84,8 +84,8 @@ def test_rounding_is_measured_against_what_was_summed():
         constraint = (1.0 + excess) * x[0] - x[0] + x[1] == 1
         return np.count_nonzero(evaluated(cp.Problem(cp.Minimize(cp.sum_squares(x)), [constraint]))[1].A)
 
-    assert coefficients(4 * ROUNDING) == coefficients(1e-9) == 2  # x[0] and x[1]; the magnitudes sum to 2
-    assert coefficients(ROUNDING) == 1  # x[1] alone
+    assert coefficients(4 * COEFFICIENT_ROUNDING) == coefficients(1e-9) == 2  # x[0] and x[1]; the magnitudes sum to 2
+    assert coefficients(COEFFICIENT_ROUNDING) == 1  # x[1] alone
 
 
 def test_small_data_are_no_rounding_errors():

@@ -152,7 +152,7 @@ class Regularity:
     @property
     def direct(self) -> bool:
         """Whether K is factorized, or could be without much ado."""
-        small = self.solution.engine.structure.n + self.solution.engine.structure.m <= around.SMALL
+        small = self.solution.engine.structure.n + self.solution.engine.structure.m <= around.LOOKED_AROUND
         return self.policy.singular in ("least_squares", "raise") and (small or not self._iterative)
 
     @cached_property

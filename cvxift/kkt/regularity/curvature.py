@@ -32,9 +32,9 @@ from cvxift.kkt.regularity.thresholds import (
     BORNE_OUT,
     BORNE_OUT_MEAN,
     DIFFERENT_CURVED,
-    FAR,
     FAR_STEPS,
     MULTIPLIER,
+    NO_LIMIT,
     SETTLED,
     SPLIT,
     STEEP,
@@ -106,7 +106,7 @@ def runs_away(local: LocalPoint, recover: Recovery, piece: Linearization, policy
     tangent = local.program.jvp(step)
     here = recover.X @ piece.jvp(tangent)[0] / unit
     reach = float(np.abs(here).max(initial=0.0))
-    if reach <= FAR:
+    if reach <= NO_LIMIT:
         return False
     for part in (SETTLED / reach, -SETTLED / reach):
         near = neighbour(local, part * step)
@@ -138,9 +138,9 @@ def depends_on_multipliers(account: Regularity) -> bool:
 
 
 def _poor(piece: Linearization) -> bool:
-    """Whether a factorized K may be so ill-conditioned that `STEP` of a right-hand side moves a column by `FAR`."""
+    """Whether K may be so ill-conditioned that `STEP` of a right-hand side moves a column by `NO_LIMIT`."""
     factor = piece.system.factor if isinstance(piece.system, ReducedSystem) else None
-    return isinstance(factor, DenseFactor) and factor.rcond * FAR < STEP
+    return isinstance(factor, DenseFactor) and factor.rcond * NO_LIMIT < STEP
 
 
 def borne_out(local: LocalPoint, recover: Recovery, pieces: Sequence[Linearization]) -> Linearization | None:

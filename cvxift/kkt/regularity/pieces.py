@@ -27,10 +27,10 @@ from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import (
     ANOTHER,
     BEYOND,
-    FAR,
     FELT,
-    JUMP,
+    LEAST_JUMP,
     MEAN_STEPS,
+    NO_LIMIT,
     NULL,
     PULLED,
     SAME_POINT,
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from cvxift.kkt.engine import Solution
     from cvxift.kkt.recovery import Recovery
 
-SMALL = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
+LOOKED_AROUND = 2000  # rows + columns up to which more than the two pieces of one direction are looked for
 SURE = 2 * (2 + 4)  # directions that are looked at in any case: two random ones and the parameters alone, both ways
 FURTHER = 12  # random directions besides, where all of those lead to one piece
 HOPELESS = 2 * (1 + 4)  # directions after which no more are looked at where none of them leads to a solution
-ASIDE = 1e-2  # part of a random step that is added to a parameter's own, so that it leads to a point of one piece
+RANDOM_PART = 1e-2  # part of a random step that is added to a parameter's own, so that it leads to a point of one piece
 ALONE = 4  # parameters that are moved alone, at most
 
 
@@ -118,8 +118,10 @@ def find(
             piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy, flat)
             if piece is not None:
                 found[key.tobytes()] = piece, near.point.v
-            elif _far(local, near, recover, SAME_POINT if free else JUMP) or _flat_at(local, near, recover, policy):
-                ended.add(parameter)
+            else:
+                jump = SAME_POINT if free else LEAST_JUMP
+                if _far(local, near, recover, jump) or _flat_at(local, near, recover, policy):
+                    ended.add(parameter)
     return list(found.values()), tuple(sorted(ended if found else ended | unsolved))
 
 
@@ -201,11 +203,11 @@ def _directions(local: LocalPoint, length: float) -> Iterator[tuple[int, Floats]
     several = -1 if len(local.program.parameters) > 1 else 0
     yield several, random
     yield several, -random
-    if local.structure.n + local.structure.m > SMALL:
+    if local.structure.n + local.structure.m > LOOKED_AROUND:
         return
     if len(local.program.parameters) > 1:
         for number, parameter in enumerate(local.program.parameters[:ALONE]):
-            alone = ASIDE * _random(reach, rng)
+            alone = RANDOM_PART * _random(reach, rng)
             alone[local.program.offsets[parameter]] = random[local.program.offsets[parameter]]
             yield number, alone
             yield number, -alone
@@ -265,7 +267,7 @@ def neighbour(local: LocalPoint, step: Floats, flat: Floats | None = None, lengt
     # Rows that are parallel up to rounding meet far away, where nothing tends to the point.
     away = np.abs(found.x - solution.x) / local.units[0]
     settled = local.program.user_columns if flat is None else local.program.user_columns & ~columns_moved(local, flat)
-    return found if float(away[settled].max(initial=0.0)) <= FAR else None
+    return found if float(away[settled].max(initial=0.0)) <= NO_LIMIT else None
 
 
 def _far(local: LocalPoint, near: Solution, recover: Recovery, limit: float) -> bool:

@@ -37,7 +37,7 @@ from cvxift.program.recover import Output
 from cvxift.program.structure import Floats
 
 KINK = 1e-7  # relative margin under which a cone counts as lying on a kink
-ZERO = 1e-11  # size, in its units, under which a solution is zero to rounding and has no scale of its own
+NO_SIZE = 1e-11  # size, in its units, under which a solution is zero to rounding and has no scale of its own
 PROBED = 20  # parameters that are probed one by one
 
 
@@ -121,7 +121,7 @@ class LocalPoint:
         """ξ: the whole solution's size, in units of columns."""
         columns, rows = self.units
         xi = max(_largest(np.abs(self.x) / columns), _largest(np.abs(self.data.b) * rows))
-        return xi if xi > ZERO else 1.0
+        return xi if xi > NO_SIZE else 1.0
 
     @cached_property
     def sizes(self) -> tuple[Floats, Floats]:

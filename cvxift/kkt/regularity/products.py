@@ -15,9 +15,9 @@ from cvxift.kkt.failures import Check, Mode, certify, tell_endless, tell_flat, t
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import (
     BENT,
+    CURVED_SHARE,
     DIFFERENT,
     DIFFERENT_CURVED,
-    FAST,
     FELT,
     NOISE,
     NOISE_CURVED,
@@ -29,7 +29,7 @@ from cvxift.kkt.regularity.thresholds import (
 from cvxift.kkt.solution import Linearization
 from cvxift.program.structure import Data, Floats
 
-PROBES = 3  # random changes of θ along which pieces are compared where no product is asked for
+RANDOM_CHANGES = 3  # random changes of θ along which pieces are compared where no product is asked for
 
 
 def transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> Floats:
@@ -112,7 +112,7 @@ def differs_somewhere(account: Regularity) -> bool:
     if len(account.pieces) == 1:
         return account.ended
     sizes = account.local.theta_sizes(account.jacobian)
-    dots = np.random.default_rng(0).standard_normal((PROBES, len(sizes)))
+    dots = np.random.default_rng(0).standard_normal((RANDOM_CHANGES, len(sizes)))
     dots *= np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
     tangents = account.program.jvp(dots)
     return account.ended or bool(_values(account, lambda pieces: _tangents(account, pieces, tangents))[1].any())
@@ -179,7 +179,7 @@ def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
     columns, rows = account.local.units
     u_size, w_size = np.abs(u / columns), np.abs(w / rows).max(axis=-1, initial=0.0)
     if not account.local.cones.polyhedral and not account.recover.has_dual:
-        u_size, w_size = np.where(account.program.user_columns, u_size, FAST * u_size), FAST * w_size
+        u_size, w_size = np.where(account.program.user_columns, u_size, CURVED_SHARE * u_size), CURVED_SHARE * w_size
     return np.maximum(u_size.max(axis=-1, initial=0.0), w_size)
 
 
