@@ -102,10 +102,10 @@ def dependent_text(group: Dependence | None) -> str:
     return _what(group) + ", so " + ("its" if len(group.names) == 1 else "their") + " multipliers are not unique."
 
 
-def dependent(group: Dependence | None) -> str:
-    """Advice on dependent constraints: following it leaves the solution where it is."""
+def dependent(group: Dependence | None, applies: bool) -> str:
+    """Advice on dependent constraints, where derivatives apply or not: following it leaves the solution where it is."""
     right = "The variables' derivative is right as it is under singular='least_squares', the default."
-    return f"{_remedy(group)} {right}".strip()
+    return f"{_remedy(group)} {right if applies else ''}".strip()
 
 
 def torn_text(group: Dependence | None) -> str:

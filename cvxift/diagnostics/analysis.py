@@ -140,8 +140,8 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         if verdict is Verdict.APPLIES:
             verdict = Verdict.PRIMAL_ONLY
         for group in groups or [None]:
-            text, remedy, where = advice.dependent_text(group), advice.dependent(group), group.names if group else ()
-            findings.append(Finding("dependent constraints", text, remedy, wanted, where))
+            text, remedy = advice.dependent_text(group), advice.dependent(group, verdict.ok)
+            findings.append(Finding("dependent constraints", text, remedy, wanted, group.names if group else ()))
     findings += edges(point)
     off = np.flatnonzero(point.row_errors > ROW_ERROR)
     if len(off):  # small beside the largest row, but not beside its own

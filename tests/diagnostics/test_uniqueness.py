@@ -59,6 +59,7 @@ INFINITE = {  # problem, and dy/dt on the side where t grows
     "a cube": (lambda: fresh(cp.power(cp.abs(y), 3) - t * y), np.inf),
     "a power of 2.5": (lambda: fresh(cp.power(cp.abs(y), 2.5) + t * y), -np.inf),
     "the edge of feasibility": (lambda: fresh(y, [cp.square(y) <= t]), -np.inf),
+    "the edge of a power's": (lambda: fresh(y, [cp.power(cp.abs(y), 1.5) <= t]), -np.inf),
 }
 
 
@@ -68,6 +69,15 @@ def test_infinite_speed_is_not_one_sided(name) -> None:
     report = cvxift.diagnose(make())
     assert report.verdict is Verdict.DOES_NOT_APPLY and "flat direction" not in causes(report)
     assert report.one_sided({t: 1.0})[y] == truth
+    assert "derivative is right" not in str(report)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_dependent_constraints_are_harmless_only_where_nothing_moves_them_apart(apart) -> None:
+    report = cvxift.diagnose(
+        fresh(cp.sum_squares(x - c), [cp.sum(x) <= t, cp.sum(x) >= 0.0] if apart else [cp.norm_inf(x) <= 0.0])
+    )
+    assert ("derivative is right" in str(report)) == report.ok == (not apart), str(report)
 
 
 FINITE = {
