@@ -47,10 +47,12 @@ def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
     cones, system = instance.structure.cones, None
     best = at = start
     turn, count, kept, seen = rotation(cones, at.point.v), 0, 0, set()
-    while count < WHOLE_STEPS and best.point.worst > goal:
+    while count < WHOLE_STEPS:
         if system is None or not turn.same(system.rotation):
             system = ReducedSystem(instance, turn)
+        system.brief = True
         dx, dy, certificate = system.solve(-at.dual, -at.primal)
+        system.brief = False
         dv = -at.primal - instance.A @ dx
         dv[turn.rows] = 0.0  # what least squares leaves of a tight row is no multiplier
         new = evaluate(instance, at.point.x + dx, at.point.v + dv - dy)
@@ -58,7 +60,7 @@ def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
         falls = new.point.worst < STALLED * best.point.worst
         if new.point.worst < best.point.worst:
             best, kept = new, count
-        if not new.point.worst <= ASTRAY:
+        if best.point.worst <= goal or not new.point.worst <= ASTRAY:
             break
         turn = rotation(cones, new.point.v)
         same = turn.same(system.rotation)

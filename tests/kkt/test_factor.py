@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from cvxift.kkt.regularity.thresholds import GROWN
+from cvxift.kkt.system import sparse_factor
 from cvxift.kkt.system.assembly import equilibrate, kkt_matrix, scale_symmetric
 from cvxift.kkt.system.factor import DenseFactor, LeastSquares, ShiftedFactor, column_size, relative_size
 from cvxift.kkt.system.sparse_factor import LuFactor, SparseFactor
@@ -243,3 +244,43 @@ def test_null_vectors_of_equal_entries_are_seen():
             P[place : place + 2, place : place + 2] = np.array([[1.0, sign], [sign, 1.0]])
             K = kkt_matrix(sp.csc_array(P), sp.csr_array((0, 42)), np.zeros(42))
             assert SparseFactor(K, 42).growth > GROWN
+
+
+def test_a_workspace_serves_the_next_matrix_with_its_pattern_and_gives_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    made: list[None] = []
+    new = sparse_factor.qdldl.Solver
+    monkeypatch.setattr(sparse_factor.qdldl, "Solver", lambda *of, **how: made.append(None) or new(*of, **how))
+    A = sp.csr_array(sp.random_array((12, 30), density=0.2, rng=rng))
+    matrices = [kkt_matrix(sp.csc_array(sp.diags_array(rng.uniform(1, 2, 30))), A, np.zeros(42)) for _ in range(3)]
+    f = rng.standard_normal(42)
+    one = SparseFactor(matrices[0], 30)
+    first = one.solve(f)[0]
+    two = SparseFactor(matrices[1], 30)
+    assert len(made) == 2  # the first one's factors are still wanted
+    np.testing.assert_array_equal(one.solve(f)[0], first)
+    fresh = two.solve(f)[0]
+    del one, two
+    again = SparseFactor(matrices[1], 30)
+    assert len(made) == 2
+    np.testing.assert_array_equal(again.solve(f)[0], fresh)
+    del again
+    singular = matrices[2].copy()
+    singular.data[:] = 0.0
+    assert SparseFactor(singular, 30, 1e-9).solve(f)[1] > 0.5  # nothing of an earlier matrix is left in it
+    np.testing.assert_allclose(matrices[2] @ SparseFactor(matrices[2], 30).solve(f)[0], f, atol=1e-10)
+    assert len(made) == 2
+
+
+def test_a_zero_pivot_is_seen_in_a_workspace_as_in_a_new_one(rng: np.random.Generator) -> None:
+    K = kkt_matrix(
+        sp.csc_array(sp.diags_array(np.array([1.0, 2.0]))), sp.csr_array(np.array([[1.0, 3.0]])), np.zeros(3)
+    )
+    pattern = sparse_factor._Pattern(K)
+    zero = np.zeros_like(K.data)
+    with pytest.raises(RuntimeError):
+        pattern.factorized(zero)
+    pattern.give_back(pattern.factorized(np.where(pattern.diagonal, 1.0, K.data)))
+    with pytest.raises(RuntimeError):
+        pattern.factorized(zero)

@@ -20,12 +20,71 @@ from cvxift.program.structure import Floats
 _linear_operator: Any = sla.LinearOperator  # its __new__ dispatches, unseen by type checkers
 
 SPARSE_DELTA = 1e-9  # quasidefinite shift, relative to the equilibrated K
+KEPT_PATTERNS = 8  # patterns of which workspaces are kept, two each: those of a call and of its derivatives
+KEPT_WORKSPACES = 2
+KEPT_ENTRIES = 200_000  # entries of K up to which they are, for the memory of all of them; larger ones are seldom small
 NULL_MOVED = 1e-10  # part of a vector by which K moves its null part, and up to which the rest is solved for
 NULL_SETTLED = (
     1e-6  # part of it by which another power of T may change the null part: singular values are under 1e-6 δ there
 )
+NEARLY = 2  # steps, and factors 1 − T of each, for an approximate solution
+NEARLY_DELTA = 1e-6  # the shift for those, above singular values that are of no use to steps
 MOST_POWERS = 8  # of T, at most: each divides what is not null by σ/δ, so that σ must be over 5 δ
 LU_DELTA = 1e-10  # the same for the LU, whose pivoting bears a smaller one
+
+
+class _Pattern:
+    """A sparse K's pattern, and workspaces of QDLDL that know its elimination order: finding that takes most time.
+
+    The order depends on the pattern alone, so that a workspace gives the same numbers as a new one.
+
+    Args:
+        K: CSC matrix with this pattern, shape (N, N).
+
+    Attributes:
+        columns: the column of each entry, shape (nnz,).
+        diagonal: which entries are on the diagonal, shape (nnz,).
+    """
+
+    _known: tuple[_Pattern, ...] = ()  # the last ones; replaced as a whole: threads read it as it is
+
+    def __init__(self, K: sp.csc_array) -> None:
+        self._indptr, self._indices, self._shape = K.indptr, K.indices, K.shape
+        self.columns = entry_columns(K)
+        self.diagonal, self._upper = K.indices == self.columns, K.indices <= self.columns
+        counts = np.bincount(self.columns[self._upper], minlength=len(K.indptr) - 1)
+        self._triangle = K.indices[self._upper], np.concatenate([[0], np.cumsum(counts)])
+        self._idle: list[qdldl.Solver] = []
+
+    @classmethod
+    def of(cls, K: sp.csc_array) -> _Pattern:
+        """The pattern of K; small ones are kept."""
+        for known in cls._known:
+            same = len(known._indices) == len(K.indices) and np.array_equal(known._indptr, K.indptr)
+            if same and np.array_equal(known._indices, K.indices):
+                return known
+        made = cls(K)
+        if len(K.indices) <= KEPT_ENTRIES:
+            cls._known = (made, *cls._known[: KEPT_PATTERNS - 1])
+        return made
+
+    def factorized(self, values: Floats) -> qdldl.Solver:
+        """A workspace with the factors of the matrix with these entries; QDLDL's RuntimeError where there are none."""
+        triangle = sp.csc_array((values[self._upper], *self._triangle), shape=self._shape)
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            return qdldl.Solver(triangle, upper=True)
+        workspace.update(triangle, upper=True)
+        if not workspace.factors()[1].all():  # it stops at a zero pivot without a word
+            self._idle.append(workspace)
+            raise RuntimeError("a pivot is zero")
+        return workspace
+
+    def give_back(self, workspace: qdldl.Solver) -> None:
+        """Keep a workspace that nobody uses any more for the next factorization."""
+        if len(self._idle) < KEPT_WORKSPACES and len(self._indices) <= KEPT_ENTRIES:
+            self._idle.append(workspace)
 
 
 class SparseFactor(Factor):
@@ -40,26 +99,26 @@ class SparseFactor(Factor):
     method = "sparse LDLᵀ"
 
     def __init__(self, K: sp.csc_array, n: int, delta: float = SPARSE_DELTA) -> None:
-        self.K = K
+        self.K, self._n = K, n
         self.scale = equilibrate(K)
-        size = len(self.scale)
-        columns = entry_columns(K)
-        scaled = K.data * self.scale[K.indices] * self.scale[columns]
-        diagonal, upper = K.indices == columns, K.indices <= columns
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(columns[upper], minlength=size))])
+        pattern = self._pattern = _Pattern.of(K)
+        scaled = K.data * self.scale[K.indices] * self.scale[pattern.columns]
         while True:
             data = scaled.copy()
-            self._delta = np.where(np.arange(size) < n, delta, -delta)
-            data[diagonal] += self._delta
-            triangle = sp.csc_array((data[upper], K.indices[upper], indptr), shape=K.shape)
+            self._delta = np.where(np.arange(len(self.scale)) < n, delta, -delta)
+            data[pattern.diagonal] += self._delta
             try:
-                self._ldl = qdldl.Solver(triangle, upper=True)
+                self._ldl = pattern.factorized(data)
                 break
             except RuntimeError:  # rounding has turned a pivot's sign: K is nearly singular and wants a larger shift
                 if delta > 1e-3:
                     raise
                 delta *= 100.0
         self._shifted = sp.csc_array((data, K.indices, K.indptr), shape=K.shape)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ldl"):
+            self._pattern.give_back(self._ldl)
 
     def apply_inverse(self, f: Floats) -> Floats:
         """One solve with the factors."""
@@ -101,6 +160,25 @@ class SparseFactor(Factor):
                 break
         z = self._across(z) if left <= NULL_MOVED else None
         return None if z is None else (c * z, relative_size(f - self.K @ (c * z), column_size(f)), steps)
+
+    def nearly(self, f: Floats) -> tuple[Floats, float]:
+        """A solution as far as f can be reached by singular values that are clearly not zero: one for steps.
+
+        Args:
+            f: right-hand side, shape (N,).
+
+        Returns:
+            The solution and the relative residual.
+        """
+        coarse, z, rest = SparseFactor(self.K, self._n, NEARLY_DELTA), np.zeros_like(f), self.scale * f
+        for _ in range(NEARLY):
+            step = coarse._apply(rest)
+            for _ in range(NEARLY):
+                step -= coarse._apply(coarse._delta * step)
+            z += step
+            rest = self.scale * f - self._equilibrated @ z
+        z *= self.scale
+        return z, relative_size(f - self.K @ z, column_size(f))
 
     def _across(self, z: Floats) -> Floats | None:
         """z without its part in the null space of the equilibrated K; None where powers of T have no clear limit."""
