@@ -35,27 +35,34 @@ class Lines:
 
     def level(self, L: Array) -> Array:
         """What to subtract from each line, (..., n, 1), so that its positive part sums to the mass."""
-        xp = self.xp
-        order = xp.flip(xp.sort(L, axis=-1), axis=-1)
-        finite = xp.where(xp.isinf(order), self._zero, order) if self._masked else order
-        inside = self._index * order > xp.cumulative_sum(finite, axis=-1) - self.masses
-        held = xp.sum(xp.where(inside, order, self._zero), axis=-1, keepdims=True)
-        level = (held - self.masses) / self._number(inside)
-        if not self._idle:
-            return level
-        top = order[..., :1]
-        return xp.where(self._some, level, xp.where(xp.isinf(top), self._zero, top))
+        top = self._top(L)
+        return top + self._below(L - top)
 
     def fill(self, L: Array) -> Array:
         """The lines shifted; lines of −∞ stay."""
         xp = self.xp
-        shifted = L - self.level(L)
+        shifted = L - self._top(L)
+        shifted = shifted - self._below(shifted)
         # Once more from zero, where sums of large scores have left a remainder, as entries may come and go by it.
         for _ in range(2):
             positive = self.positive(shifted)
             lack = self.masses - xp.sum(positive, axis=-1, keepdims=True)
             shifted = shifted + lack / self._number(positive > 0)
         return shifted
+
+    def _top(self, L: Array) -> Array:
+        top = self.xp.max(L, axis=-1, keepdims=True)
+        return self.xp.where(self.xp.isinf(top), self._zero, top) if self._masked else top
+
+    def _below(self, L: Array) -> Array:
+        """`level` of lines whose largest entries are zero, beside which no mass is too small to count."""
+        xp = self.xp
+        order = xp.flip(xp.sort(L, axis=-1), axis=-1)
+        finite = xp.where(xp.isinf(order), self._zero, order) if self._masked else order
+        inside = self._index * order > xp.cumulative_sum(finite, axis=-1) - self.masses
+        held = xp.sum(xp.where(inside, order, self._zero), axis=-1, keepdims=True)
+        level = (held - self.masses) / self._number(inside)
+        return xp.where(self._some, level, self._zero) if self._idle else level
 
     def _number(self, marks: Array) -> Array:
         """The number of marks in each line, at least 1."""

@@ -33,7 +33,7 @@ def _checked(u: Tensor, e: Tensor, name: str = "linear_chain") -> None:
 def _log_partition(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor]:
     found = _messages(u, e, real)
     if found is not None:
-        return (torch.from_numpy(found.value).reshape(u.shape[:-2]),)
+        return (torch.from_numpy(found.value.reshape(u.shape[:-2])),)
     _checked(u, e)
     return (chain.log_partition(widest(u), widest(e), real),)
 
@@ -49,13 +49,12 @@ def _messages(u: Tensor, e: Tensor, real: Tensor) -> shared_chain.Messages | Non
 
 
 @kernels.register("marginals", _empty)
-def _marginals_kernel(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def _marginals_kernel(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, ...]:
     found = _messages(u, e, real)
     if found is not None:
         states, pairs = shared_chain.marginals(found)
-        return torch.from_numpy(states).to(u.dtype).reshape(u.shape), torch.from_numpy(pairs).to(e.dtype).reshape(
-            e.shape
-        )
+        parts = zip((states, pairs), (u, e))
+        return tuple(torch.from_numpy(part.reshape(x.shape)).to(x.dtype) for part, x in parts)
     _checked(u, e)
     return chain.marginals(u, e, real)
 
@@ -84,7 +83,7 @@ class _SharedLogPartition(torch.autograd.Function):
         ctx.found = _messages(u.detach(), e.detach(), real)
         if ctx.found is None:
             return _log_partition(u.detach(), _each(u, e).detach(), real)[0]
-        return torch.from_numpy(ctx.found.value).reshape(u.shape[:-2])
+        return torch.from_numpy(ctx.found.value.reshape(u.shape[:-2]))
 
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

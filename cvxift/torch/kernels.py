@@ -52,7 +52,8 @@ def call(name: str, tensors: Sequence[Tensor], *options: Any) -> tuple[Tensor, .
         Its tensors.
     """
     if plain(*tensors):
-        return _kernels[name].run(*tensors, *options)
+        # Views of something else could not be changed in place.
+        return tuple(x if x._base is None else x.clone() for x in _kernels[name].run(*tensors, *options))
     return tuple(operator(name, list(tensors), repr(tuple(_constant(option) for option in options))))
 
 

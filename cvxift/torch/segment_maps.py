@@ -63,7 +63,7 @@ def _groups(ids: Tensor, number: int) -> tuple[Any, Any]:
 
 
 def _like(array: Any, shape: tuple[int, ...], x: Tensor) -> Tensor:
-    return torch.as_tensor(array).to(x.dtype).reshape(shape)
+    return torch.as_tensor(array.reshape(shape)).to(x.dtype)
 
 
 @kernels.register("entmax of segments", lambda x, *_: (x.new_empty(x.shape),))

@@ -112,7 +112,7 @@ class _EagerLoss(torch.autograd.Function):
         value, z = _loss(theta.detach(), y, alpha)
         ctx.save_for_backward(theta, y, z)
         ctx.alpha = alpha
-        return value[..., 0]
+        return torch.from_numpy(value.numpy()[..., 0])  # a view could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]

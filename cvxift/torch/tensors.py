@@ -12,8 +12,16 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def visible(x: Tensor) -> bool:
-    """Whether the tensor has values to look at: not under ``torch.compile``, nor mapped by ``torch.vmap``."""
-    return not torch.compiler.is_compiling() and not x.is_meta and not mapped(x)
+    """Whether the tensor has values to look at: not in a program that is being recorded, nor mapped by `torch.vmap`."""
+    return not torch.compiler.is_compiling() and not recorded() and not x.is_meta and not mapped(x)
+
+
+def recorded() -> bool:
+    """Whether a mode sees every operation on ordinary tensors: `make_fx`, `torch.func.linearize`, `torch.jit.trace`.
+
+    It would take what comes from NumPy for a constant.
+    """
+    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._get_tracing_state() is not None
 
 
 def wider(x: Tensor) -> Tensor:
@@ -37,8 +45,10 @@ def mapped(x: Tensor) -> bool:
 
 
 def plain(*tensors: Any) -> bool:
-    """Whether all are ordinary tensors, not the stand-ins of a tracer."""
-    return all(type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta for x in tensors if isinstance(x, Tensor))
+    """Whether all are ordinary tensors, not the stand-ins of a tracer, and nothing records what is done to them."""
+    return not recorded() and all(
+        type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta for x in tensors if isinstance(x, Tensor)
+    )
 
 
 def numpy_serves(x: Tensor) -> bool:
@@ -47,6 +57,7 @@ def numpy_serves(x: Tensor) -> bool:
         type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not recorded()
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._functorch.is_legacy_batchedtensor(x)  # type: ignore[attr-defined]
         and forward_ad._current_level < 0

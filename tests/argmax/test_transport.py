@@ -120,6 +120,24 @@ def test_quadratic_plans_between_masses_of_all_sizes(scale: float, rng: np.rando
             np.testing.assert_allclose(in_float32, exact.z, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_quadratic_plans_between_masses_far_below_rounding(scale: float) -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        a, b = rng.dirichlet(np.full(32, 0.05), 2)
+        assert min(a.min(), b.min()) < 1e-20
+        x = scale * rng.standard_normal((32, 32))
+        plan = quadratic_transport(x, a, b)
+        assert plan.error <= 2e-14
+        np.testing.assert_allclose(plan.z.sum(axis=1), a, rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(plan.z.sum(axis=0), b, atol=2e-14)
+        # A plan that is the positive part of scores plus potentials is optimal; some masses are zero altogether.
+        np.testing.assert_allclose(np.maximum(plan.level, 0.0), plan.z, atol=1e-15)
+        potentials = (plan.level - x)[np.ix_(a > 0, b > 0)]
+        centred = potentials - potentials.mean(0) - potentials.mean(1, keepdims=True) + potentials.mean()
+        assert np.abs(centred).max() <= 1e-14 * (1.0 + np.abs(x).max())
+
+
 def test_quadratic_plans_of_many_small_problems_are_of_potentials(rng: np.random.Generator) -> None:
     # Parts of a plan with no mass between them let potentials grow: the plan must not take their rounding.
     for _ in range(300):
