@@ -32,6 +32,34 @@ def weights(n: int) -> np.ndarray:
     return 0.5 + np.modf(GOLDEN * np.arange(1, n + 1))[0]
 
 
+def solves(
+    xp: Any,
+    function: Callable[..., Array],
+    x: Array,
+    tensors: Sequence[Array],
+    residual: Array,
+    along: Sequence[Array],
+    variables: int,
+    limit: float,
+) -> Array:
+    """Whether every |F_i| is small beside what x balances alone, which is all that most calls need; see the next.
+
+    Args:
+        xp: the arrays' namespace.
+        function: (x, *tensors) ↦ residual.
+        x: shape (*batch, n).
+        tensors: θ.
+        residual: F(x, θ), shape (*batch, n).
+        along: as for `relative_residual`.
+        variables: likewise.
+        limit: of the ratios.
+
+    Returns:
+        One boolean; where it is false, `relative_residual` may still be small, or excused by `beside_zero`.
+    """
+    return xp.all(xp.abs(residual) <= limit * _of_x(xp, function, x, tensors, residual, along[0], variables))
+
+
 def relative_residual(
     xp: Any,
     function: Callable[..., Array],
@@ -40,7 +68,6 @@ def relative_residual(
     residual: Array,
     along: Sequence[Array],
     variables: int,
-    enough: Callable[[Array], bool] | None = None,
     of_bounds: bool = False,
 ) -> Array:
     """|F_i| over what balances in F_i, shape (*batch, n).
@@ -53,18 +80,17 @@ def relative_residual(
         residual: F(x, θ), shape (*batch, n).
         along: `weights` of x and of each tensor, broadcastable to them; None for a tensor that has no floating entries.
         variables: number of entries of x that are no multipliers; 0 where there are no constraints.
-        enough: whether ratios are small enough to leave it at that: what θ balances can but lower them. None to go on.
         of_bounds: whether F are constraints, at whose bounds x may be zero in any unit.
 
     Returns:
         Ratios; infinite where F_i ≠ 0 changes with nothing, or is NaN.
     """
-    own = _of_x(xp, function, x, tensors, residual, along[0], variables, of_bounds)
-    if enough is not None or all(weight is None for weight in along[1:]):
-        ratio = _ratio(xp, residual, own)
-        if enough is None or enough(ratio):
-            return ratio
-    return _ratio(xp, residual, own + _of_theta(xp, function, x, tensors, residual, along))
+    balanced = _of_x(xp, function, x, tensors, residual, along[0], variables, of_bounds)
+    if any(weight is not None for weight in along[1:]):
+        balanced = balanced + _of_theta(xp, function, x, tensors, residual, along)
+    ratio = divided(xp, xp.abs(residual), balanced)
+    lost = xp.isnan(residual) | ((balanced == 0) & (residual != 0))
+    return xp.where(lost, xp.full_like(ratio, xp.inf), ratio)
 
 
 def beside_zero(
@@ -114,17 +140,19 @@ def _of_x(
     value: Array,
     along: Array,
     n: int,
-    of_bounds: bool,
+    of_bounds: bool = False,
 ) -> Array:
-    size, tolerance = xp.abs(x), tolerance_of(float(xp.finfo(x.dtype).eps))
-    largest = xp.max(size, axis=-1, keepdims=True)
-    small = (largest > 0) & (largest < 1) & (not of_bounds)
-    least = tolerance * xp.where(small, largest, xp.ones_like(largest)) + xp.zeros_like(x)
+    size, least = xp.abs(x), tolerance_of(float(xp.finfo(x.dtype).eps))
+    if not of_bounds:
+        unit = xp.clip(xp.max(size, axis=-1, keepdims=True), max=1.0)
+        least = least * (unit + (unit == 0))  # an x of all zeros has no size of its own
     if n:
         share = SHARE * xp.max(size[..., :n], axis=-1, keepdims=True)
-        least = xp.concat([xp.maximum(least[..., :n], share), least[..., n:]], axis=-1)
-    step = STEP * xp.where(size > least, x, least)
-    return _change(xp, function(x + step * along, *tensors), value)
+        own = xp.maximum(size[..., :n], xp.clip(share, min=least))
+        size = xp.concat([own, xp.clip(size[..., n:], min=least)], axis=-1)
+    else:
+        size = xp.clip(size, min=least)
+    return _change(xp, function(x + STEP * size * along, *tensors), value)
 
 
 def _of_theta(
@@ -132,12 +160,6 @@ def _of_theta(
 ) -> Array:
     moved = [t if weight is None else t + STEP * t * weight for t, weight in zip(tensors, along[1:], strict=True)]
     return _change(xp, function(x, *moved), value)
-
-
-def _ratio(xp: Any, residual: Array, balanced: Array) -> Array:
-    ratio = divided(xp, xp.abs(residual), balanced)
-    lost = xp.isnan(residual) | ((balanced == 0) & (residual != 0))
-    return xp.where(lost, xp.full_like(ratio, xp.inf), ratio)
 
 
 def _change(xp: Any, there: Array, here: Array) -> Array:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from cvxift.errors import ApplicabilityError, warn_user
 
+RANDOM = (
+    "the function draws random numbers (dropout?), so that its value at one point differs from call to call and "
+    "defines no solution. Switch that off (module.eval()), or draw them outside and pass them as an argument."
+)
+
 
 def say(text: str, check: str) -> None:
     """Warn, or raise.

@@ -187,12 +187,20 @@ class ImplicitFunction(function.ImplicitFunction):
             size, worst, place = (float(value) for value in values)
             say(no_solution(settings.title, conditions.entry(int(place)), size, worst, limit), settings.check)
 
-        values = compiled.judge(w, *map(jax.lax.stop_gradient, prepared.operands))
-        if visible(values):
+        operands = [jax.lax.stop_gradient(operand) for operand in prepared.operands]
+        small = compiled.solves(limit, w, *operands)
+
+        def judged() -> Array:  # what θ balances, and whether x is zero, can but excuse
+            values = compiled.judge(w, *operands)
+            if not visible(values):
+                return tell(off, ~(values[1] <= limit), values, w)
             if not float(values[1]) <= limit:
                 off(np.asarray(values))
             return w
-        return tell(off, ~(values[1] <= limit), values, w)
+
+        if visible(small):
+            return w if bool(small) else judged()
+        return jax.lax.cond(small, lambda: w, judged)
 
     def _certified(self, certificate: Certificate) -> None:
         self.certificate = certificate

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from cvxift.implicit.residual import beside_zero, relative_residual, tolerance_of
+from cvxift.implicit.residual import beside_zero, relative_residual, solves
 from cvxift.jax.implicit_active import weights_of
 from cvxift.jax.implicit_rule import Rule, attached
 from cvxift.jax.trees import floating
@@ -56,11 +56,13 @@ class Compiled:
 
     Attributes:
         function: the program.
+        solves: (limit, x, *operands) ↦ whether F is that small beside what x balances.
         judge: (x, *operands) ↦ F, its relative size, and the place of the entry that is off most; as one array.
         attach: (x, *operands) ↦ x with its derivative.
     """
 
     function: Traced
+    solves: Callable[..., Array]
     judge: Callable[..., Array]
     attach: Callable[..., Array]
 
@@ -68,20 +70,23 @@ class Compiled:
     def of(cls, function: Traced, rule: Rule) -> Compiled:
         """Nothing is compiled before it is called."""
 
-        def judge(w: Array, *operands: Array) -> Array:
-            residual = function(w, *operands)
+        def scales(w: Array, operands: Sequence[Array]) -> tuple[list[Array], int]:
             along = [weights_of(w), *(weights_of(t) if floating(t) else None for t in operands)]
-            own = rule.minimum if rule.minimum < w.size else 0  # beside multipliers
+            return along, rule.minimum if rule.minimum < w.size else 0  # beside multipliers
+
+        def small(limit: Array, w: Array, *operands: Array) -> Array:
+            residual, (along, own) = function(w, *operands), scales(w, operands)
+            return solves(jnp, function, w, operands, residual, along, own, limit)
+
+        def judge(w: Array, *operands: Array) -> Array:
+            residual, (along, own) = function(w, *operands), scales(w, operands)
             ratio = relative_residual(jnp, function, w, operands, residual, along, own)
-            ratio = jax.lax.cond(
-                jnp.all(ratio <= tolerance_of(float(jnp.finfo(w.dtype).eps))),
-                lambda: ratio,
-                lambda: beside_zero(jnp, function, w, operands, residual, ratio),
-            )
+            ratio = beside_zero(jnp, function, w, operands, residual, ratio)
             place = jnp.argmax(ratio)
             return jnp.stack([residual[place], ratio[place], place.astype(w.dtype)])
 
-        return cls(function, jax.jit(judge), jax.jit(lambda w, *operands: attached(function, rule, w, operands)))
+        attach = jax.jit(lambda w, *operands: attached(function, rule, w, operands))
+        return cls(function, jax.jit(small), jax.jit(judge), attach)
 
 
 class Programs:

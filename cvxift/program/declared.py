@@ -15,6 +15,7 @@ from typing import Any, cast
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
+from cvxpy.utilities.scopes import dpp_scope
 
 from cvxift._types import EPS
 from cvxift.program.affine import AffineMap
@@ -75,7 +76,8 @@ class DeclaredSet:
         low = [Side(none, np.zeros(leaf.size))] if attributes["nonneg"] or attributes["pos"] else []
         high = [Side(none, np.zeros(leaf.size))] if attributes["nonpos"] or attributes["neg"] else []
         for bound, sides in zip(attributes["bounds"] or (), (low, high), strict=False):
-            sides.append(_side(bound, leaf, offsets, size))
+            if _affine(bound):  # others are constraints of nonlinear programs, and hold as such
+                sides.append(_side(bound, leaf, offsets, size))
         low = [side for side in low if side.matrix.nnz or np.isfinite(side.constant).any()]
         high = [side for side in high if side.matrix.nnz or np.isfinite(side.constant).any()]
         semidefinite = attributes["PSD"] or attributes["NSD"]
@@ -157,8 +159,14 @@ def _joined(
         yield Side(matrix, np.concatenate([part.constant for part in parts]))
 
 
+def _affine(bound: Any) -> bool:
+    """Whether a bound is affine in the parameters, as those of convex problems are."""
+    with dpp_scope():  # in which parameters are no constants
+        return not isinstance(bound, cp.Expression) or bool(bound.is_affine())
+
+
 def _side(bound: Any, leaf: cp.Variable, offsets: Mapping[cp.Parameter, slice], size: int) -> Side:
-    """A bound as an affine function of θ; CVXPY has checked that it is one."""
+    """A bound as an affine function of θ, which it is."""
     if not isinstance(bound, cp.Expression) or not bound.parameters():
         value = bound.value if isinstance(bound, cp.Expression) else bound
         constant = np.asarray(dense(value), dtype=float)

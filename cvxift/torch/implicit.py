@@ -14,9 +14,9 @@ from cvxift.implicit import function
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
 from cvxift.implicit.oracle import Oracle
-from cvxift.implicit.residual import beside_zero, relative_residual, tolerance_of
+from cvxift.implicit.residual import beside_zero, relative_residual, solves, tolerance_of
 from cvxift.implicit.settings import Settings
-from cvxift.implicit.voice import no_solution, say
+from cvxift.implicit.voice import RANDOM, no_solution, say
 from cvxift.torch.closures import find, tracked, wrapped
 from cvxift.torch.implicit_active import multipliers, weights_of
 from cvxift.torch.implicit_diagnose import oracle
@@ -223,16 +223,19 @@ class ImplicitFunction(function.ImplicitFunction):
             limit = settings.tolerance or tolerance_of(eps)
             along = [weights_of(w), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
             own = conditions.layout.size if settings.constrained else 0
-            ratio = relative_residual(
-                xp, system, w, tensors, residual, along, own, lambda ratio: float(ratio.max()) <= limit
-            )
-            if not bool((ratio <= limit).all()):
-                ratio = beside_zero(xp, system, w, tensors, residual, ratio)
+            arguments = (xp, system, w, tensors, residual)
+            if bool(solves(*arguments, along, own, limit)):
+                return
+            ratio = beside_zero(*arguments, relative_residual(*arguments, along, own))
             worst = float(ratio.max())
             if worst <= limit:
                 return
             place = int(ratio.reshape(-1).argmax())
             size = float(residual.reshape(-1)[place])
+            again = system(w, *tensors) - system(w, *tensors)
+            if float(again.abs().max()) > eps**0.5 * abs(size):  # rounding: eps/limit = eps^0.625 of it at most
+                say(f"{settings.title}: {RANDOM}", settings.check)
+                return
         say(no_solution(settings.title, conditions.entry(place % w.shape[-1]), size, worst, limit), settings.check)
 
     def _certified(self, certificate: Certificate) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from cvxift.errors import ProgramError
 from cvxift.implicit.conditions import Equations
+from cvxift.implicit.voice import RANDOM
 from cvxift.torch.closures import with_values
 from cvxift.torch.trees import flatten
 
@@ -37,7 +39,12 @@ class Conditions(Equations):
         """
         theta, rest = tensors[: self.count], tensors[self.count :]
         own, values = (rest[:1], rest[1:]) if self.settings.constrained else ((), rest)
-        return with_values(self._value, self.found, values, (w, *own, *theta))
+        try:
+            return with_values(self._value, self.found, values, (w, *own, *theta))
+        except RuntimeError as error:
+            if "random operation" not in str(error):  # of torch.func.vmap
+                raise
+            raise ProgramError(f"{self.settings.title}: {RANDOM}") from error
 
     def energy(self, x: Tensor, *tensors: Tensor) -> Tensor:
         """E at x."""

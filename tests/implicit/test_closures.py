@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cvxift.errors import ProgramError
+from cvxift.errors import ApplicabilityWarning, ProgramError
 
 torch = pytest.importorskip("torch")
 from cvxift.torch import implicit  # noqa: E402  # after the skip
@@ -126,6 +126,16 @@ def test_what_cannot_be_followed_is_refused() -> None:
     solve = implicit.implicit_root(lambda x, t: Hidden.apply(x, w) - t, lambda t: t / w)
     with pytest.raises(ProgramError, match=r"shape \(2,\).*Pass it as an argument"):
         solve(torch.ones(2, dtype=torch.float64))
+
+
+def test_a_function_that_draws_random_numbers_is_told() -> None:
+    drop = torch.nn.Dropout(0.5)
+    solve = implicit.implicit_root(lambda x, t: x - 0.3 * torch.tanh(drop(x)) - t, lambda t: t / 0.85)
+    t = torch.ones(4, 3, dtype=torch.float64)
+    with pytest.warns(ApplicabilityWarning, match=r"draws random numbers.*eval\(\)"):
+        solve(t[0])
+    with pytest.raises(ProgramError, match="draws random numbers"):
+        torch.func.vmap(solve)(t)
 
 
 def test_a_solver_that_differentiates_inside() -> None:

@@ -154,6 +154,19 @@ def test_parametric_bounds_are_constraints() -> None:
     assert any("x[0] >= p (bounds)" in s.program.row_labels[i].text for i in range(s.program.structure.m))
 
 
+@pytest.mark.parametrize("solver", [None, "UNO"])
+@pytest.mark.parametrize(
+    ("low", "value", "slope"),
+    [(lambda p: p * p, 0.49, 1.4), (cp.exp, np.exp(0.7), np.exp(0.7)), (lambda p: cp.abs(p) - 2, -1.3, 1.0)],
+)  # fmt: skip
+def test_bounds_may_be_nonlinear_in_parameters(low, value: float, slope: float, solver: str | None) -> None:
+    p = cp.Parameter(value=0.7, name="p")
+    x = cp.Variable(2, bounds=[low(p), 5], name="x")
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x + 3))), nlp=True, solver=solver)
+    np.testing.assert_allclose(s.value(x), value)
+    np.testing.assert_allclose(s.jacobian(x, p), slope)
+
+
 def test_division_by_what_may_be_negative() -> None:
     x, q = cp.Variable(2), cp.Parameter(value=-2.0)
     problem = cp.Problem(cp.Minimize(cp.sum_squares(x) + cp.sum(x) / q + x[0] / -4.0))
