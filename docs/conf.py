@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gallery
 
+import cvxift
+
 project = "cvxift"
 author = "The cvxift developers"
 copyright = author
-release = metadata.version("cvxift")
+release = cvxift.__version__
 
 extensions = [
     "myst_parser",
@@ -28,7 +29,7 @@ extensions = [
     "sphinx-mathjax-offline",  # pages can be read without a network
     "sphinx_copybutton",
 ]
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 default_role = "code"
 

@@ -6,7 +6,7 @@ import abc
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from cvxift.diagnostics.report import BatchReport, Report
 from cvxift.errors import ProgramError
@@ -17,6 +17,8 @@ from cvxift.implicit.settings import Settings
 
 OPTIONS = ("linear_solver", "damping", "has_aux", "check", "tolerance")
 Function = TypeVar("Function", bound="ImplicitFunction")
+X = TypeVar("X")
+X_co = TypeVar("X_co", covariant=True)
 
 
 class ImplicitFunction(abc.ABC):
@@ -108,6 +110,36 @@ class ImplicitFunction(abc.ABC):
                         f"got {type(given).__name__}. Give () for one that there is not."
                     )
         return answer, aux, given
+
+
+class Solves(Protocol[X_co]):
+    """An `ImplicitFunction` as type checkers see it: it returns what the solver returns."""
+
+    @property
+    def settings(self) -> Settings:
+        """What it is made of."""
+        ...
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Of the last linear solve of a derivative."""
+        ...
+
+    def __call__(self, *theta: Any, init: Any = None) -> X_co:
+        """Solve, once."""
+        ...
+
+    def diagnose(self, *theta: Any, init: Any = None, batch: bool = False) -> Report | BatchReport:
+        """As `ImplicitFunction.diagnose`."""
+        ...
+
+
+class Decorator(Protocol):
+    """What makes an implicit function of a solver."""
+
+    def __call__(self, solver: Callable[..., X], /) -> Solves[X]:
+        """The implicit function."""
+        ...
 
 
 def made(cls: type[Function], kind: Any, function: Any, solver: Any, options: dict[str, Any]) -> Any:

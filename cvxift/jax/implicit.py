@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 
 from cvxift.errors import ProgramError, SolveError
 from cvxift.implicit import function
+from cvxift.implicit.function import Decorator, Solves, X
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
 from cvxift.implicit.oracle import Oracle
@@ -207,6 +208,10 @@ class ImplicitFunction(function.ImplicitFunction):
         say(f"{self.settings.title}: {certificate.problem}.", self.settings.check)
 
 
+@overload
+def implicit_root(F: Callable[..., Any], solver: Callable[..., X], **options: Any) -> Solves[X]: ...
+@overload
+def implicit_root(F: Callable[..., Any], solver: None = None, **options: Any) -> Decorator: ...
 def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The root of F as a differentiable function of what F depends on.
 
@@ -234,6 +239,10 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
     return function.made(ImplicitFunction, "root", F, solver, options)
 
 
+@overload
+def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., X], **options: Any) -> Solves[X]: ...
+@overload
+def implicit_fixed_point(T: Callable[..., Any], solver: None = None, **options: Any) -> Decorator: ...
 def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The fixed point x = T(x, θ) as a differentiable function: `implicit_root` of x − T(x, θ).
 
@@ -248,6 +257,14 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
     return function.made(ImplicitFunction, "fixed_point", T, solver, options)
 
 
+@overload
+def implicit_argmin(
+    E: Callable[..., Any], solver: Any = None, *, has_multipliers: Literal[True], **options: Any
+) -> Any: ...
+@overload
+def implicit_argmin(E: Callable[..., Any], solver: Callable[..., X], **options: Any) -> Solves[X]: ...
+@overload
+def implicit_argmin(E: Callable[..., Any], solver: None = None, **options: Any) -> Decorator: ...
 def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """A minimizer of E, possibly constrained, as a differentiable function: a root of ∇E, or of the KKT conditions.
 

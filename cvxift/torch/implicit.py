@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, overload
 
 import array_api_compat.torch as xp
 import torch
 
 from cvxift.errors import ProgramError, SolveError
 from cvxift.implicit import function
+from cvxift.implicit.function import Decorator, Solves, X
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
 from cvxift.implicit.oracle import Oracle
@@ -248,6 +249,10 @@ class ImplicitFunction(function.ImplicitFunction):
 _made: Any = torch.compiler.disable(function.made)
 
 
+@overload
+def implicit_root(F: Callable[..., Any], solver: Callable[..., X], **options: Any) -> Solves[X]: ...
+@overload
+def implicit_root(F: Callable[..., Any], solver: None = None, **options: Any) -> Decorator: ...
 def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The root of F as a differentiable function of what F depends on.
 
@@ -278,6 +283,10 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
     return _made(ImplicitFunction, "root", F, solver, options)
 
 
+@overload
+def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., X], **options: Any) -> Solves[X]: ...
+@overload
+def implicit_fixed_point(T: Callable[..., Any], solver: None = None, **options: Any) -> Decorator: ...
 def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """The fixed point x = T(x, θ) as a differentiable function: `implicit_root` of x − T(x, θ).
 
@@ -292,6 +301,14 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
     return _made(ImplicitFunction, "fixed_point", T, solver, options)
 
 
+@overload
+def implicit_argmin(
+    E: Callable[..., Any], solver: Any = None, *, has_multipliers: Literal[True], **options: Any
+) -> Any: ...
+@overload
+def implicit_argmin(E: Callable[..., Any], solver: Callable[..., X], **options: Any) -> Solves[X]: ...
+@overload
+def implicit_argmin(E: Callable[..., Any], solver: None = None, **options: Any) -> Decorator: ...
 def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = None, **options: Any) -> Any:
     """A minimizer of E, possibly constrained, as a differentiable function: a root of ∇E, or of the KKT conditions.
 

@@ -66,6 +66,40 @@ assert_type(cj.transport(array), jax.Array)
 assert_type(cj.fenchel_young_loss(array, cj.softmax(array)), jax.Array)
 assert_type(cj.viterbi(array, array), tuple[jax.Array, jax.Array])
 
+
+def square(z: Any, s: Any) -> Any:
+    """Zero at the square root of s."""
+    return z**2 - s
+
+
+def newton(z: Any, s: Any) -> Any:
+    """A step towards it."""
+    return (z + s / z) / 2
+
+
+def energy(z: Any, s: Any) -> Any:
+    """Least there."""
+    return ((z**2 - s) ** 2).sum()
+
+
+def torch_root(s: torch.Tensor) -> torch.Tensor:
+    """A solver; the implicit function has its type."""
+    return s.sqrt()
+
+
+@cj.implicit_root(square)
+def jax_root(s: jax.Array) -> jax.Array:
+    """Likewise."""
+    return jnp.sqrt(s)
+
+
+assert_type(ct.implicit_root(square, torch_root, check="off")(scores), torch.Tensor)
+assert_type(ct.implicit_root(square)(torch_root)(scores), torch.Tensor)
+assert_type(ct.implicit_fixed_point(newton, torch_root)(scores), torch.Tensor)
+assert_type(ct.implicit_argmin(energy, torch_root)(scores), torch.Tensor)
+assert_type(ct.implicit_root(square, torch_root).diagnose(scores[0]), cvxift.Report | cvxift.BatchReport)
+assert_type(jax_root(array), jax.Array)
+
 for maps in (argmax.softmax(4), argmax.sparsemax(4), argmax.birkhoff(3), argmax.permutahedron(3)):
     assert_type(maps, cp.Problem)
     assert_type(argmax.parameter(maps), cp.Parameter)
