@@ -14,6 +14,7 @@ from cvxift.diagnostics.findings import Finding
 from cvxift.errors import SolveError
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.parameters import logged
 from cvxift.program.structure import Floats
 
 DIFFERENCE_STEPS = (1e-4, 5e-5)  # relative steps; two of them tell truncation from noise
@@ -158,8 +159,7 @@ def _their_gradient(layer: Any, tensors: Sequence[Any], weights: Sequence[Floats
 def _own_gradient(mapping: SolutionMap, theta: Floats, bar: Floats) -> Floats:
     """The same gradient by the implicit function theorem, shape of θ; a geometric program's chain rule included."""
     logs, exps = mapping.log_mask, mapping.exp_mask
-    entered = theta if logs is None else np.where(logs, np.log(np.where(logs, theta, 1.0)), theta)
-    solved = mapping.solve(entered)
+    solved = mapping.solve(logged(theta, logs))
     if exps is not None:
         bar = bar * np.where(exps, np.exp(np.where(exps, solved.outputs, 0.0)), 1.0)
     own = mapping.vjp(solved, bar)

@@ -26,6 +26,7 @@ from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.nlp import NonlinearMap
+from cvxift.program.parameters import logged
 from cvxift.program.program import Program
 from cvxift.program.split_leaves import SplitProblem
 
@@ -158,7 +159,7 @@ def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: 
         own = NonlinearMap(problem, None, [], program=smooth, engine=engine)
         return report_of(_title(problem), own, solution, theta)
     mapping = SolutionMap(problem, None, [], program=program, engine=solution.engine)
-    return _report(_title(problem), mapping, solution, _logged(program, theta))
+    return _report(_title(problem), mapping, solution, logged(theta, program.log_mask))
 
 
 def _title(problem: cp.Problem) -> str:
@@ -186,7 +187,7 @@ def _problem(
             solver, solver_args = None, None
         else:
             program = Program(problem, gp=gp)
-        canonical = _logged(program, program.pack({p: p.value for p in program.parameters}))
+        canonical = logged(program.pack({p: p.value for p in program.parameters}), program.log_mask)
         data = program.evaluate(canonical)
         mapping = SolutionMap(
             problem, None, [], program=program, solver=solver, solver_args=solver_args, policy=Policy()
@@ -295,15 +296,7 @@ def _packed(mapping: SolutionMap, tensors: Sequence[Any]) -> np.ndarray:
         names = ", ".join(f"'{p.name()}' {p.shape}" for p in mapping.parameters)
         raise ProgramError(f"A tensor must be given for each parameter: got {len(tensors)}, expected {names}.")
     values = {p: _array(tensor) for p, tensor in zip(mapping.parameters, tensors, strict=True)}
-    return _logged(mapping.program, mapping.program.pack(values))
-
-
-def _logged(program: Program, theta: np.ndarray) -> np.ndarray:
-    if program.log_mask is None:
-        return theta
-    out = theta.copy()
-    out[..., program.log_mask] = np.log(theta[..., program.log_mask])
-    return out
+    return logged(mapping.program.pack(values), mapping.program.log_mask)
 
 
 def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:

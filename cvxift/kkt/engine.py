@@ -121,7 +121,7 @@ class Engine:
     def session(self, name: str, options: Mapping[str, Any]) -> Session:
         """This thread's session of a solver with these options."""
         sessions = self._threads.__dict__.setdefault("sessions", {})
-        key = (name, tuple(sorted((k, repr(v)) for k, v in options.items()))) if options else name
+        key = session_key(name, options)
         if key not in sessions:
             sessions[key] = solvers.get(name).session(self.condensation.structure, **options)
         return sessions[key]
@@ -299,6 +299,11 @@ class Engine:
         """A solution without a point, of data that were not solved; the solver's name is the last one's."""
         none: Any = None  # without a point nobody asks for the matrices
         return self.solution(data, None, none, None, name, status, attempts)
+
+
+def session_key(name: str, options: Mapping[str, Any]) -> Any:
+    """What tells a solver's session with these options from others."""
+    return (name, tuple(sorted((option, repr(value)) for option, value in options.items()))) if options else name
 
 
 def _in_units(warm: Raw, way: Way | None) -> Raw:

@@ -19,6 +19,7 @@ from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import KEPT_VALUES, held_point, holds_values_of
 from cvxift.layers.sensitivity import Sensitivity
 from cvxift.layers.split_sensitivity import SplitSensitivity
+from cvxift.program.parameters import logged
 from cvxift.program.program import Program
 from cvxift.program.split_leaves import SplitProblem
 from cvxift.program.write_back import real_duals, write_back, write_back_none
@@ -112,9 +113,7 @@ def differentiate(
         solver, solver_args, closed_form = None, None, "never"
     program = Program(problem, gp=gp) if program is None else program
     theta = program.pack({})  # what the parameters hold
-    canonical = theta.copy()
-    if program.log_mask is not None:
-        canonical[program.log_mask] = np.log(theta[program.log_mask])
+    canonical = logged(theta, program.log_mask)
     data = program.evaluate(canonical)
     chosen: ClosedForm = "never" if solver is not None or solver_args else closed_form
     mapping = ClosedMap(

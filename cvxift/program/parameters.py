@@ -122,6 +122,11 @@ def batch_of(parameters: Sequence[cp.Parameter], leads: Sequence[tuple[int, ...]
     )
 
 
+def logged(theta: Floats, mask: np.ndarray | None) -> Floats:
+    """θ as the program takes it, shape (..., N): the logarithm of entries in a mask; θ itself without a mask."""
+    return theta if mask is None else np.where(mask, np.log(np.where(mask, theta, 1.0)), theta)
+
+
 def as_array(parameter: cp.Parameter, value: Any) -> Floats:
     """One parameter's value as a float64 array with its shape at the end.
 

@@ -81,10 +81,3 @@ class DensePrograms:
         dual, primal = errors(self, x, s, y)
         relative = self.place.xp.stack(self.scales.measure(primal, dual, x, s, y), axis=-1)
         return dual, primal, relative, spectrum
-
-
-def worst(xp: Any, values: Array) -> Array:
-    """‖·‖∞ along the last axis, 0 for an empty one."""
-    if not values.shape[-1]:
-        return xp.sum(values, axis=-1)
-    return xp.max(xp.abs(values), axis=-1)

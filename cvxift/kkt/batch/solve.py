@@ -19,7 +19,7 @@ from cvxift.cones.array_cones import on_host
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch, HostSide, Starts
-from cvxift.kkt.engine import TOLERANCE, Engine
+from cvxift.kkt.engine import TOLERANCE, Engine, session_key
 from cvxift.kkt.newton import GOAL, polish
 from cvxift.kkt.search import FIRST_STEP_LEAVES, FOLLOWING, WORDS
 from cvxift.kkt.units import Rescaled
@@ -139,7 +139,7 @@ def _followed(
 def _pool(engine: Engine, name: str, options: Mapping[str, Any]) -> Pool:
     """The engine's sessions of a solver with these options, for batches; kept as long as the engine."""
     pools = _pools.setdefault(engine, {})
-    key = (name, tuple(sorted((option, repr(value)) for option, value in options.items())))
+    key = session_key(name, options)
     if key not in pools:
         structure = engine.condensation.structure
         pools[key] = Pool(lambda: solvers.get(name).session(structure, **options))

@@ -20,8 +20,9 @@ import numpy as np
 
 from cvxift._types import cached_property
 from cvxift.kkt.backend import Array
-from cvxift.kkt.batch.programs import DensePrograms, worst
+from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.regularity.thresholds import REGULAR
+from cvxift.kkt.residuals import largest
 from cvxift.kkt.system.factor import REFINE_GOAL, ShiftedFactor
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
@@ -147,7 +148,7 @@ class DenseSystems:
             # One step of refinement costs two small products; on a device, less than asking whether it is needed.
             better = u + self._factorized(rest)
             rest_better = f - apply(self.K, better)
-            falls = (worst(xp, rest_better) < worst(xp, rest))[..., None]
+            falls = (largest(xp, xp.abs(rest_better)) < largest(xp, xp.abs(rest)))[..., None]
             u, rest = xp.where(falls, better, u), xp.where(falls, rest_better, rest)
             certified = self._certified(f, u, rest)
         if self._place.reads_freely and not bool(xp.all(certified)):
@@ -183,7 +184,7 @@ class DenseSystems:
 
     def _certified(self, f: Array, u: Array, rest: Array) -> Array:
         xp = self._place.xp
-        size = worst(xp, f)
-        small = worst(xp, rest) <= CERTIFIED * size
-        certified = small & self._regular & (self._size * worst(xp, u) <= GROWTH * (size + REFINE_GOAL))
+        size = largest(xp, xp.abs(f))
+        small = largest(xp, xp.abs(rest)) <= CERTIFIED * size
+        certified = small & self._regular & (self._size * largest(xp, xp.abs(u)) <= GROWTH * (size + REFINE_GOAL))
         return certified if f.ndim == 2 else xp.all(certified, axis=0)

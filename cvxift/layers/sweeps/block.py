@@ -22,6 +22,7 @@ from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.instance_products import JACOBIAN_CHUNK
 from cvxift.kkt.solution_map import Solved
+from cvxift.program.parameters import logged
 from cvxift.program.structure import Floats
 
 Columns = dict[str, Any]
@@ -109,9 +110,8 @@ class BlockSolver:
     def _whole(self, theta: Floats, bars: Floats | None) -> Columns:
         mapping = self.map
         mapping.check(theta)
-        canonical, scale = theta, None
+        canonical, scale = logged(theta, mapping.log_mask), None
         if mapping.log_mask is not None:
-            canonical = np.where(mapping.log_mask, np.log(np.where(mapping.log_mask, theta, 1.0)), theta)
             scale = np.where(mapping.log_mask, 1.0 / theta, 1.0)  # d canonical θ / d θ
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ApplicabilityWarning)  # of failed instances, which are recorded
