@@ -163,7 +163,7 @@ def _without_dust(at: _At, v: Floats) -> Floats:
     Where the cost is constant those of equalities are zero, and a Hessian made of rounding alone would have a scale of
     its own; so would the balance of an epigraph's column, whose constraint is slack.
     """
-    A: Any = abs(at.instance.A if at.instance.dense else at.instance.AT.T)
+    A: Any = abs(at.instance.rows)
     rows = np.asarray(A.sum(axis=1)).ravel()
     cost = float(np.abs(at.data.program.gradient).max(initial=0.0)) or 1.0
     cones = at.instance.structure.cones
