@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
 from cvxift import torch as ct  # noqa: E402
 from tests.torch_adapter.map_cases import cases  # noqa: E402
@@ -28,6 +29,45 @@ def test_cotangents_can_be_mapped(name: str) -> None:
     (rows, *_) = torch.autograd.functional.jacobian(function, tuple(given), vectorize=True)
     (plain, *_) = torch.autograd.functional.jacobian(function, tuple(given))
     torch.testing.assert_close(rows, plain, atol=1e-13, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_recorded_operations_hold_no_constants(name: str) -> None:
+    """A graph recorded of ordinary tensors, by `torch.fx` or `torch.jit`, is that of the map, its gradient likewise."""
+    function, inputs = cases()[name]
+    other = tuple(v.flip(0) for v in inputs)
+
+    def value(*given: torch.Tensor) -> torch.Tensor:
+        return function(*given)
+
+    def slope(*given: torch.Tensor) -> torch.Tensor:
+        return torch.func.grad(lambda *moved: (function(*moved) ** 2).sum())(*given)
+
+    for part in (value, slope):
+        torch.testing.assert_close(make_fx(part)(*inputs)(*other), part(*other), atol=1e-12, rtol=1e-12)
+    traced = torch.jit.trace(value, inputs, check_trace=False)
+    torch.testing.assert_close(traced(*other), value(*other), atol=1e-12, rtol=1e-12)
+    tangents = tuple(0.1 * torch.ones_like(v) for v in inputs)
+    _, push = torch.func.linearize(value, *inputs)
+    torch.testing.assert_close(push(*tangents), torch.func.jvp(value, inputs, tangents)[1], atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_results_can_be_changed_in_place(name: str) -> None:
+    """As those of `torch.softmax`: autograd has the change, or says that it needs what was there before."""
+    function, inputs = cases()[name]
+    given = [v.clone().requires_grad_() for v in inputs]
+    expected = torch.autograd.grad(function(*given).sum(), given)
+    z = function(*given)
+    z.mul_(2.0)  # refused for views
+    try:
+        found = torch.autograd.grad(z.sum(), given)
+    except RuntimeError as refused:
+        message = str(refused)
+    else:
+        message = "modified by an inplace operation"
+        torch.testing.assert_close(found, tuple(2.0 * part for part in expected), atol=1e-12, rtol=1e-12)
+    assert "modified by an inplace operation" in message
 
 
 @pytest.mark.parametrize(

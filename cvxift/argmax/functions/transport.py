@@ -97,7 +97,7 @@ def birkhoff(
     theta = fw.floating("birkhoff", theta)
     if theta.ndim < 2 or theta.shape[-1] != theta.shape[-2]:
         raise ProgramError(f"birkhoff got scores of shape {tuple(theta.shape)}; expected (..., n, n).")
-    ones = _even(fw, theta, -1, 1.0)
+    ones = _even(fw, theta, -1)
     return transport(fw, theta, ones, ones, temperature, regularizer, tol, max_iterations)
 
 
@@ -163,7 +163,7 @@ def _prepared(
     x = x / temperature_of(fw, name, temperature, x)
     masses = []
     for word, given, size, axis in (("a", a, x.shape[-2], -1), ("b", b, x.shape[-1], -2)):
-        mass = _even(fw, x, axis, 1.0 / size if size else 0.0) if given is None else fw.array(given, x)
+        mass = _even(fw, x, axis, max(size, 1)) if given is None else fw.array(given, x)
         if not broadcasts(mass.shape, (*x.shape[:-2], size)):
             raise ProgramError(
                 f"{name} got masses {word} of shape {tuple(mass.shape)}; expected ({size},) or (..., {size}) to "
@@ -177,6 +177,7 @@ def _prepared(
     return x, rows, columns
 
 
-def _even(fw: Framework, x: Array, axis: int, mass: float) -> Array:
-    """The same mass for each line."""
-    return fw.xp.zeros_like(fw.xp.sum(fw.constant(x), axis=axis)) + mass
+def _even(fw: Framework, x: Array, axis: int, number: int = 1) -> Array:
+    """One mass for all lines, of which there are so many."""
+    # Divided as an array: a size that `torch.jit.trace` records would make single precision of a number.
+    return fw.xp.ones_like(fw.xp.sum(fw.constant(x), axis=axis)) / number
