@@ -13,7 +13,7 @@ import array_api_compat
 import numpy as np
 
 from cvxift._types import Array, Floats
-from cvxift.argmax import simplex, tsallis
+from cvxift.argmax import simplex
 from cvxift.argmax.bounded import sides, value
 from cvxift.argmax.groups import Groups, NumpySegments
 from cvxift.argmax.loops import Loop, while_loop
@@ -51,11 +51,10 @@ def entmax(x: Array, alpha: Order, groups: Groups, loop: Loop = while_loop) -> A
         some = np.flatnonzero(scores > simplex.reach(np, alpha, 0.0) if isinstance(alpha, float) else x > -np.inf)
         own = groups.only(some)
         wide = x.take(some).astype(np.float64) - own.spread(top)
-        c = own.spread(_threshold(wide, alpha, own))
-        z[some] = tsallis.exponential(np, wide, c, tsallis.of_entries(alpha, own))
+        z[some] = simplex.values(np, wide, _threshold(wide, alpha, own), alpha, while_loop, own)
         return z
     c = simplex.threshold(xp, scores, alpha, xp.zeros_like(top), loop, groups=groups)
-    return tsallis.exponential(xp, scores, groups.spread(c), tsallis.of_entries(alpha, groups))
+    return simplex.values(xp, scores, c, alpha, loop, groups)
 
 
 def _threshold(scores: np.ndarray, alpha: Order, groups: NumpySegments) -> np.ndarray:

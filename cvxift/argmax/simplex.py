@@ -22,6 +22,7 @@ from cvxift.argmax.loops import LIMIT, Loop, while_loop
 from cvxift.argmax.tsallis import Order
 
 FIRST, SECOND = (4, 8), (2, 4)  # iterations for a bound alone, ε ≤ 1 and > 1: of some entries, of all
+LOST = 1e-3  # power of the largest value below which a threshold's rounding, relative to it, is 1000 times as large
 LARGE = 1 << 15  # number of scores from which the first iterations are made in the scores' own dtype
 
 
@@ -82,7 +83,62 @@ def _wide(xp: Any, scores: Array, start: Array, alpha: Order, loop: Loop, large:
         return restore(xp.astype(_corrected(xp, scores, alpha, start), own))
     alpha = alpha if isinstance(alpha, float) else xp.astype(alpha, xp.float64)
     c = threshold(xp, scores, alpha, start, loop, 1e-3 * float(xp.finfo(own).eps))
-    return restore(xp.astype(tsallis.exponential(xp, scores, c, alpha), own))
+    return restore(xp.astype(values(xp, scores, c, alpha, loop), own))
+
+
+def values(xp: Any, scores: Array, c: Array, alpha: Order, loop: Loop, groups: Groups = ROWS) -> Array:
+    """e_ε(scores − c), whose rows sum to 1 where ε > 1 too.
+
+    There the largest value t, t^ε = 1 − εc, can be so small a power that c's rounding is all of it, as where many
+    scores are equal. Then Σ [t^ε + ε scores]_+^{1/ε} = 1 is solved for t itself, between 1/n and 1.
+
+    Args:
+        xp: the namespace.
+        scores: (..., n) with maximum 0, or −∞ in rows that are masked.
+        c: what `threshold` found.
+        alpha: order ≥ 1.
+        loop: how to iterate.
+        groups: of entries with a c each.
+    """
+    z = tsallis.exponential(xp, scores, groups.spread(c), tsallis.of_entries(alpha, groups))
+    if isinstance(alpha, float) and alpha <= 2.0:
+        return z
+    one, rounding = xp.ones_like(c), float(xp.finfo(scores.dtype).eps)
+    eps = xp.clip((alpha - 1.0) * one, min=1.0)
+    power = 1.0 - eps * c
+    lost = (power < LOST) & ((alpha - 1.0) * one > 1.0)
+    if loop is while_loop and not bool(xp.any(lost)):
+        return z
+    each = groups.spread(eps)
+
+    def of(t: Array) -> Array:
+        u = groups.spread(t**eps) + each * scores
+        tail = xp.where(u > 0, xp.where(u > 0, u, xp.ones_like(u)) ** (1.0 / each), xp.zeros_like(u))
+        return xp.where(scores == 0, groups.spread(t), tail)
+
+    def running(state: tuple[Array, ...]) -> Array:
+        t, *_, last, count = state
+        return xp.any(last > 2 * rounding * t) & (count < LIMIT)
+
+    def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        t, low, high, last, count = state
+        z = of(t)
+        ratio = groups.spread(t) / xp.where(z > 0, z, xp.ones_like(z))
+        slope = groups.sum(xp.where(z > 0, ratio ** (each - 1.0), xp.zeros_like(z)))
+        lack = 1.0 - groups.sum(z)
+        low, high = xp.where(lack >= 0, t, low), xp.where(lack <= 0, t, high)
+        step = lack / xp.where(slope > 0, slope, one)
+        new = t + step
+        slow = ~((new >= low) & (new <= high)) | (2 * xp.abs(step) > last)
+        new = xp.where(slow, 0.5 * (low + high), new)
+        done = last <= 2 * rounding * t
+        return xp.where(done, t, new), low, high, xp.where(done, last, xp.abs(new - t)), count + 1
+
+    least = one / scores.shape[-1]
+    start = xp.clip(xp.clip(power, min=0.0) ** (1.0 / eps), min=least)
+    state = (start, least, one, xp.where(lost, xp.full_like(one, xp.inf), xp.zeros_like(one)), 0)
+    t, *_ = loop(running, iterate, state)
+    return xp.where(groups.spread(lost), of(t), z)
 
 
 def _corrected(xp: Any, scores: Array, alpha: float, c: Array) -> Array:

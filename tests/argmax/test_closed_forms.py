@@ -148,3 +148,20 @@ def test_directions_at_ties(alpha: float, rng: np.random.Generator) -> None:
 def test_problems_refuse_what_cannot_be(call, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(("alpha", "n"), [(3.0, 31), (3.0, 32), (4.0, 1000), (10.0, 100), (50.0, 3)])
+def test_equal_scores_share_alike_at_any_order(alpha: float, n: int) -> None:
+    """Their threshold's distance from the scores is n^{1−α}: far below rounding, or just above what is taken for it."""
+    jax = pytest.importorskip("jax")
+    from cvxift import jax as cj
+
+    x = np.array([*np.zeros(n), -1.0])
+    expected = np.array([*np.full(n, 1 / n), 0.0])
+    order, ids = torch.tensor(alpha, dtype=torch.float64), torch.zeros(n + 1, dtype=torch.long)
+    found = [ct.entmax(torch.tensor(x), alpha), ct.entmax(torch.tensor(x), order)]
+    found += [ct.entmax(torch.tensor(x), alpha, segments=ids), ct.entmax(torch.tensor(x), order, segments=ids)]
+    with jax.enable_x64(True):
+        found += [np.asarray(jax.jit(lambda x: cj.entmax(x, alpha))(jax.numpy.asarray(x)))]
+    for z in found:
+        np.testing.assert_allclose(np.asarray(z), expected, rtol=1e-12)
