@@ -14,6 +14,7 @@ import numpy as np
 
 from cvxift import solvers
 from cvxift.kkt import convexity
+from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.instance import Instance, Layout
 from cvxift.kkt.newton import Point, goal_of, polish
 from cvxift.kkt.policy import options_of
@@ -21,7 +22,7 @@ from cvxift.kkt.products import DataEntries
 from cvxift.kkt.search import ACCEPTABLE, TOLERANCE, Search
 from cvxift.kkt.solution import Attempts, Solution
 from cvxift.kkt.system.reduced import rotation
-from cvxift.kkt.units import Equilibration, Rescaled
+from cvxift.kkt.units import Rescaled
 from cvxift.program.condensation import Condensation
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Way
@@ -66,7 +67,7 @@ class Engine:
         self.layout = Layout(self.condensation.structure, dense)
         self.cones = self.condensation.structure.cones
         self._shape = self.condensation.structure.n, self.cones.m
-        self._equilibration = Equilibration(self.condensation.structure, shears=True)
+        self._equilibration = Equilibration(self.condensation.structure, turns=True)
         self.vouched = vouched or bool(np.any(structure.P_rows != structure.P_cols))
         self._convex: Floats | None = None  # values of the last P that was found to be positive semidefinite
         self.entries = DataEntries(structure)

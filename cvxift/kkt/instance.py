@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from cvxift._types import cached_property
 from cvxift.cones.array_cones import PlacedCones, on_host
 from cvxift.kkt.backend import HOST
+from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.residuals import Residuals, Scales, errors
-from cvxift.kkt.units import Equilibration
 from cvxift.program.structure import Data, Floats, Structure, constant
 
 DENSE_ALWAYS = 100  # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)

@@ -14,12 +14,12 @@ from cvxift.kkt.batch import solve as batch_path
 from cvxift.kkt.batch.device import DeviceMap, reason
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch
+from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.policy import Policy
 from cvxift.kkt.residuals import FLOOR
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.system import batched as dense_systems
-from cvxift.kkt.units import Equilibration
 from cvxift.program.products import apply
 from cvxift.program.structure import Data, Structure
 from tests.kkt.places import KINDS, PLACES, blind_run, counting, mapping, place_of, thetas

@@ -71,41 +71,70 @@ def test_small_entries_of_a_batch():
     np.testing.assert_allclose(gradient.numpy(), right[:, :1] * (np.eye(4)[0] - right), rtol=1e-9, atol=0)
 
 
-def log_utility(budget: float, weights: np.ndarray, price: bool):
-    """x = w B maximizes w log x, Σ x ≤ B; or x = w/c for the price c = 1/B."""
-    x, p = cp.Variable(len(weights), name="x"), cp.Parameter(name="p", value=1.0 / budget if price else budget)
-    cost = -weights @ cp.log(x) + (p * cp.sum(x) if price else 0.0)
-    slope = -weights * budget**2 if price else weights
-    return cp.Problem(cp.Minimize(cost), [] if price else [cp.sum(x) <= p]), x, p, weights * budget, slope
+UTILITY = {  # of x, Σ x ≤ B, and to what the entries of the best x are in proportion
+    "logarithm": (lambda w, x: w @ cp.log(x), lambda w: w),
+    "reciprocal": (lambda w, x: -w @ cp.inv_pos(x), np.sqrt),
+    "root": (lambda w, x: w @ cp.sqrt(x), np.square),
+}
+WEIGHTS = np.array([0.2, 0.3, 0.5])
 
 
-@pytest.mark.parametrize("price", [False, True])
-@pytest.mark.parametrize("budget", [1e-8, 1e-6, 1e-4, 1.0, 1e4, 2e4, 1e5, 1e6, 1e8])  # LEAST_SHEARED is between
-def test_logarithms_of_large_and_small_numbers(budget, price):
-    problem, x, p, right, slope = log_utility(budget, np.array([0.2, 0.3, 0.5]), price)
+def utility(name: str, budget: float):
+    x, b, (value, proportion) = cp.Variable(3, name="x"), cp.Parameter(name="b", value=budget), UTILITY[name]
+    right = proportion(WEIGHTS) / proportion(WEIGHTS).sum()
+    return cp.Problem(cp.Maximize(value(WEIGHTS, x)), [cp.sum(x) <= b]), x, b, right
+
+
+def check_slope(problem, x, p, right, slope):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         s = cvxift.differentiate(problem)
         assert np.abs(s.value(x) / right - 1.0).max() < 1e-6
         assert np.abs(s.jvp({p: 1.0})[x] / slope - 1.0).max() < 1e-6
         assert np.abs(s.jacobian(x, p) / slope - 1.0).max() < 1e-6
-    bar = np.array([1.0, -0.4, 0.2])
-    mapping = SolutionMap(problem, [p], [x])
-    curved = float(mapping.second(mapping.solve(np.array([p.value])), bar, np.ones(1))[0])
-    expected = 2.0 * bar @ right * budget**2 if price else 0.0
-    assert abs(curved - expected) <= 1e-4 * max(abs(expected), np.abs(slope).max() / budget)
 
 
+BUDGETS = [1e-3, 1.0, 1e2, 2e2, 1e4, 1e5, 1e6, 1e8]  # from where units are changed is between: LEAST_SHEARED, MOST
+SMALL = [("logarithm", budget) for budget in (1e-8, 1e-6, 2e-5, 4e-5)]
+
+
+@pytest.mark.parametrize(("name", "budget"), [(name, budget) for name in UTILITY for budget in BUDGETS] + SMALL)
+def test_budgets_in_any_unit(name, budget):
+    problem, x, b, right = utility(name, budget)
+    check_slope(problem, x, b, budget * right, right)
+
+
+@pytest.mark.parametrize("price", [1e-8, 1e-6, 1e-4, 1e-3, 1.0, 1e3, 1e6, 1e8])
+def test_logarithms_at_any_price(price):
+    x, c, w = cp.Variable(3, name="x"), cp.Parameter(name="c", value=price), WEIGHTS
+    problem = cp.Problem(cp.Minimize(c * cp.sum(x) - w @ cp.log(x)))
+    check_slope(problem, x, c, w / price, -w / price**2)
+    mapping, bar = SolutionMap(problem, [c], [x]), np.array([1.0, -0.4, 0.2])
+    curved = float(mapping.second(mapping.solve(np.array([price])), bar, np.ones(1))[0])
+    assert curved == pytest.approx(2.0 * bar @ w / price**3, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", UTILITY)
 @pytest.mark.parametrize("copies", [0, 3])
-def test_logarithms_of_large_numbers_in_a_layer(copies):
+def test_budgets_of_a_layer_in_any_unit(name, copies):
     torch = pytest.importorskip("torch")
     from cvxift.torch import CvxpyLayer
 
-    weights = np.array([0.2, 0.3, 0.5])
-    problem, x, p, _, _ = log_utility(1.0, weights, False)
+    problem, x, b, right = utility(name, 1.0)
     budgets = torch.tensor(np.array([1e6, 1.0, 1e7])[: copies or 1], dtype=torch.float64).requires_grad_()
     given = budgets if copies else budgets[0]
-    (y,) = CvxpyLayer(problem, [p], [x], check="raise")(given)
-    np.testing.assert_allclose(y.detach().numpy(), weights * given.detach().numpy()[..., None], rtol=1e-6)
+    (y,) = CvxpyLayer(problem, [b], [x], check="raise")(given)
+    np.testing.assert_allclose(y.detach().numpy(), right * given.detach().numpy()[..., None], rtol=1e-6)
     (y @ torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)).sum().backward()
-    np.testing.assert_allclose(budgets.grad.numpy(), weights @ [1.0, 2.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(budgets.grad.numpy(), right @ [1.0, 2.0, 3.0], rtol=1e-6)
+
+
+def test_budgets_of_a_jax_layer_in_any_unit():
+    jax = pytest.importorskip("jax")
+    from cvxift.jax import CvxpyLayer
+
+    problem, x, b, right = utility("reciprocal", 1.0)
+    with jax.enable_x64(True):
+        layer = CvxpyLayer(problem, [b], [x], check="raise")
+        slopes = jax.jacrev(lambda budgets: layer(budgets)[0].sum(axis=0))(jax.numpy.array([1e6, 1.0]))
+    np.testing.assert_allclose(slopes, np.stack([right, right], axis=1), rtol=1e-6)

@@ -13,8 +13,9 @@ import cvxift
 from cvxift.cones import Cones
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, SolveError
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Engine
+from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.solution_map import SolutionMap
-from cvxift.kkt.units import Equilibration, Units
+from cvxift.kkt.units import Units
 from cvxift.program.structure import Data, Structure
 
 CONES = [Cones(zero=2, nonneg=8), Cones(nonneg=4, soc=(3, 4)), Cones(zero=1, psd=(3,), nonneg=2), Cones(exp=2, zero=2)]
@@ -266,3 +267,17 @@ def test_units_are_found_once_for_programs_with_the_same_powers_of_two(
     for one, two in ((first, again), (found, fresh)):  # what was found before changes nothing
         for part in ("rows", "columns", "cost"):
             np.testing.assert_array_equal(getattr(one, part), getattr(two, part))
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1.0, 1e4])
+def test_units_that_light_entries_alone_settle(unit):
+    # Σ 1/xᵢ ≤ t, nearest to 0: xᵢ = n/t. Only the constants of the reciprocals' cones say what u w is.
+    x, t = cp.Variable(3), cp.Parameter(value=1.0)
+    problem = cp.Problem(
+        cp.Minimize(cp.sum_squares(unit * x) / unit), [unit * cp.sum(cp.inv_pos(unit * x)) <= unit * t]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ApplicabilityWarning)
+        s = cvxift.differentiate(problem)
+        np.testing.assert_allclose(s.jvp({t: 1.0})[x] * unit, -3.0, rtol=1e-6)
+    np.testing.assert_allclose(s.value(x) * unit, 3.0, rtol=1e-6)

@@ -53,10 +53,10 @@ class DensePrograms:
         """The programs in other units (`cvxift.kkt.units.Units` on arrays of this place)."""
         r, c, cost = units.rows, units.columns, units.cost[:, None]
         gradient = cost * c
-        P = self.P * gradient[:, :, None] * c[:, None, :]
-        return DensePrograms(
-            self.place, P, self.q * gradient, self.A * r[:, :, None] * c[:, None, :], units.slacks(self.b), self.cones
-        )
+        P, A = self.P * gradient[:, :, None] * c[:, None, :], self.A * r[:, :, None] * c[:, None, :]
+        for turn in units.turns:
+            A = turn.dense(A)
+        return DensePrograms(self.place, P, self.q * gradient, A, units.slacks(self.b), self.cones)
 
     @cached_property
     def AT(self) -> Array:

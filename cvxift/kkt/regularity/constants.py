@@ -7,8 +7,8 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
+from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.units import Equilibration
 from cvxift.program.program import Program
 
 KEPT_JUDGEMENTS = 256  # active sets of a program whose judgement is kept

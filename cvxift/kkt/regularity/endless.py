@@ -15,9 +15,9 @@ import scipy.sparse.linalg as sla
 
 from cvxift._types import EPS
 from cvxift.kkt.conflict import recession
+from cvxift.kkt.equilibration import LEAST, MOST
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import LOOSE
-from cvxift.kkt.units import LEAST, MOST
 from cvxift.program.structure import Floats
 
 MODERATE = MOST / LEAST  # ratio of two columns' units where a program is solved in its own

@@ -2,7 +2,7 @@
 
 Slacks and multipliers of one cone may differ by many orders of magnitude, so both are divided by what they balance at
 the point before their distance to a kink is measured. With c the units of columns and rows
-(`cvxift.kkt.units.Equilibration.of_matrices`) and φ = `FLOOR`,
+(`cvxift.kkt.equilibration.Equilibration.of_matrices`) and φ = `FLOOR`,
 
     R_i = Σ_j |A_ij| ξ_j + |b_i|,                     ξ_j = max(|x_j|, φ c_j ξ),   ξ = max(|x_j|/c_j, |b_i| c_i)
     C_j = max(|q_j| + Σ_k |P_jk| ξ_k + Σ_i |A_ij| |y_i|, φ η/c_j),   Y_i = min_j C_j/|A_ij|
