@@ -318,3 +318,22 @@ def test_nan_in_the_data_is_an_error_not_a_point(planted):
         parts[name][0] = np.nan
         solution = Engine(planted.structure).solve(Data(**parts))
         assert not solution.ok and f"{name} is not finite" in solution.describe()
+
+
+def test_a_brief_search_leaves_out_the_long_runs_of_every_solver(planted, script, monkeypatch):
+    asked = {}
+    session = Engine.session
+    monkeypatch.setattr(
+        Engine,
+        "session",
+        lambda self, name, options: asked.update({name: dict(options)}) or session(self, name, options),
+    )
+    engine = Engine(planted.structure)
+    others = [name for name in ("osqp", "scs") if solvers.get(name).unsupported(planted.structure) is None]
+    engine.candidates = engine._order = [engine.first, *others]
+    monkeypatch.setattr(search, "ACCEPTABLE", -1.0)
+    monkeypatch.setattr(search, "TOLERANCE", -1.0)  # no point is good enough: all are asked
+    engine.solve(planted.data, brief=True)
+    assert others
+    for name in others:
+        assert asked[name] == dict(solvers.get(name).brief) != {}
