@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from . import claims, report
 from .cases import EVERY_SOLVER, QUICK, maros, table
@@ -159,3 +160,17 @@ def _machine() -> dict[str, object]:
     from .machine import describe
 
     return describe()
+
+
+@pytest.mark.skipif(not maros.folder().is_dir(), reason="the Maros–Mészáros data are not beside the repository")
+@pytest.mark.parametrize(("name", "n", "m"), [("CVXQP2_S", 100, 25), ("CVXQP1_M", 1000, 500)])
+def test_the_generated_family_is_that_of_the_files(name: str, n: int, m: int) -> None:
+    made, read = maros.cvxqp(n, m), maros.load(name)
+    assert (made.P != read.P).nnz == 0
+    rows = [sp.csr_array(qp.A)[np.flatnonzero(qp.l == qp.u)] for qp in (made, read)]
+    assert (rows[0] != rows[1]).nnz == 0 and rows[0].shape == (m, n)
+    for qp in (made, read):
+        single = qp.l != qp.u
+        assert set(qp.l[single]) <= {0.1, -np.inf} and set(qp.u[single]) <= {10.0, np.inf}
+        np.testing.assert_array_equal(qp.l[~single], 6.0)
+        np.testing.assert_array_equal(qp.q, 0.0)

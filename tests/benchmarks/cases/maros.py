@@ -32,6 +32,7 @@ SOLVED = 1e-6  # relative KKT residual
 AGREES = 1e-4  # relative deviation from the difference quotient
 SHORTEST_STEP = 1e-9  # relative to the data; below it rounding drowns the difference
 WORST_CONDITION = 1e12
+GENERATED = "CVXQP2_L"  # 10 000 variables whose factors fill in
 
 
 def folder() -> Path:
@@ -43,6 +44,8 @@ def folder() -> Path:
 @lru_cache(maxsize=4)
 def load(name: str) -> QP:
     """Read one problem; ±1e20, up to the rounding of the files, is no bound, and rows without bounds are dropped."""
+    if name == GENERATED:
+        return cvxqp(10_000, 2_500)
     data = scipy.io.loadmat(folder() / f"{name}.mat")
     l, u = data["l"].ravel().astype(float), data["u"].ravel().astype(float)
     l, u = np.where(l <= -NO_BOUND, -np.inf, l), np.where(u >= NO_BOUND, np.inf, u)
@@ -52,6 +55,23 @@ def load(name: str) -> QP:
     P.eliminate_zeros()
     A = sp.csr_array(data["A"].astype(float))[keep]
     return QP(P, data["q"].ravel().astype(float), sp.csc_array(A), l[keep], u[keep])
+
+
+def cvxqp(n: int, m: int) -> QP:
+    """A problem of the family CVXQP by its definition: n variables in [0.1, 10], m equations.
+
+    minimize Σᵢ i (xᵢ + x₍₂ᵢ₋₁₎ + x₍₃ᵢ₋₁₎)² / 2  subject to  xᵢ + 2 x₍₄ᵢ₋₁₎ + 3 x₍₅ᵢ₋₁₎ = 6, (k) standing for k mod n + 1.
+    """
+    i, j = np.arange(1, n + 1), np.arange(1, m + 1)
+    sums = sp.csr_array(
+        (np.ones(3 * n), (np.tile(i - 1, 3), np.concatenate([i - 1, (2 * i - 1) % n, (3 * i - 1) % n])))
+    )
+    at = np.concatenate([j - 1, (4 * j - 1) % n, (5 * j - 1) % n])
+    equal = sp.csr_array((np.repeat([1.0, 2.0, 3.0], m), (np.tile(j - 1, 3), at)), shape=(m, n))
+    A = sp.csc_array(sp.vstack([equal, sp.eye_array(n)]))
+    P = sp.csc_array(sums.T @ sp.diags_array(i.astype(float)) @ sums)
+    six = np.full(m, 6.0)
+    return QP(P, np.zeros(n), A, np.concatenate([six, np.full(n, 0.1)]), np.concatenate([six, np.full(n, 10.0)]))
 
 
 @dataclass(frozen=True)
@@ -219,5 +239,6 @@ class MarosMeszaros(Case):
 
 
 def problems() -> list[str]:
-    """Names of the problems that are there, smallest file first."""
-    return [path.stem for path in sorted(folder().glob("*.mat"), key=lambda path: path.stat().st_size)]
+    """Names of the problems that are there, smallest file first; the last one needs no file."""
+    files = [path.stem for path in sorted(folder().glob("*.mat"), key=lambda path: path.stat().st_size)]
+    return [*files, GENERATED] if files else []
