@@ -60,7 +60,7 @@ def load(name: str) -> QP:
 def cvxqp(n: int, m: int) -> QP:
     """A problem of the family CVXQP by its definition: n variables in [0.1, 10], m equations.
 
-    minimize Σᵢ i (xᵢ + x₍₂ᵢ₋₁₎ + x₍₃ᵢ₋₁₎)² / 2  subject to  xᵢ + 2 x₍₄ᵢ₋₁₎ + 3 x₍₅ᵢ₋₁₎ = 6, (k) standing for k mod n + 1.
+    minimize Σᵢ i (xᵢ + x₍₂ᵢ₋₁₎ + x₍₃ᵢ₋₁₎)² / 2,  xᵢ + 2 x₍₄ᵢ₋₁₎ + 3 x₍₅ᵢ₋₁₎ = 6,  (k) standing for k mod n + 1.
     """
     i, j = np.arange(1, n + 1), np.arange(1, m + 1)
     sums = sp.csr_array(
