@@ -98,7 +98,7 @@ class DataColumn:
         try:
             with np.errstate(all="ignore"):
                 gradients = self.expression.grad
-        except NotImplementedError:
+        except (NotImplementedError, ArithmeticError, LookupError, TypeError, ValueError):  # of CVXPY's own code
             gradients = {None: None}
         out = {}
         for column, gradient in gradients.items():

@@ -32,11 +32,15 @@ from cvxpy.atoms.affine.sum import Sum
 from cvxpy.atoms.affine.transpose import transpose
 from cvxpy.atoms.affine.unary_operators import NegExpression
 from cvxpy.atoms.affine.vstack import Vstack
+from cvxpy.atoms.cummax import cummax
+from cvxpy.atoms.cumprod import cumprod
 from cvxpy.atoms.elementwise.log1p import log1p
 from cvxpy.atoms.log_sum_exp import log_sum_exp
 from cvxpy.atoms.norm_inf import norm_inf
+from cvxpy.atoms.pnorm import Pnorm
 from cvxpy.atoms.quad_form import QuadForm
 from cvxpy.atoms.quad_over_lin import quad_over_lin
+from cvxpy.atoms.sum_largest import sum_largest
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.constraints.nonpos import Inequality, NonNeg
 from cvxpy.constraints.zero import Equality, Zero
@@ -162,6 +166,12 @@ class _Swap:
             return self(cp.log(1.0 + expr.args[0]))
         if isinstance(expr, Sum) and expr.keepdims:  # which the engine knows without its kept dimensions
             return cp.reshape(cp.sum(self(expr.args[0]), expr.axis), expr.shape, order="F")
+        if isinstance(expr, Pnorm) and expr.p != 2 and not fixed and (written := _powers(expr)) is not None:
+            return self(written)
+        if isinstance(expr, sum_largest) and (written := _sum_of_largest(expr)) is not None:
+            return self(written)
+        if isinstance(expr, cummax | cumprod) and expr.args[0].ndim <= 2:
+            return self(_running(cp.maximum if isinstance(expr, cummax) else cp.multiply, expr.args[0], expr.axis))
         if isinstance(expr, norm_inf) and fixed:  # CVXPY has no derivative of it
             return self(cp.max(cp.abs(expr.args[0]), expr.axis, expr.keepdims))
         args = [self(arg) for arg in expr.args]
@@ -205,6 +215,38 @@ def _cumulated(x: Any, axis: Any) -> cp.Expression:
     along = x.ndim - 1 if axis is None else axis % x.ndim
     ones = sp.csr_array(np.tri(x.shape[along]))
     return ones @ x if along == 0 else x @ ones.T
+
+
+def _powers(norm: Any) -> cp.Expression | None:
+    """A p-norm other than the Euclidean one as (Σ xᵢ^p)^(1/p); None where the powers have no second derivatives."""
+    x, p = norm.args[0], float(norm.p)
+    if p < 1.0 or p % 2.0 == 0.0 or (p > 2.0 and x.is_nonneg()):
+        return cp.power(cp.sum(cp.power(x, p), axis=norm.axis, keepdims=norm.keepdims), 1.0 / p)
+    return None
+
+
+def _sum_of_largest(expr: Any) -> cp.Expression | None:
+    """The sum of all entries, or of part of one more than a whole number, neither of which CVXPY smooths; else None."""
+    x, k = expr.args[0], expr.k
+    if k >= (x.size if expr.axis is None else x.shape[expr.axis]):
+        whole: Any = cp.sum(x, expr.axis, expr.keepdims)
+        return whole
+    if not k % 1.0:
+        return None
+    less, more = (cp.sum_largest(x, whole, expr.axis, expr.keepdims) for whole in (int(k) or 1, int(k) + 1))
+    return k * more if k < 1.0 else (1.0 - k % 1.0) * less + k % 1.0 * more
+
+
+def _running(both: Any, x: Any, axis: Any) -> cp.Expression:
+    """Entries cumulated by a function of the last result and the next entry."""
+    x, shape = (cp.vec(x, order="C"), (x.size,)) if axis is None else (x, x.shape)
+    along = axis or 0
+    parts = [x[k] if along % x.ndim == 0 else x[:, k] for k in range(shape[along])]
+    for k in range(1, len(parts)):
+        parts[k] = both(parts[k - 1], parts[k])
+    if x.ndim == 1:
+        return cp.hstack(parts)
+    return cp.vstack(parts) if along % 2 == 0 else cp.vstack(parts).T
 
 
 def _convolved(c: Any, x: Any, shape: tuple[int, ...]) -> cp.Expression:
