@@ -6,8 +6,6 @@ one process of a run has compiled the others find in a folder that the run share
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -25,12 +23,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import numpy as np  # noqa: E402  # the thread counts are read when NumPy loads
 import pytest  # noqa: E402
-
-if importlib.util.find_spec("jax") and tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) < (0, 8):
-    import jax  # where this context manager has another place
-    from jax.experimental import enable_x64
-
-    jax.enable_x64 = enable_x64
 
 _compiled = pytest.StashKey[str]()
 

@@ -47,7 +47,7 @@ def entmax(x: Array, alpha: Order, loop: Loop = while_loop, wide: bool = True) -
     xp = array_api_compat.array_namespace(x)
     if x.shape[-1] == 0:
         return x
-    alpha = float(alpha) if isinstance(alpha, float | int) else xp.astype(alpha, x.dtype)
+    alpha = float(alpha) if isinstance(alpha, (float, int)) else xp.astype(alpha, x.dtype)
     some = peaks(xp, x)
     top = xp.max(some, axis=-1, keepdims=True)
     top = xp.where(top == -xp.inf, xp.zeros_like(top), top)

@@ -32,7 +32,7 @@ def scores_of(fw: Framework, name: str, x: Array, dim: int, temperature: Any = 1
     last = dim in (-1, x.ndim - 1)
     if not fw.KERNELS_LOOK:
         fw.look(partial(checks.check_scores, name), scores if last else fw.moveaxis(scores, dim, -1))
-    if isinstance(temperature, float | int) and temperature == 1:
+    if isinstance(temperature, (float, int)) and temperature == 1:
         return scores if last else fw.moveaxis(scores, dim, -1)
     warmth = temperature_of(fw, name, temperature, scores)
     if x.shape[dim]:
@@ -73,7 +73,7 @@ def temperature_of(
     """
     if fw.is_number(temperature):
         checks.check_number(name, checks.TEMPERATURE, temperature)
-        return float(temperature) if isinstance(temperature, float | int) else temperature
+        return float(temperature) if isinstance(temperature, (float, int)) else temperature
     warmth = fw.array(temperature, scores)
     check_broadcastable(name, "temperature", warmth, scores.shape if shape is None else shape)
     return fw.guarded(name, checks.TEMPERATURE, warmth)

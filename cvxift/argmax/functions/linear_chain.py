@@ -151,7 +151,7 @@ def _prepared(
     xp, u, e = fw.xp, fw.wider(unary), fw.wider(pairwise)
     kind = xp.result_type(u.dtype, e.dtype)
     u, e = xp.astype(u, kind), xp.astype(e, kind)
-    if not isinstance(temperature, float | int) or temperature != 1:
+    if not isinstance(temperature, (float, int)) or temperature != 1:
         warmth = temperature_of(fw, name, temperature, u, ())
         u, e = u / warmth, e / warmth
     index = fw.arange(length, u)

@@ -126,7 +126,7 @@ class Ragged:
         scores = self.flat(fw.wider(x))
         if self._bad is not None:
             scores = checks.spoiled(xp, scores, xp.broadcast_to(self._bad, (*self._lead, self._length)).reshape((-1,)))
-        if isinstance(temperature, float | int) and temperature == 1:
+        if isinstance(temperature, (float, int)) and temperature == 1:
             return scores
         groups = fw.segments(self.ids, self.number)
         warmth = self.of_groups("temperature", temperature, scores, checks.TEMPERATURE)
