@@ -253,6 +253,12 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
 
     Returns:
         solve: (*theta) ↦ x.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> step = lambda x, t: 0.5 * (x + t / x)  # Newton's, for √t
+        >>> float(jax.grad(implicit_fixed_point(step, jnp.sqrt))(4.0))  # 1/(2√t)
+        0.25
     """
     return function.made(ImplicitFunction, "fixed_point", T, solver, options)
 
@@ -278,5 +284,11 @@ def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = N
     Returns:
         solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
         formed.
+
+    Example:
+        >>> import jax
+        >>> solve = implicit_argmin(lambda x, t: (x - t) ** 2 + 2 * x**2, lambda t: t / 3)
+        >>> round(float(jax.grad(solve)(3.0)), 6)
+        0.333333
     """
     return function.made(ImplicitFunction, "argmin", E, solver, options)

@@ -297,6 +297,14 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
 
     Returns:
         solve: (*theta) ↦ x.
+
+    Example:
+        >>> import torch
+        >>> step = lambda x, t: 0.5 * (x + t / x)  # Newton's, for √t
+        >>> t = torch.tensor(4.0, dtype=torch.float64, requires_grad=True)
+        >>> implicit_fixed_point(step, torch.sqrt)(t).backward()
+        >>> float(t.grad)  # 1/(2√t)
+        0.25
     """
     return _made(ImplicitFunction, "fixed_point", T, solver, options)
 
@@ -322,5 +330,12 @@ def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = N
     Returns:
         solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
         formed.
+
+    Example:
+        >>> import torch
+        >>> t = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+        >>> implicit_argmin(lambda x, t: (x - t) ** 2 + 2 * x**2, lambda t: t / 3)(t).backward()
+        >>> round(float(t.grad), 12)
+        0.333333333333
     """
     return _made(ImplicitFunction, "argmin", E, solver, options)
