@@ -108,8 +108,10 @@ y, A = cp.Variable(2), cp.Parameter((50000, 2), name="A")
 layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(y) + cp.sum(A @ y))), [A], [y])
 rank, solve = jax.jit(lambda x: soft_rank(x, 1e-6)), jax.jit(lambda A: layer(2 * A)[0])
 found = [f for k in range(10) for f in (rank(x + k), soft_rank(x + k, 1e-6), solve(jnp.ones((50000, 2)) + k))]
+# A rank moves by the rounding of a score, of which the largest is below 16, over the temperature; here by 2 at most.
+rounding = 16 * np.finfo(np.float32).eps / 1e-6
 for k, (compiled, direct, solved) in enumerate(zip(found[::3], found[1::3], found[2::3])):
-    np.testing.assert_array_equal(compiled, direct)
+    np.testing.assert_allclose(compiled, direct, rtol=0, atol=rounding)
     np.testing.assert_allclose(solved, -50000.0 * (1 + k), rtol=1e-6)
 print("done")
 """
