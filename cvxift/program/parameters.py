@@ -225,14 +225,12 @@ def _check_finite(parameters, offsets, theta, no_bound) -> None:
 
 def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
     attributes = parameter.attributes
-    if attributes["nonneg"]:
-        _refuse(parameter, value, value < -SIGN, "is declared nonneg=True, but is negative")
-    if attributes["pos"]:
-        _refuse(parameter, value, value <= 0, "is declared pos=True, but is not positive")
-    if attributes["nonpos"]:
-        _refuse(parameter, value, value > SIGN, "is declared nonpos=True, but is positive")
-    if attributes["neg"]:
-        _refuse(parameter, value, value >= 0, "is declared neg=True, but is not negative")
+    for name in ("nonneg", "pos"):  # zero is a value of both to CVXPY; geometric programs refuse it themselves
+        if attributes[name]:
+            _refuse(parameter, value, value < -SIGN, f"is declared {name}=True, but is negative")
+    for name in ("nonpos", "neg"):
+        if attributes[name]:
+            _refuse(parameter, value, value > SIGN, f"is declared {name}=True, but is positive")
     if attributes["boolean"]:
         _refuse(parameter, value, (value != 0) & (value != 1), "is declared boolean, but is neither 0 nor 1")
     if attributes["integer"]:

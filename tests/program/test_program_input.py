@@ -194,8 +194,8 @@ SQUARE = np.diag([1.0, 2.0])
 ATTRIBUTES = [
     ({"nonneg": True}, SQUARE, -SQUARE, r"nonneg=True, but is negative: -1 at entry \(0, 0\)"),
     ({"nonpos": True}, -SQUARE, SQUARE, r"nonpos=True, but is positive: 1 at entry \(0, 0\)"),
-    ({"pos": True}, SQUARE + 1, SQUARE, r"pos=True, but is not positive: 0 at entry \(0, 1\)"),
-    ({"neg": True}, -SQUARE - 1, SQUARE, r"neg=True, but is not negative"),
+    ({"pos": True}, SQUARE, -SQUARE, r"pos=True, but is negative: -1 at entry \(0, 0\)"),  # zero passes, as in CVXPY
+    ({"neg": True}, -SQUARE, SQUARE, r"neg=True, but is positive: 1 at entry \(0, 0\)"),
     ({"boolean": True}, np.eye(2), SQUARE, r"neither 0 nor 1: 2 at entry \(1, 1\)"),
     ({"integer": True}, SQUARE, SQUARE / 2, r"not whole: 0.5"),
     ({"symmetric": True}, SQUARE, np.triu(np.ones((2, 2))), r"symmetric=True, but is not symmetric"),
