@@ -26,6 +26,7 @@ from cvxift.argmax.simplex import entmax
 from cvxift.atoms import fused, gini, neg_entropy, relative_entropy, tsallis_neg_entropy
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import warm_point
+from cvxift.kkt.solution import Solution
 from cvxift.layers.core import LayerCore
 from tests.argmax.agreement import Builders, agree, both, core_of, draw, flat
 
@@ -576,8 +577,9 @@ def test_no_solver_and_no_factorization_is_used(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a solver was called")
 
-    for name in ("solve", "accept_condensed", "linearize"):
+    for name in ("solve", "accept_condensed"):
         monkeypatch.setattr(core.map.engine, name, refuse)
+    monkeypatch.setattr(Solution, "linearization", refuse)
     rng = np.random.default_rng(1)
     for batch in ((), (3,), (2, 2)):
         call, (z,) = core.solve(draw(problem.parameters(), rng, batch), None, False, prepare=True)
