@@ -48,6 +48,7 @@ class Engine:
     """
 
     vectorized = True  # whether batches of small instances may be solved as arrays
+    nonlinear = False  # whether nobody said that the cost is convex
 
     def __init__(
         self,

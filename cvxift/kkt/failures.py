@@ -124,7 +124,7 @@ def inaccurate(solved: Solved, program: Program, check: Check) -> None:
     batch: Any = solved.solutions
     looked = getattr(batch, "singles", None)
     found: dict[int, Solution] = dict(enumerate(batch)) if looked is None else looked
-    local = [] if program.nonlinear else [index for index, s in found.items() if s.local]
+    local = [index for index, s in found.items() if s.local]
     if local:
         _say((f"Instance {local[0]} of the batch: " if solved.batch_shape else "") + LOCAL, check)
     bad = {index: s for index, s in found.items() if s.ok and s.worst > TOLERANCE}

@@ -157,7 +157,7 @@ class Solution:
     @property
     def local(self) -> bool:
         """Whether the point is a minimum of a cost that was said to be convex and is not: others may be lower."""
-        convex = not self.ok or self.engine.convex(self.data.P, self.instance)
+        convex = not self.ok or self.engine.nonlinear or self.engine.convex(self.data.P, self.instance)
         return not convex and not convex_on_equalities(self.instance)
 
     @property

@@ -39,6 +39,7 @@ class NonlinearEngine(Engine):
     """
 
     vectorized = False
+    nonlinear = True
 
     def __init__(
         self,
