@@ -29,7 +29,7 @@ from cvxift.kkt.units import Units
 from cvxift.program.structure import Data, Floats, Structure
 
 LEAST, MOST = 1e-2, 1e2  # largest entries of M's rows, of q and of b, between which a program is left as it is
-LEAST_SHEARED = 3e-5  # of q's and b's entries beside exponential cones, where its square is lost beside the largest
+LEAST_TURNED = 1e-3  # of q's and b's entries beside cones that are turned, where its square is lost beside the largest
 LIGHT = 0.1  # weight of q and b among the entries of M: they settle what P and A leave open
 LOGARITHM_ACCURACY = 0.05  # accuracy of those, in powers of two; a unit is a matter of magnitude
 TURNED_ACCURACY = 1e-3  # the same beside cones that may be turned, where light entries alone settle what is left open
@@ -198,12 +198,15 @@ class Equilibration:
         return scale
 
     def _light_entries(self, values: Floats) -> Any:
-        """Whether entries of q or b, more than rounding, are no unit of an exponential cone that is sheared, (...)."""
-        if not len(self._sheared):
+        """Whether entries of q or b, more than rounding, are no unit of a cone that is turned, (...).
+
+        An entry of ε leaves v = s − y of such a cone a relative accuracy of EPS/ε², 1e-10 at `LEAST_TURNED`.
+        """
+        if self._boosted is None and not len(self._sheared):
             return np.False_
         own = values.take(self._light, axis=-1)
         rounding = EPS * own.max(axis=-1, initial=0.0, keepdims=True)
-        return ((own > rounding) & (own < LEAST_SHEARED)).any(axis=-1)
+        return ((own > rounding) & (own < LEAST_TURNED)).any(axis=-1)
 
     def of_matrices(self, data: Data) -> tuple[Floats, Floats]:
         """Units c of columns (n,) and rows (m,) in which P and A alone have entries near 1 in the geometric mean.
