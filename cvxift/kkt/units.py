@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cvxift._types import override
 from cvxift.kkt.backend import Arrays
-from cvxift.kkt.turns import Turn
+from cvxift.kkt.turns import Boosts, Turn
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Pair, Way
 
@@ -46,6 +48,12 @@ class Units:
         for turn in self.turns:
             A = turn.entries(A)
         return Data(P, data.q * (cost * c), A, self.slacks(data.b), data.d * self.cost)
+
+    @property
+    def apart(self) -> float:
+        """How many times the units of u and w differ in a second-order cone, u w ≥ z², that was boosted; at least 1."""
+        factors = [np.abs(np.log(turn.factor)).max(initial=0.0) for turn in self.turns if isinstance(turn, Boosts)]
+        return float(np.exp(2.0 * max(factors, default=0.0)))
 
     def slacks(self, s: Floats) -> Floats:
         """Slacks or right-hand sides of rows in these units, shape (..., m)."""

@@ -114,6 +114,24 @@ def test_logarithms_at_any_price(price):
     assert curved == pytest.approx(2.0 * bar @ w / price**3, rel=1e-4)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize(("budget", "lost"), [(1e-7, True), (1e-4, False), (1.0, False), (1e4, False), (1e7, True)])
+def test_second_derivatives_are_told_where_reciprocals_leave_few_digits(budget, lost, copies):
+    x, b, w = cp.Variable(3), cp.Parameter(pos=True), cp.Parameter(3, pos=True)
+    mapping = SolutionMap(cp.Problem(cp.Minimize(w @ cp.inv_pos(x)), [cp.sum(x) <= b]), [b, w], [x])
+    bar, along = np.array([1.0, -0.4, 0.2]), np.array([0.0, 0.1, -0.2, 0.3])
+    root, total = np.sqrt(WEIGHTS), np.sqrt(WEIGHTS).sum()
+    rate = along[1:] / (2.0 * root)
+    moved = rate / total - root * rate.sum() / total**2  # x = B √w / Σ √w
+    solved = mapping.solve(np.tile([budget, *WEIGHTS], (copies, 1)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = mapping.second(solved, np.tile(bar, (copies, 1)), np.tile(along, (copies, 1)))
+    assert any("Second derivatives" in str(warning.message) for warning in caught) == lost
+    if not lost:
+        np.testing.assert_allclose(found[:, 0], bar @ moved, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", UTILITY)
 @pytest.mark.parametrize("copies", [0, 3])
 def test_budgets_of_a_layer_in_any_unit(name, copies):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cvxift._types import EPS
 from cvxift.errors import ApplicabilityError
-from cvxift.kkt.failures import Check, Mode, certify, tell_endless, tell_flat, tell_kink, tell_steep
+from cvxift.kkt.failures import Check, Mode, certify, speak_once, tell_endless, tell_flat, tell_kink, tell_steep
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.thresholds import (
     BENT,
@@ -29,6 +30,7 @@ from cvxift.kkt.regularity.thresholds import (
 from cvxift.kkt.solution import Linearization
 from cvxift.program.structure import Data, Floats
 
+LOST = 1e-6  # relative rounding of what second derivatives are taken from, from where it is told
 RANDOM_CHANGES = 3  # random changes of θ along which pieces are compared where no product is asked for
 
 
@@ -204,7 +206,17 @@ def second_tangent(account: Regularity, direction: Data, other: Data, check: Che
 
 
 def _first_order(account: Regularity, direction: Data, check: Check, mode: Mode) -> None:
-    """Say why a second derivative may not exist: the first one does not, or is known without its change."""
+    """Say why a second derivative may not exist, or is not accurate: the first one does not, or is known alone."""
+    # D²Π is taken in the program's own units, where s₀ ± s₁ of a second-order cone cancel.
+    units = account.solution.units
+    lost = 0.0 if units is None else EPS * units.apart
+    if lost > LOST:
+        message = (
+            f"Second derivatives at this point may have relative errors of {lost:.0e} and more: squares, reciprocals "
+            "or means hold values whose sizes differ by too many orders of magnitude. Write the problem in other "
+            "units, so that these values are of a size near 1."
+        )
+        speak_once(account, message, check, mode)
     if account.curved:
         tell_flat(account, check, mode)
     elif len(account.pieces) > 1:
