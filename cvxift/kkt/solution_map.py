@@ -284,7 +284,10 @@ class SolutionMap(InstanceProducts):
                     outputs[i] = self._recover(solution.x, solution.y, self._in_order(flat[i]))
             solved = Solved(batch, solutions, outputs.reshape(*batch, self.output_size))
         if not solved.ok:
-            unsolved(solved.solutions, batch, solved.outputs, self.on_failure, self.program)
+            outputs, exps = solved.outputs, self.exp_mask
+            if exps is not None:  # an error carries the user's variables, not their logarithms
+                outputs = np.where(exps, np.exp(np.where(exps, outputs, 0.0)), outputs)
+            unsolved(solved.solutions, batch, outputs, self.on_failure, self.program)
         inaccurate(solved, self.program, self.applicability)
         if prepare and not batch and solved.ok:
             solved.solutions[0].linearization(self.policy).prepare()

@@ -51,3 +51,13 @@ def test_unbounded(framework: Framework) -> None:
     layer = framework.layer(cp.Problem(cp.Minimize(c @ x), [x >= 0]), [c], [x])
     with pytest.raises(SolveError, match="unbounded"):
         layer(framework.array([-1.0, 1.0]))
+
+
+def test_a_geometric_program_carries_values_and_no_logarithms(framework: Framework) -> None:
+    x, lower = cp.Variable(pos=True), cp.Parameter(pos=True)
+    constraints = [x >= lower, x <= 3]
+    problem = cp.Problem(cp.Minimize(x), constraints)
+    layer = framework.layer(problem, [lower], [x, constraints[0].dual_variables[0]], gp=True)
+    with pytest.raises(SolveError, match="infeasible") as caught:
+        layer(framework.array([2.0, 4.0]))
+    np.testing.assert_allclose(caught.value.solutions, [[2.0, 1.0], [np.nan, np.nan]], atol=1e-9)
