@@ -124,8 +124,13 @@ def diagnose(
     if isinstance(mapping, SolutionMap):
         parts = getattr(subject, "parts", None)
         if parts is not None:
-            tensors = parts.split_call([_numbers(t) for t in tensors], lambda _, value: (value.real, value.imag))
-        return _layer(mapping, tensors)
+            title = f"layer of {_title(parts.user)}"
+            try:
+                tensors = parts.split_call([_numbers(t) for t in tensors], lambda _, value: (value.real, value.imag))
+            except ProgramError as error:
+                return _refused(title, str(error))
+            return _layer(mapping, tensors, title)
+        return _layer(mapping, tensors, f"layer of {_title(mapping.program.problem)}")
     if audit.is_layer(subject):
         return _peer(subject, tensors)
     if callable(subject) and tensors:
@@ -140,9 +145,10 @@ def _in_parts(parts: SplitProblem, gp: bool, solver: str | None, solver_args: An
     """A problem with leaves that are split, by their parts."""
     try:
         parts.hold_values()
-        return _problem(parts.problem, gp, None, solver, solver_args, parts.leaves(outputs))
+        report = _problem(parts.problem, gp, None, solver, solver_args, parts.leaves(outputs))
+        return replace(report, title=_title(parts.user))
     except ProgramError as error:
-        return _refused(_title(parts.problem), str(error))
+        return _refused(_title(parts.user), str(error))
 
 
 def report_at(problem: cp.Problem, program: Program, solution: Solution, theta: np.ndarray) -> Report:
@@ -267,9 +273,8 @@ def _one_way(report: Report, mapping: SolutionMap, theta: np.ndarray, outputs: S
     return replace(report, verdict=Verdict.ONE_SIDED, findings=findings)
 
 
-def _layer(mapping: SolutionMap, tensors: Sequence[Any]) -> Report | BatchReport:
+def _layer(mapping: SolutionMap, tensors: Sequence[Any], title: str) -> Report | BatchReport:
     program = mapping.program
-    title = f"layer of {_title(program.problem)}"
     try:
         theta = _packed(mapping, tensors)
     except ProgramError as error:
@@ -307,7 +312,7 @@ def _peer(layer: Any, tensors: Sequence[Any]) -> Report | BatchReport:
         mapping = SolutionMap(context.problem, context.parameters, context.variables, gp=context.gp)
     except ProgramError as error:
         return _refused(title, str(error))
-    report = _layer(mapping, tensors)
+    report = _layer(mapping, tensors, f"layer of {_title(mapping.program.problem)}")
     if report.verdict is Verdict.NOT_OPTIMAL or not report.ok:
         return report
     finding = audit.compare(layer, mapping, [_array(tensor) for tensor in tensors], tensors)

@@ -107,7 +107,7 @@ class CvxpyLayer:
         closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
-        self.parts = None if nlp or integers else SplitProblem.of(problem, parameters, gp)
+        self.parts = None if nlp or integers else SplitProblem.of(problem, gp)
         if self.parts is not None:
             problem, parameters, variables = self.parts.layer(parameters, variables)
         self.core = core_of(nlp, integers, gp)(

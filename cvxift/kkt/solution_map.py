@@ -17,7 +17,6 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift._types import cached_property
-from cvxift.errors import ProgramError
 from cvxift.kkt.batch import solve as batch_path
 from cvxift.kkt.batch.solutions import Solved
 from cvxift.kkt.engine import TOLERANCE, Engine, Solution
@@ -25,6 +24,7 @@ from cvxift.kkt.failures import OnFailure, inaccurate, unsolved
 from cvxift.kkt.instance_products import InstanceProducts
 from cvxift.kkt.policy import Check, Policy, choice
 from cvxift.kkt.recovery import Recovery
+from cvxift.program.parameters import in_callers_order
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -89,7 +89,7 @@ class SolutionMap(InstanceProducts):
         engine: Engine | None = None,
     ) -> None:
         self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
-        self.parameters = self._ordered(parameters, self.program.parameters)
+        self.parameters = in_callers_order(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()
         self._set_outputs(outputs)
         if engine is not None:
@@ -133,27 +133,6 @@ class SolutionMap(InstanceProducts):
             vars(out).pop(made, None)
         out._set_outputs(outputs)
         return out
-
-    @staticmethod
-    def _ordered(parameters: Sequence[cp.Parameter] | None, own: Sequence[cp.Parameter]) -> tuple[cp.Parameter, ...]:
-        """The parameters in the caller's order; `own` are the problem's."""
-        known = {p.id: p for p in own}
-        if parameters is None:
-            return tuple(own)
-        given = [p.id for p in parameters]
-        foreign = [p.name() for p in parameters if p.id not in known]
-        missing = [p.name() for key, p in known.items() if key not in given]
-        twice = sorted({p.name() for p in parameters if given.count(p.id) > 1})
-        if foreign or missing or twice:
-            raise ProgramError(
-                "parameters must exactly match problem.parameters(), each once, in the order of the layer's tensors; "
-                f"got {[p.name() for p in parameters]}, expected {[p.name() for p in known.values()]}"
-                + (f"; not in the problem: {foreign}" if foreign else "")
-                + (f"; missing: {missing}" if missing else "")
-                + (f"; more than once: {twice}" if twice else "")
-                + "."
-            )
-        return tuple(known[key] for key in given)
 
     def _theta_permutation(self) -> np.ndarray | None:
         """Where each entry of the program's θ stands in ours; None if nowhere else."""

@@ -127,6 +127,33 @@ def logged(theta: Floats, mask: np.ndarray | None) -> Floats:
     return theta if mask is None else np.where(mask, np.log(np.where(mask, theta, 1.0)), theta)
 
 
+def in_callers_order(
+    parameters: Sequence[cp.Parameter] | None, own: Sequence[cp.Parameter]
+) -> tuple[cp.Parameter, ...]:
+    """The parameters in the caller's order; `own` are the problem's.
+
+    Raises:
+        ProgramError: they are not the same; says which differ.
+    """
+    known = {p.id: p for p in own}
+    if parameters is None:
+        return tuple(own)
+    given = [p.id for p in parameters]
+    foreign = [p.name() for p in parameters if p.id not in known]
+    missing = [p.name() for key, p in known.items() if key not in given]
+    twice = sorted({p.name() for p in parameters if given.count(p.id) > 1})
+    if foreign or missing or twice:
+        raise ProgramError(
+            "parameters must exactly match problem.parameters(), each once, in the order of the layer's tensors; "
+            f"got {[p.name() for p in parameters]}, expected {[p.name() for p in known.values()]}"
+            + (f"; not in the problem: {foreign}" if foreign else "")
+            + (f"; missing: {missing}" if missing else "")
+            + (f"; more than once: {twice}" if twice else "")
+            + "."
+        )
+    return tuple(known[key] for key in given)
+
+
 def as_array(parameter: cp.Parameter, value: Any) -> Floats:
     """One parameter's value as a float64 array with its shape at the end.
 

@@ -21,6 +21,7 @@ from cvxpy.constraints.zero import Equality
 from cvxift.errors import ProgramError
 from cvxift.program.integers import replaced
 from cvxift.program.leaf_parts import Parts, Roles, parts_of, roles_in
+from cvxift.program.parameters import in_callers_order, wrong_shape
 
 
 class SplitProblem:
@@ -28,23 +29,21 @@ class SplitProblem:
 
     Args:
         problem: the user's problem.
-        parameters: the user's parameters in the order of a call; None for the problem's own.
         parts: those leaves, and what they become.
 
     Attributes:
         problem: the problem in the parts; its constraints are the user's, in order, of complex equations the real part;
             then the imaginary parts of these, and the constraints of complex PSD variables.
         duals: the user's dual variables: of real constraints, complex equations and Hermitian matrices.
-        parameters: as given.
+        parameters: the user's, in the order of a layer's call once it is known.
+        user: the user's problem.
         outputs: the variables that a layer returns.
     """
 
-    def __init__(
-        self, problem: cp.Problem, parameters: Sequence[cp.Parameter] | None, parts: Mapping[Any, Parts | Roles]
-    ) -> None:
-        self._user = problem
+    def __init__(self, problem: cp.Problem, parts: Mapping[Any, Parts | Roles]) -> None:
+        self.user = problem
         self.outputs: tuple[Any, ...] = ()
-        self.parameters = tuple(problem.parameters() if parameters is None else parameters)
+        self.parameters = tuple(problem.parameters())
         self._parts: dict[Any, Parts | Roles] = dict(parts)
         real = replaced(problem, {id(leaf): part.value for leaf, part in parts.items()})
         constraints, more, known = list(real.constraints), [], []
@@ -66,14 +65,11 @@ class SplitProblem:
         self.duals = tuple(known)
 
     @classmethod
-    def of(
-        cls, problem: Any, parameters: Sequence[cp.Parameter] | None = None, gp: bool = False
-    ) -> SplitProblem | None:
+    def of(cls, problem: Any, gp: bool = False) -> SplitProblem | None:
         """The problem without leaves that are to be split; None where there are none, or for what is no problem.
 
         Args:
             problem: the user's.
-            parameters: as for the constructor.
             gp: whether it is a geometric program, whose complex leaves are refused elsewhere.
         """
         if not isinstance(problem, cp.Problem):
@@ -82,7 +78,7 @@ class SplitProblem:
         if not gp:
             leaves = (*problem.variables(), *problem.parameters())
             parts = {leaf: parts_of(leaf) for leaf in leaves if leaf.is_complex()}
-        return cls(problem, parameters, parts) if parts else None
+        return cls(problem, parts) if parts else None
 
     def parts(self, leaf: Any) -> Parts | Roles | None:
         """The parts of a leaf of the user's that is split; None for another."""
@@ -102,9 +98,9 @@ class SplitProblem:
         Raises:
             ProgramError: a dual variable of a complex second-order cone, of which CVXPY makes several.
         """
-        if item is self._user.objective:
+        if item is self.user.objective:
             return self.problem.objective
-        for own, real in zip(self._user.constraints, self.problem.constraints, strict=False):
+        for own, real in zip(self.user.constraints, self.problem.constraints, strict=False):
             for place, dual in enumerate(own.dual_variables):
                 if dual is item:
                     if not own.is_real():
@@ -117,9 +113,15 @@ class SplitProblem:
         return item
 
     def layer(self, parameters: Any, variables: Any) -> tuple[cp.Problem, Any, Any]:
-        """The real problem, parameters and variables of a layer; notes its outputs."""
+        """The real problem, parameters and variables of a layer; notes the order of a call and the outputs.
+
+        Raises:
+            ProgramError: the parameters are not the problem's; says which differ, by the user's names.
+        """
         if not isinstance(variables, (list, tuple)) or not isinstance(parameters, (list, tuple)):
             return self.problem, parameters, variables  # refused with its own words later
+        if all(isinstance(item, cp.Parameter) for item in parameters):
+            self.parameters = in_callers_order(parameters, self.user.parameters())
         self.outputs = tuple(variables)
         return self.problem, self.leaves(parameters), self.leaves(variables)
 
@@ -131,7 +133,7 @@ class SplitProblem:
             take: real and imaginary part of a complex parameter's value.
 
         Raises:
-            ProgramError: not one value for each parameter.
+            ProgramError: not one value for each parameter, or one of another shape; says which, by the user's names.
         """
         if len(values) != len(self.parameters):
             names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
@@ -141,7 +143,9 @@ class SplitProblem:
             )
         out: list[Any] = []
         for leaf, value in zip(self.parameters, values, strict=True):
-            parts = self.parts(leaf)
+            parts, shape = self.parts(leaf), tuple(getattr(value, "shape", leaf.shape))
+            if shape[max(len(shape) - leaf.ndim, 0) :] != leaf.shape:
+                raise wrong_shape(leaf, shape, self.parameters)
             if not isinstance(parts, Parts):
                 out += [value] if parts is None else [value, value]
                 continue

@@ -117,7 +117,7 @@ class CvxpyLayer(torch.nn.Module):
         on_device: OnDevice = "auto",
     ) -> None:
         super().__init__()
-        self.parts = None if nlp or integers else SplitProblem.of(problem, parameters, gp)
+        self.parts = None if nlp or integers else SplitProblem.of(problem, gp)
         if self.parts is not None:
             problem, parameters, variables = self.parts.layer(parameters, variables)
         self.core = core_of(nlp, integers, gp)(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -112,3 +114,40 @@ def test_problems(framework: Framework) -> None:
     whole = cp.Variable(2, integer=True, name="whole")
     with pytest.raises(ProgramError, match="'whole' is integer"):
         framework.layer(cp.Problem(cp.Minimize(cp.sum_squares(whole - p))), [p], [whole])
+
+
+def complex_simplex() -> tuple[cp.Problem, list[cp.Parameter], list[cp.Variable]]:
+    """Its parameter z is split into real and imaginary part."""
+    x, z, s = cp.Variable(2, complex=True), cp.Parameter(2, complex=True, name="z"), cp.Parameter(name="s")
+    return cp.Problem(cp.Minimize(cp.sum_squares(x - z)), [cp.real(cp.sum(x)) == s]), [z, s], [x]
+
+
+def factor_and_exponent() -> tuple[cp.Problem, list[cp.Parameter], list[cp.Variable]]:
+    """Its parameter z is split into a factor and an exponent."""
+    x, z, s = cp.Variable(2, pos=True), cp.Parameter(2, pos=True, name="z"), cp.Parameter(pos=True, name="s")
+    return cp.Problem(cp.Minimize(cp.sum(x)), [z[0] * cp.power(x[0], s) * x[1] >= s, x[1] >= z[1]]), [z, s], [x]
+
+
+@pytest.mark.parametrize(("parts", "options"), [(complex_simplex, {}), (factor_and_exponent, {"gp": True})])
+def test_split_parameters_have_the_names_that_the_user_gave(framework: Framework, parts, options) -> None:
+    problem, (z, s), variables = parts()
+    layer, array = framework.layer(problem, [z, s], variables, **options), framework.array
+    for given, words in (
+        (([1.0, 1.0],), r"got 1, expected 2 \('z' \(2,\), 's' \(\)\)"),
+        ((1.0, [1.0, 1.0]), r"'z' has shape \(\); expected \(2,\).*The order of the tensors is 'z', 's'\.$"),
+        (([1.0, 1.0, 1.0], 1.0), r"'z' has shape \(3,\); expected \(2,\)"),
+    ):
+        tensors = [array(v) for v in given]
+        with pytest.raises(ProgramError, match=words):
+            layer(*tensors)
+        (finding,) = layer.diagnose(*tensors).faults
+        assert re.search(words, finding.text), finding
+    for wrong, words in (
+        ([z, z], r"got \['z', 'z'\], expected .*; missing: \['s'\]; more than once: \['z'\]"),
+        ([s], r"missing: \['z'\]"),
+        (5, "list or tuple of cp.Parameter; got int"),
+    ):
+        with pytest.raises(ProgramError, match=words):
+            framework.layer(problem, wrong, variables, **options)
+    report = layer.diagnose(array([1.0, 1.0]), array(1.0))
+    assert report.title == f"layer of problem in {variables[0].name()}"

@@ -33,6 +33,7 @@ from cvxift.kkt.warm_point import completed
 from cvxift.program import parameters as _parameters
 from cvxift.program.checks import check_problem
 from cvxift.program.lazy import Made
+from cvxift.program.parameters import in_callers_order
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -90,7 +91,7 @@ class ClosedMap(SolutionMap):
         if closed_form == "auto" and not named and self.policy == Policy():
             if program is None and not carries(problem):
                 check_problem(problem, gp=False)
-            self.parameters = self._ordered(parameters, problem.parameters())
+            self.parameters = in_callers_order(parameters, problem.parameters())
             self.recognized = recognize(problem, self.parameters)
             if self.recognized is not None:
                 self._take(self.recognized, outputs)
