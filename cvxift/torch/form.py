@@ -22,6 +22,7 @@ from cvxift.layers.solve_cache import Host
 from cvxift.torch.nested import keep, nested, primals
 from cvxift.torch.operators import compute, encoded
 from cvxift.torch.source import Apply, Operands, Source, cotangents, is_legacy_batched, leading, split
+from cvxift.torch.tensors import recorded
 
 
 class Form(torch.autograd.Function):
@@ -31,8 +32,8 @@ class Form(torch.autograd.Function):
     def forward(source: Source, adjoint: bool, theta: torch.Tensor, *directions: torch.Tensor) -> torch.Tensor:
         """Compute."""
         tangents, bar = split(adjoint, directions)
-        if any(map(is_legacy_batched, (theta, *directions))):
-            # `torch.autograd.grad(is_grads_batched=True)` maps operators row by row, not autograd functions.
+        if recorded() or any(map(is_legacy_batched, (theta, *directions))):
+            # `torch.autograd.grad(is_grads_batched=True)` and what records operations see operators alone.
             return compute(source.key, encoded(source.options), theta, tangents, bar)
         return source(theta, tangents, bar)
 

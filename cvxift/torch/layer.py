@@ -186,13 +186,17 @@ class CvxpyLayer(torch.nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         """`forward` for real tensors."""
         core, source = self.core, self._source
-        if torch.compiler.is_compiling() or not _plain(params):
+        recording = torch.compiler.is_compiling() or (
+            (_MODES() > 0 or _TRACED() is not None)  # as `tensors.recorded`, without a step into its file
+            and not _transformed()
+        )
+        if recording or not _plain(params):
             if not all(isinstance(p, torch.Tensor) and p.layout is torch.strided for p in params):
                 params = tensors_taken(params)
             if from_dlpack:
                 names = (parameter.name() for parameter in core.parameters)
                 params = converted(names, params, torch.Tensor, torch.from_dlpack)
-            if torch.compiler.is_compiling() or (params and _is_shape_alone(params[0])):
+            if recording or (params and _is_shape_alone(params[0])):
                 options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
                 if torch.compiler.is_dynamo_compiling():
                     return opaque(self._key, options, *params)
@@ -201,7 +205,7 @@ class CvxpyLayer(torch.nn.Module):
         tensors = cast(tuple[torch.Tensor, ...], params)
         if solver_args or warm_start:
             source = Source(source.host, Options.of(solver_args, warm_start), source.key)
-        transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
+        transformed = _transformed()
         if core.logged:
             if not transformed:  # there, the host checks what it is given
                 core.check([to_numpy(p) for p in tensors])
@@ -248,6 +252,10 @@ class CvxpyLayer(torch.nn.Module):
         return self.core.last_report
 
 
+def _transformed() -> bool:
+    return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _plain(params: Sequence[Any]) -> bool:
     """Whether all are dense tensors with values, of one floating dtype and device: what nearly every call is given."""
     if not params or params[0].__class__ not in _PLAIN_TENSORS:
@@ -262,6 +270,7 @@ def _plain(params: Sequence[Any]) -> bool:
 
 
 _PLAIN_TENSORS, _STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
+_MODES, _TRACED = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
 _REQUIRES_GRAD = attrgetter("requires_grad")
 
 

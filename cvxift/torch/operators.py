@@ -126,7 +126,7 @@ if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5
 
 def compute(key: str, options: str, theta: torch.Tensor, tangents: Operands, bar: torch.Tensor | None) -> torch.Tensor:
     """A form through the operator; arguments as `cvxift.torch.source.Source`, by the host's key and encoded options."""
-    lead = torch.broadcast_shapes(*(tangent.shape for tangent in tangents))
+    lead = torch.broadcast_shapes(*(tangent.shape for tangent in tangents)) if tangents else ()  # jit.trace has none
     rows = [tangent if tangent.shape == lead else tangent.expand(lead) for tangent in tangents]
     stack = torch.stack(rows) if rows else theta.new_zeros((0, *theta.shape))
     return form(theta, stack, theta.new_zeros(0) if bar is None else bar, bar is not None, key, options)
