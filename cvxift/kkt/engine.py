@@ -154,11 +154,16 @@ class Engine:
         """Whether a solver is given an old point; a small active set is found as soon from nothing."""
         return not solvers.get(name).active_set or sum(self._shape) >= WORTH_HANDING
 
-    def condense(self, data: Data) -> tuple[Data, Way | None]:
-        """The condensed program's data in moderate units, and the way back; leading dimensions as `Condensation`'s."""
+    def condense(self, data: Data, beside: Solution | None = None) -> tuple[Data, Way | None]:
+        """The condensed program's data in moderate units, and the way back.
+
+        Args:
+            data: the program's data, with leading dimensions as `Condensation` takes them.
+            beside: a solution in whose units they are to be; None for units of their own.
+        """
         condensation = self.condensation
         small, way = (data, None) if condensation.parts is None else condensation.condense(data)
-        units = self._equilibration(small)
+        units = self._equilibration(small) if beside is None else beside.units
         return (small, way) if units is None else (units.data(self.condensation.structure, small), Rescaled(units, way))
 
     def solve(

@@ -259,7 +259,9 @@ def neighbour(local: LocalPoint, step: Floats, flat: Floats | None = None, lengt
     near = Data(data.P + moved.P, data.q + moved.q, data.A + moved.A, data.b + moved.b, data.d + moved.d)
     point = solution.point
     assert point is not None
-    found = solution.engine.solve(near, warm=solution.start(), brief=True)
+    # In the point's own units: entries that were zero have the size of the step, which is no unit.
+    condensed = solution.engine.condense(near, solution)
+    found = solution.engine.solve(near, warm=solution.start(), condensed=condensed, brief=True)
     # A step out of the feasible set leaves a residual of the step's own size.
     limit = max(length * SOLVED, 10.0 * solution.residuals.worst)
     if not found.ok or found.residuals.worst > limit:
