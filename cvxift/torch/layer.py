@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import cvxpy as cp
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm
 from cvxift.diagnostics import BatchReport, Report, diagnose
@@ -253,7 +254,10 @@ class CvxpyLayer(torch.nn.Module):
 
 
 def _transformed() -> bool:
-    return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
+    """Whether `torch.func` transforms the call, or forward mode is recorded: autograd functions have rules for both."""
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue]
+        return True
+    return forward_ad._current_level >= 0 and _MODES() > 0  # an operator would drop tangents without a word
 
 
 def _plain(params: Sequence[Any]) -> bool:

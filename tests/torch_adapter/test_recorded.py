@@ -45,5 +45,16 @@ def test_a_record_solves_again(make: Callable[[], Any]) -> None:
         batch = function not in (call, gradient)
         first, second = (torch.stack([v, 2 * v]) if batch else v for v in (FIRST, SECOND))
         torch.testing.assert_close(make_fx(function)(first)(second), function(second), rtol=1e-7, atol=1e-9)
-    traced = torch.jit.trace(call, (FIRST,), check_trace=False)
+    traced: Any = torch.jit.trace(call, (FIRST,), check_trace=False)
     torch.testing.assert_close(traced(SECOND), call(SECOND), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [projection, lambda: projection(closed_form="never"), area, complex_projection])
+def test_a_linearization_pushes_tangents(make: Callable[[], Any]) -> None:
+    layer = make()
+    out, pushed = torch.func.linearize(lambda p: layer(p)[0], FIRST)
+    torch.testing.assert_close(out, layer(FIRST)[0])
+    for tangent in (SECOND, FIRST - SECOND):
+        expected = torch.func.jvp(lambda p: layer(p)[0], (FIRST,), (tangent,))[1]
+        assert expected.abs().max() > 1e-2
+        torch.testing.assert_close(pushed(tangent), expected, rtol=1e-9, atol=1e-11)
