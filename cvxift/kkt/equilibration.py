@@ -36,7 +36,7 @@ TURNED_ACCURACY = 1e-3  # the same beside cones that may be turned, where light 
 NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as rounding that a cancellation left
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
 ROUNDED = 0.5**0.5  # times a number, whose exponent is then that of the nearest power of two, on a scale of logarithms
-NOTHING = -(2**15)  # in place of the power of a zero
+POWER_OF_ZERO = -(2**15)  # in place of the power of a zero
 KEPT_UNITS = 4  # programs of which the units are kept
 
 
@@ -154,7 +154,7 @@ class Equilibration:
         moderate = (largest.max(axis=-1) <= MOST) & (_least(largest) >= LEAST) & ~self._light_entries(values)
         if moderate.all():
             return None
-        powers = np.where(values > 0.0, np.frexp(ROUNDED * values)[1], NOTHING).astype(np.int16)
+        powers = np.where(values > 0.0, np.frexp(ROUNDED * values)[1], POWER_OF_ZERO).astype(np.int16)
         if values.ndim > 1:
             scale = self._scale(powers)
             scale[moderate] = 1.0  # programs of a batch that are of moderate size stay in their own units
@@ -185,7 +185,7 @@ class Equilibration:
 
     def _scale(self, powers: NDArray[np.int16]) -> Floats:
         """The scale of M's rows for entries of these powers of two, shape (..., n + m + 1)."""
-        positive = powers > NOTHING
+        positive = powers > POWER_OF_ZERO
         logarithms = np.where(positive, powers, 0).astype(float)
         centred = self._centred(logarithms, positive)
         small = positive & (self._spread(centred) + logarithms < NEGLIGIBLE_POWER)

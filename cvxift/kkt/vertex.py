@@ -28,7 +28,9 @@ from cvxift.program.structure import Floats
 WHOLE_STEPS = 16  # steps at most; each that changes the active set takes a factorization
 ASTRAY = 1e-1  # relative residual after a step from which it leads away: QSHARE2B's and PRIMAL3's lead to 5e-4 first
 STALLED = 0.5  # part of the residual from which a step on the same set is the last one that helps
-CLEARLY = 10.0  # times what K makes of a vector that it should make nothing of: its entries above are no rounding
+ABOVE_ROUNDING = (
+    10.0  # times what K makes of a vector that it should make nothing of: its entries above are no rounding
+)
 TINY = float(np.finfo(float).tiny)
 RATE_ROUNDING = 1e-9  # part of its terms under which a row's change along a direction is rounding
 
@@ -90,7 +92,7 @@ def _on_another_set(instance: Instance, at: Evaluated, system: ReducedSystem) ->
     # Least squares in the scaled system K̂ = cKc leaves r = c·(f − K z) in the null space of K̂, so that c·r is in K's.
     r = -scale * left
     moved = np.abs(scale * apply(system.K, scale * r)).max(initial=0.0)
-    r[np.abs(r) <= CLEARLY * moved] = 0.0
+    r[np.abs(r) <= ABOVE_ROUNDING * moved] = 0.0
     down, apart = np.zeros(n), np.zeros(system.m)
     down[columns], apart[others] = np.split(scale * r, [len(columns)])
     if np.abs(r[: len(columns)]).max(initial=0.0) >= np.abs(r[len(columns) :]).max(initial=0.0):

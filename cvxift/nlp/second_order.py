@@ -21,11 +21,11 @@ from cvxift.kkt.failures import Check, speak_once
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.program.structure import Floats
 
-FIRST = 2.0**-5  # largest step, relative to the parameters
-STEPS = 16  # of them, each half as long as the last one, at most: the shortest has a rounding error of about `ACCURATE`
-ACCURATE = 1e-6  # error, relative to the derivative, that is promised of a product
+LARGEST_STEP = 2.0**-5  # largest step, relative to the parameters
+STEPS = 16  # of them, each half as long as the last one, at most: the shortest has a rounding error of about `PROMISED`
+PROMISED = 1e-6  # error, relative to the derivative, that is promised of a product
 ROUNDING = 1e-9  # error, relative to what a step of the parameters' size changes, that a derivative of zero may have
-ENOUGH = 1e-3  # of either, from which no more steps are made
+WELL_WITHIN = 1e-3  # of either, from which no more steps are made
 TINY = np.finfo(float).tiny
 
 
@@ -67,16 +67,16 @@ def _extrapolated(slope: Callable[[float], Floats | None], ratio: float, size: f
     best, error = np.zeros(()), np.inf
     row: list[Floats] = []
     for k in range(STEPS):
-        last, found = row, slope(FIRST * 0.5**k)
+        last, found = row, slope(LARGEST_STEP * 0.5**k)
         row = [] if found is None else [found]  # past the end of a branch there is none; nearer there may be
         for order, coarse in enumerate(last if row else ()):
             fine = row[order]
             row.append(fine + (fine - coarse) / (ratio ** (order + 1) - 1.0))
             apart = max(float(np.abs(row[-1] - near).max(initial=0.0)) for near in (fine, coarse))
-            told = apart / max(ACCURATE * float(np.abs(row[-1]).max(initial=0.0)), ROUNDING * size, TINY)
+            told = apart / max(PROMISED * float(np.abs(row[-1]).max(initial=0.0)), ROUNDING * size, TINY)
             if told < error:
                 best, error = row[-1], told
-        if error <= ENOUGH:
+        if error <= WELL_WITHIN:
             break
     return best, error
 
@@ -93,7 +93,7 @@ def tell_inexact(account: Regularity, error: float, check: Check) -> None:
         ApplicabilityError: under ``check="raise"`` or ``singular="raise"``.
     """
     message = (
-        f"The second derivative at this point is accurate to a relative error of {error * ACCURATE:.0e} only: first "
+        f"The second derivative at this point is accurate to a relative error of {error * PROMISED:.0e} only: first "
         "ones at nearby parameters change as where an active set changes, a branch of solutions ends, or the KKT "
         "system is ill-conditioned. Move the parameters off such a point, or improve the scaling."
     )
