@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cvxpy as cp
@@ -123,10 +124,7 @@ def fusedmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.
         >>> _ = problem.solve(); argmax.variable(problem).value.round(3) + 0.0
         array([0.65, 0.35, 0.  ])
     """
-    if not 0 <= weight < float("inf"):
-        raise ProgramError(f"weight = {weight}; it must be ≥ 0.")
-    z, theta = pair((size(n),))
-    return over([cp.sum(z) == 1, z >= 0], theta, lambda v: gini(v) + weight * fused(v), z, temperature)
+    return _penalized(n, weight, fused, temperature)
 
 
 def oscarmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.Problem:
@@ -152,7 +150,12 @@ def oscarmax(n: int, weight: float = 0.1, temperature: Temperature = 1.0) -> cp.
         >>> _ = problem.solve(); argmax.variable(problem).value.round(3) + 0.0
         array([0.65, 0.35, 0.  ])
     """
+    return _penalized(n, weight, oscar, temperature)
+
+
+def _penalized(n: int, weight: float, penalty: Callable[[Any], Any], temperature: Temperature) -> cp.Problem:
+    """Sparsemax plus weight times a penalty on z."""
     if not 0 <= weight < float("inf"):
         raise ProgramError(f"weight = {weight}; it must be ≥ 0.")
     z, theta = pair((size(n),))
-    return over([cp.sum(z) == 1, z >= 0], theta, lambda v: gini(v) + weight * oscar(v), z, temperature)
+    return over([cp.sum(z) == 1, z >= 0], theta, lambda v: gini(v) + weight * penalty(v), z, temperature)

@@ -175,6 +175,7 @@ class Engine:
         solver: str | None = None,
         found: Raw | None = None,
         condensed: tuple[Data, Way | None] | None = None,
+        beside: Solution | None = None,
         follow: bool = False,
         brief: bool = False,
     ) -> Solution:
@@ -187,6 +188,7 @@ class Engine:
             solver: name of the solver to try first, instead of the engine's.
             found: what the first solver returned, if it was called already.
             condensed: what `condense` gives, if it was called already.
+            beside: as for `condense`.
             follow: whether Newton's steps from the point to start from may take the solvers' place.
             brief: whether to give up early, where much is asked for that may not exist.
 
@@ -195,7 +197,7 @@ class Engine:
         """
         order, options, session = self.open(solver, solver_args)
         warm = None if warm is None or not self.hands_over(order[0]) else warm
-        small, way = self.condense(data) if condensed is None else condensed
+        small, way = self.condense(data, beside) if condensed is None else condensed
         instance = self.layout.instance(small, moderate=True)
         search = Search(self, small, instance, warm if warm is None else _in_units(warm, way), brief)
         if warm is None or not (follow and search.follow(order[0])):

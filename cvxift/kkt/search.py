@@ -251,10 +251,14 @@ def polished(instance: Instance, raw: Raw) -> Point:
 
 def _readings(cones: cone.Cones, raw: Raw, worth: Floats) -> Iterator[Floats]:
     """v as read off a solver's s and y at several scales; an active set once."""
+    scaled = (_read(cones, raw, tau * worth) for tau in SCALES)
+    if not cones.polyhedral:  # damped steps began at s − y
+        yield from scaled
+        return
     seen: set[bytes] = set()
-    for v in itertools.chain([raw.s - raw.y], (_read(cones, raw, tau * worth) for tau in SCALES)):
+    for v in itertools.chain([raw.s - raw.y], scaled):
         tight = (v < 0.0).tobytes()
-        if not (cones.polyhedral and tight in seen):
+        if tight not in seen:
             seen.add(tight)
             yield v
 

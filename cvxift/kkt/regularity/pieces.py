@@ -260,8 +260,7 @@ def neighbour(local: LocalPoint, step: Floats, flat: Floats | None = None, lengt
     point = solution.point
     assert point is not None
     # In the point's own units: entries that were zero have the size of the step, which is no unit.
-    condensed = solution.engine.condense(near, solution)
-    found = solution.engine.solve(near, warm=solution.start(), condensed=condensed, brief=True)
+    found = solution.engine.solve(near, warm=solution.start(), beside=solution, brief=True)
     # A step out of the feasible set leaves a residual of the step's own size.
     limit = max(length * SOLVED, 10.0 * solution.residuals.worst)
     if not found.ok or found.residuals.worst > limit:
