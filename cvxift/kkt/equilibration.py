@@ -15,6 +15,7 @@ all programs with the same powers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cvxift._types import EPS
-from cvxift.kkt.logarithms import centred
 from cvxift.kkt.turns import Boosted, Boosts, Shears, Turn, sheared
 from cvxift.kkt.units import Units
 from cvxift.program.structure import Data, Floats, Structure
@@ -37,6 +37,7 @@ NEGLIGIBLE_POWER = -26  # power of two under which an entry is counted as roundi
 PASSES = 3  # passes of the equilibration; each halves the logarithms of the rows' sizes
 ROUNDED = 0.5**0.5  # times a number, whose exponent is then that of the nearest power of two, on a scale of logarithms
 POWER_OF_ZERO = -(2**15)  # in place of the power of a zero
+SCALING_STEPS = 60  # steps of conjugate gradients
 KEPT_UNITS = 4  # programs of which the units are kept
 
 
@@ -234,7 +235,7 @@ class Equilibration:
         return rows.take(self._of, axis=-1) + rows.take(self._other, axis=-1)
 
     def _centred(self, logarithms: Floats, counts: NDArray[np.bool_]) -> Floats:
-        """`centred` for M's entries that count, the rows of a curved cone sharing a unit, shape (..., n + m + 1)."""
+        """`_centred` for M's entries that count, the rows of a curved cone sharing a unit, shape (..., n + m + 1)."""
         weight = np.where(counts, self._weight, 0.0)
         total = self._sums(weight)
         if weight.ndim == 1:
@@ -243,7 +244,7 @@ class Equilibration:
         else:
             image = lambda d: self._share(self._sums(weight * self._spread(d)))  # noqa: E731
         right = self._share(self._sums(weight * logarithms))
-        return centred(image, self._coupled, self._mean(total), right, self._accuracy)
+        return _centred(image, self._coupled, self._mean(total), right, self._accuracy)
 
     def _share(self, rows: Floats) -> Floats:
         """The nearest logarithms that units can have, shape (..., n + m + 1)."""
@@ -274,3 +275,40 @@ def _least(largest: Floats) -> Floats:
 def _power(values: Floats) -> Floats:
     """The nearest powers of two."""
     return np.exp2(np.round(np.log2(values)))
+
+
+def _centred(
+    image: Callable[[Floats], Floats],
+    admit: Callable[[Floats], Floats],
+    total: Floats,
+    logarithms: Floats,
+    accuracy: float,
+) -> Floats:
+    """Logarithms d of a scale in which those of a symmetric matrix's entries have least squares, shape (..., rows).
+
+    By conjugate gradients. Each row's equation, Σ_j (l_ij + d_i + d_j) = 0, moves with the units that the matrix came
+    in, and so does its solution; the largest entries alone, where an equilibration starts, do not tell them.
+
+    Args:
+        image: from d to Σ_j (d_i + d_j), the sums over a row's entries by their weights.
+        admit: from d to the nearest that units can have.
+        total: the sum of each row's weights.
+        logarithms: the sum of each row's l.
+        accuracy: of d.
+    """
+    total = np.where(total > 0.0, total, 1.0)
+    d = np.zeros_like(total)
+    rest = -logarithms
+    z = admit(rest / total)
+    direction, size = z, np.vecdot(rest, z)[..., None]
+    for _ in range(SCALING_STEPS):
+        if np.max(np.abs(z), initial=0.0) <= accuracy:
+            break
+        moved = image(direction)
+        curvature = np.vecdot(direction, moved)[..., None]
+        step = size / np.where(curvature > 0.0, curvature, np.inf)
+        d, rest = d + step * direction, rest - step * moved
+        z = admit(rest / total)
+        new = np.vecdot(rest, z)[..., None]
+        direction, size = z + new / np.where(size > 0.0, size, np.inf) * direction, new
+    return d

@@ -7,8 +7,8 @@ valid for every θ:
 
     1. rows of A whose right-hand side is +∞ bind nothing
     2. matrix cones are cut into the blocks of their pattern, cones stated twice are stated once     (`cone_parts`)
-    3. linear rows that repeat another, that another or a cone's own domain makes superfluous, leave (`parallel`)
-    4. two inequalities that are the negatives of each other become one equality                     (`parallel`)
+    3. linear rows that repeat another, that another or a cone's own domain makes superfluous, leave (`affine_rows`)
+    4. two inequalities that are the negatives of each other become one equality                     (`affine_rows`)
     5. columns that only stand between a convex function and its bound leave                         (`epigraphs`)
 
 What is solved and differentiated is the reduced program; every row knows which of the user's it stands for, and the
@@ -23,11 +23,10 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.program.affine_rows import affine_rows, joined
+from cvxift.program.affine_rows import IMPLIED, NONNEG, ZERO, affine_rows, joined, redundant
 from cvxift.program.cone_parts import implied, parts, without_repeats
 from cvxift.program.cones import Cones
 from cvxift.program.epigraphs import without_epigraphs
-from cvxift.program.parallel import IMPLIED, NONNEG, ZERO, redundant
 from cvxift.program.structure import Floats, Structure
 from cvxift.program.tensors import Stack, drop_free_rows, take_rows
 

@@ -13,7 +13,7 @@ from cvxpy.lin_ops.backends.scipy_backend import SciPyCanonBackend
 
 import cvxift
 from cvxift.program import Program, stuffing
-from cvxift.program.rounding import COEFFICIENT_ROUNDING
+from cvxift.program.stuffing import COEFFICIENT_ROUNDING
 from tests.children import light
 
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
