@@ -6,11 +6,9 @@ Convention:
 
 from cvxift.cones.base import Group
 from cvxift.cones.product import (
-    apply_derivative,
     distance,
     margin,
     project,
-    project_dual,
     spectrum,
 )
 from cvxift.cones.spectrum import Spectrum
@@ -22,10 +20,8 @@ __all__ = [
     "Group",
     "Part",
     "Spectrum",
-    "apply_derivative",
     "distance",
     "margin",
     "project",
-    "project_dual",
     "spectrum",
 ]

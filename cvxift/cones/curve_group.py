@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,15 +99,15 @@ class CurveGroup(Group):
 
     def rotate(self, w: Floats) -> Floats:
         """Product Qᵀw."""
-        return np.einsum("...ji,...j->...i", self._Q, w)
+        return self.xp.sum(self._Q * w[..., :, None], axis=-2)
 
     def restore(self, w: Floats) -> Floats:
         """Product Qw."""
-        return np.einsum("...ij,...j->...i", self._Q, w)
+        return self.xp.sum(self._Q * w[..., None, :], axis=-1)
 
     def rotate_rows(self, A: Floats) -> Floats:
         """Product QᵀA."""
-        return np.matrix_transpose(self._Q) @ A
+        return self.xp.matrix_transpose(self._Q) @ A
 
     @cached_property
     def coefficients(self) -> Floats:
@@ -122,10 +123,10 @@ class CurveGroup(Group):
 
     def bend(self, a: Floats, b: Floats) -> Floats:
         """The last formula of the module's first lines; zero off the curved boundary."""
-        return self.restore(bent(np, self.coefficients, self.rotate(a), self.rotate(b)))
+        return self.restore(_bent(self.xp, self.coefficients, self.rotate(a), self.rotate(b)))
 
 
-def bent(xp: Any, c: Floats, a: Floats, b: Floats) -> Floats:
+def _bent(xp: Any, c: Floats, a: Floats, b: Floats) -> Floats:
     """The last formula of the module's first lines in the frame's coordinates, p, q and n.
 
     Args:
@@ -151,3 +152,26 @@ def projections(v: Floats, regime: Regimes, curved: Curved) -> Floats:
         s[face, 2] = np.maximum(flat[face, 2], 0.0)
     s[curved.chosen] = (curved.sigma * curved.frame.axes[0]).T
     return s.reshape(v.shape)
+
+
+class CurveArrays(CurveGroup):
+    """The spectrum of three-dimensional cones as arrays of another place.
+
+    Args:
+        table: s, d, 1 − d and Q of each cone side by side, shape (..., count, 18).
+        source: the spectrum on the host.
+        xp: the namespace of the place's arrays.
+        put: makes arrays of the place from NumPy's.
+    """
+
+    def __init__(self, table: Any, source: CurveGroup, xp: Any, put: Callable[[Floats], Any]) -> None:
+        self.part, self.source, self.xp, self._put = source.part, source, xp, put
+        self.s, self.d, self.complement = (table[..., i : i + 3] for i in (0, 3, 6))
+        self._Q = xp.reshape(table[..., 9:], (*table.shape[:-1], 3, 3))
+
+    mixed = Group.mixed
+
+    @cached_property
+    def coefficients(self) -> Any:
+        """As `CurveGroup.coefficients`; copied from the host when first asked for."""
+        return self._put(self.source.coefficients)

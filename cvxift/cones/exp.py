@@ -21,8 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from cvxift._types import EPS, Floats
-from cvxift.cones.bracket import descend
-from cvxift.cones.curve import CurveCone
+from cvxift.cones.curve import CurveCone, descend
 from cvxift.cones.curve_group import CURVED, FACE, INSIDE, POLAR, Frame, Regimes
 
 E = float(np.e)

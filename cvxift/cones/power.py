@@ -28,8 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvxift._types import Floats
-from cvxift.cones.bracket import descend
-from cvxift.cones.curve import END, CurveCone
+from cvxift.cones.curve import END, CurveCone, descend
 from cvxift.cones.curve_group import CURVED, INSIDE, POLAR, Frame, Regimes
 
 

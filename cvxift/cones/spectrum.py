@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from cvxift._types import Floats, cached_property
 from cvxift.cones.base import Group
-from cvxift.errors import ProgramError
 from cvxift.program.cones import Cones
+
+if TYPE_CHECKING:
+    from cvxift.cones.product import PlacedCones
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,7 @@ class Spectrum:
         cones: the product cone.
         batch: leading batch dimensions of v.
         groups: spectrum of each group of equal cones, by their first rows.
+        placed: the cone where the arrays live.
 
     Example:
         >>> import numpy as np
@@ -38,26 +41,22 @@ class Spectrum:
     cones: Cones
     batch: tuple[int, ...]
     groups: tuple[Group, ...]
-
-    @property
-    def xp(self) -> Any:
-        """The namespace of the arrays."""
-        return np
+    placed: PlacedCones
 
     @cached_property
     def s(self) -> Floats:
         """The projection Π_K(v), shape (..., m); it comes with the spectrum at no cost."""
-        return self._assemble([group.s for group in self.groups], self.batch)
+        return self.placed.join([group.s for group in self.groups], self.batch)
 
     @cached_property
     def d(self) -> Floats:
         """Eigenvalues in row order, shape (..., m); exactly 0.0 (tight) or 1.0 (slack) where theory says so."""
-        return self._assemble([group.d for group in self.groups], self.batch)
+        return self.placed.join([group.d for group in self.groups], self.batch)
 
     @cached_property
     def complement(self) -> Floats:
         """1 − d without cancellation, shape (..., m)."""
-        return self._assemble([group.complement for group in self.groups], self.batch)
+        return self.placed.join([group.complement for group in self.groups], self.batch)
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -78,17 +77,8 @@ class Spectrum:
 
     def rotate_rows(self, A: Floats) -> Floats:
         """Product QᵀA for matrices with the spectrum's own leading dimensions, shape (..., m, n)."""
-        out = np.empty_like(A)
-        for group in self.groups:
-            rows = group.part.rows
-            part = A[..., rows, :] if isinstance(rows, slice) else A[..., rows.ravel(), :]
-            turned = group.rotate_rows(part.reshape(*A.shape[:-2], group.count, group.dim, A.shape[-1]))
-            flat = turned.reshape(part.shape)
-            if isinstance(rows, slice):
-                out[..., rows, :] = flat
-            else:
-                out[..., rows.ravel(), :] = flat
-        return out
+        parts = zip(self.groups, self.placed.take_rows(A), strict=True)
+        return self.placed.join_rows([group.rotate_rows(part) for group, part in parts])
 
     def bend(self, a: Floats, b: Floats) -> Floats:
         """D²Π_K(v)[a, b] for directions of shape (..., m), whose leading dimensions broadcast with the batch."""
@@ -105,7 +95,7 @@ class Spectrum:
         Returns:
             w on slack directions (zero on the others), and ȳ (zero on slack ones), shapes (..., m).
         """
-        xp, turned = self.xp, self.rotate(v_bar)
+        xp, turned = self.placed.xp, self.rotate(v_bar)
         nothing, slack = xp.zeros_like(turned), self.d == 1.0
         divisor = xp.where(slack, xp.ones_like(self.d), self.complement)
         return -self.restore(xp.where(slack, turned, nothing)), -self.restore(
@@ -118,15 +108,11 @@ class Spectrum:
         return tuple(group for group in self.groups if group.dim > 1 and group.mixed.any())
 
     def tight_and_curved(self) -> tuple[NDArray[np.intp], Floats]:
-        """The rows of the cones (other than zero and nonneg) where D = 0, and d/(1 − d) < ∞ of those where it is mixed.
+        """Of one point, the rows of cones other than zero and nonneg where D = 0, and d/(1 − d) < ∞ where it is mixed.
 
         Returns:
             Rows in ascending order within each group, and d/(1 − d) in the order of `eigenvectors`.
-
-        Raises:
-            ProgramError: if the spectrum is batched.
         """
-        self._unbatched("tight_and_curved")
         rows, curvature = [], []
         for group in self.groups:
             if group.kind in ("zero", "nonneg"):
@@ -144,15 +130,11 @@ class Spectrum:
         )
 
     def eigenvectors(self, choose: Callable[[Floats], NDArray[np.bool_]]) -> sp.csc_array:
-        """Eigenvectors as sparse columns, cone by cone, shape (m, k).
+        """Eigenvectors at one point as sparse columns, cone by cone, shape (m, k).
 
         Args:
             choose: from eigenvalues, which are wanted.
-
-        Raises:
-            ProgramError: if the spectrum is batched.
         """
-        self._unbatched("eigenvectors")
         places, values, lengths = [], [], []
         for group in self.curved:
             index, columns = self._chosen(group, choose)
@@ -193,23 +175,8 @@ class Spectrum:
         columns = np.swapaxes(group.eigenvectors(mixed), -1, -2)[chosen]
         return np.repeat(rows, chosen.sum(axis=-1), axis=0), columns
 
-    def _unbatched(self, name: str) -> None:
-        if self.batch:
-            raise ProgramError(f"{name}() is for one point; the batch has shape {self.batch}. Use rotate and restore.")
-
     def _each(self, product: Callable[..., Floats], *vectors: Floats) -> Floats:
         """product(group, its parts of the vectors) for every group, put together."""
-        vectors = tuple(np.asarray(w, dtype=np.float64) for w in vectors)
-        for w in vectors:
-            if w.shape[-1:] != (self.cones.m,):
-                raise ProgramError(
-                    f"w has shape {w.shape}; expected (..., {self.cones.m}), one entry for each row of K."
-                )
-        values = [product(group, *(group.part.take(w) for w in vectors)) for group in self.groups]
-        return self._assemble(values, np.broadcast_shapes(self.batch, *(w.shape[:-1] for w in vectors)))
-
-    def _assemble(self, values: list[Floats], batch: tuple[int, ...]) -> Floats:
-        out = np.empty((*batch, self.cones.m))
-        for group, value in zip(self.groups, values, strict=True):
-            group.part.put(out, np.broadcast_to(value, (*batch, *value.shape[-2:])))
-        return out
+        parts = [self.placed.take(w) for w in vectors]
+        values = [product(group, *own) for group, own in zip(self.groups, zip(*parts, strict=True), strict=True)]
+        return self.placed.join(values, np.broadcast_shapes(self.batch, *(tuple(w.shape[:-1]) for w in vectors)))

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift._types import cached_property
-from cvxift.cones.array_cones import PlacedCones, on_host
+from cvxift.cones.product import PlacedCones, on_host
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.residuals import Residuals, Scales, errors

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cvxift._types import cached_property
-from cvxift.cones.array_cones import PlacedCones
+from cvxift.cones.product import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.units import Units
 from cvxift.program.products import apply, transposed

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import lsqr
 
 from cvxift._types import EPS
-from cvxift.cones import project, project_dual
+from cvxift.cones import project
 from cvxift.kkt import convexity
 from cvxift.kkt.engine import ACCEPTABLE, TOLERANCE, Solution
 from cvxift.kkt.solution import Attempts
@@ -167,7 +167,7 @@ class Search:
         if not np.isfinite(g).all():
             return None
         cones = self.program.cones
-        v = project(cones, -g) - project_dual(cones, y)
+        v = project(cones, -g) - (project(cones, -y) + y)
         arguments = (self.program, self.engine.layout, self.theta, self.p, x, v)
         if near < np.inf and converge(*arguments, 0).point.worst > near:
             return None

@@ -71,19 +71,6 @@ class Part:
             return np.arange(self.rows.start, self.rows.stop).reshape(self.count, self.dim)
         return self.rows
 
-    def take(self, v: NDArray) -> NDArray:
-        """The part's entries of v (..., m), as (..., count, dim)."""
-        if isinstance(self.rows, slice):
-            return v[..., self.rows].reshape(*v.shape[:-1], self.count, self.dim)
-        return v[..., self.rows]
-
-    def put(self, out: NDArray, value: NDArray) -> None:
-        """Write value (..., count, dim) to the part's entries of out (..., m)."""
-        if isinstance(self.rows, slice):
-            out[..., self.rows] = value.reshape(*value.shape[:-2], self.count * self.dim)
-        else:
-            out[..., self.rows] = value
-
 
 @dataclass(frozen=True)
 class Cones:

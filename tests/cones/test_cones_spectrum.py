@@ -8,7 +8,6 @@ from cone_points import EVERYTHING, ONE_OF_EACH, eigenvectors, sample
 
 from cvxift.cones import Cones, margin, spectrum
 from cvxift.cones.exp import Exponential
-from cvxift.errors import ProgramError
 
 ALL = {**ONE_OF_EACH, "everything": EVERYTHING, "many": Cones(soc=(4, 4, 2, 4), psd=(3, 3, 1), exp=9, pow=(0.2, 0.7))}
 
@@ -58,13 +57,6 @@ def test_chosen_columns_of_one_cone(cones, rng):
             whole = np.eye(group.dim) if group.Q is None else group.Q[k]
             chosen = rng.random(group.dim) < 0.5
             np.testing.assert_allclose(group.columns(k, chosen), whole[:, chosen], rtol=0, atol=1e-15)
-
-
-def test_kept_directions_are_for_one_point(cones):
-    found = spectrum(cones, np.zeros((2, cones.m)))
-    for call in (found.tight_and_curved, lambda: found.eigenvectors(np.isfinite)):
-        with pytest.raises(ProgramError, match="one point"):
-            call()
 
 
 def test_margin_of_a_known_spectrum(cones, rng):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cvxift.cones import Cones
-from cvxift.cones.array_cones import PlacedCones, on_host
+from cvxift.cones.product import PlacedCones, on_host
 from cvxift.errors import ApplicabilityError, ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt import newton
 from cvxift.kkt.backend import HOST, Arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cvxift.cones.array_cones import on_host
+from cvxift.cones.product import on_host
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.system.batched import DenseSystems

@@ -8,7 +8,7 @@ import pytest
 
 from cvxift import cones as cone
 from cvxift.cones import Cones
-from cvxift.cones.array_cones import PlacedCones, on_host
+from cvxift.cones.product import PlacedCones, on_host
 from cvxift.errors import ApplicabilityWarning, SolveError
 from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch.device import DeviceMap

@@ -42,7 +42,7 @@ def unreduced(planted):
     structure, cones = planted.structure, planted.structure.cones
     v = planted.s - planted.y
     D = (
-        np.stack([cone.apply_derivative(cones, v, e) for e in np.eye(structure.m)], axis=1)
+        np.stack([cone.spectrum(cones, v).apply(e) for e in np.eye(structure.m)], axis=1)
         if structure.m
         else np.zeros((0, 0))
     )

@@ -22,7 +22,7 @@ LEADS = ((), (3,), (0,))
 def unreduced(planted):
     """The map (g, h) ↦ (u, w) with J (u, v) = (g, h), w = (D − I)v, from J written out."""
     cones, n = planted.structure.cones, planted.structure.n
-    D = cone.apply_derivative(cones, planted.s - planted.y, np.eye(cones.m))
+    D = cone.spectrum(cones, planted.s - planted.y).apply(np.eye(cones.m))
     P, A = planted.structure.P_matrix(planted.data.P).toarray(), planted.structure.A_matrix(planted.data.A).toarray()
     tilt = D - np.eye(cones.m)
     J = np.block([[P, A.T @ tilt], [A, D]])

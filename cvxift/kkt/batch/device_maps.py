@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from cvxift.cones.array_cones import PlacedCones
+from cvxift.cones.product import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.derivatives import Derivatives

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvxift._types import cached_property
-from cvxift.cones.array_cones import PlacedCones
+from cvxift.cones.product import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.residuals import Scales, errors
 from cvxift.program.products import transposed

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cvxift import solvers
-from cvxift.cones.array_cones import on_host
+from cvxift.cones.product import on_host
 from cvxift.kkt.backend import HOST, Array
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch, HostSide, Starts

@@ -7,6 +7,7 @@ h = d/(1 − d), and one with d = 1 (slack) leaves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Rotation:
         spectrum = self.spectrum
         assert spectrum is not None
         cones = spectrum.cones
-        rest = cone.Spectrum(cones, (), tuple(group for group in spectrum.groups if group not in groups))
+        rest = replace(spectrum, groups=tuple(group for group in spectrum.groups if group not in groups))
         tight, h = rest.tight_and_curved()
         rows = np.concatenate([self.rows[self.rows < cones.zero + cones.nonneg], tight, *but])
         return Rotation(rows, h, rest) if len(h) else Rotation(rows)

@@ -53,10 +53,7 @@ class IterativeSystem:
         eye = sp.eye_array(self.m) if self.m else None
         pattern = sp.csc_array(sp.block_array([[P, sp.csc_array(AT)], [sp.csc_array(A), eye]], format="csc"))
         self.scale = equilibrate(pattern)
-        cones = structure.cones
-
-        def tilt(w: Floats) -> Floats:
-            return cone.apply_derivative(cones, v, w)
+        self._tilt = tilt = cone.spectrum(structure.cones, v).apply
 
         def forward(z: Floats) -> Floats:
             z = self.scale * z
@@ -72,7 +69,6 @@ class IterativeSystem:
 
         size = self.n + self.m
         self._J = _linear_operator((size, size), matvec=forward, rmatvec=backward, dtype=float)
-        self._tilt = tilt
 
     def solve(self, g: Floats, h: Floats | None) -> tuple[Floats, Floats, Certificate]:
         """Solve for (u, w), each column by itself.
