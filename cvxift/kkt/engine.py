@@ -43,7 +43,6 @@ class Engine:
         A: values of A's entries, of which the constant ones are read, shape (nnzA,).
         solver: name of the solver to try first; None chooses by structure and size.
         solver_args: options for that solver.
-        dense: force the dense or the sparse layout.
         vouched: whether nobody checked P; otherwise CVXPY has checked the signs of one without off-diagonal entries.
     """
 
@@ -58,14 +57,13 @@ class Engine:
         A: Floats | None = None,
         solver: str | None = None,
         solver_args: Mapping[str, Any] | None = None,
-        dense: bool | None = None,
         vouched: bool = False,
     ) -> None:
         self.structure = structure
         if constant is None or A is None:
             constant, A = np.zeros(structure.nnzA, dtype=bool), np.zeros(structure.nnzA)
         self.condensation = Condensation(structure, constant, A)
-        self.layout = Layout(self.condensation.structure, dense)
+        self.layout = Layout(self.condensation.structure)
         self.cones = self.condensation.structure.cones
         self._shape = self.condensation.structure.n, self.cones.m
         self._equilibration = Equilibration(self.condensation.structure, turns=True)

@@ -140,13 +140,10 @@ class Equilibration:
             and not self._light_entries(values).any()
         ):
             return None
-        if np.isposinf(data.b).any():  # rows without a limit say nothing of a unit
-            values[np.isposinf(values)] = 0.0
-            largest = np.maximum.reduceat(values, self._blocks, axis=-1)
         if not np.isfinite(largest).all():
             return None
         if self._boosted is not None:
-            A, b = self._boosted.rotated(data.A, np.where(np.isposinf(data.b), 0.0, data.b))
+            A, b = self._boosted.rotated(data.A, data.b)
             values = self._values(replace(data, A=A, b=b))
         light = self._weight < 1.0  # q and b, which are no unit where all together are rounding beside P and A
         most = (np.where(part, values, 0.0).max(axis=-1, initial=0.0, keepdims=True) for part in (light, ~light))

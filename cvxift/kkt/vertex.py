@@ -52,9 +52,7 @@ def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
     while count < WHOLE_STEPS:
         if system is None or not turn.same(system.rotation):
             system = ReducedSystem(instance, turn)
-        system.brief = True
-        dx, dy, certificate = system.solve(-at.dual, -at.primal)
-        system.brief = False
+        dx, dy, certificate = system.solve(-at.dual, -at.primal, brief=True)
         dv = -at.primal - instance.A @ dx
         dv[turn.rows] = 0.0  # what least squares leaves of a tight row is no multiplier
         new = evaluate(instance, at.point.x + dx, at.point.v + dv - dy)

@@ -171,7 +171,7 @@ class LayerCore:
             prepare: factorize now what the derivatives of an unbatched call will need.
 
         Returns:
-            The call, to be handed to `vjp`, `jvp` and `second`; and the outputs, each of shape (batch…, *shape); the
+            The call, to be handed to `vjp`; and the outputs, each of shape (batch…, *shape); the
             logarithm of those in `exps`.
 
         Raises:
@@ -287,15 +287,6 @@ class LayerCore:
         """Cotangents of the parameters, of the shapes they were given in, for cotangents of the outputs."""
         return self._unpack(self.map.derivative(call.solved, (), self._join(bars, call)), call)
 
-    def jvp(self, call: Call, tangents: Sequence[Floats | None]) -> list[Floats]:
-        """Tangents of the outputs for tangents of the parameters, None for those that do not move."""
-        return self._split(self.map.jvp(call.solved, self._pack_tangents(tangents, call)), call.solved.batch_shape)
-
-    def second(self, call: Call, bars: Sequence[Floats], tangents: Sequence[Floats | None]) -> list[Floats]:
-        """Gradients with respect to the parameters of ⟨bars, jvp(tangents)⟩."""
-        theta_dot = self._pack_tangents(tangents, call)
-        return self._unpack(self.map.second(call.solved, self._join(bars, call), theta_dot), call)
-
     def _pack(self, values: Sequence[Floats], batch: tuple[int, ...]) -> Floats:
         """θ of shape (*batch, N): every value raveled in C order, side by side."""
         if not values:
@@ -309,10 +300,6 @@ class LayerCore:
             theta[..., start : start + size] = value.reshape(*lead, size)
             start += size
         return theta
-
-    def _pack_tangents(self, tangents: Sequence[Floats | None], call: Call) -> Floats:
-        values = [np.zeros(shape) if t is None else t for t, shape in zip(tangents, self.shapes, strict=True)]
-        return self._pack(values, call.solved.batch_shape)
 
     def _unpack(self, theta: Floats, call: Call) -> list[Floats]:
         """The transpose of `_pack`: entries of θ in each parameter's given shape, summed over broadcast dimensions."""

@@ -5,8 +5,8 @@ Every adapter solves the canonical program and returns a point in these signs, w
     minimize   ½ xᵀPx + qᵀx   subject to   Ax + s = b,  s ∈ K              K = zero × nonneg × soc… × psd… × exp… × pow…
     Px + q + Aᵀy = 0,  y ∈ K*,  sᵀy = 0
 
-A row of the nonneg cone with b = +∞ is no constraint: its y is 0, its s is +∞. Any other value that is not finite is
-refused before a solver sees it, with a `Raw` of status FAILED that names the array and the first entry.
+A value that is not finite is refused before a solver sees it, with a `Raw` of status FAILED that names the array and
+the first entry; rows whose right-hand side is +∞ bind nothing, and `cvxift.program` leaves them out.
 
 Nothing that a solver does is believed: an exception, another type than `Raw`, arrays of other shapes and values that
 are not finite become a `Raw` of status FAILED or NUMERICAL that says so; solvers of other packages get copied data.
@@ -97,8 +97,6 @@ class Session(abc.ABC):
     """
 
     structure: Structure
-    infinite_b: ClassVar[bool] = False
-    """Whether `_solve` takes b = +∞ in rows of the nonneg cone by itself."""
     releases_gil: ClassVar[bool] = False
     """Whether the solver runs outside Python's lock, so that threads solve in parallel."""
     solves_batches: ClassVar[bool] = False
@@ -116,7 +114,7 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
-        """Solve one instance whose values are finite, except for b = +∞ in rows of the nonneg cone if `infinite_b`."""
+        """Solve one instance whose values are finite."""
 
     def solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None = None) -> Raw:
         """Solve one instance.
@@ -133,9 +131,9 @@ class Session(abc.ABC):
             exception.
         """
         start = time.perf_counter()
-        # A sum of squares is finite unless an entry is not (or overflows, which `_nonfinite` then tells apart).
+        # A sum of squares is finite unless an entry is not (or overflows, which `_refused` then tells apart).
         if not math.isfinite(_total(P) + _total(q) + _total(A) + _total(b)):
-            raw = self._solve_nonfinite(P, q, A, b, warm)
+            raw = self._refused(P, q, A, b) or self._try(P, q, A, b, warm)
         else:
             raw = self._try(P, q, A, b, warm)
         raw.seconds = time.perf_counter() - start
@@ -197,32 +195,18 @@ class Session(abc.ABC):
         n, m = self.structure.n, self.structure.m
         return Raw(np.full(n, np.nan), np.full(m, np.nan), np.full(m, np.nan), status, message)
 
-    def _solve_nonfinite(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
-        """Name what is not finite; leave out the rows that b = +∞ makes void."""
-        for name, values in (("P", P), ("q", q), ("A", A)):
+    def _refused(self, P: Floats, q: Floats, A: Floats, b: Floats) -> Raw | None:
+        """A failure that names what is not finite; None where all is."""
+        for name, values in (("P", P), ("q", q), ("A", A), ("b", b)):
             bad = np.flatnonzero(~np.isfinite(values))
             if len(bad):
                 first = f"{self._place(name, bad[0])} = {values[bad[0]]}"
                 return self.failure(f"{name} is not finite: {len(bad)} entries, the first is {first}.")
-        cones = self.structure.cones
-        free = np.isposinf(b)
-        free[: cones.zero] = False
-        free[cones.zero + cones.nonneg :] = False
-        bad = np.flatnonzero(~np.isfinite(b) & ~free)
-        if len(bad):
-            if np.isinf(b[bad]).all() and bad[-1] < cones.zero + cones.nonneg:
-                return self.failure(f"row {bad[0]} has b = {b[bad[0]]}: no x satisfies it.", Status.INFEASIBLE)
-            return self.failure(f"b is not finite: {len(bad)} entries, the first is b[{bad[0]}] = {b[bad[0]]}.")
-        if self.infinite_b or not free.any():
-            return self._try(P, q, A, b, warm)
-        # 0ᵀx + s = 1 with s ≥ 0 holds for every x: the row stays in the pattern and constrains nothing.
-        raw = self._try(P, q, np.where(free[self.structure.A_rows], 0.0, A), np.where(free, 1.0, b), warm)
-        raw.s[free], raw.y[free] = np.inf, 0.0
-        return raw
+        return None
 
     def _place(self, name: str, index: int) -> str:
-        if name == "q":
-            return f"q[{index}]"
+        if name in "qb":
+            return f"{name}[{index}]"
         rows, cols = getattr(self.structure, f"{name}_rows"), getattr(self.structure, f"{name}_cols")
         return f"{name}[{rows[index]}, {cols[index]}]"
 

@@ -36,8 +36,6 @@ _EXITS = {
     -6: (Status.FAILED, "the equalities, or the starting active set, are linearly dependent"),
     -7: (Status.ITERATION_LIMIT, "time limit"),
 }
-# DAQP scales rows but not columns: with P's diagonal over 12 orders of magnitude it cycles, or takes P for singular.
-_SPREAD = 1e8
 # DAQP passes over rows whose norm in the metric of P⁻¹ is under about 3e-6, and inactive rows may be violated by
 # primal_tol: where a row is violated by more than _VIOLATED, or there is no point and a row's norm, squared, is under
 # _FAINT of the cost, it is asked again in other units.
@@ -71,7 +69,6 @@ class Daqp(Solver):
 class DaqpSession(Session):
     """Dense matrices are filled in place; each solve is one stateless call of `daqp.solve`."""
 
-    infinite_b = True
     releases_gil = True
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:
@@ -80,8 +77,6 @@ class DaqpSession(Session):
         n, zero = structure.n, structure.cones.zero
         self._zero = zero
         self._P = Dense(structure.P_rows, structure.P_cols, (n, n)) if structure.nnzP else None
-        diagonal = np.flatnonzero(structure.P_rows == structure.P_cols)
-        self._diagonal = diagonal if 0 < len(diagonal) == n else None
         self._bounds = Bounds(structure)
         general = self._bounds.general
         if self._bounds.count:
@@ -101,17 +96,14 @@ class DaqpSession(Session):
     ) -> list[Raw]:
         """Solve a batch: one call an instance, all around it at once; see `Session.solve_batch`.
 
-        Instances that are more than a plain call (a bound or a number that is not finite, another scale of P, a
-        violated row, no point) are solved one by one, with the results of `solve` to the last bit.
+        Instances that are more than a plain call (a number that is not finite, a violated row, no point) are solved one
+        by one, with the results of `solve` to the last bit.
         """
         if self._bounds.count or self._P is None or warm is not None or len(q) < 2:
             return super().solve_batch(P, q, A, b, warm)
         start = time.perf_counter()
         zero, sense = self._zero, self._sense
         plain = np.isfinite(P.sum(-1) + q.sum(-1) + A.sum(-1) + b.sum(-1))
-        if self._diagonal is not None:
-            diagonal = P[:, self._diagonal]
-            plain &= ~_spread(diagonal)
         H, matrices = self._P.stack(P), self._A.stack(A)
         q, b = (part if part.flags.writeable else part.copy() for part in (q, b))
         lower = np.full(b.shape, -np.inf)
@@ -147,21 +139,6 @@ class DaqpSession(Session):
         return raws
 
     def _solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
-        if self._diagonal is not None:
-            diagonal = P.take(self._diagonal)
-            if _spread(diagonal):
-                return self._solve_scaled(1.0 / np.sqrt(diagonal), P, q, A, b, warm)
-        return self._solve_as_it_is(P, q, A, b, warm)
-
-    def _solve_scaled(self, d: Floats, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
-        """Solve for z in x = d∘z, so that P's diagonal is 1; y and s stay the same."""
-        structure = self.structure
-        P = P * d[structure.P_rows] * d[structure.P_cols]
-        raw = self._solve_as_it_is(P, q * d, A * d[structure.A_cols], b, warm)
-        raw.x *= d
-        return raw
-
-    def _solve_as_it_is(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None) -> Raw:
         solve = self._solve_bounded if self._bounds.count else self._solve_general
         raw = solve(P, q, A, b, warm)
         if not raw.status.has_point or self._violates(raw):
@@ -186,7 +163,7 @@ class DaqpSession(Session):
         cost = float(np.abs(P).max(initial=0.0)) or 1.0
         if raw.status.has_point:
             s = np.concatenate([-np.abs(raw.s[: self._zero]), raw.s[self._zero :]])
-            scale = size * (1.0 + np.abs(raw.x).max(initial=0.0)) + np.where(np.isfinite(b), np.abs(b), 0.0)
+            scale = size * (1.0 + np.abs(raw.x).max(initial=0.0)) + np.abs(b)
             passed = np.min(s / scale, initial=0.0) < -_VIOLATED
         else:
             passed = np.min(size, initial=1.0) ** 2 < _FAINT * cost
@@ -255,12 +232,6 @@ class DaqpSession(Session):
 
 def _tell(message: str, value: float, info: Mapping[str, Any]) -> None:
     print(f"DAQP: {message}; {info['iterations']} iterations, objective {value:.6e}.")
-
-
-def _spread(diagonal: Floats) -> NDArray[np.bool_]:
-    """Whether positive diagonals, shape (..., n), hold numbers of very different size, shape (...)."""
-    least = np.minimum.reduce(diagonal, axis=-1)
-    return (least > 0.0) & (np.maximum.reduce(diagonal, axis=-1) > _SPREAD * least)
 
 
 def _complement(s: Floats, y: Floats, zero: int) -> None:

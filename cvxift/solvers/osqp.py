@@ -75,7 +75,6 @@ def _settings() -> Any:
 class OsqpSession(Session):
     """One OSQP workspace, set up on the first instance and updated for the following ones."""
 
-    infinite_b = True
     releases_gil = True
 
     def __init__(self, structure: Structure, options: Mapping[str, Any]) -> None:

@@ -264,7 +264,7 @@ def test_a_session_keeps_nothing_of_other_instances(name, together):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_an_active_set_method_gives_each_instance_what_it_gives_it_alone(workers):
-    """Also where instances need more than a plain call: a bad number, P's diagonal far apart, a row in other units."""
+    """Also where instances need more than a plain call: a bad number, a row in other units."""
     planted, data = batch(9)
     structure = planted[0].structure
     data.q[1, 3] = np.nan

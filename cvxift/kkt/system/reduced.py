@@ -83,7 +83,6 @@ class ReducedSystem:
         self.n, self.m = instance.structure.n, instance.structure.m
         self._K: Any = None
         self._factor: Factor | None = None
-        self.brief = False  # whether a system without a solution is solved about, for steps that look for another one
         # What is known at once: properties of the same names find the rest.
         if rotation.spectrum is None:
             self.special = None
@@ -219,12 +218,13 @@ class ReducedSystem:
         """Minimum-norm solver for a singular K."""
         return LeastSquares(self.K, equilibrate(self.K))
 
-    def solve(self, g: Floats, h: Floats | None) -> tuple[Floats, Floats, Certificate]:
+    def solve(self, g: Floats, h: Floats | None, brief: bool = False) -> tuple[Floats, Floats, Certificate]:
         """Solve for (u, w) and certify.
 
         Args:
             g: right-hand side on columns, shape (n,) or (k, n).
             h: right-hand side on rows, shape (m,) or (k, m); None for zero.
+            brief: whether a system without a solution is solved about, for steps that look for another one.
 
         Returns:
             u and w, of the shapes of g and (..., m), and the certificate of the linear solve.
@@ -237,16 +237,16 @@ class ReducedSystem:
         if h is not None:
             f[..., n:] = turn.reduce(h)
         if self.fixed is not None:
-            u, w_r, certificate = self._solve_fixed(g, f[..., n:], self.fixed)
+            u, w_r, certificate = self._solve_fixed(g, f[..., n:], self.fixed, brief)
         elif g.ndim == 1:
-            solution, certificate = self._solve(f)
+            solution, certificate = self._solve(f, brief)
             u, w_r = solution[:n], solution[n:]
         else:
             solution, certificate = self._solve(f.T)
             u, w_r = solution.T[..., :n], solution.T[..., n:]
         return u, turn.restore(w_r, self.m), certificate
 
-    def _solve_fixed(self, g: Floats, h_r: Floats, fixed: _Fixed) -> tuple[Floats, Floats, Certificate]:
+    def _solve_fixed(self, g: Floats, h_r: Floats, fixed: _Fixed, brief: bool) -> tuple[Floats, Floats, Certificate]:
         """Solve with the fixed columns eliminated.
 
         u_F = h_f / a comes first, and w_f = (g − P u − A_uᵀ w_u)_F / a once the rest is known.
@@ -257,13 +257,13 @@ class ReducedSystem:
         moved_g = (g - apply(self.instance.P, u))[..., U]
         moved_h = (h_r - apply(self.A_r, u))[..., fixed.u]
         f = np.concatenate([moved_g, moved_h], axis=-1)
-        solution, certificate = self._solve(f.T)
+        solution, certificate = self._solve(f.T, brief)
         if not certificate.consistent:  # dependent rows feel what rounding left of fixed columns that cancel in them
             g_terms = (np.abs(g) + apply(abs(self.instance.P), np.abs(u)))[..., U]
             h_terms = (np.abs(h_r) + apply(abs(self.A_r), np.abs(u)))[..., fixed.u]
             rounding = np.abs(f) <= CANCELLED * np.concatenate([g_terms, h_terms], axis=-1)
             if bool((rounding & (f != 0.0)).any()):
-                solution, certificate = self._solve(np.where(rounding, 0.0, f).T)
+                solution, certificate = self._solve(np.where(rounding, 0.0, f).T, brief)
         solution = solution.T
         u[..., U] = solution[..., : len(U)]
         w_r = np.zeros_like(h_r)
@@ -282,14 +282,14 @@ class ReducedSystem:
         factor.further = self._further
         return factor
 
-    def _solve(self, f: Floats) -> tuple[Floats, Certificate]:
+    def _solve(self, f: Floats, brief: bool = False) -> tuple[Floats, Certificate]:
         factor: Factor = self.factor
         dense = isinstance(factor, DenseFactor)
         if not (isinstance(factor, DenseFactor) and factor.singular):
             u, certificate = factor.certified(f)
             if certificate.consistent:
                 return u, certificate
-        if self.brief and isinstance(factor, SparseFactor) and f.ndim == 1:
+        if brief and isinstance(factor, SparseFactor) and f.ndim == 1:
             u, residual = factor.nearly(f)
             return u, Certificate(residual, factor, "approximate least squares")
         if isinstance(factor, SparseFactor) and self.singular != "raise" and factor.growth >= GROWN:
