@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -205,12 +205,14 @@ def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:
 
 
 def judged_kinks(account: Regularity, point: LocalPoint) -> tuple[Kinks, bool]:
-    """The kinks at a point, and whether its pieces agree: then no change of the parameters tells the sides apart."""
-    agree = len(account.pieces) > 1 and not differs_somewhere(account) if point.program.theta_size else False
-    kinks = find_kinks(point, point.probes)
-    if agree and kinks.flat_pieces == 0.0:
-        kinks = replace(kinks, harmless=np.union1d(kinks.harmless, kinks.real), real=kinks.real[:0])
-    return kinks, agree
+    """The kinks at a point, and whether its pieces agree: then no change of the parameters tells the sides apart.
+
+    Without parameters nothing tells: a kink is one along changes of the cost.
+    """
+    if not point.program.theta_size:
+        return find_kinks(point, True), False
+    differ = account.ended or differs_somewhere(account)
+    return find_kinks(point, differ), len(account.pieces) > 1 and not differ
 
 
 def distance_to_kink(point: LocalPoint, kinks: Kinks) -> float:

@@ -9,8 +9,7 @@ kink of Π_K. The user's map need not have one there:
 - all pieces that meet at the kink have the same derivative of the user's variables.
 
 The first two are conic programs over directions; for them u = 0 in the user's columns, Pu = 0, A_r u = 0 and the slacks
-of weak cones move inside, or Aᵀw = 0 and their multipliers do. The third is decided by taking elements of the
-B-subdifferential of Π_K at the point (Qi & Sun 1993): D a small step away from the kink, on all sides.
+of weak cones move inside, or Aᵀw = 0 and their multipliers do. The third is asked of `cvxift.kkt.regularity.pieces`.
 """
 
 from __future__ import annotations
@@ -24,14 +23,11 @@ import scipy.sparse as sp
 from cvxift import solvers
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.progress import progress
-from cvxift.kkt.regularity.thresholds import DIFFERENT_CURVED, FELT, PULLED, STEP
+from cvxift.kkt.regularity.thresholds import FELT, STEP
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.structure import Cones, Floats, Structure
 
 FREED = 1e-3  # of the unit step that a slack or multiplier must move to count as opened
-RANDOM_PIECES = 8  # random pieces that are looked at besides the systematic ones
-SINGLES = 24  # weak cones that are opened and closed one at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +41,8 @@ class Kinks:
         harmless: those left, if the pieces agree on the user's variables.
         real: those left, if they do not.
         shift: the scaled shift that selects the piece on which the other checks look, shape (m,).
-        difference: largest relative difference of the user's tangents between pieces.
-        flat_pieces: share of the pieces that have a flat direction in the user's variables.
+        flat_pieces: share of two pieces, those left all slack and all tight, that have a flat direction in the user's
+            variables.
     """
 
     weak: np.ndarray
@@ -55,7 +51,6 @@ class Kinks:
     harmless: np.ndarray
     real: np.ndarray
     shift: Floats
-    difference: float
     flat_pieces: float
 
 
@@ -65,30 +60,26 @@ def touches_user(point: LocalPoint, kernel: Kernel) -> float:
     return float(np.linalg.norm(part, 2)) if part.size else 0.0
 
 
-def find_kinks(point: LocalPoint, probes: tuple[Floats, Floats]) -> Kinks:
+def find_kinks(point: LocalPoint, differ: bool) -> Kinks:
     """Sort the weak units by what they mean for the user's variables.
 
     Args:
         point: the point.
-        probes: right-hand sides (g, h) of the tangents that are compared between pieces, shapes (k, n) and (k, m).
+        differ: whether the pieces of the solution map that meet at the point differ.
     """
     weak = point.weak
     none = weak[:0]
-    zero = np.zeros(point.structure.m)
-    if not len(weak):
-        return Kinks(weak, none, none, none, none, zero, 0.0, 0.0)
-    opened = _opened(point, weak)
+    opened = _opened(point, weak) if len(weak) else none
     rest = np.setdiff1d(weak, opened)
-    closed = _closed(point, opened, rest)
+    closed = _closed(point, opened, rest) if len(rest) else none
     rest = np.setdiff1d(rest, closed)
     shift = _shift(point, opened, 1.0) + _shift(point, closed, -1.0)
     if not len(rest):
-        return Kinks(weak, opened, closed, none, none, shift, 0.0, 0.0)
-    difference, flat = _pieces(point, rest, shift, probes)
-    shift = shift + _shift(point, rest, 1.0)
-    real = difference > DIFFERENT_CURVED or flat > 0.0
-    harmless = none if real else rest
-    return Kinks(weak, opened, closed, harmless, rest if real else none, shift, difference, flat)
+        return Kinks(weak, opened, closed, none, none, shift, 0.0)
+    sides = [shift + _shift(point, rest, sign) for sign in (1.0, -1.0)]
+    flat = float(np.mean([touches_user(point, point.kernel(side)) > FELT for side in sides]))
+    real = differ or flat > 0.0
+    return Kinks(weak, opened, closed, none if real else rest, rest if real else none, sides[0], flat)
 
 
 def nonunique(point: LocalPoint, weak: np.ndarray, closed: np.ndarray | None = None) -> Floats | None:
@@ -245,47 +236,3 @@ def _minimize(
     right = np.concatenate([np.zeros(equal.shape[0]), bounds, b])
     raw = solvers.get("clarabel").session(structure).solve(np.zeros(0), cost, np.asarray(A.data, dtype=float), right)
     return raw.x if raw.status.has_point and np.isfinite(raw.x).all() else None
-
-
-def _pieces(point: LocalPoint, rest: np.ndarray, shift: Floats, probes: tuple[Floats, Floats]) -> tuple[float, float]:
-    """Largest relative difference of the user's tangents between the pieces, and the share of them that is flat."""
-    g, h = probes
-    user = np.flatnonzero(point.asked)
-    unit = point.units[0][user]
-    tangents, flats, difference = [], [], 0.0
-    for side in progress(_sides(point, rest), "cvxift: pieces at the kink"):
-        kernel = point.kernel(shift + side)
-        flat = touches_user(point, kernel) > FELT
-        flats.append(flat)
-        u, _, lost = kernel.solve(g, h)
-        if lost.max(initial=0.0) > PULLED and not flat:
-            return np.inf, float(np.mean(flats))
-        tangents.append(u[:, user])
-        stack = np.stack(tangents)
-        if stack.size:
-            # Of each tangent's each column by itself, so that no unit hides a kink.
-            spread, size = np.abs(stack - stack[0]).max(axis=0) / unit, np.abs(stack).max(axis=0) / unit
-            size = np.maximum(size, FELT * size.max(axis=1, keepdims=True))
-            difference = float(np.max(np.divide(spread, size, out=np.zeros_like(size), where=size > 0.0), initial=0.0))
-        # The first piece has all cones open, so where it has no flat direction none has: the difference decides.
-        if difference > DIFFERENT_CURVED and not flats[0]:
-            break
-    return difference, float(np.mean(flats))
-
-
-def _sides(point: LocalPoint, rest: np.ndarray) -> list[Floats]:
-    """Shifts to the pieces: all open, all closed, each alone, and random ones."""
-    inside, outside = _shift(point, rest, 1.0), _shift(point, rest, -1.0)
-    sides = [inside, outside]
-    rng = np.random.default_rng(0)
-    if len(rest) > 1:
-        for unit in rest[:SINGLES]:
-            rows = point.rows_of(int(unit))
-            for base, other in ((inside, outside), (outside, inside)):
-                side = base.copy()
-                side[rows] = other[rows]
-                sides.append(side)
-    spread = np.isin(point.cones.unit_of_row, rest)
-    if not point.cones.polyhedral or len(rest) > 2:
-        sides += [np.where(spread, STEP * rng.standard_normal(len(spread)), 0.0) for _ in range(RANDOM_PIECES)]
-    return sides
