@@ -63,16 +63,6 @@ def _smat(xp: Any, layout: _Layout, vector: Floats) -> Floats:
     return xp.reshape(flat, (*vector.shape[:-1], layout.order, layout.order))
 
 
-def svec(matrix: Floats) -> Floats:
-    """Coordinates of symmetric matrices (..., n, n), shape (..., n(n + 1)/2); an isometry.
-
-    Example:
-        >>> svec(np.array([[1.0, 0.0], [0.0, 2.0]]))
-        array([1., 0., 2.])
-    """
-    return _svec(np, _layout(matrix.shape[-1]), matrix)
-
-
 def _eigh(xp: Any, layout: _Layout, v: Floats) -> tuple[Floats, Floats]:
     """Ascending eigenvalues (..., count, n) and eigenvectors; NaN eigenvalues where v is not finite."""
     good = xp.all(xp.isfinite(v), axis=-1)[..., None]

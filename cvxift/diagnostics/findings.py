@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -50,13 +50,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
-        return {
-            "name": self.name,
-            "passed": self.passed,
-            "value": number(self.value),
-            "threshold": number(self.threshold),
-            "note": self.note,
-        }
+        return {**asdict(self), "value": number(self.value), "threshold": number(self.threshold)}
 
 
 @dataclass(frozen=True)
@@ -79,13 +73,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
-        return {
-            "cause": self.cause,
-            "text": self.text,
-            "advice": self.advice,
-            "fault": self.fault,
-            "where": list(self.where),
-        }
+        return {**asdict(self), "where": list(self.where)}
 
 
 def number(value: float) -> float | str:

@@ -7,6 +7,7 @@ for any namespace, `HostArrays` for NumPy; an adapter may bring its framework's 
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -33,19 +34,29 @@ _lapack: Any = lapack  # its functions are made at import, unseen by type checke
 Array: TypeAlias = Any  # an array of the place's namespace
 
 
-class Factor(Protocol):
-    """Factorizations of a batch of square matrices K."""
+class Factor(abc.ABC):
+    """Factorizations of a batch of square matrices K, shape (B, N, N).
 
+    Args:
+        xp: the namespace of the arrays.
+        K: the matrices.
+    """
+
+    def __init__(self, xp: Any, K: Array) -> None:
+        self.xp, self.K = xp, K
+
+    @abc.abstractmethod
     def solve(self, f: Array) -> Array:
         """K⁻¹ f of each, shapes (B, N, k); not finite, or no solution, where K is singular: callers check."""
-        ...
 
     def growth(self) -> Array:
         """‖K⁻¹r‖∞ for a fixed r with ‖r‖∞ ≤ 1, shape (B,): large where K is singular.
 
         r has no special direction; a caller's own right-hand side may have no part along K's null vectors.
         """
-        ...
+        xp, (B, N, _) = self.xp, self.K.shape
+        r = xp.broadcast_to(probe(xp, N, array_api_compat.device(self.K))[:, None], (B, N, 1))
+        return xp.max(xp.abs(self.solve(r)), axis=(-1, -2))
 
 
 def probe(xp: Any, size: int, device: Any = None) -> Array:
@@ -158,7 +169,7 @@ class HostArrays(Arrays):
 
     def factor(self, K: np.ndarray) -> Factor:
         """LAPACK's factors, kept where the matrices are large enough for that to pay."""
-        return _HostFactor(K) if K.shape[-1] >= KEEP_FACTORS else _HostSolve(K)
+        return (_HostFactor if K.shape[-1] >= KEEP_FACTORS else _HostSolve)(self.xp, K)
 
     def affine(self, matrix: sp.csr_array, constant: Floats | None = None) -> Callable[[Floats], Floats]:
         """The constant map v ↦ c + Mv along the last axis."""
@@ -187,33 +198,22 @@ def _sums(index: np.ndarray, size: int, values: Floats) -> Floats:
     return bincount(where.ravel(), weights=values.ravel(), minlength=count * size).reshape(*values.shape[:-1], size)
 
 
-class _Solved:
+class _Solved(Factor):
     """A namespace that solves, but keeps no factors."""
-
-    def __init__(self, xp: Any, K: Array) -> None:
-        self.xp, self.K = xp, K
 
     def solve(self, f: Array) -> Array:
         """K⁻¹ f."""
         return self.xp.linalg.solve(self.K, f)
 
-    def growth(self) -> Array:
-        """‖K⁻¹r‖∞."""
-        xp, (B, N, _) = self.xp, self.K.shape
-        r = xp.broadcast_to(probe(xp, N, array_api_compat.device(self.K))[:, None], (B, N, 1))
-        return xp.max(xp.abs(self.solve(r)), axis=(-1, -2))
 
-
-class _HostSolve:
+class _HostSolve(Factor):
     """NumPy's batched solve, which keeps no factors: for small matrices that is faster than a loop over LAPACK's.
 
     Every solve has r as one more right-hand side, which costs little beside the factorization. The results must not
     depend on whether a matrix is solved for the first time, to the last bit.
     """
 
-    def __init__(self, K: Floats) -> None:
-        self.K = K
-        self._growth: Floats | None = None
+    _growth: Floats | None = None
 
     def solve(self, f: Floats) -> Floats:
         """K⁻¹ f; any vector where K is exactly singular."""
@@ -237,13 +237,13 @@ class _HostSolve:
         return self._growth
 
 
-class _HostFactor:
+class _HostFactor(Factor):
     """LAPACK's factors of each matrix."""
 
-    def __init__(self, K: Floats) -> None:
+    def __init__(self, xp: Any, K: Floats) -> None:
+        super().__init__(xp, K)
         # LAPACK reads a row-major K as Kᵀ without copying; the solve transposes back.
         self._factors = [_lapack.dgetrf(matrix.T) for matrix in K]
-        self._size = K.shape[-1]
 
     def solve(self, f: Floats) -> Floats:
         """K⁻¹ f; infinite where K is exactly singular."""
@@ -251,11 +251,6 @@ class _HostFactor:
         for i, (lu, pivots, info) in enumerate(self._factors):
             out[i] = np.inf if info > 0 else _lapack.dgetrs(lu, pivots, f[i], trans=1)[0]
         return out
-
-    def growth(self) -> Floats:
-        """‖K⁻¹r‖∞."""
-        r = np.broadcast_to(_host_probe(self._size)[:, None], (len(self._factors), self._size, 1))
-        return np.abs(self.solve(r)).max(axis=(-1, -2))
 
 
 @lru_cache(maxsize=64)

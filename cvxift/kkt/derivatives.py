@@ -3,7 +3,7 @@
 z(θ) are the flat outputs, J = dz/dθ. Every product takes vectors with leading dimensions before the batch's own: that
 many products with each instance's one factorization. Failed instances have zero derivatives.
 
-    vjp:  Jᵀ z̄        jvp:  J θ̇        second:  ∂/∂θ ⟨z̄, J θ̇⟩        second_tangent:  ∂/∂θ (J θ̇) · θ̇′
+    vjp:  Jᵀ z̄        jvp:  J θ̇        derivative:  both, and those of higher order
 """
 
 from __future__ import annotations
@@ -161,23 +161,3 @@ class Derivatives(abc.ABC):
             ApplicabilityError: as `vjp`.
         """
         return self.derivative(solved, (theta_dot,))
-
-    def second(self, solved: Solved, bar: Any, theta_dot: Any) -> Any:
-        """Gradients with respect to θ of ⟨bar, J(θ) theta_dot⟩, shape (*lead, *batch, N).
-
-        Args:
-            solved: what `solve` returned.
-            bar: cotangents of the outputs, shape (*lead, *batch, K).
-            theta_dot: tangents of θ, shape (*lead, *batch, N); the leading dimensions broadcast.
-        """
-        return self.derivative(solved, (theta_dot,), bar)
-
-    def second_tangent(self, solved: Solved, theta_dot: Any, other: Any) -> Any:
-        """Second derivatives of the outputs along two tangents of θ, shape (*lead, *batch, K).
-
-        Args:
-            solved: what `solve` returned.
-            theta_dot: tangents of θ, shape (*lead, *batch, N).
-            other: further tangents of θ, shape (*lead, *batch, N); the leading dimensions broadcast.
-        """
-        return self.derivative(solved, (theta_dot, other))

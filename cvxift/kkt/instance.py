@@ -58,28 +58,21 @@ class Layout:
         if self.single is not None:
             values = np.zeros(s.m)
             values[self._single_rows] = data.A[self._single_at]
-        if not self.dense:
-            return Instance(
-                s,
-                s.P_matrix(data.P),
-                data.q,
-                s.A_matrix(data.A),
-                data.b,
-                data,
-                self.cones,
-                self.single,
-                values,
-                moderate,
-            )
-        kept = self._kept
-        if kept is not None and kept[0] is data.P and kept[1] is data.A:
-            P, A = kept[2:]
-        else:
-            P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
-            A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
-            if constant(data.P) and constant(data.A):
-                self._kept = data.P, data.A, P, A
+        P, A = self._matrices(data)
         return Instance(s, P, data.q, A, data.b, data, self.cones, self.single, values, moderate)
+
+    def _matrices(self, data: Data) -> tuple[Any, Any]:
+        """P and A; those of constants, which come as the same arrays each time, are kept."""
+        s, kept = self.structure, self._kept
+        if not self.dense:
+            return s.P_matrix(data.P), s.A_matrix(data.A)
+        if kept is not None and kept[0] is data.P and kept[1] is data.A:
+            return kept[2:]
+        P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
+        A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
+        if constant(data.P) and constant(data.A):
+            self._kept = data.P, data.A, P, A
+        return P, A
 
     def stack(self, data: Data) -> tuple[Floats, Floats]:
         """Dense P (B, n, n) and A (B, m, n) of a batch."""

@@ -10,7 +10,7 @@ changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -121,19 +121,6 @@ def evaluate(instance: Instance, x: Floats, v: Floats, near: cone.Spectrum | Non
     y = s - v
     dual, primal, residuals = instance.errors(x, s, y)
     return Evaluated(Point(x, s, y, v, residuals, residuals.worst, spectrum=spectrum), dual, primal)
-
-
-def check(programs: DensePrograms, x: Array, v: Array, near: Any = None) -> Points:
-    """The points of a batch with their residuals: one read of 3B numbers from a device.
-
-    Args:
-        programs: the batch.
-        x: columns, shape (B, n).
-        v: s − y, shape (B, m).
-        near: the spectrum at nearby v, if one is known.
-    """
-    steps = _Batch(programs)
-    return steps.read(steps.errors(x, v, near)[1]).point
 
 
 @overload
@@ -280,12 +267,14 @@ class _Single:
         return None
 
     def end(self, at: Evaluated, settled: np.ndarray, steps: int) -> Point:
-        point, cones, system = at.point, self.instance.structure.cones, self.system
-        if system is None:
-            return point
-        same = cones.polyhedral and rotation(cones, point.v).same(system.rotation)
-        kept = system if same else None
-        return Point(point.x, point.s, point.y, point.v, point.residuals, point.worst, steps, kept, point.spectrum)
+        return at.point if self.system is None else reached(self.instance, at.point, steps, self.system)
+
+
+def reached(instance: Instance, point: Point, steps: int, system: ReducedSystem | None) -> Point:
+    """A point that Newton's steps have led to, with the last reduced system if it is the point's own."""
+    cones = instance.structure.cones
+    same = system is not None and cones.polyhedral and rotation(cones, point.v).same(system.rotation)
+    return replace(point, steps=steps, system=system if same else None)
 
 
 @dataclass

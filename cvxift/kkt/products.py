@@ -207,14 +207,6 @@ class Products(abc.ABC):
         """Cotangent of the data, F_θᵀ(u, w); P's is left out where it is not wanted."""
         return self.entries.transposed(self.x, self.y, u, w, with_P)
 
-    def second(self, x_bar: Array, y_bar: Array | None, tangent: Data) -> Data:
-        """Derivative with respect to the data of ⟨(x̄, ȳ), (ẋ, ẏ)⟩."""
-        return self.reverse(x_bar, y_bar, [tangent])
-
-    def second_tangent(self, first: Data, other: Data) -> Pair:
-        """(ẍ, ÿ), the second derivative of the solution along two tangents of the data; symmetric in them."""
-        return self.forward([first, other])
-
     def forward(self, tangents: Sequence[Data]) -> Pair:
         """The derivative of (x, y) along all of these tangents of the data, z_S.
 

@@ -23,7 +23,7 @@ numbers are enough.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -33,6 +33,10 @@ from cvxift.cones.product import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.units import Units
 from cvxift.program.products import apply, transposed
+
+if TYPE_CHECKING:
+    from cvxift.kkt.batch.programs import DensePrograms
+    from cvxift.kkt.instance import Instance
 
 GOAL = 1e-12  # relative residual from which a point is left as it is: an upper bound of it says as much
 FLOOR = 1e-4  # φ above: part of the whole solution's size, in its unit, under which an entry has no size of its own
@@ -53,36 +57,7 @@ class Residuals(NamedTuple):
         return max(self.primal, self.dual, self.complementarity) if total == total else math.inf
 
 
-class Matrices(Protocol):
-    """The matrices of one program, dense arrays or CSC matrices, or of a batch, arrays (B, …) of any namespace."""
-
-    @property
-    def P(self) -> Any:
-        """Shape (..., n, n)."""
-        ...
-
-    @property
-    def q(self) -> Any:
-        """Shape (..., n)."""
-        ...
-
-    @property
-    def A(self) -> Any:
-        """Shape (..., m, n)."""
-        ...
-
-    @property
-    def AT(self) -> Any:
-        """Shape (..., n, m)."""
-        ...
-
-    @property
-    def b(self) -> Any:
-        """Shape (..., m)."""
-        ...
-
-
-def errors(program: Matrices, x: Array, s: Array, y: Array) -> tuple[Array, Array]:
+def errors(program: Instance | DensePrograms, x: Array, s: Array, y: Array) -> tuple[Array, Array]:
     """Dual error Px + q + Aᵀy, shape (..., n), and primal error Ax + s − b, shape (..., m)."""
     if x.ndim == 1:  # one program
         return program.P @ x + program.q + y @ program.A, program.A @ x + s - program.b
@@ -99,7 +74,9 @@ class Scales:
         units: the units of one program that is not of moderate size; None else.
     """
 
-    def __init__(self, program: Matrices, cones: PlacedCones, place: Arrays, units: Units | None = None) -> None:
+    def __init__(
+        self, program: Instance | DensePrograms, cones: PlacedCones, place: Arrays, units: Units | None = None
+    ) -> None:
         self._program, self._cones, self._place, self.units = program, cones, place, units
         self._polyhedral = cones.cones.polyhedral
         self._b, self._q = place.xp.abs(program.b), place.xp.abs(program.q)

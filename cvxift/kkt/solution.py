@@ -119,6 +119,8 @@ class Solution:
         attempts: (solver, status, message, residual after polishing) of each solver tried.
         linearizations: those that were asked for, by policy.
         descent: where the point found is a saddle, a direction of the columns along which the cost falls, shape (n,).
+        ok: whether a point was found that satisfies the optimality conditions.
+        worst: its largest relative residual; infinite when there is no point.
     """
 
     structure: Structure
@@ -139,20 +141,14 @@ class Solution:
     accounts: dict[Any, Any] = field(default_factory=dict)  # what is known of the map here; see `kkt.regularity`
     held: Any = None  # the map of the problem with its integers held, where it had any; see `kkt.integers`
 
-    @property
-    def ok(self) -> bool:
-        """Whether a point was found that satisfies the optimality conditions."""
-        return self.point is not None
+    def __post_init__(self) -> None:
+        self.ok = self.point is not None
+        self.worst = np.inf if self.point is None else self.point.worst
 
     @property
     def residuals(self) -> Residuals:
         """Relative residuals of the point; NaN when there is none."""
         return self.point.residuals if self.point is not None else Residuals(np.nan, np.nan, np.nan)
-
-    @property
-    def worst(self) -> float:
-        """The largest of them; infinite when there is no point."""
-        return np.inf if self.point is None else self.point.worst
 
     @property
     def local(self) -> bool:

@@ -13,12 +13,10 @@ as in the primal and the dual simplex method.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from cvxift.kkt.instance import Instance
-from cvxift.kkt.newton import Evaluated, Point, evaluate
+from cvxift.kkt.newton import Evaluated, Point, evaluate, reached
 from cvxift.kkt.residuals import GOAL, errors
 from cvxift.kkt.system.assembly import equilibrate
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
@@ -35,13 +33,12 @@ TINY = float(np.finfo(float).tiny)
 RATE_ROUNDING = 1e-9  # part of its terms under which a row's change along a direction is rounding
 
 
-def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
+def settle(instance: Instance, start: Evaluated) -> Point:
     """The point of the active set that a point is near to, for linear constraints.
 
     Args:
         instance: the program.
         start: the point; rows of negative v count as tight.
-        goal: relative residual from which a point is left as it is.
 
     Returns:
         The best point found; the start itself if no step helped.
@@ -60,7 +57,7 @@ def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
         falls = new.point.worst < STALLED * best.point.worst
         if new.point.worst < best.point.worst:
             best, kept = new, count
-        if best.point.worst <= goal or not new.point.worst <= ASTRAY:
+        if best.point.worst <= GOAL or not new.point.worst <= ASTRAY:
             break
         turn = rotation(cones, new.point.v)
         same = turn.same(system.rotation)
@@ -74,8 +71,7 @@ def settle(instance: Instance, start: Evaluated, goal: float = GOAL) -> Point:
                 break
             seen.add(turn.rows.tobytes())
         at = new
-    own = system is not None and rotation(cones, best.point.v).same(system.rotation)
-    return replace(best.point, steps=kept, system=system if own else None)
+    return reached(instance, best.point, kept, system)
 
 
 def _on_another_set(instance: Instance, at: Evaluated, system: ReducedSystem) -> Evaluated | None:

@@ -69,7 +69,12 @@ class Host:
 
     Raises:
         ProgramError: the problem has no batched dense path in that place; `cvxift.kkt.batch.device.reason` says why.
+
+    Attributes:
+        residence: an adapter's, which of the layer's calls are computed where their arrays live; None for none.
     """
+
+    residence: Any = None
 
     def __init__(self, core: LayerCore, place: Arrays = HOST) -> None:
         self.core, self.place = core, place

@@ -179,16 +179,6 @@ class Data:
         """The instance, or the sub-batch, at `index` of the leading dimensions."""
         return Data(self.P[index], self.q[index], self.A[index], self.b[index], self.d[index])
 
-    def reshape(self, *batch_shape: int) -> Data:
-        """The same instances with other leading dimensions."""
-        return Data(
-            self.P.reshape(*batch_shape, self.P.shape[-1]),
-            self.q.reshape(*batch_shape, self.q.shape[-1]),
-            self.A.reshape(*batch_shape, self.A.shape[-1]),
-            self.b.reshape(*batch_shape, self.b.shape[-1]),
-            np.reshape(self.d, batch_shape),
-        )
-
 
 def _column_compress(name, pattern, shape):
     """Check a CSC-ordered pattern and compute its column pointers."""

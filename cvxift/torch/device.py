@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
-from weakref import WeakKeyDictionary
 
 import array_api_compat
 import numpy as np
 import torch
 
 from cvxift.errors import ProgramError
-from cvxift.kkt.backend import Arrays, DeviceSolver, probe
+from cvxift.kkt.backend import Arrays, DeviceSolver, Factor
 from cvxift.kkt.batch.device import reason
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.engine import Engine
@@ -73,7 +72,7 @@ class TorchArrays(Arrays):
 
     def factor(self, K: torch.Tensor) -> _Factor:
         """LU factors with partial pivoting, one batched call; nobody asks the device whether they exist."""
-        return _Factor(K)
+        return _Factor(self.xp, K)
 
     def token(self, array: torch.Tensor) -> Any:
         """The tensor's memory and version, which identify its values as long as somebody keeps it.
@@ -104,21 +103,16 @@ class TorchArrays(Arrays):
         return self._solvers[key]
 
 
-class _Factor:
+class _Factor(Factor):
     """LU factors of a batch."""
 
-    def __init__(self, K: torch.Tensor) -> None:
+    def __init__(self, xp: Any, K: torch.Tensor) -> None:
+        super().__init__(xp, K)
         self._lu, self._pivots, _ = torch.linalg.lu_factor_ex(K)
 
     def solve(self, f: torch.Tensor) -> torch.Tensor:
         """K⁻¹ f, shapes (B, N, k); infinities or NaN where K is singular."""
         return torch.linalg.lu_solve(self._lu, self._pivots, f)
-
-    def growth(self) -> torch.Tensor:
-        """‖K⁻¹r‖∞ for the probe r."""
-        B, N, _ = self._lu.shape
-        r = probe(torch, N, self._lu.device)
-        return self.solve(r.expand(B, N)[..., None]).abs().amax(dim=(-1, -2))
 
 
 def moreau_on(device: str) -> bool:
@@ -223,20 +217,6 @@ class Residence:
         if device not in self._hosts:
             self._hosts[device] = Host(self._core, TorchArrays(device))
         return self._hosts[device]
-
-
-_residences: WeakKeyDictionary[Host, Residence] = WeakKeyDictionary()
-
-
-def settle(host: Host, residence: Residence) -> None:
-    """Say where the calls of a layer's host are to be computed, as long as the host lives."""
-    _residences[host] = residence
-
-
-def resident(host: Host, tensor: torch.Tensor) -> Host | None:
-    """The layer's side on the tensor's device; None where its calls go to the host."""
-    residence = _residences.get(host)
-    return None if residence is None else residence.at(tensor.device)
 
 
 def form_there(

@@ -23,7 +23,7 @@ from cvxift.layers.interop import Exchanged, converted
 from cvxift.layers.solve_cache import Host, Options
 from cvxift.program.split_leaves import SplitProblem
 from cvxift.torch.complex_parts import joined, split
-from cvxift.torch.device import OnDevice, Residence, settle
+from cvxift.torch.device import OnDevice, Residence
 from cvxift.torch.form import Form
 from cvxift.torch.function import Solve, packed, separated
 from cvxift.torch.operators import encoded, register
@@ -141,8 +141,7 @@ class CvxpyLayer(torch.nn.Module):
     def _attach(self, host: Host) -> None:
         self._host, self._key = host, register(host)
         self._source = Source(host, Options(), self._key)
-        self._residence = Residence(self.core, self._on_device)
-        settle(host, self._residence)
+        self._residence = host.residence = Residence(self.core, self._on_device)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

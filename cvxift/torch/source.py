@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cvxift.layers.solve_cache import Host, Options
-from cvxift.torch.device import form_there, resident
+from cvxift.torch.device import form_there
 
 Operands = tuple[torch.Tensor, ...]
 Apply = Callable[[torch.Tensor, Operands, "torch.Tensor | None"], torch.Tensor]  # θ, tangents, z̄ ↦ a form
@@ -44,7 +44,7 @@ class Source:
         Returns:
             Shape (*lead, N) for the adjoint form, (*lead, K) for the forward one, of θ's dtype and device.
         """
-        there = resident(self.host, theta)
+        there = None if self.host.residence is None else self.host.residence.at(theta.device)
         if there is not None:
             return form_there(there, theta, tangents, bar, self.options)
         if not tangents and bar is None:

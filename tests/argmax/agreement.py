@@ -83,8 +83,8 @@ def agree(
     close(closed.vjp(a, bar), generic.vjp(b, bar), "vjp")
     close(closed.jvp(a, dot), generic.jvp(b, dot), "jvp")
     if second:
-        close(closed.second(a, bar, dot), generic.second(b, bar, dot), "second")
-        close(closed.second_tangent(a, dot, other), generic.second_tangent(b, dot, other), "second tangent")
+        close(closed.derivative(a, (dot,), bar), generic.derivative(b, (dot,), bar), "second")
+        close(closed.derivative(a, (dot, other)), generic.derivative(b, (dot, other)), "second tangent")
 
 
 def optimal(closed: ClosedMap, theta: Array) -> ClosedSolved:

@@ -586,7 +586,7 @@ def test_no_solver_and_no_factorization_is_used(monkeypatch: pytest.MonkeyPatch)
         bars = [rng.standard_normal(z.shape)]
         theta_dot, solved = rng.standard_normal((*batch, core.map.theta_size)), call.solved
         assert z.shape == (*batch, N)
-        derivatives = core.map.jvp(solved, theta_dot), core.map.second(solved, bars[0], theta_dot)
+        derivatives = core.map.jvp(solved, theta_dot), core.map.derivative(solved, (theta_dot,), bars[0])
         assert all(np.isfinite(out).all() for out in (*core.vjp(call, bars), *derivatives))
 
 
@@ -614,7 +614,7 @@ def test_the_canonical_program_is_made_where_something_asks_for_it() -> None:
     core, rng = core_of(problem, check="warn"), np.random.default_rng(1)
     for batch in ((), (3,)):
         call, (z,) = core.solve(draw(problem.parameters(), rng, batch), None, False, prepare=True)
-        core.map.second(call.solved, np.ones(z.shape), rng.standard_normal((*batch, core.map.theta_size)))
+        core.map.derivative(call.solved, (rng.standard_normal((*batch, core.map.theta_size)),), np.ones(z.shape))
     assert core.last_report is not None and core.last_report.weak == 0 and core.last_report.residual <= 1e-12
     assert "program" not in vars(core.map) and "engine" not in vars(core.map)
     assert "program" not in vars(pickle.loads(pickle.dumps(core.map)))

@@ -104,9 +104,9 @@ def test_derivatives_against_differences(name: str) -> None:
     assert isinstance(solved, ClosedSolved)
     np.testing.assert_allclose(closed.jvp(solved, dot), difference(lambda t: closed.solve(t).outputs, dot), atol=1e-8)
     expected = difference(lambda t: closed.vjp(closed.solve(t), bar), other)
-    np.testing.assert_allclose(closed.second(solved, bar, other), expected, atol=1e-7)
+    np.testing.assert_allclose(closed.derivative(solved, (other,), bar), expected, atol=1e-7)
     expected = difference(lambda t: closed.jvp(closed.solve(t), dot), other)
-    np.testing.assert_allclose(closed.second_tangent(solved, dot, other), expected, atol=1e-7)
+    np.testing.assert_allclose(closed.derivative(solved, (dot, other)), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -116,9 +116,13 @@ def test_many_vectors_with_each_instance(name: str) -> None:
     theta = point(closed.parameters, rng, (2,))
     solved = closed.solve(theta)
     bars, dots = rng.standard_normal((4, 2, closed.output_size)), rng.standard_normal((4, 2, closed.theta_size))
-    products = closed.vjp(solved, bars), closed.jvp(solved, dots), closed.second(solved, bars, dots)
+    products = closed.vjp(solved, bars), closed.jvp(solved, dots), closed.derivative(solved, (dots,), bars)
     for k in range(4):
-        single = closed.vjp(solved, bars[k]), closed.jvp(solved, dots[k]), closed.second(solved, bars[k], dots[k])
+        single = (
+            closed.vjp(solved, bars[k]),
+            closed.jvp(solved, dots[k]),
+            closed.derivative(solved, (dots[k],), bars[k]),
+        )
         for left, right in zip(products, single, strict=True):
             np.testing.assert_allclose(left[k], right, atol=1e-13)
     one = closed.solve(theta[1])

@@ -239,7 +239,7 @@ def test_scores_of_any_size(scale: float) -> None:
     solved = closed.solve(theta)
     np.testing.assert_allclose(solved.outputs.reshape(4, 3), by_all_paths(u, e), atol=1e-12)
     bar = rng.standard_normal(12)
-    for product in (closed.vjp(solved, bar), closed.jvp(solved, theta), closed.second(solved, bar, theta)):
+    for product in (closed.vjp(solved, bar), closed.jvp(solved, theta), closed.derivative(solved, (theta,), bar)):
         assert np.isfinite(product).all()
     assert closed.violation(theta) <= 1e-11
 

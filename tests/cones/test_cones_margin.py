@@ -7,10 +7,15 @@ import pytest
 from cone_points import HARD_EXP, HARD_POW, ONE_OF_EACH, eigenvectors, kind_of, sample
 
 from cvxift.cones import Cones, margin, project, spectrum
-from cvxift.cones.psd import svec
+from cvxift.program.row_order import triangle
 
 CURVED = [name for name in ONE_OF_EACH if name not in ("zero", "nonneg")]
 RAYS = np.sinh(np.linspace(-20, 20, 40001))
+
+
+def svec(matrix):
+    row, column = triangle(len(matrix))
+    return np.where(row == column, 1.0, 2.0**0.5) * matrix[row, column]
 
 
 def jumps(cones, v):

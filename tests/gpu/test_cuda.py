@@ -131,11 +131,11 @@ def test_curved_cones_on_the_card_with_the_cpus_numbers(name: str, rng: np.rando
     m, theta = curved(name), values(name, 16, rng)
     bar, dot = rng.standard_normal((16, m.output_size)), rng.standard_normal(theta.shape)
     here = m.solve(theta)
-    expected = [here.outputs, m.vjp(here, bar), m.jvp(here, dot), m.second(here, bar, dot)]
+    expected = [here.outputs, m.vjp(here, bar), m.jvp(here, dot), m.derivative(here, (dot,), bar)]
     there = DeviceMap(m, TorchArrays(CUDA))
     theta, bar, dot = (torch.from_numpy(v).to(CUDA) for v in (theta, bar, dot))
     solved = there.solve(theta)
-    got = [solved.outputs, there.vjp(solved, bar), there.jvp(solved, dot), there.second(solved, bar, dot)]
+    got = [solved.outputs, there.vjp(solved, bar), there.jvp(solved, dot), there.derivative(solved, (dot,), bar)]
     for found, wanted in zip(got, expected, strict=True):
         assert found.device == CUDA
         scale = 1.0 + np.abs(wanted).max()

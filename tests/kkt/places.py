@@ -134,7 +134,7 @@ def blind_run(m: SolutionMap, theta: np.ndarray, bar: np.ndarray, dot: np.ndarra
         there = DeviceMap(m, where)
         solved = there.solve(put(theta))
         first = [there.vjp(solved, put(bar)), there.jvp(solved, put(dot))]
-        second = [there.second(solved, put(bar), put(dot)), there.second_tangent(solved, put(dot), put(dot))]
+        second = [there.derivative(solved, (put(dot),), put(bar)), there.derivative(solved, (put(dot), put(dot)))]
         return [solved.outputs, *first, *second]
 
     expected = everything(Recording(torch.device("cpu")), torch.from_numpy)

@@ -108,8 +108,8 @@ def test_every_place_equals_the_unbatched_path(place: str, kind: str, squares: b
         }
         if kind != "repeated rows":
             got["jvp"] = there.jvp(solved, put[2])
-            got["second"] = there.second(solved, put[1], put[2])
-            got["second_tangent"] = there.second_tangent(solved, put[2], put[3])
+            got["second"] = there.derivative(solved, (put[2],), put[1])
+            got["second_tangent"] = there.derivative(solved, (put[2], put[3]))
         got = {name: where.host(value) for name, value in got.items()}
     close(got["outputs"], [s.outputs for s in singles])
     expected = np.array([m.vjp(s, b) for s, b in zip(singles, bar, strict=True)])
@@ -117,8 +117,8 @@ def test_every_place_equals_the_unbatched_path(place: str, kind: str, squares: b
     if kind == "repeated rows":  # a change of one of the rows has no derivative
         return
     close(got["jvp"], [m.jvp(s, d) for s, d in zip(singles, dot, strict=True)])
-    close(got["second"], [m.second(s, b, d) for s, b, d in zip(singles, bar, dot, strict=True)], 1e-8)
-    close(got["second_tangent"], [m.second_tangent(s, d, o) for s, d, o in zip(singles, dot, other, strict=True)], 1e-8)
+    close(got["second"], [m.derivative(s, (d,), b) for s, b, d in zip(singles, bar, dot, strict=True)], 1e-8)
+    close(got["second_tangent"], [m.derivative(s, (d, o)) for s, d, o in zip(singles, dot, other, strict=True)], 1e-8)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -149,7 +149,7 @@ def test_products_against_differences(place: str, rng: np.random.Generator) -> N
         slope = (where.host(up.outputs) - where.host(down.outputs)) / (2 * step)
         bend = (where.host(there.vjp(up, where.put(bar))) - where.host(there.vjp(down, where.put(bar)))) / (2 * step)
         close(where.host(there.jvp(solved, where.put(dot))), slope, 1e-6)
-        close(where.host(there.second(solved, where.put(bar), where.put(dot))), bend, 1e-5)
+        close(where.host(there.derivative(solved, (where.put(dot),), where.put(bar))), bend, 1e-5)
 
 
 @pytest.mark.parametrize("place", ["numpy", "torch"])
@@ -267,7 +267,7 @@ def test_newton_leaves_hopeless_instances_where_they_were(place: str, rng: np.ra
         x, v = rng.standard_normal((B, n)), rng.standard_normal((B, m))
         x[1] = np.nan
         points = newton.polish(programs, where.put(x), where.put(v))
-        start = newton.check(programs, where.put(x), where.put(v))
+        start = newton.polish(programs, where.put(x), where.put(v), max_steps=0)
         assert np.isnan(where.host(points.x)[1]).all() and points.worst[1] == np.inf
         assert (points.worst[[0, 2, 3]] <= start.worst[[0, 2, 3]]).all()
         again = newton.polish(programs, points.x, points.v)
@@ -445,7 +445,7 @@ def test_residuals_are_those_of_the_instances_in_any_unit(place: str, rng: np.ra
     with place_of(place) as where:
         cones = placed(where, Cones(zero, m - zero))
         programs = DensePrograms(where, *(where.put(part) for part in (P, small.q, A, small.b)), cones)
-        points = newton.check(programs, where.put(x), where.put(s - y))
+        points = newton.polish(programs, where.put(x), where.put(s - y), max_steps=0)
     # Units are powers of two: at most a factor 4 apart, of a share φ of the sizes.
     np.testing.assert_allclose(points.residuals, expected, rtol=4 * FLOOR)
 

@@ -17,7 +17,7 @@ from cvxift.kkt.batch.solutions import DenseBatch
 from cvxift.kkt.batch.solve import TOGETHER
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.instance import Layout
-from cvxift.kkt.newton import check, polish
+from cvxift.kkt.newton import polish
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system.batched import DenseSystems
 from cvxift.kkt.system.factor import ShiftedFactor
@@ -41,7 +41,7 @@ def one_by_one(m: SolutionMap, theta: np.ndarray, bar: np.ndarray, dot: np.ndarr
     rows = []
     for t, b, d, o in zip(theta, bar, dot, other, strict=True):
         s = m.solve(t)
-        rows.append((s.outputs, m.vjp(s, b), m.jvp(s, d), m.second(s, b, d), m.second_tangent(s, d, o)))
+        rows.append((s.outputs, m.vjp(s, b), m.jvp(s, d), m.derivative(s, (d,), b), m.derivative(s, (d, o))))
     return [np.array(part) for part in zip(*rows, strict=True)]
 
 
@@ -51,8 +51,8 @@ def products(there, solved, bar, dot, other) -> list:
         solved.outputs,
         there.vjp(solved, bar),
         there.jvp(solved, dot),
-        there.second(solved, bar, dot),
-        there.second_tangent(solved, dot, other),
+        there.derivative(solved, (dot,), bar),
+        there.derivative(solved, (dot, other)),
     ]
 
 
@@ -126,8 +126,8 @@ def test_products_against_differences(name: str, rng: np.random.Generator) -> No
         dot[:, 3:] = (F0 + np.swapaxes(F0, 1, 2)).reshape(4, 9)
     solved, up, down = m.solve(theta), m.solve(theta + step * dot), m.solve(theta - step * dot)
     close(m.jvp(solved, dot), (up.outputs - down.outputs) / (2 * step), 1e-6)
-    close(m.second(solved, bar, dot), (m.vjp(up, bar) - m.vjp(down, bar)) / (2 * step), 1e-5)
-    close(m.second_tangent(solved, dot, dot), (m.jvp(up, dot) - m.jvp(down, dot)) / (2 * step), 1e-5)
+    close(m.derivative(solved, (dot,), bar), (m.vjp(up, bar) - m.vjp(down, bar)) / (2 * step), 1e-5)
+    close(m.derivative(solved, (dot, dot)), (m.jvp(up, dot) - m.jvp(down, dot)) / (2 * step), 1e-5)
 
 
 @pytest.mark.parametrize("place", ["host", "torch"])
@@ -295,7 +295,7 @@ def test_what_is_moved(name: str, rng: np.random.Generator) -> None:
     theta = torch.from_numpy(values(name, B, rng))
     bar, dot, _ = map(torch.from_numpy, vectors(m, B, rng=rng))
     there = DeviceMap(m, place)
-    there.second(there.solve(theta), bar, dot)  # the constants go there once
+    there.derivative(there.solve(theta), (dot,), bar)  # the constants go there once
     small = m.engine.condensation.structure
     k = small.cones.exp + len(small.cones.pow)
     rooted = [("fetch", (B, 3 * k)), ("put", (B, k, 18))] if k else []
@@ -313,8 +313,8 @@ def test_what_is_moved(name: str, rng: np.random.Generator) -> None:
     judged = [("fetch", (B, small.m))]  # v after Newton, once: whether an instance lies on a kink is asked on the host
     assert [step for step in moved if step not in judged] == [("fetch", (B,)), ("fetch", (B,))] and len(moved) <= 3
     moved.clear()
-    there.second(solved, bar, dot)
-    there.second(solved, bar, dot)
+    there.derivative(solved, (dot,), bar)
+    there.derivative(solved, (dot,), bar)
     kinds = [count for count in (small.cones.exp, len(small.cones.pow)) if count]
     assert moved == [*(("put", (B, count, 3)) for count in kinds), ("fetch", (B,)), ("fetch", (B,))]
 
@@ -366,7 +366,7 @@ def test_residuals_are_those_of_the_instances_in_any_unit(place: str, rng: np.ra
         found = layout.instance(p.data).errors(x[i], s, s - v[i])[2]
         expected.append([found.primal, found.dual])
     with place_of(place) as where:
-        points = check(stacked(planted, where), where.put(x), where.put(v))
+        points = polish(stacked(planted, where), where.put(x), where.put(v), max_steps=0)
     np.testing.assert_allclose(points.residuals, expected, rtol=1e-9)
 
 
@@ -409,9 +409,9 @@ def test_maps_are_pickled_after_second_order_products(rng: np.random.Generator) 
 
     m, theta = curved("ball"), values("ball", 2, rng)
     bar, dot, _ = vectors(m, 2, rng=rng)
-    expected = m.second(m.solve(theta), bar, dot)
+    expected = m.derivative(m.solve(theta), (dot,), bar)
     other = copy.deepcopy(m)
-    close(other.second(other.solve(theta), bar, dot), expected)
+    close(other.derivative(other.solve(theta), (dot,), bar), expected)
 
 
 def _norms(rng, count, n=6, k=3):

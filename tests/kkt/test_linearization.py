@@ -102,7 +102,7 @@ def test_second_order_agrees_with_finite_differences_of_the_tangent(planted, den
     dot, direction = tangent(structure, rng), tangent(structure, rng)
     x_bar, y_bar = rng.standard_normal(structure.n), rng.standard_normal(structure.m)
     linear = linearize(planted, dense)
-    second = inner(linear.second(x_bar, y_bar, dot), direction)
+    second = inner(linear.reverse(x_bar, y_bar, [dot]), direction)
 
     def pairing(step):
         data = move(planted.data, direction, step)

@@ -37,7 +37,7 @@ def test_second_tangent_agrees_with_differences_of_the_tangent(planted):
 
     size = 1e-5 / (1.0 + sum(np.abs(part).max(initial=0.0) for part in linear.jvp(other)))
     expected = (moved(size) - moved(-size)) / (2 * size)
-    actual = np.concatenate(linear.second_tangent(first, other))
+    actual = np.concatenate(linear.forward([first, other]))
     np.testing.assert_allclose(actual, expected, atol=3e-5 * (1.0 + np.abs(expected).max()))
 
 
@@ -47,10 +47,10 @@ def test_second_tangent_is_symmetric_and_paired_with_second(planted):
     first, other = tangent(structure, rng), tangent(structure, rng)
     x_bar, y_bar = rng.standard_normal(structure.n), rng.standard_normal(structure.m)
     linear = linearize(planted, False)
-    x, y = linear.second_tangent(first, other)
-    for one, swapped in zip((x, y), linear.second_tangent(other, first), strict=True):
+    x, y = linear.forward([first, other])
+    for one, swapped in zip((x, y), linear.forward([other, first]), strict=True):
         np.testing.assert_allclose(one, swapped, atol=1e-9 * (1.0 + np.abs(one).max(initial=0.0)))
-    paired = inner(linear.second(x_bar, y_bar, first), other)
+    paired = inner(linear.reverse(x_bar, y_bar, [first]), other)
     assert paired == pytest.approx(x_bar @ x + y_bar @ y, rel=1e-8, abs=1e-8)
 
 
@@ -61,14 +61,14 @@ def test_many_vectors_at_once_are_each_alone(planted):
     x_bar, y_bar = rng.standard_normal((3, structure.n)), rng.standard_normal((3, structure.m))
     linear = linearize(planted, True)
     dots, also = stacked(firsts), stacked(others)
-    jvp, bent, second = linear.jvp(dots), linear.second_tangent(dots, also), linear.second(x_bar, y_bar, dots)
+    jvp, bent, second = linear.jvp(dots), linear.forward([dots, also]), linear.reverse(x_bar, y_bar, [dots])
     for i in range(3):
         for together, alone in (
             *zip(jvp, linear.jvp(firsts[i]), strict=True),
-            *zip(bent, linear.second_tangent(firsts[i], others[i]), strict=True),
+            *zip(bent, linear.forward([firsts[i], others[i]]), strict=True),
         ):
             np.testing.assert_allclose(together[i], alone, atol=1e-10 * (1.0 + np.abs(alone).max(initial=0.0)))
-        alone = linear.second(x_bar[i], y_bar[i], firsts[i])
+        alone = linear.reverse(x_bar[i], y_bar[i], [firsts[i]])
         for name in ("P", "q", "A", "b"):
             one, other = getattr(second, name)[i], getattr(alone, name)
             np.testing.assert_allclose(one, other, atol=1e-9 * (1.0 + np.abs(other).max(initial=0.0)))

@@ -110,7 +110,7 @@ def test_logarithms_at_any_price(price):
     problem = cp.Problem(cp.Minimize(c * cp.sum(x) - w @ cp.log(x)))
     check_slope(problem, x, c, w / price, -w / price**2)
     mapping, bar = SolutionMap(problem, [c], [x]), np.array([1.0, -0.4, 0.2])
-    curved = float(mapping.second(mapping.solve(np.array([price])), bar, np.ones(1))[0])
+    curved = float(mapping.derivative(mapping.solve(np.array([price])), (np.ones(1),), bar)[0])
     assert curved == pytest.approx(2.0 * bar @ w / price**3, rel=1e-4)
 
 
@@ -126,7 +126,7 @@ def test_second_derivatives_are_told_where_reciprocals_leave_few_digits(budget, 
     solved = mapping.solve(np.tile([budget, *WEIGHTS], (copies, 1)))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = mapping.second(solved, np.tile(bar, (copies, 1)), np.tile(along, (copies, 1)))
+        found = mapping.derivative(solved, (np.tile(along, (copies, 1)),), np.tile(bar, (copies, 1)))
     assert any("Second derivatives" in str(warning.message) for warning in caught) == lost
     if not lost:
         np.testing.assert_allclose(found[:, 0], bar @ moved, rtol=1e-5)

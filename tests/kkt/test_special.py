@@ -8,15 +8,20 @@ from plant import assemble, plant
 
 from cvxift import cones as cone
 from cvxift.cones import Cones
-from cvxift.cones.psd import svec
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.system import soc_extension
 from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.psd_eigenbasis import Turned
 from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.system.soc_extension import Lifted
+from cvxift.program.row_order import triangle
 
 LEADS = ((), (3,), (0,))
+
+
+def svec(matrix):
+    row, column = triangle(len(matrix))
+    return np.where(row == column, 1.0, 2.0**0.5) * matrix[row, column]
 
 
 def unreduced(planted):

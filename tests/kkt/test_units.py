@@ -104,17 +104,17 @@ def test_derivatives_do_not_depend_on_units(rng, path, cone):
             solved = [m.solve(point) for point in theta]
             assert all(s.solutions[0].residuals.worst <= TOLERANCE for s in solved)
             rows = [np.stack([m.vjp(s, e) for e in eye]) for s in solved]
-            curved = [m.second(s, np.ones(n), np.ones(n + 1)) for s in solved]
+            curved = [m.derivative(s, (np.ones(n + 1),), np.ones(n)) for s in solved]
             return np.stack([s.outputs for s in solved]) * D, np.stack(rows) * D[:, None], np.stack(curved)
         if path == "batch":
             s = m.solve(theta)
             rows = np.stack([m.vjp(s, np.tile(e, (2, 1))) for e in eye], axis=1)
-            return s.outputs * D, rows * D[:, None], m.second(s, np.ones((2, n)), np.ones((2, n + 1)))
+            return s.outputs * D, rows * D[:, None], m.derivative(s, (np.ones((2, n + 1)),), np.ones((2, n)))
         with place_of(path) as where:
             there = DeviceMap(m, where)
             s = there.solve(where.put(theta))
             rows = np.stack([where.host(there.vjp(s, where.put(np.tile(e, (2, 1))))) for e in eye], axis=1)
-            second = where.host(there.second(s, where.put(np.ones((2, n))), where.put(np.ones((2, n + 1)))))
+            second = where.host(there.derivative(s, (where.put(np.ones((2, n + 1))),), where.put(np.ones((2, n)))))
             return where.host(s.outputs) * D, rows * D[:, None], second
 
     value, first, _ = jacobian(np.ones(n), 1.0, 1.0)

@@ -23,7 +23,7 @@ def second(problem: cp.Problem, parameter: cp.Parameter, x: cp.Variable, theta: 
     solved = own.solve(np.asarray(theta, dtype=float))
     K, N = own.output_size, own.theta_size
     bars, ways = np.repeat(np.eye(K), N, axis=0), np.tile(np.eye(N), (K, 1))
-    return np.swapaxes(own.second(solved, bars, ways).reshape(K, N, N), 1, 2)
+    return np.swapaxes(own.derivative(solved, (ways,), bars).reshape(K, N, N), 1, 2)
 
 
 @pytest.mark.parametrize("name", ["HS2", "HS7", "HS10", "HS15", "HS18", "HS29", "HS34", "HS37", "HS40", "HS71"])

@@ -166,9 +166,9 @@ def test_all_products_with_a_pairs_multipliers(there):
     pulled = np.sum(bar * weight, axis=1, keepdims=True)
     assert np.allclose(ours.vjp(one, bar), theirs.vjp(two, pulled), atol=1e-8)
     assert np.allclose(ours.jvp(one, dot), theirs.jvp(two, dot) * weight, atol=1e-8)
-    assert np.allclose(ours.second(one, bar, dot), theirs.second(two, pulled, dot), atol=1e-8)
-    second = theirs.second_tangent(two, dot, other) * weight
-    assert np.allclose(ours.second_tangent(one, dot, other), second, atol=1e-8)
+    assert np.allclose(ours.derivative(one, (dot,), bar), theirs.derivative(two, (dot,), pulled), atol=1e-8)
+    second = theirs.derivative(two, (dot, other)) * weight
+    assert np.allclose(ours.derivative(one, (dot, other)), second, atol=1e-8)
     for k in range(3):
         if not there:
             single = own.solve(theta[k])

@@ -72,7 +72,8 @@ def test_infeasible_instance_costs_no_other(name):
 @pytest.mark.parametrize("name", ["daqp", "moreau"])
 def test_batch_dimensions(name):
     planted, data = batch(6)
-    raws = Pool(opener(name, planted[0].structure)).solve_batch(data.reshape(2, 3))
+    parts = (part.reshape(2, 3, -1) for part in (data.P, data.q, data.A, data.b))
+    raws = Pool(opener(name, planted[0].structure)).solve_batch(Data(*parts, data.d.reshape(2, 3)))
     for instance, raw in zip(planted, raws):
         np.testing.assert_allclose(raw.x, instance.x, atol=1e-6)
     assert Pool(opener(name, planted[0].structure)).solve_batch(data[:0]) == []

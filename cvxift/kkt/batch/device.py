@@ -22,8 +22,9 @@ from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.batch import solve as batch_path
 from cvxift.kkt.batch.device_maps import DataMap
 from cvxift.kkt.batch.products import BatchProducts
-from cvxift.kkt.batch.solutions import HostSide
+from cvxift.kkt.batch.solutions import DenseBatch, HostSide
 from cvxift.kkt.failures import inaccurate, unsolved
+from cvxift.kkt.newton import polish
 from cvxift.kkt.solution_map import SolutionMap, Solved
 from cvxift.kkt.units import Rescaled
 from cvxift.program.structure import Floats
@@ -134,8 +135,9 @@ class DeviceMap(BatchProducts):
         else:
             name, found = forward.name, None
             there_x, there_v, statuses = forward.solve(programs)
-        batch = batch_path.checked(engine, host, programs, elimination, name, statuses, there_x, there_v)
-        if forward is None and batch.points.v is there_v:  # Newton changed nothing: the host has these points already
+        points = polish(programs, there_x, there_v)
+        batch = DenseBatch(engine, host, programs, points, elimination, name, statuses)
+        if forward is None and points.v is there_v:  # Newton changed nothing: the host has these points already
             batch.know(x, v)
         rest = batch_path.unfinished(batch)
         batch.replace(

@@ -16,7 +16,7 @@ import numpy as np
 
 from cvxift import solvers
 from cvxift.cones.product import on_host
-from cvxift.kkt.backend import HOST, Array
+from cvxift.kkt.backend import HOST
 from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.batch.solutions import DenseBatch, HostSide, Starts
 from cvxift.kkt.engine import TOLERANCE, Engine, session_key
@@ -73,7 +73,8 @@ def solve(
     P, A = engine.layout.stack(host.small)
     programs = DensePrograms(HOST, P, host.small.q, A, host.small.b, on_host(engine.cones))
     statuses = [raw.status for raw in raws]
-    batch = checked(engine, lambda: host, programs, host.substitution, order, statuses, x, v)
+    points = polish(programs, x, v)
+    batch = DenseBatch(engine, lambda: host, programs, points, host.substitution, order, statuses)
     rest = unfinished(batch)
     batch.replace({i: host.solve(engine, i, solver, solver_args, None if found is None else found[i]) for i in rest})
     return batch
@@ -127,7 +128,7 @@ def _followed(
     programs = DensePrograms(HOST, P, small.q, A, small.b, on_host(engine.cones))
     near = np.inf if engine.cones.polyhedral else TOO_FAR
     points = polish(programs, starts.x, starts.s - starts.y, max_steps=FOLLOWING, close=FIRST_STEP_LEAVES, near=near)
-    done, s = points.worst <= TOLERANCE, np.asarray(points.spectrum.s)  # `checked` polishes further
+    done, s = points.worst <= TOLERANCE, np.asarray(points.spectrum.s)  # they are polished further
     raws = {i: Raw(points.x[i], s[i], s[i] - points.v[i], Status.SOLVED, WORDS) for i in np.flatnonzero(done).tolist()}
     rest = np.flatnonzero(~done)
     if len(rest):
@@ -144,31 +145,6 @@ def _pool(engine: Engine, name: str, options: Mapping[str, Any]) -> Pool:
         structure = engine.condensation.structure
         pools[key] = Pool(lambda: solvers.get(name).session(structure, **options))
     return pools[key]
-
-
-def checked(
-    engine: Engine,
-    host: Callable[[], HostSide],
-    programs: DensePrograms,
-    elimination: Way | None,
-    name: str,
-    statuses: Sequence[Status],
-    x: Array,
-    v: Array,
-) -> DenseBatch:
-    """A batch from what a solver returned: residuals, and Newton where they are not at the goal.
-
-    Args:
-        engine: the programs' engine.
-        host: the batch's host side, if it is asked for.
-        programs: the condensed programs.
-        elimination: the way to the original ones.
-        name: the solver.
-        statuses: how it ended.
-        x: condensed columns, shape (B, n), where the programs are.
-        v: condensed s − y, shape (B, m).
-    """
-    return DenseBatch(engine, host, programs, polish(programs, x, v), elimination, name, statuses)
 
 
 def unfinished(batch: DenseBatch) -> list[int]:

@@ -188,20 +188,20 @@ def _size(account: Regularity, u: Floats, w: Floats) -> Floats:
 def second(account: Regularity, bar: Floats, direction: Data, check: Check) -> Floats:
     """∂/∂θ ⟨bar, J θ̇⟩ in the program's order, shape (..., N)."""
     x_bar, y_bar = account.recover.transpose(bar)
-    values = [account.program.vjp(piece.second(x_bar, y_bar, direction)) for piece in account.pieces]
+    values = [account.program.vjp(piece.reverse(x_bar, y_bar, [direction])) for piece in account.pieces]
     _first_order(account, direction, check, "reverse")
     if _judge(account, None, check, theta=True):
         return values[0]
-    return _mean(account, values[0], lambda side: account.program.vjp(side.second(x_bar, y_bar, direction)), check)
+    return _mean(account, values[0], lambda side: account.program.vjp(side.reverse(x_bar, y_bar, [direction])), check)
 
 
 def second_tangent(account: Regularity, direction: Data, other: Data, check: Check) -> Floats:
     """Second derivatives of the outputs along two tangents of the data, shape (..., K)."""
-    value = account.recover.linear(*account.pieces[0].second_tangent(direction, other))
+    value = account.recover.linear(*account.pieces[0].forward([direction, other]))
     _first_order(account, direction, check, "forward")
     if _judge(account, None, check, theta=False):
         return value
-    of = lambda side: account.recover.linear(*side.second_tangent(direction, other))  # noqa: E731
+    of = lambda side: account.recover.linear(*side.forward([direction, other]))  # noqa: E731
     return _mean(account, value, of, check, "forward")
 
 
