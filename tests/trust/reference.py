@@ -110,6 +110,8 @@ class Reference:
         self.second = self.first is not None
         self.oracle = Oracle(stated, self.second)
         self.point = self.oracle.at(self.values)
+        self._nearby, self._tried = self.case.rng(7), 0
+        self._found: list[list[np.ndarray]] = []
         factor = 0.3 if self.second else 1.0
         self.steps = [factor * h for h in ((1e-4, 1e-6) if self.oracle.vertex else (1e-3, 1e-4, 1e-2))]
 
@@ -268,13 +270,11 @@ class Reference:
         fast = growth > (large / small) ** 0.3 and moved_near > 1e-4
         return Side("fast" if fast else "unclear"), None
 
-    @cached_property
-    def pieces(self) -> list[list[np.ndarray]]:
-        """Derivatives along the directions at nearby points: for each point, one slope a direction."""
-        rng, found = self.case.rng(7), []
+    def pieces(self, count: int) -> list[list[np.ndarray]]:
+        """Derivatives along the directions at so many nearby points: for each point, one slope a direction."""
         reach = 10 * self.steps[0]
-        for _ in range(12):
-            here, slopes = moved(self.values, self._dense(rng), reach), []
+        for _ in range(self._tried, count):
+            here, slopes = moved(self.values, self._dense(self._nearby), reach), []
             for direction in self.directions:
                 h = reach / 100
                 ahead, behind = (self.oracle.at(moved(here, direction, sign * h)) for sign in (1.0, -1.0))
@@ -282,5 +282,6 @@ class Reference:
                     break
                 slopes.append((ahead.x - behind.x) / (2 * h))
             else:
-                found.append(slopes)
-        return found
+                self._found.append(slopes)
+        self._tried = max(self._tried, count)
+        return self._found
