@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from cvxift._types import EPS
-from cvxift.kkt.turns import Boosted, Boosts, Shears, Turn, sheared
+from cvxift.kkt.turns import Boosted, Boosts, PowerRows, Shears, Turn, sheared
 from cvxift.kkt.units import Units
 from cvxift.program.structure import Data, Floats, Structure
 
@@ -46,7 +46,7 @@ class Equilibration:
 
     Args:
         structure: the programs' structure.
-        turns: whether rows of exponential and second-order cones may have units of their own.
+        turns: whether rows of exponential, power and second-order cones may have units of their own.
 
     Source: Curtis & Reid 1972, "On the automatic scaling of matrices for Gaussian elimination"; Ruiz 2001, "A scaling
     algorithm to equilibrate both rows and columns norms in matrices".
@@ -86,11 +86,14 @@ class Equilibration:
         self._kept: tuple[tuple[bytes, Floats], ...] = ()  # replaced as a whole: threads read it as it is
         self._sheared = sheared(structure) if turns and cones.exp else np.zeros(0, dtype=np.int64)
         self._boosted = Boosted.of(structure) if turns and cones.soc else None
-        turned = len(self._sheared) > 0 or self._boosted is not None
+        self._powers = PowerRows.of(cones) if turns and cones.pow else None
+        turned = self._turned = len(self._sheared) > 0 or self._boosted is not None or self._powers is not None
         self._accuracy = TURNED_ACCURACY if turned else LOGARITHM_ACCURACY
         starts = None if cones.polyhedral else np.append(cones.unit_starts, self._sheared + 2)
         if starts is not None and self._boosted is not None:
             starts = np.concatenate([starts, self._boosted.first + 1, self._boosted.first + 2])
+        if starts is not None and self._powers is not None:
+            starts = np.concatenate([starts, self._powers.first + 1, self._powers.first + 2])
         starts = None if starts is None else np.sort(starts)
         self._cone_starts = starts
         self._cone_sizes = None if starts is None else np.diff(np.append(starts, cones.m))
@@ -167,6 +170,8 @@ class Equilibration:
             rows[..., first] = rows[..., first + 1] = np.sqrt(u * w)
             turns = (Boosts.of(self._boosted, _power(np.sqrt(u / w)), rows.shape[-1]),)
         rows = _power(rows)
+        if self._powers is not None:
+            rows = self._powers.third(rows)
         if len(self._sheared):
             turns = (*turns, Shears.between(self._sheared, rows))
         return Units(rows, _power(scale[..., :n] / last[..., None]), _power(last * last), turns)
@@ -198,13 +203,15 @@ class Equilibration:
     def _light_entries(self, values: Floats) -> Any:
         """Whether entries of q or b, more than rounding, are no unit of a cone that is turned, (...).
 
-        An entry of ε leaves v = s − y of such a cone a relative accuracy of EPS/ε², 1e-10 at `LEAST_TURNED`.
+        An entry of ε leaves v = s − y of such a cone a relative accuracy of EPS/ε², 1e-10 at `LEAST_TURNED`; of a power
+        cone, x^−a/(1−a) ≤ t, where x = ε has the multiplier ε^−1/(1−a), one of EPS/ε^(1 + 1/(1−a)).
         """
-        if self._boosted is None and not len(self._sheared):
+        if not self._turned:
             return np.False_
         own = values.take(self._light, axis=-1)
         rounding = EPS * own.max(axis=-1, initial=0.0, keepdims=True)
-        return ((own > rounding) & (own < LEAST_TURNED)).any(axis=-1)
+        least = LEAST_TURNED if self._powers is None else self._powers.least
+        return ((own > rounding) & (own < least)).any(axis=-1)
 
     def of_matrices(self, data: Data) -> tuple[Floats, Floats]:
         """Units c of columns (n,) and rows (m,) in which P and A alone have entries near 1 in the geometric mean.
@@ -256,12 +263,12 @@ class Equilibration:
         return rows
 
     def _coupled(self, rows: Floats) -> Floats:
-        """Logarithms that the units of boosted cones can have, shape (..., n + m + 1)."""
-        if self._boosted is None:
-            return rows
-        return np.concatenate(
-            [rows[..., : self._n], self._boosted.coupled(rows[..., self._n : -1]), rows[..., -1:]], axis=-1
-        )
+        """Logarithms that the units of boosted and of power cones can have, shape (..., n + m + 1)."""
+        for cones in (self._boosted, self._powers):
+            if cones is not None:
+                own = cones.coupled(rows[..., self._n : -1])
+                rows = np.concatenate([rows[..., : self._n], own, rows[..., -1:]], axis=-1)
+        return rows
 
 
 def _least(largest: Floats) -> Floats:

@@ -1,6 +1,7 @@
-"""Maps that keep an exponential or second-order cone, and give its rows units of their own.
+"""Maps that keep an exponential, power or second-order cone, and give its rows units of their own.
 
     y exp(x/y) ≤ z    is    y exp(x̂/y) ≤ ẑ    for    x̂ = x − y ln λ,   ẑ = z/λ
+    x^α y^β ≥ |z|     is    x̂^α ŷ^β ≥ |ẑ|     for    x̂ = λ x,   ŷ = μ y,   ẑ = λ^α μ^β z
     2 u w ≥ ‖z‖²      is    2 û ŵ ≥ ‖z‖²      for    û = λ u,   ŵ = w/λ,      u, w = s₀ ± s₁
 
 The dual cones keep under the transposed inverses. A logarithm of a budget of a million has z = 10⁶ and the multiplier
@@ -16,8 +17,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from cvxift._types import EPS
 from cvxift.kkt.backend import Array, Arrays
-from cvxift.program.structure import Floats, Structure
+from cvxift.program.structure import Cones, Floats, Structure
+
+KNOWN = 1e-10  # relative accuracy of v = s − y under which a power cone asks for units of its own
 
 
 def sheared(structure: Structure) -> np.ndarray:
@@ -25,6 +29,46 @@ def sheared(structure: Structure) -> np.ndarray:
     first = np.array([block.start for block in structure.cones.blocks() if block.kind == "exp"], dtype=np.int64)
     used = np.bincount(structure.A_rows, minlength=structure.m) > 0
     return first[~used[first + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class PowerRows:
+    """The rows of power cones, whose units are free but for the third's.
+
+    Attributes:
+        first: their first rows, shape (k,).
+        alpha: their exponents α, shape (k,).
+    """
+
+    first: np.ndarray
+    alpha: Floats
+
+    @classmethod
+    def of(cls, cones: Cones) -> PowerRows:
+        """Those of a product of cones."""
+        return cls(cones.m - 3 * np.arange(len(cones.pow), 0, -1), np.array(cones.pow))
+
+    @property
+    def least(self) -> float:
+        """The least entry ε that leaves v = s − y a relative accuracy of `KNOWN`, EPS/ε^(1 + 1/(1−a))."""
+        steepest = float(np.maximum(self.alpha, 1.0 - self.alpha).max())
+        return (EPS / KNOWN) ** (1.0 / (1.0 + 1.0 / (1.0 - steepest)))
+
+    def third(self, units: Floats) -> Floats:
+        """Units of rows, shape (..., m), the third's such as the first's and second's ask for."""
+        out, first = units.copy(), self.first
+        out[..., first + 2] = units[..., first] ** self.alpha * units[..., first + 1] ** (1.0 - self.alpha)
+        return out
+
+    def coupled(self, logarithms: Floats) -> Floats:
+        """The nearest logarithms of units that keep the cones, shape (..., m)."""
+        out, first = logarithms.copy(), self.first
+        weights = self.alpha, 1.0 - self.alpha, -np.ones_like(self.alpha)
+        rows = [logarithms[..., first + i] for i in range(3)]
+        off = sum(w * row for w, row in zip(weights, rows, strict=True)) / sum(w * w for w in weights)
+        for i, w in enumerate(weights):
+            out[..., first + i] = rows[i] - w * off
+        return out
 
 
 @dataclass(frozen=True, eq=False)

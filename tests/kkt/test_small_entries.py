@@ -75,6 +75,7 @@ UTILITY = {  # of x, Σ x ≤ B, and to what the entries of the best x are in pr
     "logarithm": (lambda w, x: w @ cp.log(x), lambda w: w),
     "reciprocal": (lambda w, x: -w @ cp.inv_pos(x), np.sqrt),
     "root": (lambda w, x: w @ cp.sqrt(x), np.square),
+    "power": (lambda w, x: -w @ cp.power(x, -2, approx=False), np.cbrt),
 }
 WEIGHTS = np.array([0.2, 0.3, 0.5])
 
@@ -95,7 +96,9 @@ def check_slope(problem, x, p, right, slope):
 
 
 BUDGETS = [1.0, 1e2, 2e2, 1e4, 1e5, 1e6, 1e8]  # from where units are changed is between: LEAST_TURNED, MOST
-SMALL = [(name, budget) for name in ("logarithm", "reciprocal") for budget in (1e-8, 1e-6, 1e-4, 9e-4, 1.1e-3, 1e-2)]
+SMALL = [
+    (name, budget) for name in ("logarithm", "reciprocal", "power") for budget in (1e-8, 1e-6, 1e-4, 9e-4, 1.1e-3, 1e-2)
+]
 
 
 @pytest.mark.parametrize(("name", "budget"), [(name, budget) for name in UTILITY for budget in BUDGETS] + SMALL)

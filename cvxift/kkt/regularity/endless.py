@@ -43,20 +43,26 @@ def endless_direction(local: LocalPoint, asked: np.ndarray) -> Floats | None:
         force = force + np.bincount(cols, np.abs(values) * other.take(rows), minlength=s.n)
     if solution.units is None and force[asked].min(initial=np.inf) > MODERATE * LOOSE * force.max(initial=0.0):
         return None  # whatever the units are exactly
-    columns, _ = local.units
+    # A cost of 1e-12 that holds a column of 1e4 beside one of 1e-8 is none in the units of P and A alone.
+    units = solution.units if solution.units is not None and len(solution.units.columns) == s.n else None
+    columns = local.units[0] if units is None else units.columns
     force *= columns
     loose = np.flatnonzero(asked & (force <= LOOSE * force.max(initial=0.0)))
     if not len(loose):
         return None
-    functional = np.zeros(local.structure.n)
-    functional[loose] = np.random.default_rng(0).uniform(0.5, 1.0, len(loose)) / columns[loose]
-    d = recession(local.structure, local.data, functional)
-    return d if d is not None and _free(local, d) else None
+    functional = np.zeros(s.n)
+    functional[loose] = np.random.default_rng(0).uniform(0.5, 1.0, len(loose))
+    if units is None:
+        d = recession(s, data, functional / columns)
+    else:
+        d = recession(s, units.data(s, data), functional)
+        d = None if d is None else columns * d
+    return d if d is not None and _free(local, d, columns) else None
 
 
-def _free(local: LocalPoint, d: Floats) -> bool:
+def _free(local: LocalPoint, d: Floats, columns: Floats) -> bool:
     """Whether equalities and P let a direction go: one that they hold by little is no direction of theirs at all."""
-    columns, rows = local.units
+    rows = local.units[1]
     equalities = local.instance.rows[: local.cones.zero]
     weight = sp.diags_array(np.concatenate([rows[: local.cones.zero], columns]))
     E: Any = weight @ sp.vstack([equalities, sp.csr_array(local.instance.P)]) @ sp.diags_array(columns)
