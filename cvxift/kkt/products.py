@@ -141,23 +141,71 @@ class Curvature:
         x, rest = self._restrict(z[0], h - z[1])
         return rest - apply(self.A, x)
 
-    def forward(self, a: Array, b: Array) -> tuple[Array, Array]:
-        """(Aᵀe, e) with e = D²Π(v)[a, b]."""
+    def forward(self, a: Array, b: Array) -> tuple[Array, Array, Array]:
+        """(Aᵀe, e, e) with e = D²Π(v)[a, b], by which y and s bend."""
         e = self.spectrum.bend(a, b)
-        return self._lift(apply(transposed(self.A), e), e)
+        column, e = self._lift(apply(transposed(self.A), e), e)
+        return column, e, e
 
-    def reverse(self, a: Array, u: Array, w: Array) -> tuple[Array, Array, Array]:
-        """The cotangent D²Π(v)[a, Au + w] of v as additions to x̄, to ȳ, and to w on slack directions."""
-        x, rest = self._restrict(u, w)
-        slack, y_bar = self.spectrum.split(self.spectrum.bend(a, apply(self.A, x) + rest))
+    def reverse(self, a: Array, u: Array, w: Array, y_bar: Array | None) -> tuple[Array, Array, Array]:
+        """The cotangent D²Π(v)[a, Au + w + ȳ] of v as additions to x̄, to ȳ, and to w on slack directions."""
+        x, rest = self._restrict(u, w if y_bar is None else w + y_bar)
+        slack, more = self.spectrum.split(self.spectrum.bend(a, apply(self.A, x) + rest))
         x_bar, slack = self._lift(apply(transposed(self.A), slack), slack)
-        return x_bar, self._lift(x, y_bar)[1], slack
+        return x_bar, self._lift(x, more)[1], slack
 
     def _restrict(self, x: Array, y: Array) -> Pair:
         return (x, y) if self.kept is None else self.kept.restrict(x, y)
 
     def _lift(self, x: Array, y: Array) -> Pair:
         return (x, y) if self.kept is None else self.kept.lift(x, y)
+
+
+@dataclass(frozen=True, eq=False)
+class CurvatureInUnits:
+    """`Curvature` of one program with v in other units, ŝ = T R s and ŷ = κ T⁻ᵀ R⁻¹ y (`cvxift.kkt.units`).
+
+    In its own units one of s and y may be rounding in v, as is y = 10⁻⁸ beside s = 10⁸.
+
+    Attributes:
+        A: the program's matrix, sparse, shape (m, n).
+        spectrum: of DΠ(v̂).
+        units: the units of v̂.
+        rows: the rows that v̂ has; None for all.
+    """
+
+    A: Any
+    spectrum: Any
+    units: Any
+    rows: np.ndarray | None
+
+    def moved(self, h: Array, z: Pair) -> Array:
+        """As `Curvature.moved`, in the units of v̂."""
+        return self.units.slacks(self._some(h - apply(self.A, z[0]))) - self.units.multipliers(self._some(z[1]))
+
+    def forward(self, a: Array, b: Array) -> tuple[Array, Array, Array]:
+        """(Aᵀe_y, e_y, e_s): e = D²Π(v̂)[a, b] as multipliers and as slacks."""
+        e = self.spectrum.bend(a, b)
+        of_y, of_s = self._all(self.units.multipliers_back(e)), self._all(self.units.slacks_back(e))
+        return apply(self.A.T, of_y), of_y, of_s
+
+    def reverse(self, a: Array, u: Array, w: Array, y_bar: Array | None) -> tuple[Array, Array, Array]:
+        """As `Curvature.reverse`: Au + ȳ are cotangents of y, w those of s."""
+        of_y = apply(self.A, u) if y_bar is None else apply(self.A, u) + y_bar
+        both = self.units.slacks(self._some(of_y)) + self.units.multipliers(self._some(w))
+        slack, more = self.spectrum.split(self.spectrum.bend(a, both))
+        slack = self._all(self.units.multipliers_back(slack))
+        return apply(self.A.T, slack), self._all(self.units.slacks_back(more)), slack
+
+    def _some(self, rows: Array) -> Array:
+        return rows if self.rows is None else rows[..., self.rows]
+
+    def _all(self, rows: Array) -> Array:
+        if self.rows is None:
+            return rows
+        out = np.zeros((*rows.shape[:-1], self.A.shape[0]))
+        out[..., self.rows] = rows
+        return out
 
 
 class Products(abc.ABC):
@@ -184,7 +232,7 @@ class Products(abc.ABC):
 
     @cached_property
     @abc.abstractmethod
-    def curvature(self) -> Curvature | None:
+    def curvature(self) -> Curvature | CurvatureInUnits | None:
         """D²Π at the point; None where Π is piecewise linear."""
 
     def jvp(self, tangent: Data) -> Pair:
@@ -246,9 +294,9 @@ class Products(abc.ABC):
             if self.curvature is None:
                 found.append(self.solve(g, h))
             else:
-                column, e = self.curvature.forward(*moved)
-                x, w = self.solve(g - column, h - e)
-                found.append((x, w + e))
+                column, of_y, of_s = self.curvature.forward(*moved)
+                x, w = self.solve(g - column, h - of_s)
+                found.append((x, w + of_y))
         return found, moved
 
     def _multipliers(
@@ -261,8 +309,7 @@ class Products(abc.ABC):
             if self.curvature is None:
                 found.append(self.solve(g, h))
             else:
-                u, w = found[0]
-                more_x, more_y, slack = self.curvature.reverse(moved[0], u, w if y_bar is None else w + y_bar)
+                more_x, more_y, slack = self.curvature.reverse(moved[0], *found[0], y_bar)
                 u, w = self.solve(g - more_x, h - more_y)
                 found.append((u, w + slack))
         return found

@@ -16,7 +16,7 @@ from cvxift.kkt.convexity import convex_on_equalities
 from cvxift.kkt.instance import Instance, Layout, Residuals
 from cvxift.kkt.newton import Point
 from cvxift.kkt.policy import Policy
-from cvxift.kkt.products import Curvature, DataEntries, Pair, Products
+from cvxift.kkt.products import Curvature, CurvatureInUnits, DataEntries, Pair, Products
 from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.smooth import CentralPath, central_point
 from cvxift.kkt.system.factor import Certificate
@@ -89,12 +89,19 @@ class Linearization(Products):
         return u, w
 
     @cached_property
-    def curvature(self) -> Curvature | None:
+    def curvature(self) -> Curvature | CurvatureInUnits | None:
         """See `Products.curvature`; on the central path, where Π is φ of `cvxift.kkt.smooth`, D²φ."""
         if self.mu is None and self.structure.cones.polyhedral:
             return None
-        spectrum = self._spectrum if self.mu is None else CentralPath(self.v, self.mu, self.structure.cones.zero)
-        return Curvature(self.structure.A_matrix(self.data.A), spectrum)
+        A, way = self.structure.A_matrix(self.data.A), self.substitution
+        if self.mu is not None:
+            return Curvature(A, CentralPath(self.v, self.mu, self.structure.cones.zero))
+        if not isinstance(way, Rescaled):
+            return Curvature(A, self._spectrum)
+        system = self.system
+        known = isinstance(system, ReducedSystem)
+        spectrum = system.rotation.spectrum if known else cone.spectrum(system.instance.structure.cones, system.v)
+        return CurvatureInUnits(A, spectrum, way.units, way.rows)
 
     @cached_property
     def _spectrum(self) -> cone.Spectrum:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from cvxift._types import override
+from cvxift._types import Indices, override
 from cvxift.kkt.backend import Arrays
 from cvxift.kkt.turns import Boosts, Turn
 from cvxift.program.structure import Data, Floats, Structure
-from cvxift.program.substitution import Pair, Way
+from cvxift.program.substitution import Pair, Substitution, Way
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,19 @@ class Units:
             s = turn.slacks(s)
         return s
 
+    def slacks_back(self, s: Floats) -> Floats:
+        """Slacks from those in these units, shape (..., m)."""
+        for turn in self.turns:
+            s = turn.slacks(s, -1.0)
+        return s / self.rows
+
+    def multipliers(self, y: Floats) -> Floats:
+        """Multipliers in these units, shape (..., m)."""
+        y = y * (self.cost[..., None] / self.rows)
+        for turn in self.turns:
+            y = turn.multipliers(y)
+        return y
+
     def multipliers_back(self, y: Floats) -> Floats:
         """Multipliers from those in these units, shape (..., m)."""
         for turn in self.turns:
@@ -70,16 +83,11 @@ class Units:
 
     def point(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
         """x̂, ŝ, ŷ of a point."""
-        y = y * (self.cost[..., None] / self.rows)
-        for turn in self.turns:
-            y = turn.multipliers(y)
-        return x / self.columns, self.slacks(s), y
+        return x / self.columns, self.slacks(s), self.multipliers(y)
 
     def point_back(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
         """x, s, y of a point in these units."""
-        for turn in self.turns:
-            s = turn.slacks(s, -1.0)
-        return x * self.columns, s / self.rows, self.multipliers_back(y)
+        return x * self.columns, self.slacks_back(s), self.multipliers_back(y)
 
     def put(self, place: Arrays) -> Units:
         """The same on another place's arrays."""
@@ -103,6 +111,15 @@ class Rescaled(Way):
 
     units: Units
     further: Way | None
+
+    @property
+    def rows(self) -> Indices | None:
+        """The rows of the program at the end that this one has; None for all."""
+        rows, way = None, self.further
+        while isinstance(way, Substitution):
+            kept = way.parts.rows.indices[0]
+            rows, way = kept if rows is None else kept[rows], way.further
+        return rows
 
     @override
     def point(self, x: Floats, s: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:

@@ -281,3 +281,44 @@ def test_units_that_light_entries_alone_settle(unit):
         s = cvxift.differentiate(problem)
         np.testing.assert_allclose(s.jvp({t: 1.0})[x] * unit, -3.0, rtol=1e-6)
     np.testing.assert_allclose(s.value(x) * unit, 3.0, rtol=1e-6)
+
+
+def _ball(x, a, r):
+    return a @ x, [cp.norm(x) <= r]
+
+
+def _ball_with_a_fixed_column(x, a, r):
+    z = cp.Variable(4)
+    return a @ x + a[0] * z[3], [cp.norm(z) <= r, x == z[:3], z[3] == 0.5 * r]
+
+
+def _trace(x, a, r):
+    X = cp.Variable((2, 2), symmetric=True)
+    return a @ x, [X >> 0, cp.trace(X) <= r, x == cp.hstack([X[0, 0], X[1, 1], X[0, 1]])]
+
+
+def _powers(x, a, r):
+    return -a @ cp.power(x, 0.4, approx=False), [cp.sum(x) <= r]
+
+
+def _logarithms(x, a, r):
+    return -a @ cp.log(x), [cp.sum(x) <= r]
+
+
+@pytest.mark.parametrize("build", [_ball, _ball_with_a_fixed_column, _trace, _powers, _logarithms])
+def test_second_derivatives_do_not_depend_on_units(build):
+    x, a, r = cp.Variable(3), cp.Parameter(3, pos=True), cp.Parameter(pos=True)
+    cost, rows = build(x, a, r)
+    mapping, found = SolutionMap(cp.Problem(cp.Minimize(cost), rows), [a, r], [x]), []
+    bar, first, other = np.array([1.0, -0.4, 0.2]), np.array([0.1, -0.2, 0.3, 0.4]), np.array([-0.3, 0.1, 0.2, 0.1])
+    for price, size in [(1.0, 1.0), (1e8, 1e-8), (1e-7, 1e7), (1e-4, 1e-4), (1.0, 1e7)]:
+        unit = np.array([price, price, price, size])
+        solved = mapping.solve(unit * np.array([0.5, 0.8, 0.3, 1.0]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            reverse = mapping.second(solved, bar, unit * first) * unit / size
+            forward = mapping.second_tangent(solved, unit * first, unit * other) / size
+        assert reverse @ other == pytest.approx(bar @ forward, rel=1e-8)
+        found.append(np.concatenate([reverse, forward]))
+    for values in found[1:]:
+        np.testing.assert_allclose(values, found[0], atol=1e-8 * np.abs(found[0]).max())

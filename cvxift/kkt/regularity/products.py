@@ -207,7 +207,7 @@ def second_tangent(account: Regularity, direction: Data, other: Data, check: Che
 
 def _first_order(account: Regularity, direction: Data, check: Check, mode: Mode) -> None:
     """Say why a second derivative may not exist, or is not accurate: the first one does not, or is known alone."""
-    # D²Π is taken in the program's own units, where s₀ ± s₁ of a second-order cone cancel.
+    # Tangents come in the program's own units, where s₀ ± s₁ of a second-order cone cancel.
     units = account.solution.units
     lost = 0.0 if units is None else EPS * units.apart
     if lost > CANCELLED:
