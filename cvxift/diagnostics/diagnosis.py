@@ -109,6 +109,8 @@ def diagnose(
     if isinstance(subject, cp.Problem):
         if tensors:
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
+        if gp and nlp:
+            return _refused(_title(subject), "gp=True and nlp=True exclude each other: choose one.")
         parts = None if nlp or integers else SplitProblem.of(subject, gp=gp)
         if parts is not None:
             return _in_parts(parts, gp, solver, solver_args, outputs)

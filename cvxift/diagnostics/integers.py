@@ -45,9 +45,10 @@ def with_integers_held(
     if not other.status.has_point:
         text = f"{names}: held at the optimum. No other choice was found to be feasible."
         return replace(report, findings=(*report.findings, replace(held, text=text)))
-    best = program.primal_value(solution.data, solution.x)
-    gap = program.objective_sign * (other.value - float(best))
-    if gap > EQUAL * max(1.0, abs(float(best))):
+    best = float(program.primal_value(solution.data, solution.x))
+    gap = program.objective_sign * (other.value - best)
+    terms = float(np.abs(np.ravel(solution.data.q) * solution.x).sum())  # the optimum itself may be zero
+    if gap > EQUAL * max(abs(best), abs(other.value), terms):
         text = f"{held.text} The next best choice is worse by {gap:.3g} in the objective."
         return replace(report, findings=(*report.findings, replace(held, text=text)))
     moved = {**other.integers, **other.others}
@@ -69,4 +70,5 @@ def with_integers_held(
 
 
 def _same(one: Floats, two: Floats) -> bool:
-    return bool(np.allclose(one, two, rtol=EQUAL, atol=EQUAL))
+    size = max(np.abs(one).max(initial=0.0), np.abs(two).max(initial=0.0))  # of the variable: entries may be zero
+    return bool(np.abs(one - two).max(initial=0.0) <= EQUAL * size)

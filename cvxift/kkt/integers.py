@@ -27,6 +27,13 @@ from cvxift.solvers.cvxpy import STATUS
 Values = dict[cp.Variable, np.ndarray]
 
 PATH = "mixed-integer solver, then the KKT system with the integers held"
+EXACT = {  # HiGHS stops at gaps of 1e-4 and 1e-6 otherwise, which another choice of the integers may fill,
+    "mip_rel_gap": 0.0,
+    "mip_abs_gap": 0.0,
+    "mip_feasibility_tolerance": 1e-9,  # and x <= M y holds with y of 1e-6 taken for zero
+    "primal_feasibility_tolerance": 1e-9,
+}
+LARGEST_COST = 1e6  # coefficients beyond it HiGHS calls excessively large
 KEPT_PROGRAMS = 64  # that a layer keeps, one for each choice of integers
 
 
@@ -118,8 +125,8 @@ class MixedInteger:
         try:
             if self._solver is None and not self._options:
                 try:
-                    # HiGHS stops at a relative gap of 1e-4 otherwise, which another choice of the integers may fill.
-                    problem.solve(solver="HIGHS", **options, mip_rel_gap=0.0)
+                    exponent = _exponent(problem.get_problem_data("HIGHS")[0]["c"])
+                    problem.solve(solver="HIGHS", **options, **EXACT, user_objective_scale=exponent)
                 except SolverError:
                     problem.solve(**options)
             else:
@@ -150,6 +157,17 @@ class MixedInteger:
             if variable in choice:
                 changed = changed + cp.sum(cp.multiply(1.0 - 2.0 * choice[variable], copy)) + choice[variable].sum()
         return changed >= 1
+
+
+def _exponent(cost: Floats) -> int:
+    """The power of two that HiGHS multiplies the cost by: its tolerances are absolute, whatever the cost's unit.
+
+    The smallest coefficient becomes one, unless the largest would become more than LARGEST_COST.
+    """
+    sizes = np.abs(cost[cost != 0])
+    if not len(sizes):
+        return 0
+    return max(0, int(np.log2(min(1 / sizes.min(), LARGEST_COST / sizes.max()))))
 
 
 def _fresh(leaf: Any, others: Mapping[int, Any]) -> Any:

@@ -14,17 +14,20 @@ DEMAND, COST, OPENING = np.array([3.0, 4.0, 2.0]), RNG.uniform(1, 4, (4, 3)), RN
 class Facilities:
     """Which of four facilities open, and what each ships to three customers; a truck's load is whole."""
 
-    def __init__(self):
+    def __init__(self, money=1.0, unit=1.0):  # of the cost, and of what is shipped
         self.opened = cp.Variable(4, boolean=True, name="opened")
         self.trucks = cp.Variable(integer=True, name="trucks")
         self.ship = cp.Variable((4, 3), nonneg=True, name="ship")
         self.demand = cp.Parameter(3, name="demand", value=DEMAND)
         self.cost = cp.Parameter((4, 3), name="cost", nonneg=True, value=COST)
         self.opening = cp.Parameter(4, name="opening", nonneg=True, value=OPENING)
-        self.total = cp.sum(self.ship) <= 2 * self.trucks
+        ship = unit * self.ship
+        self.total = cp.sum(ship) <= 2 * self.trucks
         self.problem = cp.Problem(
-            cp.Minimize(cp.sum(cp.multiply(self.cost, self.ship)) + self.opening @ self.opened + 0.1 * self.trucks),
-            [cp.sum(self.ship, axis=0) >= self.demand, cp.sum(self.ship, axis=1) <= 8 * self.opened, self.total],
+            cp.Minimize(
+                money * (cp.sum(cp.multiply(self.cost, ship)) + self.opening @ self.opened + 0.1 * self.trucks)
+            ),
+            [cp.sum(ship, axis=0) >= self.demand, cp.sum(ship, axis=1) <= 8 * self.opened, self.total],
         )
         self.parameters = [self.demand, self.cost, self.opening]
 
@@ -125,18 +128,38 @@ def test_a_layer_leaves_the_users_problem_as_it_was():
     assert m.ship.value is None and np.array_equal(m.demand.value, DEMAND) and m.problem.status is None
 
 
-def gap_problem(price):
+@pytest.mark.parametrize(("money", "unit"), [(1e-9, 1.0), (1e-7, 1e6), (1e6, 1e-6)])
+def test_the_best_choice_is_the_same_in_other_units(money, unit):
+    plain, m = Facilities(), Facilities(money, unit)
+    expected, s = (cvxift.differentiate(k.problem, integers="fixed") for k in (plain, m))
+    assert np.array_equal(s.value(m.opened), expected.value(plain.opened))
+    assert np.allclose(unit * s.jacobian(m.ship, m.demand), expected.jacobian(plain.ship, plain.demand))
+
+
+@pytest.mark.parametrize("bound", [10.0, 1e8])
+def test_an_integer_near_zero_opens_no_large_bound(bound):
+    x, y, t = cp.Variable(2, nonneg=True), cp.Variable(2, boolean=True), cp.Parameter(value=2.0)
+    cost = np.array([1.0, 1.5]) @ x + np.array([4.0, 3.5]) @ y
+    problem = cp.Problem(cp.Minimize(cost), [cp.sum(x) >= t, x <= bound * y])
+    s = cvxift.differentiate(problem, integers="fixed")
+    assert np.allclose(s.value(x), [2, 0]) and np.allclose(s.jacobian(x, t), [1, 0]) and s.report.ok
+
+
+def gap_problem(price, money=1.0):
     """One of two machines, of the given price and of price 1, makes x ≥ t."""
     x, y, t = cp.Variable(2, nonneg=True, name="x"), cp.Variable(2, boolean=True, name="y"), cp.Parameter(name="t")
     t.value = 2.0
-    problem = cp.Problem(cp.Minimize(price * x[0] + x[1] + y @ np.array([1.0, 1.0])), [cp.sum(x) >= t, x <= 10 * y])
+    cost = money * (price * x[0] + x[1] + y @ np.array([1.0, 1.0]))
+    problem = cp.Problem(cp.Minimize(cost), [cp.sum(x) >= t, x <= 10 * y])
     return problem, x, t
 
 
 def test_the_report_says_how_far_the_next_choice_is_and_tells_a_tie():
-    problem, _, _ = gap_problem(1.5)
-    report = cvxift.diagnose(problem, integers="fixed")
-    assert report.ok and "holds while this choice stays the best" in str(report) and "worse by 1 in" in str(report)
+    for money, worse in ((1.0, "1"), (1e-7, "1e-07")):
+        problem, _, _ = gap_problem(1.5, money)
+        report = cvxift.diagnose(problem, integers="fixed")
+        assert report.ok and "holds while this choice stays the best" in str(report)
+        assert f"worse by {worse} in" in str(report)
     problem, _, _ = gap_problem(1.0)
     report = cvxift.diagnose(problem, integers="fixed")
     assert report.verdict is cvxift.Verdict.DOES_NOT_APPLY
