@@ -25,7 +25,8 @@ class SolveError(CvxiftError, RuntimeError):
         message: what happened and what to do.
         status: the solver's last status, such as ``"infeasible"``.
         failures: batch index -> (status, residuals) for each instance that failed; the key is ``()`` when unbatched.
-        solutions: the outputs of the whole batch, NaN in the failed instances, so that good ones are not lost.
+        solutions: of a layer, what the call would have returned, as NumPy arrays: NaN in the failed instances, so that
+            good ones are not lost.
     """
 
     def __init__(

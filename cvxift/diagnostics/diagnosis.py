@@ -20,7 +20,7 @@ from cvxift.kkt.conflict import why
 from cvxift.kkt.engine import Solution
 from cvxift.kkt.failures import saddle
 from cvxift.kkt.integers import IntegerMap, held_program
-from cvxift.kkt.policy import Policy, choice
+from cvxift.kkt.policy import Policy, check_reading
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
@@ -109,8 +109,10 @@ def diagnose(
     if isinstance(subject, cp.Problem):
         if tensors:
             return _refused(_title(subject), "A problem takes no tensors: set its parameters' values.")
-        if gp and nlp:
-            return _refused(_title(subject), "gp=True and nlp=True exclude each other: choose one.")
+        try:
+            check_reading(nlp=nlp, gp=gp, integers=integers)
+        except ProgramError as error:
+            return _refused(_title(subject), str(error))
         parts = None if nlp or integers else SplitProblem.of(subject, gp=gp)
         if parts is not None:
             return _in_parts(parts, gp, solver, solver_args, outputs)
@@ -122,9 +124,9 @@ def diagnose(
     report = getattr(subject, "report", None)
     if isinstance(report, Report):
         return report
-    mapping = getattr(getattr(subject, "core", subject), "map", None)
+    core = getattr(subject, "core", subject)
+    mapping, parts = getattr(core, "map", None), getattr(core, "parts", None)
     if isinstance(mapping, SolutionMap):
-        parts = getattr(subject, "parts", None)
         if parts is not None:
             title = f"layer of {_title(parts.user)}"
             try:
@@ -190,7 +192,6 @@ def _problem(
     title = _title(problem)
     try:
         if integers is not None:
-            choice("integers", integers, ("fixed",))
             program = held_program(problem, solver, solver_args)
             solver, solver_args = None, None
         else:

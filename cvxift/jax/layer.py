@@ -26,7 +26,7 @@ from cvxift.layers.cores import core_of
 from cvxift.layers.description import in_html, in_words
 from cvxift.layers.interop import converted, number, refused, wrong_dtype
 from cvxift.layers.solve_cache import Host, Options
-from cvxift.program.split_leaves import SplitProblem
+from cvxift.program.parameters import called
 
 Shapes = tuple[tuple[int, ...], ...]
 OWN = (jax.Array, np.ndarray, np.generic, int, float)  # what JAX itself takes
@@ -107,15 +107,14 @@ class CvxpyLayer:
         closed_form: ClosedForm = "auto",
     ) -> None:
         _static(solver_args, mu=mu)
-        self.parts = None if nlp or integers else SplitProblem.of(problem, gp)
-        if self.parts is not None:
-            problem, parameters, variables = self.parts.layer(parameters, variables)
-        self.core = core_of(nlp, integers, gp)(
+        self.core = core_of(
             problem,
             parameters,
             variables,
-            solver=solver,
+            nlp=nlp,
+            integers=integers,
             gp=gp,
+            solver=solver,
             verbose=verbose,
             canon_backend=canon_backend,
             solver_args=solver_args,
@@ -152,8 +151,10 @@ class CvxpyLayer:
             SolveError: an instance could not be solved; says which and why, and carries the others. Likewise.
         """
         _static(solver_args, warm_start=warm_start)
-        if self.parts is not None:
-            return joined(self.parts, self._solved(split(self.parts, params), solver_args, warm_start, from_dlpack))
+        if self.core.parts is not None:
+            return joined(
+                self.core.parts, self._solved(split(self.core.parts, params), solver_args, warm_start, from_dlpack)
+            )
         return self._solved(params, solver_args, warm_start, from_dlpack)
 
     def _solved(
@@ -183,10 +184,10 @@ class CvxpyLayer:
         return _split(flat, shapes=core.output_shapes, sizes=_sizes(core), exps=core.exps)
 
     def __repr__(self) -> str:
-        return f"CvxpyLayer({in_words(self.core.facts(self.parts or self.core))})"
+        return f"CvxpyLayer({in_words(self.core.facts())})"
 
     def _repr_html_(self) -> str:
-        return in_html("CvxpyLayer (JAX)", self.core.facts(self.parts or self.core), last_call=self.last_report)
+        return in_html("CvxpyLayer (JAX)", self.core.facts(), last_call=self.last_report)
 
     def diagnose(self, *params: jax.typing.ArrayLike) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`.
@@ -211,7 +212,7 @@ class CvxpyLayer:
         """The parameters as arrays of one floating dtype on one device."""
         if len(params) != len(self.core.parameters):
             self.core.batch_shape([jnp.shape(value) for value in params])  # which says how many it expects
-        named = list(zip((p.name() for p in self.core.parameters), params, strict=True))
+        named = list(zip(map(called, self.core.parameters), params, strict=True))
         for name, value in named:
             if isinstance(value, bool) or not isinstance(value, OWN):
                 raise refused(name, value, "a JAX or NumPy array", "jnp.asarray")

@@ -94,22 +94,23 @@ def choice(name: str, value: Any, known: Sequence[str]) -> None:
         raise ProgramError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}.")
 
 
-def refuse_with(integers: Integers | None, **others: bool) -> None:
-    """Refuse an unknown value, and other readings of the problem beside it.
+def check_reading(*, nlp: bool, gp: bool, integers: Integers | str | None) -> None:
+    """Refuse two readings of one problem.
 
     Args:
-        integers: what the user gave.
-        **others: name -> value of options that exclude it.
+        nlp: whether it is to be read as a nonlinear problem.
+        gp: as a geometric program.
+        integers: ``"fixed"`` for a mixed-integer problem.
 
     Raises:
-        ProgramError: names both.
+        ProgramError: names two that were given, or the unknown value of `integers`.
     """
-    if integers is None:
-        return
-    choice("integers", integers, get_args(Integers))
-    for name, given in others.items():
-        if given:
-            raise ProgramError(f"integers='fixed' and {name}=True exclude each other: choose one.")
+    if integers is not None:
+        choice("integers", integers, get_args(Integers))
+    readings = {"integers='fixed'": integers is not None, "gp=True": gp, "nlp=True": nlp}
+    given = [reading for reading, chosen in readings.items() if chosen]
+    if len(given) > 1:
+        raise ProgramError(f"{given[0]} and {given[1]} exclude each other: choose one.")
 
 
 def options_of(solver_args: Any) -> dict[str, Any]:

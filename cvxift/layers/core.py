@@ -17,12 +17,14 @@ import numpy as np
 from cvxift import solvers
 from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap, ClosedSolved
 from cvxift.compat import named_solver, solver_and_options
-from cvxift.errors import ProgramError
+from cvxift.errors import SolveError
 from cvxift.kkt.conflict import first_agrees
 from cvxift.kkt.policy import Check, Policy, choice, options_of
 from cvxift.kkt.solution_map import OnFailure, Solved
 from cvxift.layers.description import facts
-from cvxift.program.parameters import batch_of, wrong_shape
+from cvxift.program.checks import check_listed
+from cvxift.program.parameters import batch_of, wrong_count, wrong_shape
+from cvxift.program.split_leaves import SplitProblem
 from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
@@ -66,10 +68,13 @@ class LayerCore:
     Attributes:
         logs, logged: which parameters enter through their logarithm (geometric programs), for adapters; if any.
         exps, exponential: which outputs leave through the exponential, for adapters; if any.
+        parts: the user's problem, where complex leaves of it were split; None where the problem is the user's.
 
     Raises:
         ProgramError: an argument cannot be used; says which and why.
     """
+
+    parts: SplitProblem | None = None
 
     def __init__(
         self,
@@ -88,16 +93,7 @@ class LayerCore:
         closed_form: ClosedForm = "auto",
     ) -> None:
         choice("closed_form", closed_form, get_args(ClosedForm))
-        for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
-            listed = isinstance(value, (list, tuple))
-            if not listed or not all(isinstance(item, kind) for item in value):
-                kinds = [type(item).__name__ for item in value] if listed else type(value).__name__
-                raise ProgramError(
-                    f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {kinds}. The order is "
-                    "CvxpyLayer(problem, parameters, variables)."
-                )
-        if not variables:
-            raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
+        check_listed(parameters, variables)
         self._given, self._verbose = (named_solver(solver), options_of(solver_args)), verbose
         how = {"policy": policy, "on_failure": on_failure, "check": check}
         canonical = {"gp": gp, "canon_backend": canon_backend, "closed_form": closed_form}
@@ -143,11 +139,7 @@ class LayerCore:
             ProgramError: wrong number of tensors, a wrong shape, or leading dimensions that do not agree.
         """
         if len(shapes) != len(self.shapes):
-            names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
-            raise ProgramError(
-                f"A tensor must be provided for each CVXPY parameter: got {len(shapes)}, "
-                f"expected {len(self.shapes)} ({names})."
-            )
+            raise wrong_count(self.parameters, len(shapes))
         if shapes == self.shapes:
             return ()
         leading = []
@@ -220,13 +212,13 @@ class LayerCore:
         solver, args = None, None
         if solver_args:
             solver, args = self._solver_and_options(solver_args)
-        if there is not None:
-            solved = there.solve(theta, solver_args=args, warm=warm, solver=solver, check=not self.logged)
-            theta = solved.theta
-        else:
-            solved = self.map.solve(
-                theta, solver_args=args, warm=warm, solver=solver, check=not self.logged, prepare=prepare
-            )
+        known = {"solver_args": args, "warm": warm, "solver": solver, "check": not self.logged}
+        try:
+            solved = self.map.solve(theta, **known, prepare=prepare) if there is None else there.solve(theta, **known)
+        except SolveError as error:
+            error.solutions = None if error.solutions is None else self._returned(np.asarray(error.solutions))
+            raise
+        theta = theta if there is None else solved.theta
         if not self._agreed and not isinstance(solved, ClosedSolved):  # a closed form makes no canonical program
             order = self.map._permutation
             own = np.asarray(theta if order is None else theta[..., order])
@@ -328,8 +320,14 @@ class LayerCore:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
-    def facts(self, shown: Any) -> dict[str, str]:
-        """What `repr` shows, with the parameters and outputs of `shown`: of this core, or of a `SplitProblem`."""
+    def _returned(self, flat: Floats) -> tuple[np.ndarray, ...]:
+        """What a call returns for flat values of the outputs."""
+        arrays = tuple(self._split(flat, flat.shape[:-1]))
+        return arrays if self.parts is None else self.parts.in_numbers(arrays)
+
+    def facts(self) -> dict[str, str]:
+        """What `repr` shows."""
+        shown = self.parts or self
         solver = self._given[0] or (self.map.engine.first if self._given[1] else "auto")
         return facts(shown.parameters, shown.outputs, solver, self.map.path)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from cvxift.errors import ProgramError
 from cvxift.kkt.integers import IntegerMap
-from cvxift.kkt.policy import Integers, refuse_with
+from cvxift.kkt.policy import Integers, check_reading
 from cvxift.layers.core import LayerCore
 from cvxift.nlp import NonlinearMap
+from cvxift.program.split_leaves import SplitProblem
 
 
 class NonlinearCore(LayerCore):
@@ -19,8 +20,6 @@ class NonlinearCore(LayerCore):
     """
 
     def _set_map(self, what: Any, verbose: bool, how: Mapping[str, Any], canonical: Mapping[str, Any]) -> None:
-        if canonical["gp"]:
-            raise ProgramError("gp=True and nlp=True exclude each other: choose one.")
         named, args = self._given
         self.map: Any = NonlinearMap(*what, solver=named, solver_args=args, verbose=verbose, **how)
 
@@ -55,7 +54,31 @@ class IntegerCore(LayerCore):
         return None, {}
 
 
-def core_of(nlp: bool, integers: Integers | None, gp: bool) -> type[LayerCore]:
-    """The kind of core that a layer has."""
-    refuse_with(integers, nlp=nlp, gp=gp)
-    return NonlinearCore if nlp else LayerCore if integers is None else IntegerCore
+def core_of(
+    problem: Any,
+    parameters: Any,
+    variables: Any,
+    *,
+    nlp: bool,
+    integers: Integers | None,
+    gp: bool,
+    **options: Any,
+) -> LayerCore:
+    """The core of a layer: of the problem's kind, with complex leaves taken apart.
+
+    Args:
+        problem: as for `LayerCore`.
+        parameters: likewise.
+        variables: likewise.
+        nlp: whether it is a nonlinear problem.
+        integers: ``"fixed"`` for a mixed-integer one.
+        gp: whether it is a geometric program.
+        **options: the other arguments of `LayerCore`.
+    """
+    check_reading(nlp=nlp, gp=gp, integers=integers)
+    kind = NonlinearCore if nlp else LayerCore if integers is None else IntegerCore
+    parts = SplitProblem.of(problem, gp) if kind is LayerCore else None
+    what = (problem, parameters, variables) if parts is None else parts.layer(parameters, variables)
+    core = kind(*what, gp=gp, **options)
+    core.parts = parts
+    return core

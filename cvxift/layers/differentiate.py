@@ -9,12 +9,12 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.argmax.closed_form.closed_map import ClosedForm, ClosedMap
-from cvxift.errors import ProgramError, SolveError
+from cvxift.errors import SolveError
 from cvxift.kkt.conflict import agrees
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.failures import inaccurate, unsolved
 from cvxift.kkt.integers import held_program
-from cvxift.kkt.policy import Check, Integers, Iterative, LinearSolver, Policy, Singular, choice, refuse_with
+from cvxift.kkt.policy import Check, Integers, Iterative, LinearSolver, Policy, Singular, check_reading, choice
 from cvxift.kkt.solution_map import Solved
 from cvxift.kkt.warm_point import KEPT_VALUES, held_point, holds_values_of
 from cvxift.layers.sensitivity import Sensitivity
@@ -91,15 +91,13 @@ def differentiate(
     choice("closed_form", closed_form, get_args(ClosedForm))
     choice("check", check, get_args(Check))
     policy = Policy(singular, mu, linear_solver)
-    refuse_with(integers, nlp=nlp, gp=gp)
+    check_reading(nlp=nlp, gp=gp, integers=integers)
     parts = None if nlp or integers or program else SplitProblem.of(problem, gp=gp)
     if parts is not None:
         options = {"gp": gp, "solver": solver, "solver_args": solver_args, "singular": singular, "mu": mu}
         options |= {"linear_solver": linear_solver, "closed_form": closed_form, "check": check}
         return _with_parts(parts, problem, options)
     if nlp:
-        if gp:
-            raise ProgramError("gp=True and nlp=True exclude each other: choose one.")
         local, held = _nonlinear(problem, solver=solver, solver_args=solver_args, policy=policy, check=check)
         _save(local, held)
         return local

@@ -49,6 +49,28 @@ def check_problem(problem: Any, gp: bool) -> Reach:
     return reach
 
 
+def check_listed(parameters: Any, variables: Any) -> None:
+    """Refuse what is no list of parameters and list of variables, as a layer takes them.
+
+    Args:
+        parameters: what the user passed.
+        variables: likewise.
+
+    Raises:
+        ProgramError: says what was passed.
+    """
+    for name, value, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
+        listed = isinstance(value, (list, tuple))
+        if not listed or not all(isinstance(item, kind) for item in value):
+            kinds = [type(item).__name__ for item in value] if listed else type(value).__name__
+            raise ProgramError(
+                f"{name} must be provided as a list or tuple of cp.{kind.__name__}; got {kinds}. The order is "
+                "CvxpyLayer(problem, parameters, variables)."
+            )
+    if not variables:
+        raise ProgramError("variables is empty: name at least one variable or dual variable to return.")
+
+
 def check_continuous(problem: Any) -> None:
     """Refuse what is no problem in continuous variables.
 

@@ -103,7 +103,14 @@ class Roles:
 
 
 def parts_of(leaf: Any) -> Parts:
-    """The parts of a complex variable or parameter."""
+    """The parts of a complex variable or parameter; each knows the leaf by its attribute ``part_of``, for messages."""
+    parts = _parts_of(leaf)
+    for part in parts.leaves:
+        part.part_of = leaf
+    return parts
+
+
+def _parts_of(leaf: Any) -> Parts:
     variable = isinstance(leaf, cp.Variable)
     kind: Any = cp.Variable if variable else cp.Parameter
     names, attributes = (f"real({leaf.name()})", f"imag({leaf.name()})"), leaf.attributes

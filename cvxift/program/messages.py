@@ -101,7 +101,8 @@ def _words(node: Any, depth: int) -> tuple[str, int]:
     if depth == 0:
         return "…", ATOM
     if kind == "AddExpression":
-        return _sum(node, depth), SUM
+        terms = _terms(node)
+        return (_sum(terms, depth), SUM) if len(terms) > 1 else _words(terms[0], depth)
     if kind == "NegExpression":
         return "-" + _inside(node.args[0], depth, UNARY), SUM
     if kind in ("MulExpression", "multiply", "DivExpression"):
@@ -118,8 +119,23 @@ def _inside(node: Any, depth: int, binding: int) -> str:
     return text if own >= binding else f"({text})"
 
 
-def _sum(node: Any, depth: int) -> str:
-    terms: list[Any] = [arg for arg in node.args if not (arg.is_constant() and arg.is_zero())] or node.args[:1]
+def _terms(node: Any) -> list[Any]:
+    """What a sum adds, without zeros; a complex leaf, which it has as its parts (`leaf_parts`), as the user's own."""
+    terms: list[Any] = []
+    for arg in node.args:
+        whole = getattr(terms[-1], "part_of", None) if terms else None
+        if whole is not None and arg.is_imag() and _leaves_of(arg) == {whole}:
+            terms[-1] = whole
+        elif not (arg.is_constant() and arg.is_zero()):
+            terms.append(arg)
+    return terms or node.args[:1]
+
+
+def _leaves_of(node: Any) -> set[Any]:
+    return {getattr(leaf, "part_of", None) for leaf in (*node.variables(), *node.parameters())}
+
+
+def _sum(terms: list[Any], depth: int) -> str:
     if len(terms) > SHOWN_TERMS:
         terms = [*terms[: SHOWN_TERMS - 1], None, terms[-1]]
     text = ""
@@ -136,6 +152,9 @@ def _sum(node: Any, depth: int) -> str:
 
 def _product(node: Any, kind: str, depth: int) -> tuple[str, int]:
     left, right = node.args
+    whole = getattr(right, "part_of", None)
+    if whole is not None and whole.is_imag():  # an imaginary leaf, as i times its part
+        return whole.name(), ATOM
     if kind == "multiply" and not (left.is_scalar() or right.is_scalar() or _promoted(left) or _promoted(right)):
         return f"multiply({_words(left, depth - 1)[0]}, {_words(right, depth - 1)[0]})", ATOM
     sign = {"MulExpression": " @ ", "multiply": " * ", "DivExpression": " / "}[kind]
@@ -156,6 +175,9 @@ def _constant(node: cp.Constant) -> str:
         if value.ndim == 0 or (value.size and np.ptp(value) == 0.0):
             return number(value.ravel()[0])
         return "[" + ", ".join(number(entry) for entry in value.ravel()) + "]" if value.ndim == 1 else _size(node)
+    if node.is_complex() and node.is_scalar():
+        value = complex(np.ravel(node.value)[0])
+        return f"{number(value.imag)}j" if value.real == 0.0 else f"({value:.6g})"
     if not node.is_complex():
         values = node.value.data if hasattr(node.value, "todense") else np.asarray(node.value)
         full = not hasattr(node.value, "todense") or node.value.nnz == node.size

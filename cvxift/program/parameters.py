@@ -109,13 +109,13 @@ def batch_of(parameters: Sequence[cp.Parameter], leads: Sequence[tuple[int, ...]
         longest = tuple(map(max, zip(*own, strict=True)))
         if all(n in (1, m) for lead in own for n, m in zip(lead, longest, strict=True)):
             return longest
-    found = ", ".join(f"'{p.name()}' {tuple(lead)}" for p, lead in zip(parameters, leads, strict=True))
+    found = ", ".join(dict.fromkeys(f"'{called(p)}' {tuple(lead)}" for p, lead in zip(parameters, leads, strict=True)))
     remedy = "Give all of them the same leading dimensions, or none to those that the batch shares."
     for parameter, lead in zip(parameters, leads, strict=True):
         if lead and lead[-1] == 1 and tuple(lead[:-1]) in own:
             shape = (*lead[:-1], *parameter.shape)
             axis = len(lead) - 1
-            remedy = f"For one value of '{parameter.name()}' an instance, give it the shape {shape}: .squeeze({axis})."
+            remedy = f"For one value of '{called(parameter)}' an instance, give it the shape {shape}: .squeeze({axis})."
             break
     raise ProgramError(
         f"Inconsistent batch sizes: the parameters' batch dimensions do not broadcast together: {found}. {remedy}"
@@ -186,6 +186,24 @@ def as_array(parameter: cp.Parameter, value: Any) -> Floats:
     return array
 
 
+def called(parameter: cp.Parameter) -> str:
+    """The user's name of a parameter: for a part of a complex one, that one's (see `program.leaf_parts`)."""
+    return getattr(parameter, "part_of", parameter).name()
+
+
+def wrong_count(parameters: Sequence[cp.Parameter], count: int) -> ProgramError:
+    """The error of a call with another number of tensors than parameters.
+
+    Args:
+        parameters: the user's, in the order of the tensors.
+        count: how many tensors were given.
+    """
+    names = ", ".join(f"'{p.name()}' {p.shape}" for p in parameters)
+    return ProgramError(
+        f"A tensor must be provided for each CVXPY parameter: got {count}, expected {len(parameters)} ({names})."
+    )
+
+
 def wrong_shape(parameter: cp.Parameter, shape: tuple[int, ...], ordered: Sequence[cp.Parameter] = ()) -> ProgramError:
     """The error of a value that has another shape than its parameter: says which, what was expected, and the remedy.
 
@@ -232,7 +250,7 @@ def check(
         if log_mask is not None and log_mask[offsets[parameter]].any():
             value = theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape))
             _refuse(parameter, value, value <= 0, "enters a geometric program, but is not positive")
-        if parameter.num_attributes:
+        if parameter.num_attributes or hasattr(parameter, "part_of"):
             _check_attributes(parameter, theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape)))
 
 
@@ -245,7 +263,7 @@ def _check_finite(parameters, offsets, theta, no_bound) -> None:
             values = theta[..., offsets[parameter]].reshape(found.shape)
             first = np.unravel_index(int(np.argmax(found)), found.shape)
             raise ProgramError(
-                f"Parameter '{parameter.name()}' has the value {values[first]}{_where(parameter, first)}. "
+                f"Parameter '{called(parameter)}' has the value {values[first]}{_where(parameter, first)}. "
                 "Infinite values are possible only as bounds that bind nothing; give finite values elsewhere."
             )
 
@@ -277,7 +295,12 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
             "must be zero there (diag or sparsity), but is not",
         )
     kind = next((name for name in SYMMETRIC if attributes[name]), None)
-    if kind is not None:
+    whole = getattr(parameter, "part_of", None)
+    if whole is not None and whole.is_hermitian():
+        name, sign = ("real", 1.0) if kind else ("imaginary", -1.0)  # Re H = Re Hᵀ, Im H = −Im Hᵀ
+        apart = np.abs(value - sign * np.swapaxes(value, -1, -2)) > PATTERN * size
+        _refuse(parameter, value, apart, f"is declared hermitian=True, but is not Hermitian ({name} part)")
+    elif kind is not None:
         other = np.swapaxes(value, -1, -2)
         _refuse(
             parameter, value, np.abs(value - other) > PATTERN * size, f"is declared {kind}=True, but is not symmetric"
@@ -300,7 +323,7 @@ def _refuse(parameter: cp.Parameter, value: Floats, bad: np.ndarray, what: str) 
         bad = np.broadcast_to(bad, value.shape)
         first = np.unravel_index(int(np.argmax(bad)), bad.shape)
         where = _where(parameter, first)
-        raise ProgramError(f"Parameter '{parameter.name()}' {what}: {value[first]:.6g}{where}.")
+        raise ProgramError(f"Parameter '{called(parameter)}' {what}: {value[first]:.6g}{where}.")
 
 
 def _where(parameter: cp.Parameter, index: tuple[Any, ...]) -> str:

@@ -19,9 +19,10 @@ from cvxpy.constraints.psd import PSD
 from cvxpy.constraints.zero import Equality
 
 from cvxift.errors import ProgramError
+from cvxift.program.checks import check_listed
 from cvxift.program.integers import replaced
 from cvxift.program.leaf_parts import Parts, Roles, parts_of, roles_in
-from cvxift.program.parameters import in_callers_order, wrong_shape
+from cvxift.program.parameters import in_callers_order, wrong_count, wrong_shape
 
 
 class SplitProblem:
@@ -118,10 +119,8 @@ class SplitProblem:
         Raises:
             ProgramError: the parameters are not the problem's; says which differ, by the user's names.
         """
-        if not isinstance(variables, (list, tuple)) or not isinstance(parameters, (list, tuple)):
-            return self.problem, parameters, variables  # refused with its own words later
-        if all(isinstance(item, cp.Parameter) for item in parameters):
-            self.parameters = in_callers_order(parameters, self.user.parameters())
+        check_listed(parameters, variables)
+        self.parameters = in_callers_order(parameters, self.user.parameters())
         self.outputs = tuple(variables)
         return self.problem, self.leaves(parameters), self.leaves(variables)
 
@@ -136,11 +135,7 @@ class SplitProblem:
             ProgramError: not one value for each parameter, or one of another shape; says which, by the user's names.
         """
         if len(values) != len(self.parameters):
-            names = ", ".join(f"'{p.name()}' {p.shape}" for p in self.parameters)
-            raise ProgramError(
-                f"A tensor must be provided for each CVXPY parameter: got {len(values)}, "
-                f"expected {len(self.parameters)} ({names})."
-            )
+            raise wrong_count(self.parameters, len(values))
         out: list[Any] = []
         for leaf, value in zip(self.parameters, values, strict=True):
             parts, shape = self.parts(leaf), tuple(getattr(value, "shape", leaf.shape))
@@ -180,6 +175,10 @@ class SplitProblem:
                 imaginary = (imaginary @ put(parts.expand.T, imaginary)).reshape(*imaginary.shape[:-1], *leaf.shape)
             out.append(compose(zeros_like(imaginary) if real is None else real, imaginary))
         return tuple(out)
+
+    def in_numbers(self, values: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """`join_call` for NumPy arrays."""
+        return self.join_call(values, lambda real, imaginary: real + 1j * imaginary, np.zeros_like, lambda a, _: a)
 
     def hold_values(self) -> None:
         """Give the real parameters the values that the user's hold.

@@ -21,7 +21,6 @@ from cvxift.layers.cores import core_of
 from cvxift.layers.description import in_html, in_words
 from cvxift.layers.interop import Exchanged, converted
 from cvxift.layers.solve_cache import Host, Options
-from cvxift.program.split_leaves import SplitProblem
 from cvxift.torch.complex_parts import joined, split
 from cvxift.torch.device import OnDevice, Residence
 from cvxift.torch.form import Form
@@ -118,15 +117,14 @@ class CvxpyLayer(torch.nn.Module):
         on_device: OnDevice = "auto",
     ) -> None:
         super().__init__()
-        self.parts = None if nlp or integers else SplitProblem.of(problem, gp)
-        if self.parts is not None:
-            problem, parameters, variables = self.parts.layer(parameters, variables)
-        self.core = core_of(nlp, integers, gp)(
+        self.core = core_of(
             problem,
             parameters,
             variables,
-            solver=solver,
+            nlp=nlp,
+            integers=integers,
             gp=gp,
+            solver=solver,
             verbose=verbose,
             canon_backend=canon_backend,
             solver_args=solver_args,
@@ -176,9 +174,9 @@ class CvxpyLayer(torch.nn.Module):
             ProgramError: a tensor is missing, has a wrong shape, dtype, device or value; says which parameter.
             SolveError: an instance could not be solved; says which and why, and carries the others.
         """
-        if self.parts is not None:
-            real = self._solved(split(self.parts, params), solver_args, warm_start, from_dlpack)
-            return joined(self.parts, real)
+        if self.core.parts is not None:
+            real = self._solved(split(self.core.parts, params), solver_args, warm_start, from_dlpack)
+            return joined(self.core.parts, real)
         return self._solved(params, solver_args, warm_start, from_dlpack)
 
     def _solved(
@@ -225,10 +223,10 @@ class CvxpyLayer(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """What `repr` shows between the parentheses."""
-        return in_words(self.core.facts(self.parts or self.core))
+        return in_words(self.core.facts())
 
     def _repr_html_(self) -> str:
-        return in_html("CvxpyLayer (PyTorch)", self.core.facts(self.parts or self.core), last_call=self.last_report)
+        return in_html("CvxpyLayer (PyTorch)", self.core.facts(), last_call=self.last_report)
 
     if TYPE_CHECKING:  # torch.nn.Module types the call as Any
 

@@ -14,6 +14,7 @@ from cvxift.errors import ProgramError
 from cvxift.layers.core import LayerCore
 from cvxift.layers.interop import number, refused, wrong_dtype
 from cvxift.layers.solve_cache import Options
+from cvxift.program.parameters import called
 from cvxift.torch.function import packed, separated
 from cvxift.torch.operators import compute, encoded, host_of
 
@@ -45,13 +46,13 @@ def checked(core: LayerCore, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...
             params = _widened(params)
     for parameter, tensor in zip(core.parameters, params, strict=False):
         if not isinstance(tensor, torch.Tensor):
-            raise refused(parameter.name(), tensor, "a torch.Tensor", "torch.as_tensor")
+            raise refused(called(parameter), tensor, "a torch.Tensor", "torch.as_tensor")
         if not tensor.is_floating_point():
-            raise wrong_dtype(parameter.name(), tensor.dtype, tensor.is_complex(), ".double()")
+            raise wrong_dtype(called(parameter), tensor.dtype, tensor.is_complex(), ".double()")
         if tensor.dtype != params[0].dtype or tensor.device != params[0].device:
             raise ProgramError(
-                f"Parameter '{parameter.name()}' is {tensor.dtype} on {tensor.device}, but "
-                f"'{core.parameters[0].name()}' is {params[0].dtype} on {params[0].device}; "
+                f"Parameter '{called(parameter)}' is {tensor.dtype} on {tensor.device}, but "
+                f"'{called(core.parameters[0])}' is {params[0].dtype} on {params[0].device}; "
                 "give all tensors one dtype and device."
             )
     return params

@@ -108,6 +108,14 @@ def test_large_and_small_paths_agree(dependent: bool, monkeypatch) -> None:
     assert large.analysis.kernel.smallest == pytest.approx(small.analysis.kernel.smallest, rel=1e-6)
 
 
+@pytest.mark.parametrize("two", [{"nlp": True, "gp": True}, {"gp": True, "integers": "fixed"}])
+def test_two_readings_of_a_problem_exclude_each_other(two) -> None:
+    problem = simplex([0.5, 0.5, 0.0])
+    with pytest.raises(ProgramError, match="exclude each other") as raised:
+        cvxift.differentiate(problem, **two)
+    assert cvxift.diagnose(problem, **two).faults[0].text == str(raised.value)
+
+
 def test_bad_input_is_reported_not_raised() -> None:
     problem = simplex([0.5, 0.4, -1.0])
     assert "no tensors" in cvxift.diagnose(problem, np.ones(3)).faults[0].text

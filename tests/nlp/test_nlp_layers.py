@@ -123,7 +123,7 @@ class TestTorch:
         t, r = double(np.stack([T, T, T]), np.array([2.0, -1.0, 1.0]))
         with pytest.raises(cvxift.SolveError, match=r"Instance \(1,\).*infeasible") as raised:
             TorchLayer(*parts(), nlp=True)(t, r)
-        assert np.isfinite(raised.value.solutions[[0, 2]]).all()
+        assert np.isfinite(raised.value.solutions[0][[0, 2]]).all()
         with pytest.warns(cvxift.ApplicabilityWarning, match="infeasible"):
             z, _ = TorchLayer(*parts(), nlp=True, on_failure="nan")(t, r)
         assert torch.isnan(z[1]).all() and torch.isfinite(z[[0, 2]]).all()

@@ -210,6 +210,34 @@ def test_bad_input_is_named(framework):
         cvxift.sweep(problem, {c: np.zeros((2, N), complex)}, n_jobs=1)
 
 
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_messages_and_errors_of_layers_speak_of_the_users_leaves(framework):
+    """And what a failed batch carries is complex, as what a call returns."""
+    adapter = pytest.importorskip(f"cvxift.{framework}")
+    put = pytest.importorskip("torch").as_tensor if framework == "torch" else np.asarray
+    z, w = cp.Variable(N, complex=True, name="z"), cp.Variable(imag=True, name="w")
+    c, r = cp.Parameter(N, complex=True, name="c"), cp.Parameter(name="r")
+    H = cp.Parameter((N, N), hermitian=True, name="H")
+    cost = cp.sum_squares(z - c) + cp.sum_squares(cp.imag(w) - 1) + cp.real(cp.trace(H))
+    problem = cp.Problem(cp.Minimize(cost), [cp.norm(z) <= r, cp.abs(w) <= 2 * r])
+    layer = adapter.CvxpyLayer(problem, [c, r, H], [z, w])
+    given, hermitian = np.stack([complex_normal(7, N), 5 * complex_normal(8, N)]), np.eye(N, dtype=complex)
+    with pytest.raises(cvxift.SolveError, match=r"norm\(z, 2\) <= r|abs\(w\) <= 2 \* r") as caught:
+        layer(put(given), put(np.array([1.0, -1.0])), put(hermitian))
+    first, second = caught.value.solutions
+    assert np.allclose(first[0], given[0] / np.linalg.norm(given[0]), atol=1e-6) and np.isclose(second[0], 1j)
+    assert np.isnan(first[1]).all() and np.isnan(second[1]) and first.shape == (2, N)
+    with pytest.raises(ProgramError, match=r"together: 'c' \(2,\), 'r' \(3,\), 'H' \(\)\."):
+        layer(put(given), put(np.ones(3)), put(hermitian))
+    with pytest.raises(ProgramError, match=r"'c' has the value nan at entry \(0,\)"):
+        layer(put(given[0] * np.nan), put(np.array(1.0)), put(hermitian))
+    for wrong, part in ((1j * hermitian, "imaginary"), (hermitian + np.triu(np.ones((N, N)), 1), "real")):
+        with pytest.raises(
+            ProgramError, match=rf"'H' is declared hermitian=True, but is not Hermitian \({part} part\)"
+        ):
+            layer(put(given[0]), put(np.array(1.0)), put(wrong))
+
+
 def spread():
     """The least Σ|z|² with Σz = c: z = c/N, and 2z + y = 0 for the multiplier y."""
     z, c = cp.Variable(N, complex=True, name="z"), cp.Parameter(complex=True, value=1 + 2j)

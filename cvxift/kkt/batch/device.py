@@ -147,7 +147,7 @@ class DeviceMap(BatchProducts):
         outputs = self._recover(batch.full_x, batch.full_y, programs_theta)
         solved = DeviceSolved(batch_shape, batch, xp.reshape(outputs, (*batch_shape, K)), on_host)
         if not solved.ok:
-            unsolved(batch, batch_shape, solved.outputs, self.map.on_failure, self.map.program)
+            unsolved(batch, batch_shape, place.host(solved.outputs), self.map.on_failure, self.map.program)
         inaccurate(solved, self.map.program, self.map.applicability)
         return solved
 
