@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import cvxpy as cp
 import numpy as np
@@ -218,7 +218,7 @@ class LayerCore:
         except SolveError as error:
             error.solutions = None if error.solutions is None else self._returned(np.asarray(error.solutions))
             raise
-        theta = theta if there is None else solved.theta
+        theta = theta if there is None else cast(Any, solved).theta
         if not self._agreed and not isinstance(solved, ClosedSolved):  # a closed form makes no canonical program
             order = self.map._permutation
             own = np.asarray(theta if order is None else theta[..., order])

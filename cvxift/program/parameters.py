@@ -250,8 +250,9 @@ def check(
         if log_mask is not None and log_mask[offsets[parameter]].any():
             value = theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape))
             _refuse(parameter, value, value <= 0, "enters a geometric program, but is not positive")
-        if parameter.num_attributes or hasattr(parameter, "part_of"):
+        if parameter.num_attributes:
             _check_attributes(parameter, theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *parameter.shape)))
+    _check_hermitian(parameters, offsets, theta)
 
 
 def _check_finite(parameters, offsets, theta, no_bound) -> None:
@@ -295,16 +296,10 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
             "must be zero there (diag or sparsity), but is not",
         )
     kind = next((name for name in SYMMETRIC if attributes[name]), None)
-    whole = getattr(parameter, "part_of", None)
-    if whole is not None and whole.is_hermitian():
-        name, sign = ("real", 1.0) if kind else ("imaginary", -1.0)  # Re H = Re Hᵀ, Im H = −Im Hᵀ
-        apart = np.abs(value - sign * np.swapaxes(value, -1, -2)) > PATTERN * size
-        _refuse(parameter, value, apart, f"is declared hermitian=True, but is not Hermitian ({name} part)")
-    elif kind is not None:
+    if kind is not None and not hasattr(parameter, "part_of"):
         other = np.swapaxes(value, -1, -2)
-        _refuse(
-            parameter, value, np.abs(value - other) > PATTERN * size, f"is declared {kind}=True, but is not symmetric"
-        )
+        what = f"is declared {kind}=True, but is not symmetric"
+        _refuse(parameter, value, np.abs(value - other) > PATTERN * size, what, "(P + P.T) / 2")
         if kind != "symmetric":
             sign = 1.0 if kind == "PSD" else -1.0
             lowest = np.linalg.eigvalsh(sign * (value + other) / 2)[..., 0]
@@ -318,12 +313,27 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
                 )
 
 
-def _refuse(parameter: cp.Parameter, value: Floats, bad: np.ndarray, what: str) -> None:
+def _check_hermitian(parameters: Sequence[cp.Parameter], offsets: Mapping[cp.Parameter, slice], theta: Floats) -> None:
+    """Judges the real and the imaginary part of each together: one of the two may be rounding alone."""
+    matrices: dict[cp.Parameter, np.ndarray] = {}
+    for parameter in parameters:
+        whole = getattr(parameter, "part_of", None)
+        if whole is not None and whole.is_hermitian():
+            part = theta[..., offsets[parameter]].reshape((*theta.shape[:-1], *whole.shape))
+            matrices[whole] = matrices.get(whole, 0.0) + (part if parameter.attributes["symmetric"] else 1j * part)
+    for whole, H in matrices.items():
+        size = np.abs(H).max(axis=(-2, -1), keepdims=True)
+        bad = np.abs(H - np.swapaxes(H, -1, -2).conj()) > PATTERN * size
+        _refuse(whole, H, bad, "is declared hermitian=True, but is not Hermitian", "(H + H.conj().T) / 2")
+
+
+def _refuse(parameter: cp.Parameter, value: np.ndarray, bad: np.ndarray, what: str, instead: str = "") -> None:
     if bad.any():
         bad = np.broadcast_to(bad, value.shape)
         first = np.unravel_index(int(np.argmax(bad)), bad.shape)
         where = _where(parameter, first)
-        raise ProgramError(f"Parameter '{called(parameter)}' {what}: {value[first]:.6g}{where}.")
+        remedy = f" Give {instead}, or declare the parameter without that attribute." if instead else ""
+        raise ProgramError(f"Parameter '{called(parameter)}' {what}: {value[first]:.6g}{where}.{remedy}")
 
 
 def _where(parameter: cp.Parameter, index: tuple[Any, ...]) -> str:
