@@ -35,6 +35,9 @@ class neg_entropy(Regularizer):
         axis: axis or axes to sum over; None for all.
         keepdims: keep the summed axes with length one.
 
+    Raises:
+        ProgramError: z has no such axis.
+
     Source: Blondel, Martins, Niculae 2020, Table 1.
 
     Example:
@@ -79,6 +82,9 @@ class gini(Regularizer):
         z: expression of any shape.
         axis: axis or axes to sum over; None for all.
         keepdims: keep the summed axes with length one.
+
+    Raises:
+        ProgramError: z has no such axis.
 
     Source: Martins & Astudillo 2016 (sparsemax); Blondel, Martins, Niculae 2020, Table 1.
 

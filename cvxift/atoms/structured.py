@@ -90,6 +90,9 @@ class oscar(_Nonnegative):
         axis: the axis to reduce, or None for all entries.
         keepdims: keep the reduced axis with length one.
 
+    Raises:
+        ProgramError: z has no such axis.
+
     Source: Bondell & Reich 2008; Blondel & Niculae 2017, section 3.3.
 
     Example:

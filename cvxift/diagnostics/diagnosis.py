@@ -97,6 +97,9 @@ def diagnose(
         The report; a `BatchReport` for a layer's batch. Nothing is raised for a problem that is not DPP, infeasible,
         or given wrong tensors: the report says it.
 
+    Raises:
+        ProgramError: the subject is none of these.
+
     Example:
         >>> import cvxpy as cp, numpy as np, cvxift
         >>> x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.array([1.0, 1.0]))

@@ -40,6 +40,13 @@ class Check:
         value: the number.
         threshold: what it is compared with.
         note: one line that says what the number is, and whether it is exact or estimated.
+
+    Example:
+        >>> import cvxpy as cp, cvxift
+        >>> x, t = cp.Variable(name="x"), cp.Parameter(name="t", value=1.0)
+        >>> report = cvxift.diagnose(cp.Problem(cp.Minimize(cp.square(x - t)), [x >= 0]))
+        >>> next((check.passed, check.threshold) for check in report.checks if check.name == "smoothness")
+        (True, 1e-07)
     """
 
     name: str
@@ -63,6 +70,13 @@ class Finding:
         advice: what can be done.
         fault: whether it keeps the derivative from being valid; otherwise it is a note.
         where: names of the constraints, variables and entries concerned.
+
+    Example:
+        >>> import cvxpy as cp, cvxift
+        >>> x, t = cp.Variable(name="x"), cp.Parameter(name="t", value=0.0)
+        >>> (fault,) = cvxift.diagnose(cp.Problem(cp.Minimize(cp.square(x - t)), [x >= 0])).faults
+        >>> fault.cause, fault.where
+        ('weakly active', ('constraint 0 (x >= 0)',))
     """
 
     cause: str

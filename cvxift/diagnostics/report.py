@@ -205,7 +205,7 @@ class Report:
         return out
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The report as JSON text."""
+        """The report as JSON text; `indent` as for `json.dumps`."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     def plot(self) -> Figure:
@@ -258,6 +258,15 @@ class BatchReport(Sequence):
         title: what was diagnosed.
         batch_shape: the leading dimensions.
         reports: one report an instance.
+
+    Example:
+        >>> import cvxpy as cp, torch
+        >>> from cvxift.torch import CvxpyLayer
+        >>> x, t = cp.Variable(2, name="x"), cp.Parameter(2, name="t")
+        >>> layer = CvxpyLayer(cp.Problem(cp.Minimize(cp.sum_squares(x - t)), [x >= 0]), [t], [x])
+        >>> batch = layer.diagnose(torch.tensor([[1.0, 2.0], [1.0, 0.0]], dtype=torch.float64))
+        >>> [report.verdict.value for report in batch.reports], batch[1].ok
+        (['applies', 'one-sided'], False)
     """
 
     title: str
@@ -309,7 +318,7 @@ class BatchReport(Sequence):
         }
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The reports as JSON text."""
+        """The reports as JSON text; `indent` as for `json.dumps`."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     def plot(self) -> Figure:

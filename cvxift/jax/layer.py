@@ -192,6 +192,9 @@ class CvxpyLayer:
     def diagnose(self, *params: jax.typing.ArrayLike) -> Report | BatchReport:
         """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`.
 
+        Args:
+            *params: as for a call, with values.
+
         Raises:
             ProgramError: a parameter is traced: a report needs values.
         """

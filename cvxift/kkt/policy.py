@@ -57,6 +57,13 @@ class Policy:
 
     Raises:
         ProgramError: a value is not known or out of range.
+
+    Example:
+        >>> Policy(singular="smooth", mu=0.01).mu
+        0.01
+        >>> Policy(singular="guess")
+        Traceback (most recent call last):
+        cvxift.errors.ProgramError: singular='guess' is not known; choose one of ...
     """
 
     singular: Singular = "least_squares"

@@ -37,6 +37,14 @@ class Label:
         variable: the user's variable: the one this column is an entry of, or whose attribute the row states.
         index: entry of the constraint or variable, None where a row has no single one.
         atom: text of the subexpression that introduced this row or column; None for what the user wrote.
+
+    Example:
+        >>> import cvxpy as cp
+        >>> from cvxift.program import Program
+        >>> x, t = cp.Variable(2, name="x"), cp.Parameter(2, name="t")
+        >>> program = Program(cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= t]))
+        >>> program.row_labels[1].text
+        'constraint 0 (x >= t), entry (1,)'
     """
 
     text: str

@@ -241,7 +241,7 @@ class Program:
         return self._dual[number][part]
 
     def values(self, x: Floats, theta: Floats | None = None) -> dict[cp.Variable, Floats]:
-        """The user's variables at a canonical point, as `Output.value` gives them."""
+        """The user's variables at a canonical point x, shape (..., n), and at `theta`, as `Output.value` gives them."""
         outputs = zip((*self._variables, *self._held), self._primal, strict=True)
         return {variable: output.value(x, theta) for variable, output in outputs}
 

@@ -50,6 +50,14 @@ class Output:
         positive: entries whose value is the positive part of S y, shape (size,); None where there are none. They are
             the multipliers of two inequalities that act as one equality.
         declared: the set that the variable's attributes declare, within which values are returned; None without.
+
+    Example:
+        >>> import cvxpy as cp
+        >>> from cvxift.program import Program
+        >>> x, t = cp.Variable(2, name="x"), cp.Parameter(2, name="t")
+        >>> output = Program(cp.Problem(cp.Minimize(cp.sum_squares(x)), [x >= t])).output(x)
+        >>> output.kind, output.shape
+        ('primal', (2,))
     """
 
     kind: Literal["primal", "dual"]

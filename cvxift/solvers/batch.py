@@ -136,7 +136,7 @@ class Pool:
             self._free.put(session)
 
     def solve(self, P: Floats, q: Floats, A: Floats, b: Floats, warm: Raw | None = None) -> Raw:
-        """Solve one instance; see `Session.solve`."""
+        """Solve one instance; P, q, A, b and warm are those of `Session.solve`."""
         with self.session() as session:
             return session.solve(P, q, A, b, warm)
 

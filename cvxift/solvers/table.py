@@ -99,7 +99,15 @@ def register(name: str, factory: Callable[[], Solver]) -> None:
 
 
 def names() -> list[str]:
-    """The names `get` knows without asking CVXPY: built in, registered, and from installed packages."""
+    """The names `get` knows without asking CVXPY: built in, registered, and from installed packages.
+
+    Returns:
+        Names in lower case.
+
+    Example:
+        >>> "osqp" in names()
+        True
+    """
     return sorted({*_BUILT_IN, *_registered, *_entry_points()})
 
 
@@ -115,6 +123,10 @@ def get(name: str | Solver) -> Solver:
 
     Raises:
         ProgramError: nobody knows the name; lists the known ones.
+
+    Example:
+        >>> get("Clarabel").name
+        'clarabel'
     """
     if isinstance(name, Solver):
         return name
@@ -160,6 +172,12 @@ def choose(structure: Structure) -> list[str]:
 
     Returns:
         Names for `get`, at least one wherever Clarabel is installed.
+
+    Example:
+        >>> from cvxift.program.cones import Cones
+        >>> from cvxift.program.structure import Structure
+        >>> choose(Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0])))[0]
+        'daqp'
     """
     ranking = _ranking(structure)
     solvers = [get(name) for name in ranking]

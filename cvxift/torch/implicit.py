@@ -271,6 +271,12 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
     Returns:
         solve: (*theta) ↦ x.
 
+    Raises:
+        ProgramError: an argument cannot be used; at a call, the residual and x differ in size. Says which.
+        SolveError: at a call, the solver returned NaN or infinity.
+        ApplicabilityError: at a call with ``check="raise"``, F is not zero at what the solver returned, or its
+            Jacobian is singular.
+
     Example:
         >>> import torch
         >>> solve = implicit_root(lambda x, t: t**2 + x**2 - 1.0, lambda t: torch.sqrt(1.0 - t**2))
@@ -297,6 +303,9 @@ def implicit_fixed_point(T: Callable[..., Any], solver: Callable[..., Any] | Non
 
     Returns:
         solve: (*theta) ↦ x.
+
+    Raises:
+        ProgramError, SolveError, ApplicabilityError: as `implicit_root`.
 
     Example:
         >>> import torch
@@ -330,6 +339,9 @@ def implicit_argmin(E: Callable[..., Any], solver: Callable[..., Any] | None = N
     Returns:
         solve: (*theta) ↦ x. That the point is a minimum, not a saddle or maximum, is checked where the Jacobian is
         formed.
+
+    Raises:
+        ProgramError, SolveError, ApplicabilityError: as `implicit_root`.
 
     Example:
         >>> import torch

@@ -241,7 +241,11 @@ class CvxpyLayer(torch.nn.Module):
             ...
 
     def diagnose(self, *params: Exchanged | float) -> Report | BatchReport:
-        """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`."""
+        """Whether the implicit function theorem applies at these parameters; see `cvxift.diagnose`.
+
+        Args:
+            *params: as for a call.
+        """
         return diagnose(self, *params)
 
     @property
