@@ -53,7 +53,7 @@ def test_the_docstring_is_complete(member: Any) -> None:
     assert summary.endswith(".") and not (rest and rest[0]), "one line says what it is"
     if inspect.isclass(member) and issubclass(member, Exception | enum.Enum):
         return
-    assert "Example:" in text
+    assert "Example:" in text or inspect.isabstract(member)  # docs/solvers.md writes a solver
     if "Attributes:" not in text or "Args:" in text:  # otherwise another function makes it
         assert not _unnamed(member, text)
         calm = dataclasses.is_dataclass(member) or abc.ABC in getattr(member, "__mro__", ())

@@ -231,10 +231,8 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
         solve: (*theta) ↦ x.
 
     Raises:
-        ProgramError: an argument cannot be used; at a call, the residual and x differ in size. Says which.
-        SolveError: at a call, the solver returned NaN or infinity.
-        ApplicabilityError: at a call with ``check="raise"``, F is not zero at what the solver returned, or its
-            Jacobian is singular.
+        ProgramError: an argument cannot be used; a call's residual and x differ in size.
+        SolveError, ApplicabilityError: of a call, for NaN from the solver; under ``check="raise"``, where F ≠ 0.
 
     Example:
         >>> import jax, jax.numpy as jnp

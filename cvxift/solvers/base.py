@@ -94,16 +94,6 @@ class Session(abc.ABC):
     Args:
         structure: sizes, cones and patterns of the instances.
         options: the solver's options, already checked against `Solver.options`.
-
-    Example:
-        >>> import numpy as np
-        >>> from cvxift.program.cones import Cones
-        >>> from cvxift.program.structure import Structure
-        >>> from cvxift.solvers import get
-        >>> structure = Structure.from_patterns(1, Cones(nonneg=1), P=([0], [0]), A=([0], [0]))
-        >>> one = np.ones(1)
-        >>> round(float(get("clarabel").session(structure).solve(one, -3 * one, one, one).x[0]), 6)  # x ≤ 1
-        1.0
     """
 
     structure: Structure
@@ -201,7 +191,7 @@ class Session(abc.ABC):
         return raw.x.shape == (n,) and raw.s.shape == raw.y.shape == (m,)
 
     def failure(self, message: str, status: Status = Status.FAILED) -> Raw:
-        """A result without a point, with this status and the solver's message."""
+        """A result without a point: a status and the solver's message."""
         n, m = self.structure.n, self.structure.m
         return Raw(np.full(n, np.nan), np.full(m, np.nan), np.full(m, np.nan), status, message)
 
@@ -257,15 +247,7 @@ class BatchSession(Session):
 
 
 class Solver(abc.ABC):
-    """A solver as cvxift sees it: what it can solve, its options, and a way to open a session.
-
-    Example:
-        >>> from cvxift.program.cones import Cones
-        >>> from cvxift.program.structure import Structure
-        >>> from cvxift.solvers import get
-        >>> get("osqp").unsupported(Structure.from_patterns(3, Cones(soc=(3,)), P=([], []), A=(range(3), range(3))))
-        'it solves quadratic programs, and the problem has cones of kind soc'
-    """
+    """A solver as cvxift sees it: what it can solve, its options, and a way to open a session."""
 
     name: str
     """The name that `get` knows it by."""
