@@ -20,6 +20,7 @@ from cvxift.argmax.groups import ROWS, Groups
 from cvxift.argmax.loops import LIMIT, Loop, while_loop
 
 LONG = 200  # rows up to this length take longer to shorten than to search
+CLOSE = 4.0  # size of τ, relative to what z can be, up to which the bounds keep all but two bits of their precision
 
 
 class Sides(NamedTuple):
@@ -39,7 +40,7 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     and smaller ones at l, and −max u ≤ τ − x_p ≤ −min l: at the ends all entries on one side of p are at bounds. So the
     score nearest to τ is not farther from it than the bounds are from 0, and measured from that score τ is found to the
     precision of the bounds, be the scores as large as they like. Which score that is, a first search tells, measured
-    from the largest.
+    from the largest, with which it ends if τ is close to that one.
 
     Args:
         x: scores, (..., n), float64 where bounds must be met to its precision; −∞ masks.
@@ -60,53 +61,50 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         (array([False, False, False,  True]), array([ True, False, False, False]), array([1.  , 0.55, 0.45, 0.  ]))
     """
     xp = array_api_compat.array_namespace(x)
-    masked, nothing = x == -xp.inf, xp.zeros_like(x)
-    own = groups is ROWS and lower.shape[-1] == upper.shape[-1] == 1 and x.shape[-1] > LONG
-    given = lower, upper
-    lower, upper = lower + nothing, upper + nothing
-    rest = total - groups.sum(lower)
-    own_rest = groups.spread(rest)
-    room = xp.where(masked, nothing, xp.minimum(upper - lower, own_rest + nothing))
-    cap = lower + room  # what z can be at most
-    least, most = _finite(xp, -groups.max(-lower)), _finite(xp, groups.max(cap))
-    top = groups.max(x)
-    top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
-    d = xp.where(masked, nothing, x - groups.spread(top))
-    low, high = _finite(xp, -groups.max(-d)) - most, -least
-    start = 0.5 * (low + high)
-    if own:  # a few of the largest entries reach the total at a τ below, often closely
-        some = peaks(xp, x)
-        hidden = some == -xp.inf
-        few = xp.where(hidden, xp.zeros_like(some), some - top)
-        floor = given[0] + xp.zeros_like(some)
-        ceiling = floor + xp.where(hidden, xp.zeros_like(some), xp.minimum(given[1] - given[0], rest))
-        need = total - (x.shape[-1] - some.shape[-1]) * given[0]
-        start = _search(xp, few, need, floor, ceiling, start, low, high, loop, groups)
-    tau = _search(xp, d, total, lower, cap, start, low, high, loop, groups)
-
-    far = xp.where(masked, xp.full_like(x, xp.inf), xp.abs(d - groups.spread(tau)))
-    nearest = far == groups.spread(-groups.max(-far))
-    pivot = groups.max(xp.where(nearest & ~masked, x, xp.full_like(x, -xp.inf)))
-    at = groups.max(xp.where(nearest & ~masked, d, xp.full_like(x, -xp.inf)))
-    pivot, at = (xp.where(part == -xp.inf, xp.zeros_like(part), part) for part in (pivot, at))
+    rest = total - groups.sum(lower + xp.zeros_like(x))
+    own = groups is ROWS and lower.shape[-1] == upper.shape[-1] == 1
+    # What z can be at most, but for masked entries, which stand at −∞ and therefore at their lower bounds.
+    cap = lower + xp.minimum(upper - lower, groups.spread(rest))
+    least, most = -groups.max(-lower), groups.max(cap)
+    least, most = (_finite(xp, part) for part in (least, most))
     reach = xp.maximum(xp.abs(least), xp.abs(most))
-    eps = float(xp.finfo(x.dtype).eps)
-    # Only rounding of large scores can have led to a wrong entry.
-    sure = 8 * eps * xp.abs(low) <= 1e-3 * reach
-    pivot, *_ = loop(
-        lambda state: xp.any(~state[1]) & (state[2] < LIMIT),
-        lambda state: _neighbour(xp, x, masked, total, lower, cap, reach, state, groups),
-        (pivot, sure, 0),
-    )
-    d = xp.where(masked, nothing, x - groups.spread(pivot))
-    start = xp.where(sure, tau - at, xp.zeros_like(tau))
-    tau = groups.spread(_search(xp, d, total, lower, cap, start, -reach, reach, loop, groups))
+    top = groups.max(x)
+    top = _finite(xp, top)
+    d = x - groups.spread(top)
+    low, high = _finite(xp, -groups.max(xp.where(d == -xp.inf, d, -d))) - most, -least
+    start = 0.5 * (low + high)
+    if own and x.shape[-1] > LONG:
+        # A few of the largest entries reach the total, if they can, at a τ below, often closely.
+        some = peaks(xp, x) - top
+        few = some.shape[-1]
+        need = xp.minimum(total - (x.shape[-1] - few) * lower, 0.5 * few * (lower + cap))
+        start = _search(xp, some, need, lower, cap, reach, (start, low, high), loop, groups)
+    tau = _search(xp, d, total, lower, cap, reach, (start, low, high), loop, groups)
+
+    # Where scores are large beside the bounds, τ has the rounding of the scores: it is found again from one near to it.
+    close = xp.abs(tau) <= CLOSE * reach
+
+    def distant(state: tuple[Array, ...]) -> Array:
+        return xp.any(~close) & (state[2] == 0)
+
+    def approach(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        pivot, tau, count = state
+        pivot, tau = _from_near(xp, x, (pivot, tau, close), (total, lower, cap, reach), low, loop, groups)
+        return pivot, tau, count + 1
+
+    pivot, tau, _ = loop(distant, approach, (top, tau, 0))
+    d, tau = x - groups.spread(pivot), groups.spread(tau)
     # What takes all that there is, and less than it might, is free, though any smaller τ would serve as well; what is
     # left for the others is nothing, which rounding of such a τ must not blur.
+    own_rest = groups.spread(rest)
     takes_all = (upper - lower > own_rest) & (d - tau >= cap)
-    others = (groups.spread(groups.max(xp.astype(takes_all, x.dtype))) > 0) & ~takes_all
-    blur = 8 * eps * (xp.abs(d) + xp.abs(tau) + xp.abs(lower))
-    at_lower = (room <= 0) | (d - tau <= lower) | (others & (d - tau <= lower + blur))
+    if own:
+        taken = (upper - lower > rest) & (top - pivot - tau >= cap)
+    else:
+        taken = groups.spread(groups.max(xp.astype(takes_all, x.dtype))) > 0
+    others = taken & ~takes_all
+    blur = 8 * float(xp.finfo(x.dtype).eps) * (xp.abs(d) + xp.abs(tau) + xp.abs(lower))
+    at_lower = (cap <= lower) | (d - tau <= lower) | (others & (d - tau <= lower + blur))
     at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= own_rest)
     free = xp.where(at_lower | at_upper, xp.full_like(x, xp.inf), x)
     least = -groups.max(-free)
@@ -164,40 +162,84 @@ def _search(
     total: Array,
     lower: Array,
     cap: Array,
-    tau: Array,
-    low: Array,
-    high: Array,
+    reach: Array,
+    start: tuple[Array, Array, Array],
     loop: Loop,
     groups: Groups,
 ) -> Array:
-    """τ between low and high with Σ clip(d − τ, lower, cap) = total, by Newton's method within the interval."""
-    enough = 2 * float(xp.finfo(d.dtype).eps) * (xp.abs(low) + xp.abs(high))
+    """τ with Σ clip(d − τ, lower, cap) = total, by Newton's method within an interval: (τ, low, high) is the start."""
+    eps = 2 * float(xp.finfo(d.dtype).eps)
+
+    def enough(tau: Array) -> Array:
+        return eps * (xp.abs(tau) + reach)
 
     def running(state: tuple[Array, ...]) -> Array:
-        *_, last, count = state
-        return xp.any(last > enough) & (count < LIMIT)
+        tau, _, _, last, count = state
+        return xp.any(last > enough(tau)) & (count < LIMIT)
 
     def iterate(state: tuple[Array, ...]) -> tuple[Array, ...]:
         tau, low, high, last, count = state
         shifted = d - groups.spread(tau)
         gap = _total(xp, shifted, lower, cap, groups) - total
+        gap = xp.where(xp.abs(gap) <= eps * xp.abs(total), xp.zeros_like(gap), gap)  # rounding of the sum
         number = groups.sum(xp.astype((shifted > lower) & (shifted < cap), d.dtype))
-        # Halve where the sum does not vary, where a step leaves the interval or is not half the one before.
+        # Halve where the sum does not vary, where a step leaves the interval, and every third time if it is not half
+        # the one before.
         low, high = xp.where(gap >= 0, tau, low), xp.where(gap <= 0, tau, high)
         step = gap / xp.where(number > 0, number, xp.ones_like(number))
         new = tau + step
-        halve = ((number == 0) & (gap != 0)) | ~((new >= low) & (new <= high)) | (2 * xp.abs(step) > last)
+        slow = (2 * xp.abs(step) > last) & (count % 3 == 2)
+        halve = ((number == 0) & (gap != 0)) | ~((new >= low) & (new <= high)) | slow
         new = xp.where(halve, 0.5 * (low + high), new)
-        done = last <= enough
+        done = last <= enough(tau)
         return xp.where(done, tau, new), low, high, xp.where(done, last, xp.abs(new - tau)), count + 1
 
+    tau, low, high = start
     return loop(running, iterate, (tau, low, high, xp.full_like(low, xp.inf), 0))[0]
+
+
+def _from_near(
+    xp: Any,
+    x: Array,
+    found: tuple[Array, Array, Array],
+    given: tuple[Array, Array, Array, Array],
+    low: Array,
+    loop: Loop,
+    groups: Groups,
+) -> tuple[Array, Array]:
+    """The score nearest to τ, and τ measured from it, where that is not close enough to the largest.
+
+    Args:
+        xp: the namespace.
+        x: scores, (..., n).
+        found: the largest score of each group, τ measured from it, and whether it is close enough.
+        given: the sum, the least and the most that z can be, and their size.
+        low: what τ is at least.
+        loop: how to iterate.
+        groups: of entries.
+    """
+    top, tau, close = found
+    total, lower, cap, reach = given
+    far = xp.abs(x - groups.spread(top) - groups.spread(tau))
+    nearest = (far == groups.spread(-groups.max(-far))) & (far < xp.inf)
+    pivot = groups.max(xp.where(nearest, x, xp.full_like(x, -xp.inf)))
+    at = _finite(xp, pivot - top)
+    # Only rounding of large scores can have led to a wrong entry.
+    sure = close | (8 * float(xp.finfo(x.dtype).eps) * xp.abs(low) <= 1e-3 * reach)
+    pivot, *_ = loop(
+        lambda state: xp.any(~state[1]) & (state[2] < LIMIT),
+        lambda state: _neighbour(xp, x, total, lower, cap, reach, state, groups),
+        (_finite(xp, pivot), sure, 0),
+    )
+    d = x - groups.spread(pivot)
+    start = xp.where(sure, tau - at, xp.zeros_like(tau))
+    new = _search(xp, d, total, lower, cap, reach, (start, -reach, reach), loop, groups)
+    return xp.where(close, top, pivot), xp.where(close, tau, new)
 
 
 def _neighbour(
     xp: Any,
     x: Array,
-    masked: Array,
     total: Array,
     lower: Array,
     cap: Array,
@@ -207,11 +249,11 @@ def _neighbour(
 ) -> tuple[Array, ...]:
     """The next score towards τ, if τ is not within reach of the pivot; whether it is, and the number of moves."""
     pivot, sure, count = state
-    d = xp.where(masked, xp.zeros_like(x), x - groups.spread(pivot))
+    d = x - groups.spread(pivot)
     down = ~sure & (_total(xp, d + groups.spread(reach), lower, cap, groups) < total)
     up = ~sure & (_total(xp, d - groups.spread(reach), lower, cap, groups) >= total)
-    below = groups.max(xp.where(masked | (d >= 0), xp.full_like(x, -xp.inf), x))
-    above = -groups.max(-xp.where(masked | (d <= 0), xp.full_like(x, xp.inf), x))
+    below = groups.max(xp.where(d >= 0, xp.full_like(x, -xp.inf), x))
+    above = -groups.max(-xp.where(d <= 0, xp.full_like(x, xp.inf), x))
     down, up = down & (below > -xp.inf), up & (above < xp.inf)
     moved = xp.where(down, below, xp.where(up, above, pivot))
     return moved, ~(down | up), count + 1
@@ -221,11 +263,9 @@ def value(x: Array, total: Array, lower: Array, upper: Array, found: Sides, grou
     """z from its sides: affine in x, the sum and the bounds."""
     xp = array_api_compat.array_namespace(x)
     free = ~(found.at_lower | found.at_upper)
-    nothing = xp.zeros_like(x)
-    fixed = xp.where(found.at_lower, lower, xp.where(free, nothing, upper))
     pivot = groups.spread(found.pivot)
-    d = xp.where(free, x, pivot + nothing) - pivot
+    # Entries between the bounds measured from the pivot, the others as they are.
+    known = xp.where(free, xp.where(free, x, pivot) - pivot, xp.where(found.at_lower, lower, upper))
     number = groups.sum(xp.astype(free, x.dtype))
-    rest = total - groups.sum(fixed)
-    tau = (groups.sum(d) - rest) / xp.where(number > 0, number, xp.ones_like(number))
-    return xp.where(free, d - groups.spread(tau), fixed)
+    tau = (groups.sum(known) - total) / xp.where(number > 0, number, xp.ones_like(number))
+    return known - xp.where(free, groups.spread(tau), xp.zeros_like(x))

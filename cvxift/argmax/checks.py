@@ -134,9 +134,10 @@ def sums_allowed(
 ) -> tuple[Array, Array, Array]:
     """Least and largest sum within the bounds, and whether the total is beyond them, one for each group."""
     masked = x == -xp.inf
-    least = groups.sum(lower)
+    nothing = xp.zeros_like(x)
+    least = groups.sum(lower + nothing)
     most = groups.sum(xp.where(masked, lower, upper))
-    size = groups.sum(xp.maximum(xp.abs(lower), xp.where(upper < xp.inf, xp.abs(upper), lower)))
+    size = groups.sum(xp.maximum(xp.abs(lower), xp.where(upper < xp.inf, xp.abs(upper), lower)) + nothing)
     slack = SLACK * xp.maximum(size, xp.abs(total))
     inside = (least - slack <= total) & (total <= most + slack)
     some = groups.max(x) > -xp.inf

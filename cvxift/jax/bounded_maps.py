@@ -41,7 +41,6 @@ def _budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
     lower, upper = jax.lax.optimization_barrier((lower, upper))
     still = jax.lax.stop_gradient
     found = bounded.sides(still(x), still(total), still(lower), still(upper), jax.lax.while_loop)
-    lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
     bad = _bad(x, total, lower, upper)
     x, total, lower, upper = (checks.spoiled(jnp, part, bad) for part in (x, total, lower, upper))
     return bounded.value(x, total, lower, upper, found)
@@ -57,5 +56,6 @@ def _capped(x: Array, upper: Array) -> Array:
 def _bad(x: Array, total: Array, lower: Array, upper: Array) -> Array:
     """Rows that would be refused, (..., 1)."""
     empty = checks.sums_allowed(jnp, x, total, lower, upper)[2]
-    wrong = ~(x < jnp.inf) | ~(lower <= upper) | ~(jnp.abs(lower) < jnp.inf)
-    return empty | jnp.any(wrong, axis=-1, keepdims=True)
+    wrong = ~(lower <= upper) | ~(jnp.abs(lower) < jnp.inf)
+    high = ~(jnp.max(x, axis=-1, keepdims=True) < jnp.inf)  # or NaN
+    return empty | high | jnp.any(wrong, axis=-1, keepdims=True)
