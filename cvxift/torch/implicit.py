@@ -272,8 +272,7 @@ def implicit_root(F: Callable[..., Any], solver: Callable[..., Any] | None = Non
         solve: (*theta) ↦ x.
 
     Raises:
-        ProgramError: an argument cannot be used; a call's residual and x differ in size.
-        SolveError, ApplicabilityError: of a call, for NaN from the solver; under ``check="raise"``, where F ≠ 0.
+        ProgramError, SolveError, ApplicabilityError: an argument cannot be used; NaN from the solver; F ≠ 0.
 
     Example:
         >>> import torch

@@ -316,8 +316,8 @@ def test_second_derivatives_do_not_depend_on_units(build):
         solved = mapping.solve(unit * np.array([0.5, 0.8, 0.3, 1.0]))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            reverse = mapping.second(solved, bar, unit * first) * unit / size
-            forward = mapping.second_tangent(solved, unit * first, unit * other) / size
+            reverse = mapping.derivative(solved, (unit * first,), bar) * unit / size
+            forward = mapping.derivative(solved, (unit * first, unit * other)) / size
         assert reverse @ other == pytest.approx(bar @ forward, rel=1e-8)
         found.append(np.concatenate([reverse, forward]))
     for values in found[1:]:
