@@ -15,11 +15,8 @@ from cvxift.diagnostics.domain import edges
 from cvxift.diagnostics.findings import Check, Finding, Verdict, listed
 from cvxift.diagnostics.neighbourhood import compare_sides
 from cvxift.diagnostics.null_space import (
-    costs_nothing,
     dependent_groups,
-    flat_direction,
     loose_multipliers,
-    moves_curved,
     steepest,
 )
 from cvxift.diagnostics.user_terms import direction_text, row_names, unit_names, user_rows
@@ -29,7 +26,7 @@ from cvxift.kkt.policy import Policy
 from cvxift.kkt.recovery import Recovery
 from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.kernel import Kernel
-from cvxift.kkt.regularity.kinks import Kinks, find_kinks, nonunique, touches_user
+from cvxift.kkt.regularity.kinks import Kinks, find_kinks, touches_user
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere, tangent
 from cvxift.kkt.regularity.thresholds import FELT, PULLED, STEEP
@@ -85,12 +82,8 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         kinked = Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
         sides = ""
         if kinks.flat_pieces > 0.0:
-            candidate = nonunique(point, np.setdiff1d(kinks.weak, kinks.closed), kinks.closed)
-            if candidate is not None and (not moves_curved(point, candidate) or costs_nothing(point, candidate)):
-                direction = candidate
-            else:
-                direction = flat_direction(point, kernel)
-                sides = compare_sides(point) if direction is None else ""
+            direction = account.flat.u if account.flat is not None else None
+            sides = compare_sides(point) if direction is None else ""
         if sides == "infinite":
             kinked = advice.infinite(names)
         elif sides in ("equal", "unknown") or (sides and kinks.flat_pieces == 1.0):
@@ -99,7 +92,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         findings.append(kinked)
     elif flat > FELT:
         verdict = Verdict.DOES_NOT_APPLY
-        direction = flat_direction(point, kernel)
+        direction = account.flat.u if account.flat is not None else None
         if direction is None:
             text, names = direction_text(point, steepest(point, kernel))
             findings.append(advice.vanishing(names, text))

@@ -1,4 +1,4 @@
-"""What null vectors of the KKT system mean: dependent active constraints, and directions that may leave the optimum.
+"""What null vectors of the KKT system mean: dependent active constraints, and directions without curvature.
 
 The null space of A_rᵀ (on directions without curvature) is spanned by vectors w with Aᵀw = 0. Brought to echelon form,
 each basis vector is supported on a circuit: a group that is dependent and none of whose proper subgroups is (Oxley,
@@ -8,11 +8,6 @@ The signs of w say what such a group means. Row j follows from the others, a_j =
 is in the dual cone of every inequality i: then it can be removed. If all of w is in the dual cones, the inequalities
 add up to 0 ≤ 0: none of them can have slack, and they act as equalities. Otherwise each bounds the feasible set for
 itself.
-
-Whether the solution can move in a direction without curvature is decided, not inferred. A null vector of K says that
-the objective has no slope and no curvature along it at the point. If it moves linear rows alone, that holds for a whole
-step: there are other solutions. If it moves a curved cone, the curvature may vanish at the point alone, as that of x⁴
-does at 0, and the solution is unique; then the user's own objective and constraints are evaluated a good way along it.
 """
 
 from __future__ import annotations
@@ -24,19 +19,15 @@ from typing import Any, Literal
 import cvxpy as cp
 import numpy as np
 from cvxpy.constraints.constraint import Constraint
-from cvxpy.constraints.psd import PSD
 from scipy.linalg import qr
 
 from cvxift import cones as cone
 from cvxift._types import EPS
-from cvxift.diagnostics.domain import evaluate, values_at
 from cvxift.diagnostics.user_terms import row_name
 from cvxift.kkt.engine import ACCEPTABLE
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.thresholds import FELT, NOISE
-from cvxift.program.agreement import excess
-from cvxift.program.recover import ELEMENTWISE
+from cvxift.kkt.regularity.thresholds import FELT
 from cvxift.program.structure import Floats
 
 TRIES = 12  # pivot orders that are tried for a few dependences; one for more than `MANY_DEPENDENT`
@@ -44,9 +35,6 @@ MANY_DEPENDENT = 16
 READ = 8  # groups of entries of the same constraints whose meaning is read; further ones are counted
 MOST_CONDITION = 1e8  # of a block of pivots, from which an echelon form says nothing
 SUPPORT = 4.0 * EPS * MOST_CONDITION  # part of an echelon vector's largest entry that rounding may leave of a zero
-REACH = (0.1, 0.3)  # of the variables' size, that a direction is followed
-COSTS = 0.1 * REACH[0] ** 8  # of the growth along the whole size, that is none: even x⁸ has grown ten times as much
-EVALUATION_ROUNDING = 1e-12  # of the objective, and of constraints, that evaluating them leaves
 
 
 @dataclass(frozen=True)
@@ -207,107 +195,7 @@ def _signs(point: LocalPoint, w: Floats, rows: list[int]) -> tuple[bool, bool]:
     return bool(up), bool(down)
 
 
-def flat_direction(point: LocalPoint, kernel: Kernel) -> Floats | None:
-    """A direction, shape (n,), in which the variables asked for can move without loss; None if none is found.
-
-    First among those that leave curved cones and weakly active rows where they are.
-    """
-    null = kernel.null_columns
-    scale, free = kernel.scale[: kernel.n], null
-    fixed = np.isin(point.cones.unit_of_row, point.weak)
-    fixed[point.cones.zero + point.cones.nonneg :] = True
-    if fixed.any():
-        A, sigma = point.instance.rows[np.flatnonzero(fixed)], point.scales[0][fixed, None]
-        moved = (A @ (scale[:, None] * null)) / sigma
-        _, values, V = np.linalg.svd(moved, full_matrices=True)
-        size = np.linalg.norm(abs(A) @ np.abs(scale[:, None] * null) / sigma) or 1.0
-        values = np.concatenate([values, np.zeros(V.shape[0] - len(values))])
-        free = null @ V[values <= NOISE * size].T
-    part = free[point.asked]
-    if part.size and np.linalg.norm(part, 2) > FELT:
-        u = scale * (free @ np.linalg.svd(part, full_matrices=False)[2][0])
-        # Rows that an inaccurate point leaves slack say that it can move; the objective further on says whether it can.
-        if point.program.log_mask is not None or _stays(point, _unit(point, u)):
-            return u
-    for z in _candidates(null[point.asked]):
-        for sign in (1.0, -1.0):
-            if costs_nothing(point, sign * scale * (null @ z)):
-                return sign * scale * (null @ z)
-    return None
-
-
 def steepest(point: LocalPoint, kernel: Kernel) -> Floats:
     """The direction of the null space, shape (n,), that moves the variables asked for most."""
     part = kernel.null_columns[point.asked]
     return kernel.flat_columns() @ np.linalg.svd(part, full_matrices=False)[2][0]
-
-
-def moves_curved(point: LocalPoint, u: Floats) -> bool:
-    """Whether a direction moves a curved cone that is not slack by a good way."""
-    linear = point.cones.zero + point.cones.nonneg
-    A, tight = point.instance.rows[linear:], point.margins[point.cones.unit_of_row[linear:]] <= REACH[0]
-    return bool((np.abs(A @ u)[tight] > NOISE * (abs(A) @ np.abs(u))[tight]).any())
-
-
-def costs_nothing(point: LocalPoint, u: Floats) -> bool:
-    """Whether the user's objective stays, and constraints hold, a good way along a direction."""
-    program = point.program
-    if program.log_mask is not None:
-        return False
-    asked = np.abs(u[point.asked]).max(initial=0.0)
-    if asked == 0.0:
-        return False
-    unit = _unit(point, u)
-    return _stays(point, unit) and _feasible(point, point.x + REACH[0] * unit)
-
-
-def _unit(point: LocalPoint, u: Floats) -> Floats:
-    """A direction as long as the variables asked for are."""
-    asked = float(np.abs(u[point.asked]).max(initial=0.0)) or 1.0
-    return u / asked * (float(np.abs(point.x[point.asked]).max(initial=0.0)) or 1.0)
-
-
-def _stays(point: LocalPoint, unit: Floats) -> bool:
-    """Whether the user's objective is the same a good way along a direction."""
-    start = _objective(point, point.x)
-    far = [abs(value - start) for value in (_objective(point, point.x + t * unit) for t in (*REACH, 1.0))]
-    spread = max([value for value in far if np.isfinite(value)], default=0.0)
-    return far[0] <= COSTS * spread + EVALUATION_ROUNDING * abs(start)
-
-
-def _objective(point: LocalPoint, x: Floats) -> float:
-    with np.errstate(all="ignore"):
-        return float(np.ravel(evaluate(point.program.problem.objective.expr, values_at(point, x)))[0])
-
-
-def _feasible(point: LocalPoint, x: Floats) -> bool:
-    """Whether the user's constraints and attributes hold to rounding; no where a kind of constraint is not known."""
-    values = values_at(point, x)
-    for variable in point.program.problem.variables():
-        value = values[variable.id]
-        if np.abs(variable.project(value) - value).max(initial=0.0) > _level(value, 0.0):
-            return False
-    return all(_holds(constraint, values) for constraint in point.program.problem.constraints)
-
-
-def _holds(constraint: Any, values: dict[int, Floats]) -> bool:
-    if not isinstance(constraint, (*ELEMENTWISE, PSD)):
-        return False
-    sides = [np.asarray(evaluate(arg, values), dtype=float) for arg in constraint.args]
-    return bool(excess(constraint, sides).max(initial=0.0) <= _level(*(*sides, 0.0)[:2]))
-
-
-def _level(left: Any, right: Any) -> float:
-    size = max(1.0, *(float(np.abs(side).max(initial=0.0)) for side in (left, right)))
-    return 1e3 * EVALUATION_ROUNDING * size
-
-
-def _candidates(part: Floats) -> Iterator[Floats]:
-    """Combinations of the columns: the one that moves most, and those that move few entries."""
-    if not part.size:
-        return
-    yield from np.linalg.svd(part, full_matrices=False)[2][:1]
-    k = part.shape[1]
-    if k > 1:
-        pivots = np.argsort(-np.linalg.norm(part, axis=1), kind="stable")[: 2 * k]
-        yield from np.linalg.lstsq(part[pivots], np.eye(len(pivots)), rcond=None)[0].T[:8]

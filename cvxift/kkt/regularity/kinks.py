@@ -4,12 +4,13 @@ A cone whose slack and multiplier vanish together (a weakly active row, a second
 kink of Π_K. The user's map need not have one there:
 
 - the slack can be opened by moving auxiliary columns alone along the set of solutions (an epigraph variable of a slack
-  constraint): then the cone is slack at another solution with the same user's variables;
+  constraint): then the row is slack at another solution with the same user's variables;
 - the multiplier can be made positive along the set of multipliers (a duplicated or redundant row): then it is tight;
 - all pieces that meet at the kink have the same derivative of the user's variables.
 
-The first two are conic programs over directions; for them u = 0 in the user's columns, Pu = 0, A_r u = 0 and the slacks
-of weak cones move inside, or Aᵀw = 0 and their multipliers do. The third is asked of `cvxift.kkt.regularity.pieces`.
+The first two are linear programs over directions, asked of rows alone; for them u = 0 in the user's columns, Pu = 0,
+A_r u = 0 and the slacks of weak rows grow, or Aᵀw = 0 and their multipliers do. The third, which covers other cones
+too, is asked of `cvxift.kkt.regularity.pieces`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import linprog
 
-from cvxift import solvers
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import FELT, STEP
-from cvxift.kkt.system.reduced import ReducedSystem, rotation
-from cvxift.program.structure import Cones, Floats, Structure
+from cvxift.kkt.system.reduced import ReducedSystem, Rotation, rotation
+from cvxift.program.structure import Floats
 
 FREED = 1e-3  # of the unit step that a slack or multiplier must move to count as opened
 
@@ -69,9 +70,11 @@ def find_kinks(point: LocalPoint, differ: bool) -> Kinks:
     """
     weak = point.weak
     none = weak[:0]
-    opened = _opened(point, weak) if len(weak) else none
+    rows = weak[point.cones.unit_starts[weak] < point.cones.zero + point.cones.nonneg]
+    opened = _opened(point, weak, rows) if len(rows) else none
+    left = np.setdiff1d(rows, opened)
+    closed = _closed(point, np.union1d(opened, left), left) if len(left) else none
     rest = np.setdiff1d(weak, opened)
-    closed = _closed(point, opened, rest) if len(rest) else none
     rest = np.setdiff1d(rest, closed)
     shift = _shift(point, opened, 1.0) + _shift(point, closed, -1.0)
     if not len(rest):
@@ -82,30 +85,21 @@ def find_kinks(point: LocalPoint, differ: bool) -> Kinks:
     return Kinks(weak, opened, closed, none if real else rest, rest if real else none, sides[0], flat)
 
 
-def nonunique(point: LocalPoint, weak: np.ndarray, closed: np.ndarray | None = None) -> Floats | None:
-    """A direction in which the user's variables can move without loss.
-
-    Args:
-        point: the point.
-        weak: units whose slack may open along it.
-        closed: units that count as tight.
+def nonunique(point: LocalPoint) -> Floats | None:
+    """A direction in which the user's variables can move without loss, weak rows opening along it.
 
     Returns:
         The direction, shape (n,), no column over its unit; None if none is found.
     """
-    A_r, P = _tight(point, weak, closed), point.instance.P
-    n, user = point.structure.n, point.asked
+    n, user, unit = point.structure.n, point.asked, point.units[0]
     rng = np.random.default_rng(0)
-    unit = point.units[0]
-    fixed = sp.vstack([sp.csr_array(P), A_r]) @ sp.diags_array(unit)
-    box = sp.csr_array(sp.eye_array(n))[np.flatnonzero(user)]
-    lines: Any = sp.vstack([box, -box])
-    cones, rows = _weak_rows(point, weak)
-    body: Any = rows @ sp.diags_array(unit)
+    fixed = _still(point, point.weak) @ sp.diags_array(unit)
+    rows = _scaled_rows(point, point.weak) @ sp.diags_array(unit)
+    size = np.where(user, 1.0, np.inf)
     for _ in range(2):
         r = np.where(user, rng.standard_normal(n), 0.0)
         for forth in (r, -r):  # a direction whose way back is closed lies on one side of r
-            u = _minimize(-forth, fixed, lines, np.ones(lines.shape[0]), cones, body, np.zeros(rows.shape[0]))
+            u = _minimize(-forth, fixed, rows, np.c_[-size, size])
             if u is not None and float(np.abs(u[user]).max(initial=0.0)) > FREED:
                 return unit * u
     return None
@@ -118,121 +112,59 @@ def _shift(point: LocalPoint, units: np.ndarray, sign: float) -> Floats:
     return out
 
 
-def _tight(point: LocalPoint, slack: np.ndarray, closed: np.ndarray | None = None) -> Any:
-    """The kept rows A_r with these units counted as slack and those as tight, scaled by row."""
-    shift = _shift(point, slack, 1.0)
-    if closed is not None:
-        shift = shift + _shift(point, closed, -1.0)
-    turn = rotation(point.cones, point.moved(shift))
-    return sp.csr_array(ReducedSystem(point.instance, turn).A_r)
+def _kept(point: LocalPoint, slack: np.ndarray) -> tuple[Any, Rotation]:
+    """The kept rows A_r with these units counted as slack, scaled by row."""
+    turn = rotation(point.cones, point.moved(_shift(point, slack, 1.0)))
+    return sp.csr_array(ReducedSystem(point.instance, turn).A_r), turn
 
 
-def _weak_rows(point: LocalPoint, weak: np.ndarray) -> tuple[Cones, Any]:
-    """The weak units as a product cone of their own and their scaled rows of A, in its order."""
-    rows = np.concatenate([point.rows_of(int(unit)) for unit in weak]) if len(weak) else np.zeros(0, dtype=int)
-    sigma_s, _ = point.scales
-    A = point.instance.rows[rows]
-    return _cones_of(point, weak), sp.csr_array(sp.diags_array(1.0 / sigma_s[rows]) @ A)
+def _still(point: LocalPoint, slack: np.ndarray) -> Any:
+    """Rows that vanish along directions without curvature on which all kept rows stay."""
+    return sp.csr_array(sp.vstack([sp.csr_array(point.instance.P), _kept(point, slack)[0]]))
 
 
-def _cones_of(point: LocalPoint, weak: np.ndarray) -> Cones:
-    starts = set(point.cones.unit_starts[weak].tolist())
-    linear = point.cones.zero + point.cones.nonneg
-    blocks = [block for block in point.cones.blocks() if block.start >= linear and block.start in starts]
-    return Cones(
-        nonneg=sum(1 for start in starts if start < linear),
-        soc=tuple(block.stop - block.start for block in blocks if block.kind == "soc"),
-        psd=tuple(int(block.param or 0) for block in blocks if block.kind == "psd"),
-        exp=sum(1 for block in blocks if block.kind == "exp"),
-        pow=tuple(float(block.param or 0.5) for block in blocks if block.kind == "pow"),
-    )
+def _scaled_rows(point: LocalPoint, units: np.ndarray) -> Any:
+    at = point.cones.unit_starts[units]
+    return sp.csr_array(sp.diags_array(1.0 / point.scales[0][at]) @ point.instance.rows[at])
 
 
-def _inward(point: LocalPoint, units: np.ndarray) -> Any:
-    """One column a unit: its interior direction in its rows."""
-    parts = [point.interior(int(unit))[:, None] for unit in units]
-    return sp.csr_array(sp.block_diag(parts)) if parts else sp.csr_array((0, 0))
-
-
-def _opened(point: LocalPoint, weak: np.ndarray) -> np.ndarray:
-    """Weak units whose slack opens when auxiliaries move along the set of solutions."""
+def _opened(point: LocalPoint, weak: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Weak rows whose slack opens when auxiliaries move along the set of solutions."""
     auxiliary = np.flatnonzero(~point.asked)
     if not len(auxiliary):
-        return weak[:0]
-    # maximize Σε over u:  Pu = 0, A_r u = 0, −A_b u − ε_b e_b ∈ K_b, 0 ≤ ε ≤ 1
-    fixed = sp.vstack([sp.csr_array(point.instance.P), _tight(point, weak)]).tocsc()[:, auxiliary]
-    cones, rows = _weak_rows(point, weak)
-    return weak[_push(point, weak, cones, fixed, rows.tocsc()[:, auxiliary], 1.0)]
+        return rows[:0]
+    # maximize Σε over u:  Pu = 0, A_r u = 0, A_w u + ε ≤ 0, 0 ≤ ε ≤ 1
+    still, moved = _still(point, weak), _scaled_rows(point, rows)
+    return rows[_push(still.tocsc()[:, auxiliary], moved.tocsc()[:, auxiliary])]
 
 
-def _closed(point: LocalPoint, opened: np.ndarray, weak: np.ndarray) -> np.ndarray:
-    """Weak units whose multiplier becomes positive along the set of multipliers."""
-    # Multipliers stay complementary to the slack, so only where that is zero can they move inside the dual cone.
-    linear = point.cones.zero + point.cones.nonneg
-    kinds = {int(b.start): b.kind for b in point.cones.blocks()}
-    size = np.zeros(point.cones.units)
-    np.maximum.at(size, point.cones.unit_of_row, np.abs(point.s / point.scales[0]))
-    starts = point.cones.unit_starts
-    weak = np.array(
-        [
-            unit
-            for unit in weak
-            if starts[unit] < linear or (kinds[int(starts[unit])] in ("soc", "psd") and size[unit] <= point.tolerance)
-        ],
-        dtype=int,
-    )
-    if not len(weak):
-        return weak
-    turn = rotation(point.cones, point.moved(_shift(point, np.union1d(opened, weak), 1.0)))
-    A_r: Any = sp.csr_array(ReducedSystem(point.instance, turn).A_r)
+def _closed(point: LocalPoint, slack: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Weak rows whose multiplier becomes positive along the set of multipliers."""
+    A_r, turn = _kept(point, slack)
     stiff = np.ones(A_r.shape[0], dtype=bool)
     if turn.h is not None:
         stiff[len(turn.rows) :] = turn.h == 0.0
-    cones, rows = _weak_rows(point, weak)
-    # maximize Σε over (w, z):  A_rᵀw + A_bᵀz = 0, z_b − ε_b e_b ∈ K_b*, 0 ≤ ε ≤ 1
-    balance = sp.hstack([A_r[np.flatnonzero(stiff)].T, rows.T]).tocsc()
-    pick = sp.hstack([sp.csr_array((rows.shape[0], int(stiff.sum()))), sp.eye_array(rows.shape[0])])
-    return weak[_push(point, weak, cones, balance, sp.csc_array(pick), -1.0)]
+    # maximize Σε over (w, z):  A_rᵀw + A_wᵀz = 0, ε ≤ z, 0 ≤ ε ≤ 1
+    balance = sp.hstack([A_r[np.flatnonzero(stiff)].T, _scaled_rows(point, rows).T]).tocsc()
+    pick = sp.hstack([sp.csr_array((len(rows), int(stiff.sum()))), -sp.eye_array(len(rows))])
+    return rows[_push(balance, pick)]
 
 
-def _push(point: LocalPoint, weak: np.ndarray, cones: Cones, fixed: Any, rows: Any, sign: float) -> np.ndarray:
-    """Which ε can be made positive:  maximize Σε over u with  fixed u = 0,  −sign·rows u − ε e ∈ K,  0 ≤ ε ≤ 1."""
-    count, width = len(weak), int(rows.shape[1])
-    inward = _inward(point, weak)
-    zeros = sp.csr_array((fixed.shape[0], count))
-    lines = sp.hstack([sp.csr_array((2 * count, width)), sp.vstack([sp.eye_array(count), -sp.eye_array(count)])])
-    bounds = np.concatenate([np.ones(count), np.zeros(count)])
+def _push(fixed: Any, rows: Any) -> np.ndarray:
+    """Which ε can be made positive:  maximize Σε over u with  fixed u = 0,  rows u + ε ≤ 0,  0 ≤ ε ≤ 1."""
+    count, width = rows.shape
     cost = np.concatenate([np.zeros(width), -np.ones(count)])
-    body: Any = sp.hstack([sign * sp.csr_array(rows), inward])
-    u = _minimize(cost, sp.hstack([fixed, zeros]), lines, bounds, cones, body, np.zeros(body.shape[0]))
+    limits = np.concatenate([np.tile((-np.inf, np.inf), (width, 1)), np.tile((0.0, 1.0), (count, 1))])
+    wide = sp.hstack([fixed, sp.csr_array((fixed.shape[0], count))])
+    u = _minimize(cost, wide, sp.hstack([rows, sp.eye_array(count)]), limits)
     return np.zeros(count, dtype=bool) if u is None else u[width:] > FREED
 
 
-def _minimize(
-    cost: Floats, equal: Any, lines: Any, bounds: Floats, cones: Cones, body: Any, b: Floats
-) -> Floats | None:
-    """minimize costᵀu over  equal u = 0,  lines u ≤ bounds,  b − body u ∈ cones;  None if it could not be solved."""
+def _minimize(cost: Floats, equal: Any, rows: Any, limits: Floats) -> Floats | None:
+    """minimize costᵀu over  equal u = 0,  rows u ≤ 0,  u within limits;  None if it could not be solved."""
     equal = sp.csr_array(equal)
-    empty = np.zeros(0, dtype=int)
-    equal = equal[np.flatnonzero(np.diff(equal.indptr))]
-    size = np.asarray(abs(equal).max(axis=1).todense()).ravel() if equal.shape[0] else np.ones(0)
-    equal = sp.diags_array(1.0 / np.where(size > 0, size, 1.0)) @ equal if equal.shape[0] else equal
-    total = Cones(
-        zero=equal.shape[0],
-        nonneg=cones.nonneg + lines.shape[0],
-        soc=cones.soc,
-        psd=cones.psd,
-        exp=cones.exp,
-        pow=cones.pow,
-    )
-    body = sp.csr_array(body)
-    linear, rest = body[: cones.nonneg], body[cones.nonneg :]
-    A = sp.csc_array(sp.vstack([equal, lines, linear, rest]))
-    A.eliminate_zeros()
-    A.sort_indices()
-    coo = A.tocoo()
-    n = len(cost)
-    structure = Structure.from_patterns(n, total, P=(empty, empty), A=(coo.row, coo.col))
-    right = np.concatenate([np.zeros(equal.shape[0]), bounds, b])
-    raw = solvers.get("clarabel").session(structure).solve(np.zeros(0), cost, np.asarray(A.data, dtype=float), right)
-    return raw.x if raw.status.has_point and np.isfinite(raw.x).all() else None
+    size = abs(equal).max(axis=1).toarray().ravel() if equal.shape[0] else np.zeros(0)
+    equal = sp.diags_array(1.0 / np.where(size > 0.0, size, 1.0)) @ equal
+    zeros = np.zeros(rows.shape[0]), np.zeros(equal.shape[0])
+    found = linprog(cost, A_ub=rows, b_ub=zeros[0], A_eq=equal, b_eq=zeros[1], bounds=limits)
+    return found.x if found.status == 0 else None

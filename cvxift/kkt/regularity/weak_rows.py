@@ -71,7 +71,7 @@ def flat_on_weak_rows(account: Regularity) -> NullVector | None:
         return None
 
     def find() -> NullVector | None:
-        u = nonunique(local, local.weak)
+        u = nonunique(local)
         return None if u is None else NullVector(u, np.zeros_like(account.solution.y))
 
     found = local.constants.judged(account.active_set("flat", account.plain), find)
