@@ -28,7 +28,7 @@ from cvxift.kkt.regularity.thresholds import FELT, STEP
 from cvxift.kkt.system.reduced import ReducedSystem, Rotation, rotation
 from cvxift.program.structure import Floats
 
-FREED = 1e-3  # of the unit step that a slack or multiplier must move to count as opened
+FREED = 0.5  # of the largest step; what lines bound alone can be scaled: the best of it is 0 or 1
 
 
 @dataclass(frozen=True, eq=False)
