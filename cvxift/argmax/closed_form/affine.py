@@ -15,25 +15,12 @@ from cvxpy.settings import COO_CANON_BACKEND
 from numpy.typing import NDArray
 
 from cvxift._types import Indices
+from cvxift.argmax.closed_form.tree import Unknown, need
 from cvxift.program.attributes import read
 from cvxift.program.structure import Floats
 
 SAME_COEFFICIENT = 1e-12  # relative difference up to which two coefficients are the same
 Sparse = Any  # a sp.csr_array, of which the stubs know neither shape nor data
-
-
-class Unknown(Exception):
-    """The problem is not of the form; says where it departs."""
-
-
-def need(fact: Any, what: str) -> None:
-    """Go on if it is so.
-
-    Raises:
-        Unknown: it is not.
-    """
-    if not fact:
-        raise Unknown(what)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,12 @@ import numpy as np
 
 from cvxift._types import Indices, override
 from cvxift.argmax.chain import POSSIBLE
-from cvxift.argmax.closed_form.affine import Rows, Sparse, gathered, need
+from cvxift.argmax.closed_form.affine import Rows, Sparse, gathered
 from cvxift.argmax.closed_form.chain_products import ChainProducts, parted
 from cvxift.argmax.closed_form.form import Form
 from cvxift.argmax.closed_form.separable import pieces_of_one
 from cvxift.argmax.closed_form.terms import Problem
+from cvxift.argmax.closed_form.tree import need
 from cvxift.program.structure import Floats
 
 

@@ -22,11 +22,12 @@ from functools import cached_property
 import numpy as np
 
 from cvxift._types import EPS, Indices, override
-from cvxift.argmax.closed_form.affine import Rows, gathered, need
+from cvxift.argmax.closed_form.affine import Rows, gathered
 from cvxift.argmax.closed_form.derivative import Argmax, GroupSums, Moved, Sums
 from cvxift.argmax.closed_form.form import Form, Solved
 from cvxift.argmax.closed_form.separable import pieces_of_one, regularizer
 from cvxift.argmax.closed_form.terms import Problem
+from cvxift.argmax.closed_form.tree import need
 from cvxift.argmax.isotonic import blocks, project, segment_sum
 from cvxift.program.structure import Floats
 

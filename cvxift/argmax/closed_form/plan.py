@@ -19,11 +19,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, csgraph_from_dense, floyd_warshall
 
 from cvxift._types import EPS, Indices, override
-from cvxift.argmax.closed_form.affine import Rows, gathered, need
+from cvxift.argmax.closed_form.affine import Rows, gathered
 from cvxift.argmax.closed_form.derivative import Argmax, Sums
 from cvxift.argmax.closed_form.form import Form, Solved
 from cvxift.argmax.closed_form.separable import bounds, pieces_of_one, regularizer, without_idle
 from cvxift.argmax.closed_form.terms import Problem
+from cvxift.argmax.closed_form.tree import need
 from cvxift.argmax.polytope import fit, potentials
 from cvxift.argmax.quadratic_transport import quadratic_transport
 from cvxift.argmax.sinkhorn import sinkhorn

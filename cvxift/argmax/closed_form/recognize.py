@@ -9,7 +9,6 @@ from functools import cached_property
 import cvxpy as cp
 import numpy as np
 
-from cvxift.argmax.closed_form.affine import Unknown
 from cvxift.argmax.closed_form.carried import carried, carries
 from cvxift.argmax.closed_form.chain import read_chain
 from cvxift.argmax.closed_form.form import Form, Solved
@@ -18,6 +17,7 @@ from cvxift.argmax.closed_form.permutahedron import read_permutahedron
 from cvxift.argmax.closed_form.plan import read_plan
 from cvxift.argmax.closed_form.separable import read_separable
 from cvxift.argmax.closed_form.terms import Problem, read_terms
+from cvxift.argmax.closed_form.tree import Unknown
 from cvxift.program.parameters import side_by_side
 from cvxift.program.structure import Floats
 

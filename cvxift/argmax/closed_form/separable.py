@@ -16,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cvxift._types import Indices, override
-from cvxift.argmax.closed_form.affine import Rows, gathered, need
+from cvxift.argmax.closed_form.affine import Rows, gathered
 from cvxift.argmax.closed_form.form import Form, Pieces, Solved
 from cvxift.argmax.closed_form.inputs import Shape
 from cvxift.argmax.closed_form.kinds import Allocation, Box, Budget, Kind, Limits, Sigmoid, Tsallis
 from cvxift.argmax.closed_form.terms import Problem
+from cvxift.argmax.closed_form.tree import need
 from cvxift.argmax.groups import Adjacent
 from cvxift.program.structure import Floats
 

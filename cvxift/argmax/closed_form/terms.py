@@ -22,8 +22,8 @@ from cvxpy.constraints.zero import Equality, Zero
 from numpy.typing import NDArray
 
 from cvxift._types import Indices
-from cvxift.argmax.closed_form.affine import Coefficients, Rows, Sparse, gathered, need
-from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds
+from cvxift.argmax.closed_form.affine import Coefficients, Rows, Sparse, gathered
+from cvxift.argmax.closed_form.tree import Atom, Tree, attribute_bounds, need
 from cvxift.program.attributes import fortran_order
 from cvxift.program.parameters import side_by_side
 from cvxift.program.structure import Floats

@@ -12,10 +12,23 @@ from cvxpy.atoms.affine.affine_atom import AffAtom
 from cvxpy.atoms.affine.binary_operators import MulExpression
 from cvxpy.expressions.leaf import Leaf
 
-from cvxift.argmax.closed_form.affine import Unknown, need
 from cvxift.atoms.base import Regularizer
 
 OTHER_ATTRIBUTES = ("symmetric", "PSD", "NSD", "diag", "sparsity", "hermitian", "imag", "complex", "boolean", "integer")
+
+
+class Unknown(Exception):
+    """The problem is not of the form; says where it departs."""
+
+
+def need(fact: Any, what: str) -> None:
+    """Go on if it is so.
+
+    Raises:
+        Unknown: it is not.
+    """
+    if not fact:
+        raise Unknown(what)
 
 
 class Atom(NamedTuple):
