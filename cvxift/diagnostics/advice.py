@@ -83,18 +83,6 @@ def infinite(names: Sequence[str]) -> Finding:
     )
 
 
-def undecided(names: Sequence[str]) -> Finding:
-    """The finding of a point where two ways to the derivative disagree."""
-    return Finding(
-        "undecided",
-        f"The derivative computed here need not be the solution's: at {listed(list(names))}, slack and multiplier "
-        "vanish together, and the pieces that meet there could not be told apart.",
-        "Move the parameters off this point, or compare with report.audit() and finite differences.",
-        True,
-        tuple(names),
-    )
-
-
 def dependent_text(group: Dependence | None) -> str:
     """The text of dependent constraints."""
     if group is None:

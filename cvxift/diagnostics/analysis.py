@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from cvxift._types import EPS
 from cvxift.diagnostics import advice
@@ -28,8 +27,8 @@ from cvxift.kkt.regularity.account import Regularity
 from cvxift.kkt.regularity.kernel import Kernel
 from cvxift.kkt.regularity.kinks import Kinks, find_kinks, touches_user
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.products import differs_somewhere, tangent
-from cvxift.kkt.regularity.thresholds import FELT, PULLED, STEEP
+from cvxift.kkt.regularity.products import differs_somewhere
+from cvxift.kkt.regularity.thresholds import FELT, PULLED
 from cvxift.kkt.regularity.weak_rows import unsettled_rows
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
@@ -125,9 +124,6 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         else:
             verdict = Verdict.ONE_SIDED
             findings.append(Finding("torn apart", advice.torn_text(first), advice.torn(first), True, where))
-    if len(kinks.weak) and verdict is Verdict.APPLIES and not _agree(point, kernel, account):
-        verdict = Verdict.DOES_NOT_APPLY
-        findings.append(advice.undecided(unit_names(point, kinks.weak)))
     if not dual_unique:
         wanted = _wanted(point, outputs, loose)
         if verdict is Verdict.APPLIES:
@@ -175,21 +171,6 @@ def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:
     chosen = list(outputs) or [program.output(variable) for variable in program.problem.variables()]
     recover = Recovery(chosen, program.structure.n, program.structure.m)
     return Regularity(program, solution, Policy(), recover)
-
-
-def _agree(point: LocalPoint, kernel: Kernel, account: Regularity) -> bool:
-    """Whether the variables' derivative on the piece judged here is the one that a user is given."""
-    program = point.program
-    if not program.theta_size or point.cones.polyhedral:  # there a piece is an active set, and exact
-        return True
-    theta_dot = np.random.default_rng(1).standard_normal((2, program.theta_size)) * point.theta_size_of_entry
-    u, _, _ = kernel.solve(*point.tangents(theta_dot))
-    primal = np.diff(sp.csr_array(account.recover.X).indptr) > 0
-    unit = account.output_unit[primal]
-    judged = (account.recover.X @ u.T).T[:, primal] / unit
-    given = tangent(account, program.jvp(theta_dot), "off")[:, primal] / unit
-    size = np.maximum(np.abs(judged), np.abs(given)).max(axis=-1, keepdims=True, initial=0.0)
-    return bool((np.abs(judged - given) <= STEEP * size + FELT).all())
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:

@@ -14,9 +14,9 @@ import cvxpy as cp
 import numpy as np
 
 from cvxift.diagnostics.findings import Finding, listed
+from cvxift.kkt.regularity.pieces import reach_of
 from cvxift.kkt.regularity.point import LocalPoint
-from cvxift.kkt.regularity.theta import ThetaJacobian
-from cvxift.kkt.regularity.thresholds import NOISE
+from cvxift.kkt.regularity.thresholds import BEYOND, NOISE, STEP
 from cvxift.program.messages import short, subscript
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
@@ -25,7 +25,6 @@ INFINITE_SLOPE = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "G
 KINKED_AT_ZERO = ("Pnorm", "PnormApprox", "norm2", "norm_nuc", "normNuc")  # a kink at zero
 ROOT_ATOMS = ("power", "Power", "PowerApprox")
 KINKS = ("weakly active", "torn apart", "vanishing curvature", "infinite speed")  # what the bound alone may cause
-STEP_INSIDE = 1e-4  # step inside, as part of the size of the row or column that it moves most
 SIGN_OF_ATTRIBUTE = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
 
 
@@ -114,8 +113,7 @@ def inside(point: LocalPoint, direction: Floats) -> Floats:
         point: the point.
         direction: what `inward` returned.
     """
-    sizes = point.theta_sizes(ThetaJacobian.at(point.program, point.x, point.y))
-    return point.theta + direction * STEP_INSIDE / np.where(sizes > 0.0, sizes, 1.0)
+    return point.theta + direction * reach_of(point, BEYOND * STEP)
 
 
 def told(program: Program, direction: Floats) -> Finding:

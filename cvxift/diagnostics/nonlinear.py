@@ -92,16 +92,16 @@ def report_of(
     if not mapping.program.parameters:
         notes.append(advice.no_parameters())
     point = LocalPoint(mapping.program, solution, theta, outputs)
+    local: Any = point.program  # the program linearized at the point
     report = Report.at(title, mapping, point, outputs, notes)
     checks, findings, verdict = _second_order(report, point), list(report.findings), report.verdict
     if any(finding.cause == "vanishing curvature" for finding in findings):
         findings = [_not_isolated(mapping, point, finding) for finding in findings]
-    if point.program.slow and verdict.ok:  # pyright: ignore[reportAttributeAccessIssue]
+    if local.slow and verdict.ok:
         verdict = Verdict.DOES_NOT_APPLY
         names = [label.text.removeprefix("variable ") for label in _moving(point)]
         findings.append(advice.vanishing(names))
-    kinks = point.program.kinks  # pyright: ignore[reportAttributeAccessIssue]
-    if kinks:
+    if kinks := local.kinks:
         verdict = Verdict.ONE_SIDED if verdict.ok else verdict
         text = f"{listed(kinks)} has a kink at the parameters' values, so the derivative depends on their side."
         remedy = "Move the parameters off the kink, or make a parameter of the expression's value."

@@ -118,7 +118,7 @@ class SolutionMap(InstanceProducts):
         self.output_size = int(sum(sizes))
 
     @cached_property
-    def _recover(self) -> Recovery:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def _recover(self) -> Recovery:  # pyright: ignore[reportIncompatibleVariableOverride]  # read, never set
         return Recovery(self.outputs, self.program.structure.n, self.program.structure.m)
 
     def make_ready(self) -> None:

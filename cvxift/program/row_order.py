@@ -161,7 +161,7 @@ def _place(constraint: Constraint) -> _Place:
     if isinstance(constraint, PSD):
         return _triangles(constraint.args[0].shape)
     if type(constraint).__name__ == "SvecPSD":  # since CVXPY 1.9, from atoms that canonicalize a problem of their own
-        orders = [int(order) for order in constraint.cone_sizes()]  # pyright: ignore[reportAttributeAccessIssue]
+        orders = [int(order) for order in constraint.cone_sizes()]  # pyright: ignore[reportAttributeAccessIssue]  # known by name alone
         return _Place("psd", orders[0] * (orders[0] + 1) // 2, size, np.arange(size), orders)
     if isinstance(constraint, ExpCone | PowCone3D):
         count = constraint.num_cones()

@@ -198,7 +198,7 @@ def _directions(local: LocalPoint, length: float) -> Iterator[tuple[int, Floats]
 
     Each with the number of the parameter that moves, −1 where several do.
     """
-    reach, rng = _reach(local, length), np.random.default_rng(0)
+    reach, rng = reach_of(local, length), np.random.default_rng(0)
     random = _random(reach, rng)
     several = -1 if len(local.program.parameters) > 1 else 0
     yield several, random
@@ -231,12 +231,13 @@ def steps_of_theta(local: LocalPoint, length: float, count: int) -> Iterator[Flo
     Yields:
         Steps, shape (N,).
     """
-    reach, rng = _reach(local, length), np.random.default_rng(0)
+    reach, rng = reach_of(local, length), np.random.default_rng(0)
     for _ in range(count):
         yield _random(reach, rng)
 
 
-def _reach(local: LocalPoint, length: float) -> Floats:
+def reach_of(local: LocalPoint, length: float) -> Floats:
+    """How far each entry of θ moves where it moves a row or column by that part of its size, shape (N,)."""
     sizes = local.theta_sizes()
     return np.divide(length, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
 
