@@ -150,10 +150,10 @@ def _violation(constraint: Constraint, held: Mapping[Any, Any]) -> tuple[float, 
         return 0.0, 0.0
     args = [np.asarray(value) for value in found]
     size = max((float(np.abs(arg[np.isfinite(arg)]).max(initial=0.0)) for arg in args), default=0.0)
-    return float(np.max(excess(constraint, args), initial=0.0)), size
+    return float(np.max(_excess(constraint, args), initial=0.0)), size
 
 
-def excess(constraint: Any, args: list[Floats]) -> Floats:
+def _excess(constraint: Any, args: list[Floats]) -> Floats:
     """What is positive where a constraint is broken, at the values of its arguments."""
     if isinstance(constraint, Equality | Zero):
         return np.abs(args[0] - args[1]) if len(args) == 2 else np.abs(args[0])
