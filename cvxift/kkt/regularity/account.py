@@ -283,6 +283,11 @@ class Regularity:
         pull = self.jacobian.pulled(null.u, null.w, (NULL * columns, NULL * rows))
         return np.flatnonzero(pull > limit)
 
+    def harmless(self, piece: Linearization) -> bool:
+        """Whether a piece's K is singular, but no output moves along its null space and no entry of θ pulls at it."""
+        null = self._null_of(piece)
+        return null is not None and not self.moves(null) and not len(self.pulled_by(piece))
+
     def torn_by(self, direction: Data) -> bool:
         """Whether a change of the data pulls along null vectors, or weak rows may be what ends the map."""
         if self.null is None or len(self.local.weak):

@@ -147,7 +147,8 @@ def borne_out(local: LocalPoint, recover: Recovery, pieces: Sequence[Linearizati
     """Of some linearizations the one that solutions at nearby parameters bear out; None if they bear out none.
 
     Each side must be where the linearization says, up to the curvature of the step, and their mean without that. It
-    tells which is right of linearizations that differ by less than a step bends.
+    tells which is right of linearizations that differ by less than a step bends. Where curvature has no end at the
+    point (|x|^1.5 at zero: x moves as ±θ²), the mean is off by the step as well, which that of another step takes away.
 
     Args:
         local: the point.
@@ -156,11 +157,22 @@ def borne_out(local: LocalPoint, recover: Recovery, pieces: Sequence[Linearizati
     """
     columns, _ = local.units
     unit = np.maximum(abs(recover.X) @ columns, np.finfo(float).tiny)
+    last, last_length = None, 0.0
     for length in FAR_STEPS:
-        off = _off(local, recover, pieces, length, unit)
+        found = _off(local, recover, pieces, length, unit)
+        if found is None:
+            last = None
+            continue
+        sides, mean = found
+        off = np.abs(mean).max(axis=(1, 2), initial=0.0)
+        if last is not None:
+            ratio = last_length / length
+            off = np.minimum(off, np.abs(ratio * mean - last).max(axis=(1, 2), initial=0.0) / (ratio - 1.0))
+        off[(sides > BORNE_OUT) | (off > BORNE_OUT_MEAN)] = np.inf
         best = int(off.argmin())
         if np.isfinite(off[best]):
             return pieces[best]
+        last, last_length = mean, length
     return None
 
 
@@ -170,22 +182,26 @@ def _off(
     pieces: Sequence[Linearization],
     length: float,
     unit: Floats,
-) -> Floats:
-    """How far the mean of two solutions is off what each linearization says, relative; infinite where it is too far."""
-    off = np.zeros(len(pieces))
-    for step in steps_of_theta(local, length, DIRECTIONS):
+) -> tuple[Floats, Floats] | None:
+    """How far solutions are off what each linearization says, relative to what it says; None where there are none.
+
+    Returns:
+        The farther side's distance, shape (pieces,), and the mean's, shape (pieces, directions, outputs).
+    """
+    apart, mean = np.zeros(len(pieces)), np.zeros((len(pieces), DIRECTIONS, len(unit)))
+    for number, step in enumerate(steps_of_theta(local, length, DIRECTIONS)):
         ahead, behind = (neighbour(local, sign * step, length=length) for sign in (1.0, -1.0))
         if ahead is None or behind is None:
-            return np.full(len(pieces), np.inf)
-        forward, backward = (recover.X @ (ahead.x - local.x)) / unit, (recover.X @ (local.x - behind.x)) / unit
+            return None
+        sides = np.stack([recover.X @ (ahead.x - local.x), recover.X @ (local.x - behind.x)]) / unit
         tangent = local.program.jvp(step)
         for k, piece in enumerate(pieces):
             expected = recover.X @ piece.jvp(tangent)[0] / unit
             size = float(np.abs(expected).max(initial=0.0))
-            sides = max(float(np.abs(side - expected).max(initial=0.0)) for side in (forward, backward))
-            mean = float(np.abs((forward + backward) / 2.0 - expected).max(initial=0.0))
-            if sides > BORNE_OUT * size or mean > BORNE_OUT_MEAN * size:
-                off[k] = np.inf
-            elif size > 0.0:
-                off[k] = max(off[k], mean / size)
-    return off
+            off = np.abs(sides - expected).max(initial=0.0)
+            if size == 0.0:  # nothing to compare with: what must not move must not move at all
+                apart[k] = np.inf if off > 0.0 else apart[k]
+                continue
+            apart[k] = max(apart[k], off / size)
+            mean[k, number] = (sides.mean(axis=0) - expected) / size
+    return apart, mean

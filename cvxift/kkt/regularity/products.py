@@ -23,6 +23,7 @@ from cvxift.kkt.regularity.thresholds import (
     NOISE,
     NOISE_CURVED,
     PERSISTS,
+    PULLED,
     ROOT,
     SHORTER,
     STEEP,
@@ -318,6 +319,9 @@ def _judge(
         return True
     if account.steep:
         tell_steep(account, check, mode)
-    if not flat or account.policy.singular == "raise":
-        certify(account.pieces[0].certificate, account.policy.singular, check)
+    certificate = account.pieces[0].certificate
+    # K's null space is known by itself then: what a solve leaves along it is the accuracy of the point.
+    left = certificate is not None and not certificate.consistent and certificate.residual <= PULLED
+    if (not flat or account.policy.singular == "raise") and not (left and account.harmless(account.pieces[0])):
+        certify(certificate, account.policy.singular, check)
     return False
