@@ -180,8 +180,8 @@ def parameters_of(program: Program, entries: np.ndarray) -> tuple[int, ...]:
 
 def _of_equalities(local: LocalPoint, torn: Floats) -> bool:
     """Whether a combination of dependent rows is one of equalities alone."""
-    zero = local.cones.zero
-    return float(np.abs(torn[zero:]).max(initial=0.0)) <= NULL * float(np.abs(torn[:zero]).max(initial=0.0))
+    zero, part = local.cones.zero, np.abs(torn) / local.units[1]
+    return float(part[zero:].max(initial=0.0)) <= NULL * float(part[:zero].max(initial=0.0))
 
 
 def _pull_of_equalities(local: LocalPoint, jacobian: ThetaJacobian, torn: Floats | None) -> Floats | None:
