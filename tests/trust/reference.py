@@ -271,10 +271,16 @@ class Reference:
         return Side("fast" if fast else "unclear"), None
 
     def pieces(self, count: int) -> list[list[np.ndarray]]:
-        """Derivatives along the directions at so many nearby points: for each point, one slope a direction."""
+        """Derivatives along the directions at so many nearby points: for each point, one slope a direction.
+
+        From the first dozen on, parameters move by different amounts: a piece may need little of one.
+        """
         reach = 10 * self.steps[0]
-        for _ in range(self._tried, count):
-            here, slopes = moved(self.values, self._dense(self._nearby), reach), []
+        for number in range(self._tried, count):
+            way = self._dense(self._nearby)
+            if number >= 12:
+                way = {name: 10.0 ** self._nearby.uniform(-2.0, 0.0) * part for name, part in way.items()}
+            here, slopes = moved(self.values, way, reach), []
             for direction in self.directions:
                 h = reach / 100
                 ahead, behind = (self.oracle.at(moved(here, direction, sign * h)) for sign in (1.0, -1.0))

@@ -45,6 +45,7 @@ def test_no_wrong_number_without_a_word(first: int) -> None:
 FOUND = {  # by other selections, one of a kind
     "power:4011000004": "|x|^1.5 at zero, where x moves as θ²: the mean of two sides is off by the step",
     "power:3112000019": "a minimum without curvature: what the solve leaves along a harmless null vector",
+    "detour:3112000015": "dependent rows in units far apart, of which the inequality was taken for rounding",
     "isotonic_bounded:4011000000": "a piece that none of the first points nearby was on",
 }
 
