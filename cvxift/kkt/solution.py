@@ -99,8 +99,7 @@ class Linearization(Products):
         if not isinstance(way, Rescaled):
             return Curvature(A, self._spectrum)
         system = self.system
-        known = isinstance(system, ReducedSystem)
-        spectrum = system.rotation.spectrum if known else cone.spectrum(system.instance.structure.cones, system.v)
+        spectrum = system.rotation.spectrum if isinstance(system, ReducedSystem) else system.spectrum
         return CurvatureInUnits(A, spectrum, way.units, way.rows)
 
     @cached_property

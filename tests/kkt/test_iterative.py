@@ -45,6 +45,13 @@ def test_agrees_with_the_factorization(planted, rng, lead, dense):
         assert certificate.residual < 1e-9
 
 
+def test_the_projection_is_taken_apart_once(planted, rng, monkeypatch):
+    iterative, _ = systems(planted, Iterative(tolerance=1e-12))
+    monkeypatch.setattr("cvxift.cones.product.CONES", {})  # no cone gives its eigenvectors any more
+    certificate = iterative.solve(rng.standard_normal(planted.structure.n), None)[2]
+    assert certificate.iterations > 1 and certificate.residual < 1e-9
+
+
 def test_the_tolerance_is_honoured(planted, rng):
     g, h = rng.standard_normal(planted.structure.n), rng.standard_normal(planted.structure.m)
     found = [systems(planted, Iterative(tolerance=tolerance))[0].solve(g, h)[2] for tolerance in (1e-2, 1e-6, 1e-12)]

@@ -40,6 +40,9 @@ class IterativeSystem:
         instance: the program's matrices.
         v: s − y, shape (m,).
         options: tolerance and iteration limit.
+
+    Attributes:
+        spectrum: of D, made once: the eigenvectors of a matrix cone cost more than all products with them.
     """
 
     singular = "least_squares"
@@ -53,7 +56,8 @@ class IterativeSystem:
         eye = sp.eye_array(self.m) if self.m else None
         pattern = sp.csc_array(sp.block_array([[P, sp.csc_array(AT)], [sp.csc_array(A), eye]], format="csc"))
         self.scale = equilibrate(pattern)
-        self._tilt = tilt = cone.spectrum(structure.cones, v).apply
+        self.spectrum = cone.spectrum(structure.cones, v)
+        tilt = self._tilt = self.spectrum.apply
 
         def forward(z: Floats) -> Floats:
             z = self.scale * z
