@@ -71,6 +71,23 @@ def test_small_entries_of_a_batch():
     np.testing.assert_allclose(gradient.numpy(), right[:, :1] * (np.eye(4)[0] - right), rtol=1e-9, atol=0)
 
 
+SLACK = {
+    "one-norm": lambda z: cp.norm1(z) <= 2,
+    "moduli": lambda z: cp.abs(z) <= 2,
+    "largest": lambda z: cp.max(z) <= 1.5,
+    "two largest": lambda z: cp.sum_largest(z, 2) <= 1.5,
+}
+
+
+@pytest.mark.parametrize("name", SLACK)
+def test_slack_constraints_cost_small_entries_no_accuracy(name):
+    c, z = cp.Parameter(4, name="c", value=np.array([0.0, -20.0, -25.0, -26.0])), cp.Variable(4, name="z")
+    problem = cp.Problem(cp.Maximize(c @ z + cp.sum(cp.entr(z))), [cp.sum(z) == 1, SLACK[name](z)])
+    s, right = cvxift.differentiate(problem), _softmax(c.value)
+    np.testing.assert_allclose(s.value(z), right, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(s.jacobian(z, c), np.diag(right) - np.outer(right, right), rtol=1e-6, atol=0)
+
+
 UTILITY = {  # of x, Σ x ≤ B, and to what the entries of the best x are in proportion
     "logarithm": (lambda w, x: w @ cp.log(x), lambda w: w),
     "reciprocal": (lambda w, x: -w @ cp.inv_pos(x), np.sqrt),

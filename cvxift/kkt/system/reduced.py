@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvxift._types import cached_property
 from cvxift.errors import ApplicabilityError
@@ -308,12 +309,35 @@ class ReducedSystem:
                 "dependent constraints, add curvature to the objective, or choose singular='least_squares', "
                 "'regularize' or 'smooth'."
             )
+        if self._touched is not None:
+            touched, rest = self._touched
+            u = np.zeros_like(f)
+            u[touched], certificate = rest.certified(f[touched])
+            if certificate.consistent and not f[~touched].any():
+                return u, certificate
         shifted = self._shifted
         u, certificate = shifted.certified(f)
         if certificate.consistent and not (isinstance(shifted, ShiftedFactor) and shifted.error(f, u) > PROMISE):
             return u, certificate
         u, residual, steps = self.least_squares.solve(f)
         return u, Certificate(residual, factor, "least squares", steps)
+
+    @cached_property
+    def _touched(self) -> tuple[NDArray[np.bool_], DenseFactor] | None:
+        """The unknowns that a singular dense K has entries of, where K is regular on them alone; None elsewhere.
+
+        Auxiliary columns of slack constraints have none. A shift, which finds null directions of any kind, costs small
+        entries of an entropy their relative accuracy.
+        """
+        K: Any = self.factor.K
+        if not isinstance(K, np.ndarray):
+            return None
+        touched: NDArray[np.bool_] = np.asarray(K.any(axis=0))
+        if touched.all() or not touched.any():
+            return None
+        rest = DenseFactor(K[touched][:, touched])
+        rest.further = self._further
+        return None if rest.singular else (touched, rest)
 
     @cached_property
     def _shifted(self) -> ShiftedFactor | LuFactor:
