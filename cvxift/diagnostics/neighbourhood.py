@@ -14,7 +14,7 @@ than ‖v̇‖, gives a bound: t ≥ margin / ‖v̇‖.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,9 +47,11 @@ class Side:
     Attributes:
         derivative: of the map's flat outputs along the direction; infinite, with its sign, where it grows without
             bound; NaN where the points beside it have another slope than their own derivative.
+        unit: of each output, in which they are compared.
     """
 
     derivative: Floats
+    unit: Floats
 
     @property
     def infinite(self) -> bool:
@@ -68,32 +70,66 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
     Raises:
         SolveError: the problem has no solution on that side.
     """
-    size = float(np.abs(theta_dot / point.theta_size_of_entry).max(initial=0.0)) if len(theta_dot) else 0.0
-    steps = [step / size if size > 0.0 else 0.0 for step in SIDE_STEPS]
-    k = 0
+    steps = _steps(point, theta_dot)
+    account = outputs.account(point.solution)
+    here, unit = _value(outputs, account.recover(point.x, point.y, point.theta)), account.output_unit
+    if outputs.exp_mask is not None:
+        unit = np.where(outputs.exp_mask, unit * np.abs(here), unit)
+    unit = np.where(unit > 0.0, unit, 1.0)
+    x = np.abs(point.x / point.units[0]).max(initial=0.0) or 1.0
     at = [_at(outputs, point, theta_dot, steps[0])]
-    while not at[-1].accurate and k + 3 < len(steps):
-        k += 1
-        at = [_at(outputs, point, theta_dot, steps[k])]
-    at.append(_at(outputs, point, theta_dot, steps[k + 1]))
-    near, far = (one.derivative for one in at)
+    first = None
+    for k in range(len(steps) - 2):
+        try:
+            at.append(_at(outputs, point, theta_dot, steps[k + 1]))
+        except SolveError:
+            if first is None:
+                raise
+            break
+        if not at[k].accurate and k + 3 < len(steps):
+            continue
+        near, far = (one.derivative / unit for one in at[k:])
+        slope = (at[k + 1].value - at[k].value) / unit / (steps[k + 1] - steps[k] or 1.0)
+        since = (at[k].value - here) / unit / (steps[k] or 1.0)
+        size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
+        largest = max(float(np.abs(at[k + 1].value / unit).max(initial=0.0)), x)
+        level = BORNE_OUT * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
+        straight = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
+        bent = np.abs(since - near) <= level
+        limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
+        suspected = _infinite(near, far, lambda k=k: _at(outputs, point, theta_dot, steps[k + 2]).derivative / unit)
+        out = np.where(straight, limit, np.where(bent.all(), near, np.nan))
+        found = Side(np.where(suspected, np.copysign(np.inf, near), out * unit), unit)
+        if first is None:
+            first = found
+        if not np.isnan(found.derivative).any() and (found is first or bent.all()):
+            return found
+    assert first is not None
+    return first
+
+
+def _steps(point: LocalPoint, theta_dot: Floats) -> list[float]:
+    """Multiples of a direction, from `STEP` of θ's size on, but within what moves the program by 0.1 to 1 `STEP`."""
+    own, moved = np.abs(theta_dot / point.theta_size_of_entry), np.abs(theta_dot) * point.theta_sizes()
+    if not moved.any():
+        return [0.0] * len(SIDE_STEPS)
+    unit = 1.0 / moved.max()  # nearer than a tenth, rows that leave their kink still count as on it
+    unit = min(max(1.0 / own.max(), 0.1 * unit), unit)
+    return [step * unit for step in SIDE_STEPS]
+
+
+def _infinite(near: Floats, far: Floats, further: Callable[[], Floats]) -> np.ndarray:
+    """Which derivatives grow by one power of the step from one to the next."""
     grows = _growth(near, far)
     suspected = grows >= INFINITE_GROWTH
     if suspected.any():
         try:
-            first = _growth(far, _at(outputs, point, theta_dot, steps[k + 2]).derivative)
-            logs = np.log(np.maximum(grows, 1.0)), np.log(np.maximum(first, 1e-300))
-            suspected &= np.abs(logs[0] - logs[1]) <= ALIKE * np.abs(logs[0])
+            again = _growth(far, further())
         except SolveError:  # the second ratio is not to be had
-            suspected[:] = False
-    slope = (at[1].value - at[0].value) / (steps[k + 1] - steps[k] or 1.0)
-    size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
-    largest = max(float(np.abs(at[1].value).max(initial=0.0)), float(np.abs(point.x).max(initial=0.0)) or 1.0)
-    level = BORNE_OUT * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
-    alike = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
-    limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
-    out = np.where(alike, limit, np.nan)
-    return Side(np.where(suspected, np.copysign(np.inf, near), out))
+            return np.zeros_like(suspected)
+        logs = np.log(np.maximum(grows, 1.0)), np.log(np.maximum(again, 1e-300))
+        suspected &= np.abs(logs[0] - logs[1]) <= ALIKE * np.abs(logs[0])
+    return suspected
 
 
 class _Point(NamedTuple):
@@ -109,11 +145,16 @@ def _at(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ApplicabilityWarning)  # what happens at the side is read from several steps
         flat = outputs.jvp(solved, theta_dot)
-    mask, value = outputs.exp_mask, solved.outputs
-    if mask is not None:
-        value = np.where(mask, np.exp(np.where(mask, value, 0.0)), value)
-        flat = np.where(mask, flat * value, flat)
+    value = _value(outputs, solved.outputs)
+    if outputs.exp_mask is not None:
+        flat = np.where(outputs.exp_mask, flat * value, flat)
     return _Point(value, flat, solved.solutions[0].worst <= TOLERANCE)
+
+
+def _value(outputs: SolutionMap, value: Floats) -> Floats:
+    """Outputs as the user knows them: logarithms of a geometric program's are kept."""
+    mask = outputs.exp_mask
+    return value if mask is None else np.where(mask, np.exp(np.where(mask, value, 0.0)), value)
 
 
 def _growth(near: Floats, far: Floats) -> Floats:
@@ -148,7 +189,7 @@ def compare_sides(point: LocalPoint) -> str:
         return "unknown"
     if len(found) < 2:
         return "one"
-    up, down = found[0].derivative, -found[1].derivative
+    up, down = found[0].derivative / found[0].unit, -found[1].derivative / found[0].unit
     size = max(float(np.abs(up).max(initial=0.0)), float(np.abs(down).max(initial=0.0)))
     return "equal" if float(np.abs(up - down).max(initial=0.0)) <= DIFFERENT_CURVED * size else "different"
 

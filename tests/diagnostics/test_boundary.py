@@ -65,3 +65,13 @@ def test_a_weight_inside_its_domain_is_none_of_this() -> None:
     problem = penalized(cp.norm1(x))
     a.value = 1e-3
     assert cvxift.diagnose(problem).verdict is cvxift.Verdict.APPLIES
+
+
+def test_one_side_of_a_corner_whose_parameters_have_units_of_their_own() -> None:
+    y, t, unit = cp.Variable(2), cp.Parameter(2, value=[1e-3, 0.0]), np.array([1e3, 1e-3])
+    target = cp.multiply(unit, t)  # (1, 0): the corner of a right angle that opens along the first axis
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(y - target)), [cp.sum(y) >= 1, y[0] - y[1] >= 1])
+    report = cvxift.diagnose(problem)
+    for sign in (1.0, -1.0):  # onto the nearer side of the angle
+        found = report.one_sided({t: np.array([0.5, sign]) / unit})[y]
+        np.testing.assert_allclose(found, [0.75, 0.75 * sign], atol=1e-6)

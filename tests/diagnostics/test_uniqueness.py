@@ -102,3 +102,21 @@ def test_finite_speed_is_not_called_infinite(name) -> None:
             else found[y] == pytest.approx(truth, abs=1e-5)
         )
     assert "infinite speed" not in causes(report)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e-5, 1e4])
+@pytest.mark.parametrize("place", [[0.6, 0.8, 1.0], [1.0, 0.0, 1.0], [-0.6, -0.8, -1.0]])
+def test_a_curved_kink_is_one_in_every_unit(unit, place) -> None:
+    z, place = cp.Variable(3), cp.Parameter(3, value=place)  # on the boundary of the cone, or of its polar
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(unit * z - place)), [cp.norm(z[:2]) <= z[2]])
+    report = cvxift.diagnose(problem)
+    assert report.verdict is Verdict.ONE_SIDED and report.margin < 1e-7, str(report)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_one_side_of_a_norm_that_just_vanishes(unit) -> None:
+    z, place = cp.Variable(2), cp.Parameter(2, value=[0.5, 0.0])
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(unit * z - place) + cp.norm(unit * z))))
+    for direction, slope in (([1.0, 0.0], [1.0, 0.0]), ([-1.0, 0.0], [0.0, 0.0]), ([0.0, 1.0], [0.0, 0.0])):
+        found = report.one_sided({place: np.array(direction)})[z] * unit
+        np.testing.assert_allclose(found, slope, atol=1e-5)

@@ -33,10 +33,10 @@ def test_values_that_are_a_little_off_are_the_solution_that_they_are_completed_t
         np.testing.assert_allclose(found.x[program.user_columns], b.value, atol=1e-9)
 
 
-@pytest.mark.parametrize(("slope", "infinite"), [(40.0, True), (60.0, False)])
+@pytest.mark.parametrize(("slope", "infinite"), [(1600.0, True), (3600.0, False)])
 def test_growth_at_two_steps_is_one_powers_or_is_not_told_from_a_kink(slope, infinite):
-    # x = √θ + cθ at θ = 0: dx/dθ = 1/(2√θ) + c at three steps, 1e-6, 1e-5 and 1e-4.
-    near, middle, far = 0.5 * np.array([1e-6, 1e-5, 1e-4]) ** -0.5 + slope
+    # x = √θ + cθ at θ = 0: dx/dθ = 1/(2√θ) + c at three steps; the first moves the program by 1e-6 of its size.
+    near, middle, far = 0.5 * (np.array([1e-6, 1e-5, 1e-4]) / slope) ** -0.5 + slope
     first, second = np.log(near / middle), np.log(middle / far)
     assert (abs(first - second) <= ALIKE * first) == infinite
 
