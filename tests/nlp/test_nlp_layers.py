@@ -208,6 +208,7 @@ class TestTorch:
         t, r = double(T, R)
         with pytest.raises(cvxift.ProgramError, match="exclude each other"):
             TorchLayer(*parts(), nlp=True, gp=True)
+        assert "exclude each other" in str(cvxift.diagnose(parts()[0], nlp=True, gp=True))
         layer = TorchLayer(*parts(), nlp=True, solver="UNO", solver_args={"max_iterations": 100})
         with pytest.raises(cvxift.SolveError, match="limit"):
             layer(t, r, solver_args={"max_iterations": 0})
