@@ -9,6 +9,7 @@ import torch
 
 from cvxift.layers.interop import refused
 from cvxift.program.split_leaves import SplitProblem
+from cvxift.torch.traced import kind_of
 
 
 def split(parts: SplitProblem, params: Sequence[Any]) -> tuple[Any, ...]:
@@ -18,8 +19,7 @@ def split(parts: SplitProblem, params: Sequence[Any]) -> tuple[Any, ...]:
         parts: the layer's.
         params: a tensor for each of the user's parameters; a real one, or a number, serves for a complex parameter.
     """
-    first = next((p for p in params if isinstance(p, torch.Tensor)), None)
-    dtype, device = (torch.get_default_dtype(), None) if first is None else (first.dtype, first.device)
+    dtype, device = kind_of(params)
 
     def take(leaf: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
         if isinstance(value, (int, float, complex)) and not isinstance(value, bool):

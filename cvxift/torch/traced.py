@@ -6,6 +6,7 @@ checks read, and at every call make sure that none has changed, which takes long
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,13 +25,20 @@ PLAIN = encoded(Options())  # a call without options of its own
 def tensors_taken(params: tuple[Any, ...]) -> tuple[Any, ...]:
     """Python numbers and 0-d arrays as tensors of the others' dtype and device; sparse tensors as dense ones."""
     params = tuple(p if not isinstance(p, torch.Tensor) or p.layout is torch.strided else p.to_dense() for p in params)
-    first = next((p for p in params if isinstance(p, torch.Tensor)), None)
-    dtype, device = (torch.get_default_dtype(), None) if first is None else (first.dtype, first.device)
+    dtype, device = kind_of(params)
     numbers = [None if isinstance(p, torch.Tensor) else number(p) for p in params]
     return tuple(
         p if value is None else torch.tensor(value, dtype=dtype, device=device)
         for p, value in zip(params, numbers, strict=True)
     )
+
+
+def kind_of(params: Sequence[Any]) -> tuple[torch.dtype, torch.device | None]:
+    """Dtype and device of the first tensor, which numbers beside it take; the defaults where there is none."""
+    for p in params:  # next(…, None) is a break in the graph to the compiler of PyTorch 2.8
+        if isinstance(p, torch.Tensor):
+            return p.dtype, p.device
+    return torch.get_default_dtype(), None
 
 
 def checked(core: LayerCore, params: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import cvxift
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import holds_values_of
 from cvxift.program.program import Program
+
+SCS = tuple(map(int, version("scs").split(".")[:2]))
 
 
 def nearest() -> tuple[cp.Problem, cp.Variable, cp.Parameter]:
@@ -44,6 +48,7 @@ def test_a_solution_that_the_problem_holds_becomes_accurate():
     assert problem.solver_stats.solver_name == "SCS"
 
 
+@pytest.mark.skipif(SCS < (3, 3), reason="earlier SCS calls these rows infeasible, as Clarabel does")
 def test_a_held_point_that_no_polishing_improves_is_told():
     """Rows that are inconsistent by 1e-7: a solver accepts them, and the point remains off by that."""
     flow, rows = cp.Variable((3, 3), name="flow"), cp.Parameter(3, name="rows", value=np.full(3, 1 - 1e-7))
