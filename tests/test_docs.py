@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -50,3 +51,27 @@ def test_images_say_what_they_show() -> None:
     for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
         for alt in re.findall(r"!\[([^\]]*)\]\(", page.read_text(encoding="utf-8")):
             assert alt.strip(), page.name
+
+
+def test_times_and_errors_are_those_of_the_benchmark() -> None:
+    cases = {case["name"]: case["contenders"] for case in json.loads((DOCS / "benchmark.json").read_text())["cases"]}
+
+    def measured(case: str, contender: str) -> tuple[float, float, float]:
+        row = cases[case][contender]
+        milliseconds = (1e3 * row[way]["median"] for way in ("forward", "backward"))
+        return (*milliseconds, max(error for name, error in row["errors"].items() if name != "x"))
+
+    def same(text: str, value: float) -> bool:
+        return float(text) == float(f"{value:.{len(text.replace('.', '').lstrip('0'))}g}")
+
+    for page in (ROOT / "README.md", DOCS / "index.md"):
+        found = re.findall(r"\*\*([\d.]+) ms\*\*; (\S+) \| ([\d.]+) ms; (\S+) \|", page.read_text(encoding="utf-8"))
+        assert len(found) == 3
+        for case, told in zip(("qp_10_10_5", "qp_10_10_5_batch128", "qp_50_50_10"), found, strict=True):
+            for (time, error), contender in zip((told[:2], told[2:]), ("cvxift", "cvxpylayers"), strict=True):
+                forward, backward, worst = measured(case, contender)
+                assert same(time, forward + backward) and float(error) == float(f"{worst:.0e}"), (page.name, case)
+    told = re.findall(r"\| ([\d.]+) ms \| ([\d.]+) ms \|", (DOCS / "performance.md").read_text(encoding="utf-8"))
+    rows = [(name, "cvxift") for name in ("qp_10_10_5", "qp_10_10_5_batch128", "qp_100_100_50")]
+    for (case, contender), times in zip([*rows, ("simplex_100000", "cvxift-generic")], told, strict=True):
+        assert all(map(same, times, measured(case, contender)[:2])), case
