@@ -26,6 +26,7 @@ from cvxift.kkt.regularity.progress import progress
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.warm_point import held_point, holds_values_of
 from cvxift.nlp import NonlinearMap
+from cvxift.program.attributes import inward
 from cvxift.program.parameters import logged
 from cvxift.program.program import Program
 from cvxift.program.split_leaves import SplitProblem
@@ -262,7 +263,7 @@ def _report(
 def _one_way(report: Report, mapping: SolutionMap, theta: np.ndarray, outputs: Sequence[Any]) -> Report:
     """The report, with the bounds of parameters in place of the faults that they alone cause."""
     program, point = mapping.program, report.point
-    direction = domain.inward(program, theta)
+    direction = inward(program, theta)
     faults = {finding.cause for finding in report.faults}
     if point is None or report.verdict.ok or not direction.any() or not faults <= set(domain.KINKS):
         return report

@@ -17,6 +17,7 @@ from cvxift.diagnostics.findings import Finding, listed
 from cvxift.kkt.regularity.pieces import reach_of
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import BEYOND, NOISE, STEP
+from cvxift.program.attributes import SIGN_OF_ATTRIBUTE
 from cvxift.program.messages import short, subscript
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
@@ -25,7 +26,6 @@ INFINITE_SLOPE = ("entr", "log", "kl_div", "rel_entr", "geo_mean", "GeoMean", "G
 KINKED_AT_ZERO = ("Pnorm", "PnormApprox", "norm2", "norm_nuc", "normNuc")  # a kink at zero
 ROOT_ATOMS = ("power", "Power", "PowerApprox")
 KINKS = ("weakly active", "torn apart", "vanishing curvature", "infinite speed")  # what the bound alone may cause
-SIGN_OF_ATTRIBUTE = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
 
 
 def edges(point: LocalPoint) -> list[Finding]:
@@ -94,16 +94,6 @@ def _atoms(problem: cp.Problem) -> Iterator[Any]:
         if getattr(node, "args", None):
             yield node
             stack.extend(node.args)
-
-
-def inward(program: Program, theta: Floats) -> Floats:
-    """For each entry of θ that lies at the end of its domain the direction inside, 0 for the others, shape (N,)."""
-    out = np.zeros(program.theta_size)
-    for parameter, part in program.offsets.items():
-        for name, sign in SIGN_OF_ATTRIBUTE.items():
-            if parameter.attributes[name]:
-                out[part] = np.where(theta[part] == 0.0, sign, 0.0)
-    return out if program.log_mask is None else np.where(program.log_mask, 0.0, out)
 
 
 def inside(point: LocalPoint, direction: Floats) -> Floats:

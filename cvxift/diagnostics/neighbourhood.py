@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cvxpy as cp
 import numpy as np
 
-from cvxift.diagnostics.domain import inward, told
+from cvxift.diagnostics.domain import told
 from cvxift.diagnostics.user_terms import unit_names
 from cvxift.errors import ApplicabilityWarning, ProgramError, SolveError
 from cvxift.kkt.engine import TOLERANCE
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import BORNE_OUT, DIFFERENT_CURVED, NOISE, STEP
 from cvxift.kkt.solution_map import SolutionMap
+from cvxift.program.attributes import inward
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

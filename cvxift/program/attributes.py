@@ -7,6 +7,7 @@ whole array in Fortran order. A leaf that is symmetric is read as (θ + θᵀ)/2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import cvxpy as cp
 import numpy as np
@@ -16,7 +17,11 @@ from cvxift.errors import ProgramError
 from cvxift.program.canonicalize import Stuffed
 from cvxift.program.structure import Floats
 
+if TYPE_CHECKING:
+    from cvxift.program.program import Program
+
 SYMMETRIC = ("symmetric", "PSD", "NSD")
+SIGN_OF_ATTRIBUTE = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
 
 
 def free_entry(leaf: cp.Variable | cp.Parameter) -> np.ndarray:
@@ -128,3 +133,21 @@ def to_inner(
             )
     indices, shape = (np.concatenate(rows), np.concatenate(cols)), (stuffed.program.total_param_size, size)
     return sp.csr_array((np.concatenate(values), indices), shape=shape), mask
+
+
+def inward(program: Program, theta: Floats) -> Floats:
+    """For each entry of θ that lies at the end of its domain the direction inside, 0 for the others.
+
+    Args:
+        program: whose parameters say of what sign they are.
+        theta: in the user's units, shape (N,).
+
+    Returns:
+        Entries 1, −1 or 0, shape (N,).
+    """
+    out = np.zeros(program.theta_size)
+    for parameter, part in program.offsets.items():
+        for name, sign in SIGN_OF_ATTRIBUTE.items():
+            if parameter.attributes[name]:
+                out[part] = np.where(theta[part] == 0.0, sign, 0.0)
+    return out if program.log_mask is None else np.where(program.log_mask, 0.0, out)

@@ -75,3 +75,18 @@ def test_one_side_of_a_corner_whose_parameters_have_units_of_their_own() -> None
     for sign in (1.0, -1.0):  # onto the nearer side of the angle
         found = report.one_sided({t: np.array([0.5, sign]) / unit})[y]
         np.testing.assert_allclose(found, [0.75, 0.75 * sign], atol=1e-6)
+
+
+def test_a_weight_of_zero_is_named_alone():
+    """The data beside it may move to both sides; what they would say of a negative weight is the weight's matter."""
+    rng = np.random.default_rng(0)
+    a, X, y = cp.Variable(2, name="a"), cp.Parameter((9, 2), name="X"), cp.Parameter(9, name="y")
+    weight, ridge = (cp.Parameter(nonneg=True, name=name) for name in ("weight", "ridge"))
+    cost = cp.sum_squares(X @ a - y) + weight * cp.norm1(a) + ridge * cp.sum_squares(a)
+    X.value, y.value, weight.value, ridge.value = rng.normal(size=(9, 2)), rng.normal(size=9), 0.0, 0.0
+    s = cvxift.differentiate(cp.Problem(cp.Minimize(cost)))
+    with pytest.warns(cvxift.ApplicabilityWarning, match="changes of weight to one side lead") as told:
+        gradients = s.vjp({a: np.ones(2)})
+    assert len(told) == 1
+    pseudo = np.linalg.pinv(X.value)
+    assert np.allclose(gradients[y], pseudo.T @ np.ones(2), atol=1e-9)

@@ -41,6 +41,7 @@ from cvxift.kkt.regularity.torn_rows import TornRows
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
 from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.program.attributes import inward
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
 from cvxift.solvers.base import Raw
@@ -206,11 +207,15 @@ def _directions(local: LocalPoint, length: float) -> Iterator[tuple[int, Floats]
     if local.structure.n + local.structure.m > LOOKED_AROUND:
         return
     if len(local.program.parameters) > 1:
+        inside = inward(local.program, local.theta)
         for number, parameter in enumerate(local.program.parameters[:ALONE]):
+            own = local.program.offsets[parameter]
             alone = RANDOM_PART * _random(reach, rng)
-            alone[local.program.offsets[parameter]] = random[local.program.offsets[parameter]]
-            yield number, alone
-            yield number, -alone
+            alone[own] = random[own]
+            for step in (alone, -alone):  # the others stay in their domains: a weight of zero cannot become negative
+                others = np.where(inside != 0.0, np.abs(step) * inside, step)
+                others[own] = step[own]
+                yield number, others
     if len(reach) > 1:
         other = _random(reach, rng)
         yield several, other
