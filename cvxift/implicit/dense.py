@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvxift.implicit.backend import Backend
+from cvxift.implicit.backend import Backend, Factor
 from cvxift.implicit.krylov import Array
 from cvxift.implicit.options import Cholesky, LinearSolver
 from cvxift.implicit.status import ASYMMETRIC, CONVERGED, INDEFINITE, SINGULAR
@@ -42,18 +42,32 @@ def solve_dense(backend: Backend, J: Array, b: Array, option: LinearSolver) -> t
         column = _power(xp, _positive(xp, xp.max(size / row[..., :, None], axis=-2)))
     scaled = J / row[..., :, None] / column[..., None, :]
     solve = backend.factor("cholesky" if symmetric else "lu", scaled)
-    y = solve(b / row, False) / column
-    condition = _condition(backend, scaled, solve)[..., None]
+    if n <= INVERTED:
+        y, inverse = _both(backend, scaled, b / row, solve)
+        length = xp.max(xp.sum(xp.abs(inverse), axis=-1), axis=0)
+    else:
+        y, length = solve(b / row, False), _length(xp, scaled, solve)
+    condition = xp.max(xp.sum(xp.abs(scaled), axis=-2), axis=-1) * length
+    negative = xp.isnan(condition)[..., None]
+    condition = xp.where(xp.isnan(condition), xp.full_like(condition, xp.inf), condition)[..., None]
     singular = ~(condition * xp.finfo(J.dtype).eps < 1.0)
     status = xp.where(singular, SINGULAR, CONVERGED) + xp.zeros_like(condition, dtype=xp.int32)
     if symmetric:
         skew = xp.max(xp.abs(scaled - xp.matrix_transpose(scaled)), axis=(-2, -1))[..., None]
         asymmetric = skew > 1e3 * n * xp.finfo(J.dtype).eps
-        negative = ~xp.all(xp.isfinite(solve(xp.ones_like(row), False)), axis=-1, keepdims=True)
         negative = negative | xp.any(diagonal <= 0, axis=-1, keepdims=True)
         status = xp.where(asymmetric, ASYMMETRIC, xp.where(negative, INDEFINITE, status))
     spread = xp.zeros_like(b[..., :1])
-    return y, xp.astype(spread, xp.int32), status + xp.astype(spread, xp.int32), condition + spread
+    return y / column, xp.astype(spread, xp.int32), status + xp.astype(spread, xp.int32), condition + spread
+
+
+def _both(backend: Backend, J: Array, b: Array, solve: Factor) -> tuple[Array, Array]:
+    """J⁻¹b, and J⁻¹ with the columns in front, from one solve."""
+    xp, n = backend.xp, J.shape[-1]
+    eye = xp.eye(n, dtype=J.dtype, device=backend.device(J))
+    eye = xp.broadcast_to(xp.reshape(eye, (n, *(1 for _ in J.shape[:-2]), n)), (n, *J.shape[:-1]))
+    found = solve(xp.concat([eye, xp.reshape(b, (-1, *J.shape[:-1]))]), False)
+    return xp.reshape(found[n:, ...], b.shape), found[:n, ...]
 
 
 def _positive(xp: Any, size: Array) -> Array:
@@ -65,29 +79,16 @@ def _power(xp: Any, size: Array) -> Array:
     return 2.0 ** xp.round(xp.log2(size))
 
 
-def _condition(backend: Backend, J: Array, solve: Any) -> Array:
-    """Condition number in the 1-norm, shape (*batch,): exact for small matrices, else a lower bound.
-
-    The bound is Hager's (1984): a few steps of ascent on ‖J⁻¹v‖₁ over ‖v‖₁ = 1. Infinite where J⁻¹ is not finite.
-    """
-    xp, n = backend.xp, J.shape[-1]
-    size = xp.max(xp.sum(xp.abs(J), axis=-2), axis=-1)
-    eye = xp.eye(n, dtype=J.dtype, device=backend.device(J))
-    if n <= INVERTED:
-        lead = (n, *(1 for _ in J.shape[:-2]), n)
-        rows = solve(xp.broadcast_to(xp.reshape(eye, lead), (n, *J.shape[:-1])), False)  # row i holds J⁻¹ eᵢ
-        length = xp.max(xp.sum(xp.abs(rows), axis=-1), axis=0)
-    else:
-        v = xp.broadcast_to(eye[0, :] * 0 + 1.0 / n, J.shape[:-1])
-        length = xp.zeros_like(size)
-        for _ in range(3):
-            y = solve(v, False)
-            length = xp.maximum(length, xp.sum(xp.abs(y), axis=-1))
-            z = solve(xp.where(y >= 0, xp.ones_like(y), -xp.ones_like(y)), True)
-            v = _largest(xp, z)
-        length = xp.where(xp.isfinite(length), length, xp.full_like(length, xp.inf))
-    found = size * length
-    return xp.where(xp.isnan(found), xp.full_like(found, xp.inf), found)
+def _length(xp: Any, J: Array, solve: Factor) -> Array:
+    """A lower bound of ‖J⁻¹‖₁, shape (*batch,), by a few steps of ascent on ‖J⁻¹v‖₁ over ‖v‖₁ = 1 (Hager 1984)."""
+    v = xp.full_like(J[..., 0], 1.0 / J.shape[-1])
+    length = xp.zeros_like(v[..., 0])
+    for _ in range(3):
+        y = solve(v, False)
+        length = xp.maximum(length, xp.sum(xp.abs(y), axis=-1))
+        z = solve(xp.where(y >= 0, xp.ones_like(y), -xp.ones_like(y)), True)
+        v = _largest(xp, z)
+    return length
 
 
 def _largest(xp: Any, z: Array) -> Array:

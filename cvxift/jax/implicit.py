@@ -23,7 +23,7 @@ from cvxift.jax.arrays import visible
 from cvxift.jax.implicit_active import multipliers
 from cvxift.jax.implicit_diagnose import oracle
 from cvxift.jax.implicit_function import Conditions
-from cvxift.jax.implicit_rule import Rule, tell
+from cvxift.jax.implicit_rule import Rule, listen
 from cvxift.jax.implicit_solver import Runner
 from cvxift.jax.implicit_traced import Compiled, Programs, Traced, trace
 from cvxift.jax.trees import Layout, flatten, is_array, require_real, unflatten
@@ -184,9 +184,12 @@ class ImplicitFunction(function.ImplicitFunction):
             return w
         limit = settings.tolerance or tolerance_of(float(jnp.finfo(w.dtype).eps))
 
-        def off(values: np.ndarray) -> None:
-            size, worst, place = (float(value) for value in values)
-            say(no_solution(settings.title, conditions.entry(int(place)), size, worst, limit), settings.check)
+        def told(values: np.ndarray) -> None:
+            residual, ratio = values
+            place = int(np.argmax(ratio))
+            if not ratio[place] <= limit:
+                entry, size, worst = conditions.entry(place), float(residual[place]), float(ratio[place])
+                say(no_solution(settings.title, entry, size, worst, limit), settings.check)
 
         operands = [jax.lax.stop_gradient(operand) for operand in prepared.operands]
         small = compiled.solves(limit, w, *operands)
@@ -194,9 +197,8 @@ class ImplicitFunction(function.ImplicitFunction):
         def judged() -> Array:  # what θ balances, and whether x is zero, can but excuse
             values = compiled.judge(w, *operands)
             if not visible(values):
-                return tell(off, ~(values[1] <= limit), values, w)
-            if not float(values[1]) <= limit:
-                off(np.asarray(values))
+                return listen(~small, values, w, listener=told)
+            told(np.asarray(values))
             return w
 
         if visible(small):

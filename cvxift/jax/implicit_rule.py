@@ -178,7 +178,7 @@ def _hear(bad: np.ndarray, values: np.ndarray, y: np.ndarray, listener: Callable
     return np.ascontiguousarray(y)
 
 
-_listen = constant("cvxift_implicit_tell", _hear, lambda bad, values, y, listener: y)
+listen = constant("cvxift_implicit_tell", _hear, lambda bad, values, y, listener: y)
 
 
 def tell(function: Callable[[np.ndarray], None], bad: Array, values: Array, y: Array) -> Array:
@@ -186,7 +186,7 @@ def tell(function: Callable[[np.ndarray], None], bad: Array, values: Array, y: A
 
     No derivative passes.
     """
-    return jax.lax.cond(bad, partial(_listen, listener=function), lambda b, v, y: y, bad, values, y)
+    return jax.lax.cond(bad, partial(listen, listener=function), lambda b, v, y: y, bad, values, y)
 
 
 def attached(function: Function, rule: Rule, x: Array, operands: Sequence[Array]) -> Array:

@@ -57,7 +57,7 @@ class Compiled:
     Attributes:
         function: the program.
         solves: (limit, x, *operands) ↦ whether F is that small beside what x balances.
-        judge: (x, *operands) ↦ F, its relative size, and the place of the entry that is off most; as one array.
+        judge: (x, *operands) ↦ F and its relative size, entry by entry, as rows of one array.
         attach: (x, *operands) ↦ x with its derivative.
     """
 
@@ -81,9 +81,7 @@ class Compiled:
         def judge(w: Array, *operands: Array) -> Array:
             residual, (along, own) = function(w, *operands), scales(w, operands)
             ratio = relative_residual(jnp, function, w, operands, residual, along, own)
-            ratio = beside_zero(jnp, function, w, operands, residual, ratio)
-            place = jnp.argmax(ratio)
-            return jnp.stack([residual[place], ratio[place], place.astype(w.dtype)])
+            return jnp.stack([residual, beside_zero(jnp, function, w, operands, residual, ratio)])
 
         attach = jax.jit(lambda w, *operands: attached(function, rule, w, operands))
         return cls(function, jax.jit(small), jax.jit(judge), attach)
