@@ -250,7 +250,7 @@ def _residual(oracle: Oracle) -> np.ndarray:
     residual = oracle.function(oracle.w, oracle.theta)
     variables = oracle.variables if oracle.settings.constrained else 0
     arguments = (np, oracle.function, oracle.w, [oracle.theta], residual)
-    return beside_zero(*arguments, relative_residual(*arguments, along, variables))
+    return beside_zero(*arguments, relative_residual(*arguments, along, variables, oracle.parts))
 
 
 def _dual_only(oracle: Oracle, found: Spectrum, J: np.ndarray | None) -> bool:

@@ -30,6 +30,7 @@ class Oracle:
         w: the point, shape (N,).
         theta: the floating entries of the arguments θ, side by side, shape (M,).
         variables: number of entries of x, the first ones of w.
+        parts: numbers of entries of x's leaves.
         sizes: numbers of entries of G and H.
         active: which rows of H are active, shape (m,).
         margins: how far each is from being tight without a multiplier, relative, shape (m,).
@@ -49,6 +50,7 @@ class Oracle:
     w: Vector
     theta: Vector
     variables: int
+    parts: list[int]
     sizes: tuple[int, int]
     active: Vector
     margins: Vector
@@ -157,6 +159,7 @@ def oracle_of(function: Any, prepared: Any, supplied: Supplied) -> Oracle:
         point,
         theta,
         conditions.layout.size,
+        conditions.layout.sizes,
         conditions.sizes,
         host(operands[supplied.active]) if settings.constrained else np.zeros(0),
         host(prepared.margins),

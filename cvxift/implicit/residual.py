@@ -15,6 +15,8 @@ Array = Any
 STEP = 2.0**-10  # relative step of the probes: their own error does not matter, rounding at a small one would
 SHARE = 0.1  # of the largest entry of x that smaller ones count for where constraints are: a bound x >= 0 has no size
 BETTER = 0.1  # of F, that it may be at zero where zero is a better solution
+NOISE = 1e4  # units of rounding of the largest entry, up to which an entry is zero whatever its unit
+CURVED = 1e-3  # bend of F over half an entry; over less than 1e-6 of its unit a smooth F bends by about as little
 GOLDEN = 0.6180339887498949
 
 
@@ -40,6 +42,7 @@ def solves(
     residual: Array,
     along: Sequence[Array],
     variables: int,
+    parts: Sequence[int],
     limit: float,
 ) -> Array:
     """Whether every |F_i| is small beside what x balances alone, which is all that most calls need; see the next.
@@ -52,12 +55,16 @@ def solves(
         residual: F(x, θ), shape (*batch, n).
         along: as for `relative_residual`.
         variables: likewise.
+        parts: likewise.
         limit: of the ratios.
 
     Returns:
         One boolean; where it is false, `relative_residual` may still be small, or excused by `beside_zero`.
     """
-    return xp.all(xp.abs(residual) <= limit * _of_x(xp, function, x, tensors, residual, along[0], variables))
+    size, doubtful = _sizes(xp, x, variables, parts)
+    there = function(x + STEP * size * along[0], *tensors)
+    good = xp.all(xp.abs(residual) <= limit * _change(xp, there, residual))
+    return good if variables else good & ~xp.any(doubtful)
 
 
 def relative_residual(
@@ -68,6 +75,7 @@ def relative_residual(
     residual: Array,
     along: Sequence[Array],
     variables: int,
+    parts: Sequence[int] = (),
     of_bounds: bool = False,
 ) -> Array:
     """|F_i| over what balances in F_i, shape (*batch, n).
@@ -80,12 +88,20 @@ def relative_residual(
         residual: F(x, θ), shape (*batch, n).
         along: `weights` of x and of each tensor, broadcastable to them; None for a tensor that has no floating entries.
         variables: number of entries of x that are no multipliers; 0 where there are no constraints.
+        parts: numbers of entries of x's leaves, which may have units of their own; empty for one unit.
         of_bounds: whether F are constraints, at whose bounds x may be zero in any unit.
 
     Returns:
         Ratios; infinite where F_i ≠ 0 changes with nothing, or is NaN.
     """
-    balanced = _of_x(xp, function, x, tensors, residual, along[0], variables, of_bounds)
+    size, doubtful = _sizes(xp, x, variables, parts, of_bounds)
+    if not variables:  # a smooth F is straight over an entry that is nearly zero, not over one whose unit is small
+        half = xp.where(doubtful, 0.5 * xp.abs(x), xp.zeros_like(x))
+        plus, minus = function(x + half, *tensors), function(x - half, *tensors)
+        bend = xp.abs(plus - residual + (minus - residual))
+        bent = xp.any(bend > CURVED * xp.abs(plus - minus), axis=-1)[..., None]
+        size = xp.where(doubtful & bent, xp.abs(x), size)
+    balanced = _change(xp, function(x + STEP * size * along[0], *tensors), residual)
     if any(weight is not None for weight in along[1:]):
         balanced = balanced + _of_theta(xp, function, x, tensors, residual, along)
     ratio = divided(xp, xp.abs(residual), balanced)
@@ -128,31 +144,33 @@ def balance(
     Σⱼ |∂Fᵢ/∂xⱼ xⱼ| + Σⱼ |∂Fᵢ/∂θⱼ θⱼ| is read off F's change when all entries of x, and then of θ, grow by 0.1 % times
     weights that differ. It has F's units, whatever they are.
     """
-    own = _of_x(xp, function, x, tensors, value, along[0], variables, True)
+    size, _ = _sizes(xp, x, variables, (), True)
+    own = _change(xp, function(x + STEP * size * along[0], *tensors), value)
     return own + _of_theta(xp, function, x, tensors, value, along)
 
 
-def _of_x(
-    xp: Any,
-    function: Callable[..., Array],
-    x: Array,
-    tensors: Sequence[Array],
-    value: Array,
-    along: Array,
-    n: int,
-    of_bounds: bool = False,
-) -> Array:
-    size, least = xp.abs(x), tolerance_of(float(xp.finfo(x.dtype).eps))
-    if not of_bounds:
-        unit = xp.clip(xp.max(size, axis=-1, keepdims=True), max=1.0)
-        least = least * (unit + (unit == 0))  # an x of all zeros has no size of its own
-    if n:
-        share = SHARE * xp.max(size[..., :n], axis=-1, keepdims=True)
-        own = xp.maximum(size[..., :n], xp.clip(share, min=least))
-        size = xp.concat([own, xp.clip(size[..., n:], min=least)], axis=-1)
-    else:
-        size = xp.clip(size, min=least)
-    return _change(xp, function(x + STEP * size * along, *tensors), value)
+def _sizes(xp: Any, x: Array, variables: int, parts: Sequence[int], of_bounds: bool = False) -> tuple[Array, Array]:
+    """What the entries of x count as: no less than a small part of their leaf's unit, which is its largest entry.
+
+    Returns:
+        Sizes, and which entries are smaller than that but not zero: their unit is smaller, or they are nearly zero.
+    """
+    size, eps = xp.abs(x), float(xp.finfo(x.dtype).eps)
+    lengths = [variables, x.shape[-1] - variables] if variables else list(parts) if len(parts) > 1 else [x.shape[-1]]
+    whole = xp.clip(xp.max(size, axis=-1, keepdims=True), max=1.0)
+    zero, floors, start = NOISE * eps * whole, [], 0
+    for length in filter(None, lengths):
+        own = size[..., start : start + length]
+        start += length
+        unit = xp.clip(xp.max(own, axis=-1, keepdims=True), max=1.0)
+        if len(lengths) > 1:
+            unit = xp.where(unit > zero, unit, whole)
+        floor = tolerance_of(eps) * (xp.ones_like(unit) if of_bounds else unit + (unit == 0))  # all zeros have no unit
+        if variables and start == variables:
+            floor = xp.maximum(floor, SHARE * xp.max(own, axis=-1, keepdims=True))
+        floors.append(xp.broadcast_to(floor, own.shape))
+    floor = xp.concat(floors, axis=-1) if len(floors) > 1 else floors[0]
+    return xp.maximum(size, floor), (size < floor) & (size > zero)
 
 
 def _of_theta(

@@ -96,7 +96,7 @@ class ImplicitFunction(function.ImplicitFunction):
             return (prepared.x, prepared.aux) if self.settings.has_aux else prepared.x
         program = prepared.function
         assert isinstance(program, Traced)  # since x is not empty
-        compiled = self._programs.compiled(program, self._key(layout), lambda: self._rule(prepared))
+        compiled = self._programs.compiled(program, self._key(layout), lambda: self._rule(prepared), layout.sizes)
         w = self._verified(prepared, compiled)
         out = layout.unravel(compiled.attach(w, *prepared.operands)[: layout.size])
         return (out, prepared.aux) if self.settings.has_aux else out

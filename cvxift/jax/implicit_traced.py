@@ -67,7 +67,7 @@ class Compiled:
     attach: Callable[..., Array]
 
     @classmethod
-    def of(cls, function: Traced, rule: Rule) -> Compiled:
+    def of(cls, function: Traced, rule: Rule, parts: Sequence[int]) -> Compiled:
         """Nothing is compiled before it is called."""
 
         def scales(w: Array, operands: Sequence[Array]) -> tuple[list[Array], int]:
@@ -76,11 +76,11 @@ class Compiled:
 
         def small(limit: Array, w: Array, *operands: Array) -> Array:
             residual, (along, own) = function(w, *operands), scales(w, operands)
-            return solves(jnp, function, w, operands, residual, along, own, limit)
+            return solves(jnp, function, w, operands, residual, along, own, parts, limit)
 
         def judge(w: Array, *operands: Array) -> Array:
             residual, (along, own) = function(w, *operands), scales(w, operands)
-            ratio = relative_residual(jnp, function, w, operands, residual, along, own)
+            ratio = relative_residual(jnp, function, w, operands, residual, along, own, parts)
             return jnp.stack([residual, beside_zero(jnp, function, w, operands, residual, ratio)])
 
         attach = jax.jit(lambda w, *operands: attached(function, rule, w, operands))
@@ -93,16 +93,17 @@ class Programs:
     def __init__(self) -> None:
         self._kept: OrderedDict[Any, list[Compiled]] = OrderedDict()
 
-    def compiled(self, function: Traced, key: Any, make: Callable[[], Rule]) -> Compiled:
+    def compiled(self, function: Traced, key: Any, make: Callable[[], Rule], parts: Sequence[int]) -> Compiled:
         """What is compiled for a program equal to this one, or would be.
 
         Args:
             function: the program.
             key: what else the rule depends on, hashable; None if the program shall not be kept.
             make: the rule of linear systems.
+            parts: numbers of entries of x's leaves.
         """
         if key is None:
-            return Compiled.of(function, make())
+            return Compiled.of(function, make(), parts)
         variables = (*function.jaxpr.constvars, *function.jaxpr.invars)
         key = (key, function.count, tuple(str(v.aval) for v in variables), len(function.jaxpr.eqns))
         kept = self._kept.setdefault(key, [])
@@ -110,7 +111,7 @@ class Programs:
         for compiled in kept:
             if same(compiled.function.jaxpr, function.jaxpr):
                 return compiled
-        kept.insert(0, Compiled.of(function, make()))
+        kept.insert(0, Compiled.of(function, make(), parts))
         del kept[KEPT:]
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)

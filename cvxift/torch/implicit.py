@@ -26,6 +26,7 @@ from cvxift.torch.implicit_operator import structured_by
 from cvxift.torch.implicit_rule import System, attached
 from cvxift.torch.implicit_solver import Runner, run
 from cvxift.torch.implicit_traced import register, traced_call
+from cvxift.torch.tensors import untraced
 from cvxift.torch.trees import Layout, flatten, unflatten
 
 Tensor = torch.Tensor
@@ -207,6 +208,7 @@ class ImplicitFunction(function.ImplicitFunction):
         residual = conditions.value(w, *(t.detach() for t in operands)).detach()
         return conditions, w, operands, residual, margins
 
+    @untraced
     def _verify(
         self, conditions: Conditions, system: System, w: Tensor, tensors: Sequence[Tensor], residual: Tensor | None
     ) -> None:
@@ -225,9 +227,10 @@ class ImplicitFunction(function.ImplicitFunction):
             along = [weights_of(w), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
             own = conditions.layout.size if settings.constrained else 0
             arguments = (xp, system, w, tensors, residual)
-            if bool(solves(*arguments, along, own, limit)):
+            parts = conditions.layout.sizes
+            if bool(solves(*arguments, along, own, parts, limit)):
                 return
-            ratio = beside_zero(*arguments, relative_residual(*arguments, along, own))
+            ratio = beside_zero(*arguments, relative_residual(*arguments, along, own, parts))
             worst = float(ratio.max())
             if worst <= limit:
                 return

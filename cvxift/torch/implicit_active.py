@@ -14,6 +14,7 @@ from cvxift.implicit.multipliers import recover
 from cvxift.implicit.residual import balance, relative_residual, weights
 from cvxift.torch.implicit_function import Conditions, gradient
 from cvxift.torch.implicit_rule import first
+from cvxift.torch.tensors import untraced
 
 Tensor = torch.Tensor
 
@@ -54,6 +55,7 @@ def multipliers(
     return _Recover.apply(conditions, len(given), *operands)  # type: ignore[return-value]  # apply is untyped
 
 
+@untraced
 def plain(conditions: Conditions, x: Tensor, tensors: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The same for plain tensors of one instance."""
     n, (p, m) = len(x), conditions.sizes

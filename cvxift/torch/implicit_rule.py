@@ -28,6 +28,7 @@ from cvxift.torch.closures import tracked, wrapped
 from cvxift.torch.implicit_operator import BACKEND, Jacobian
 from cvxift.torch.nested import nested, primals
 from cvxift.torch.source import is_legacy_batched
+from cvxift.torch.tensors import untraced
 
 Tensor = torch.Tensor
 Function = Callable[..., Tensor]  # (x, *tensors) ↦ residual, flat
@@ -84,6 +85,7 @@ class System:
         """J at plain tensors."""
         return Jacobian(lambda point: self(point, *tensors), x, self.structured, self.symmetric)
 
+    @untraced
     def solve(self, transposed: bool, b: Tensor, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         """J⁻¹b or J⁻ᵀb at plain tensors, certified; NaN where it is no derivative of anything."""
         operator: Any = self.jacobian(x, tensors)

@@ -19,6 +19,7 @@ import torch
 from cvxift.errors import ProgramError
 from cvxift.torch.closures import dual, wrapped
 from cvxift.torch.implicit_rule import solved, tensor_pull
+from cvxift.torch.tensors import untraced
 from cvxift.torch.trees import flatten
 
 Tensor = torch.Tensor
@@ -101,12 +102,12 @@ def traced_call(function: Any, theta: tuple[Any, ...], init: Any) -> Any:
     given = described((theta, init), tensors)
     name = _made(function.key, given, *tensors)
     if not name:
-        return _untraced(function, theta, init)  # type: ignore[reportCallIssue]  # disable() loses the signature
+        return _untraced(function, theta, init)
     outputs = _opaque(name, *tensors, *getattr(function, f"{name}_found"))
     return rebuilt(getattr(function, f"{name}_returned"), list(outputs))
 
 
-@torch.compiler.disable
+@untraced
 def _untraced(function: Any, theta: tuple[Any, ...], init: Any) -> Any:
     """The call, run as it stands; ``fullgraph=True`` refuses it."""
     return function(*theta, init=init)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch.autograd import forward_ad
 
 Tensor = torch.Tensor
+Function = TypeVar("Function", bound=Callable[..., Any])
 HALVES = (torch.float16, torch.bfloat16)
+
+
+def untraced(function: Function) -> Function:
+    """The function out of tracers' sight.
+
+    Where the user's graph is broken they look into what runs, and tell the user what they cannot follow there.
+    """
+    return torch.compiler.disable(function)  # type: ignore[return-value]  # it loses the signature
 
 
 def visible(x: Tensor) -> bool:

@@ -123,6 +123,26 @@ def test_rounding_is_no_multiplier(face: Face, noise: float) -> None:
         solve(face.array([0.0]))
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e9])
+@pytest.mark.parametrize("off", [0.0, 1e-9, 1e-3])
+def test_constrained_unknowns_in_any_unit(face: Face, unit: float, off: float) -> None:
+    solve = face.implicit.implicit_argmin(
+        lambda x, t: (0.25 * ((x - t) / unit) ** 4 + 0.5 * ((x - t) / unit) ** 2).sum(),
+        lambda t: np.maximum((1.0 + off) * np.asarray(t), 0.0),
+        inequality=lambda x, t: -x,
+    )
+    t = unit * face.array([0.3, -0.2, 1.0])
+    if off > 1e-6:
+        with pytest.warns(ApplicabilityWarning, match="no solution"):
+            solve(t)
+        assert not solve.diagnose(t).ok
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ApplicabilityWarning)
+        assert np.allclose(np.asarray(face.jacrev(solve)(t)), np.diag([1.0, 0.0, 1.0]), atol=1e-8)
+        assert solve.diagnose(t).ok
+
+
 @pytest.mark.parametrize("off", [1e-8, 1e-4])
 def test_a_bound_at_zero_as_interior_point_methods_leave_it(face: Face, off: float) -> None:
     # The second variable costs little: its multiplier is small beside the first one's gradient, not in its own column.

@@ -44,6 +44,55 @@ def test_unknowns_in_small_units_are_checked_like_others(face: Face, unit: float
         assert report.ok != told
 
 
+@pytest.mark.parametrize("units", [(1e-6, 1.0, 1e6), (1e-9, 1e9, 1.0), (1e6, 1e-6, 1e-6)])
+def test_unknowns_of_very_different_units_are_checked_each(face: Face, units: tuple[float, ...]) -> None:
+    B = np.array([[3.0, 1.0, 0.5], [-1.0, 4.0, 0.3], [0.2, 0.7, 3.0]])
+    z = np.array([0.9, -0.7, 0.8])
+    t, u, matrix = face.array(B @ z + z**3), face.array(units), face.array(B)
+
+    def residual(x: Any, t: Any) -> Any:
+        return matrix @ (x / u) + (x / u) ** 3 - t
+
+    for off, told in ((1e-3, True), (1e-9, False)):
+        for which in range(3):
+            wrong = (1.0 + off * np.eye(3)[which]) * z * np.array(units)
+            solve = face.implicit.implicit_root(residual, lambda t, wrong=wrong: wrong)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ApplicabilityWarning)
+                solve(t)
+                report = solve.diagnose(t)
+            assert any("no solution" in str(w.message) for w in caught) == told
+            assert report.ok != told
+    expected = np.diag(units) @ np.linalg.inv(B + np.diag(3.0 * z**2))
+    found = np.asarray(face.jacrev(face.implicit.implicit_root(residual, lambda t: z * np.array(units)))(t))
+    assert np.allclose(found / np.array(units)[:, None], expected / np.array(units)[:, None], rtol=1e-9, atol=1e-12)
+
+
+def test_leaves_have_units_of_their_own(face: Face) -> None:
+    for off, told in ((1e-3, True), (1e-9, False)):
+        solve = face.implicit.implicit_root(
+            lambda x, t: {"small": x["small"] - 1e-9 * t, "large": x["large"] - 1e9 * t},
+            lambda t, off=off: {"small": 1e-9 * (1.0 + off) * t, "large": 1e9 * t},
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ApplicabilityWarning)
+            solve(face.array([2.0, 3.0]))
+        assert any("x['small']" in str(w.message) for w in caught) == told
+
+
+@pytest.mark.parametrize("noise", [1e-14, 1e-13, -1e-10, 1e-7])
+def test_a_small_entry_of_a_smooth_function_is_no_false_alarm(face: Face, noise: float) -> None:
+    # x₁ is off by as much as it is small; F is straight there, so that its derivative is right to 1e-7.
+    solve = face.implicit.implicit_root(
+        lambda x, t: 0.5 * face.xp.tanh(x) + x + x.sum() - t,
+        lambda t: face.array([0.3, 3.0 * noise]),
+    )
+    x = np.array([0.3, 2.0 * noise])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ApplicabilityWarning)
+        solve(face.array(0.5 * np.tanh(x) + x + x.sum()))
+
+
 @pytest.mark.parametrize("noise", [1e-14, -1e-10, 1e-7])
 def test_a_solution_of_zero_is_no_false_alarm(face: Face, noise: float) -> None:
     solve = face.implicit.implicit_fixed_point(
