@@ -13,30 +13,19 @@ import torch
 from cvxift.implicit.multipliers import recover
 from cvxift.implicit.residual import balance, relative_residual, weights
 from cvxift.torch.implicit_function import Conditions, gradient
-from cvxift.torch.implicit_rule import first
+from cvxift.torch.implicit_rule import Constant, first
 from cvxift.torch.tensors import untraced
 
 Tensor = torch.Tensor
 
 
-class _Recover(torch.autograd.Function):
+class _Recover(Constant):
     """(x, [ν, λ,] θ) ↦ (ν, λ, active, margins) without derivatives; its inputs are detached."""
 
     @staticmethod
     def forward(conditions: Conditions, given: int, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Find them."""
         return plain(conditions, x, tensors[given:], tensors[:given])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept."""
-        ctx.mark_non_differentiable(*output)
-        ctx.number = len(inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *bars: Any) -> Any:
-        """None."""
-        return (None,) * ctx.number
 
     @staticmethod
     # Named arguments for the base's *args.

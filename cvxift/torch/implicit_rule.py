@@ -161,24 +161,28 @@ def along(function: Function, at: tuple[Tensor, ...], dots: tuple[Tensor, ...]) 
     return torch.func.vjp(back, torch.zeros_like(value))[1](dots)[0]
 
 
-class _Solved(torch.autograd.Function):
-    """J⁻¹b or J⁻ᵀb without derivatives; its tensors are detached."""
+class Constant(torch.autograd.Function):
+    """What has no derivative, where tensors are wrapped by a transform; its tensors are detached."""
 
     @staticmethod
-    def forward(system: System, transposed: bool, b: Tensor, x: Tensor, *tensors: Tensor) -> Tensor:
-        """Solve."""
-        return system.solve(transposed, b, x, tensors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         """Nothing is kept."""
-        ctx.mark_non_differentiable(output)
+        ctx.mark_non_differentiable(*([output] if isinstance(output, Tensor) else output))
         ctx.number = len(inputs)
 
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> Any:
         """None."""
         return (None,) * ctx.number
+
+
+class _Solved(Constant):
+    """J⁻¹b or J⁻ᵀb without derivatives; its tensors are detached."""
+
+    @staticmethod
+    def forward(system: System, transposed: bool, b: Tensor, x: Tensor, *tensors: Tensor) -> Tensor:
+        """Solve."""
+        return system.solve(transposed, b, x, tensors)
 
     @staticmethod
     # Named arguments for the base's *args.

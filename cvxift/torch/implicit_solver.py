@@ -10,7 +10,7 @@ import torch
 
 from cvxift.errors import ProgramError, SolveError
 from cvxift.torch.closures import wrapped
-from cvxift.torch.implicit_rule import first
+from cvxift.torch.implicit_rule import Constant, first
 from cvxift.torch.tensors import mapped
 from cvxift.torch.trees import flatten, unflatten
 
@@ -78,7 +78,7 @@ class Runner:
         return unflatten([next(rest) if leaf is None else leaf[0] for leaf in constants], spec)
 
 
-class _Run(torch.autograd.Function):
+class _Run(Constant):
     """The solver, where tensors are wrapped by a transform; its inputs are detached."""
 
     @staticmethod
@@ -87,17 +87,6 @@ class _Run(torch.autograd.Function):
         out = runner(tensors)
         taken = {id(t) for t in tensors}
         return tuple(t.clone() if id(t) in taken else t for t in out)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept."""
-        ctx.mark_non_differentiable(*output)
-        ctx.number = len(inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *bars: Any) -> Any:
-        """None."""
-        return (None,) * ctx.number
 
     @staticmethod
     # Named arguments for the base's *args.
