@@ -45,18 +45,9 @@ def solves(
     parts: Sequence[int],
     limit: float,
 ) -> Array:
-    """Whether every |F_i| is small beside what x balances alone, which is all that most calls need; see the next.
+    """Whether every |F_i| is small beside what x balances alone, which is all that most calls need.
 
-    Args:
-        xp: the arrays' namespace.
-        function: (x, *tensors) ↦ residual.
-        x: shape (*batch, n).
-        tensors: θ.
-        residual: F(x, θ), shape (*batch, n).
-        along: as for `relative_residual`.
-        variables: likewise.
-        parts: likewise.
-        limit: of the ratios.
+    For the arguments see `relative_residual`; ``limit`` is that of the ratios.
 
     Returns:
         One boolean; where it is false, `relative_residual` may still be small, or excused by `beside_zero`.
@@ -114,15 +105,8 @@ def beside_zero(
 ) -> Array:
     """Ratios without those of entries that are zero but for a solver's last digits, which have no size to compare with.
 
-    There zero itself is a better solution. Where x is small because its unit is, it is a worse one.
-
-    Args:
-        xp: the arrays' namespace.
-        function: (x, *tensors) ↦ residual.
-        x: shape (*batch, n).
-        tensors: θ.
-        residual: F(x, θ), shape (*batch, n).
-        ratio: what `relative_residual` gave.
+    There zero itself is a better solution. Where x is small because its unit is, it is a worse one. For the arguments
+    see `relative_residual`, whose result ``ratio`` is.
     """
     small = xp.abs(x) <= tolerance_of(float(xp.finfo(x.dtype).eps))
     without = function(xp.where(small, xp.zeros_like(x), x), *tensors)
