@@ -20,6 +20,7 @@ from cvxift.argmax.groups import ROWS, Groups
 from cvxift.argmax.loops import LIMIT, Loop, while_loop
 
 LONG = 200  # rows up to this length take longer to shorten than to search
+FEW = 32  # entries of a row up to which looking at all breakpoints at once takes less than a search
 CLOSE = 4.0  # size of τ, relative to what z can be, up to which the bounds keep all but two bits of their precision
 
 
@@ -65,11 +66,9 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
     own = groups is ROWS and lower.shape[-1] == upper.shape[-1] == 1
     # What z can be at most, but for masked entries, which stand at −∞ and therefore at their lower bounds.
     cap = lower + xp.minimum(upper - lower, groups.spread(rest))
-    least, most = -groups.max(-lower), groups.max(cap)
-    least, most = (_finite(xp, part) for part in (least, most))
+    least, most = (_finite(xp, part) for part in (-groups.max(-lower), groups.max(cap)))
     reach = xp.maximum(xp.abs(least), xp.abs(most))
-    top = groups.max(x)
-    top = _finite(xp, top)
+    top = _finite(xp, groups.max(x))
     d = x - groups.spread(top)
     low, high = _finite(xp, -groups.max(xp.where(d == -xp.inf, d, -d))) - most, -least
     start = 0.5 * (low + high)
@@ -79,7 +78,10 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         few = some.shape[-1]
         need = xp.minimum(total - (x.shape[-1] - few) * lower, 0.5 * few * (lower + cap))
         start = _search(xp, some, need, lower, cap, reach, (start, low, high), loop, groups)
-    tau = _search(xp, d, total, lower, cap, reach, (start, low, high), loop, groups)
+    if groups is ROWS and x.shape[-1] <= FEW:
+        tau = _among_breakpoints(xp, d, total, lower, cap, low)
+    else:
+        tau = _search(xp, d, total, lower, cap, reach, (start, low, high), loop, groups)
 
     # Where scores are large beside the bounds, τ has the rounding of the scores: it is found again from one near to it.
     close = xp.abs(tau) <= CLOSE * reach
@@ -93,19 +95,19 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         return pivot, tau, count + 1
 
     pivot, tau, _ = loop(distant, approach, (top, tau, 0))
-    d, tau = x - groups.spread(pivot), groups.spread(tau)
-    # What takes all that there is, and less than it might, is free, though any smaller τ would serve as well; what is
-    # left for the others is nothing, which rounding of such a τ must not blur.
+    d = x - groups.spread(pivot)
+    shifted = d - groups.spread(tau)
+    # The first to rise from its bound as τ falls takes all that there is, if it has room for more: τ may be any smaller
+    # one, and it is free. Nothing is left for the others, whatever rounding the sum, and hence τ, has.
     own_rest = groups.spread(rest)
-    takes_all = (upper - lower > own_rest) & (d - tau >= cap)
+    roomy = upper - lower > own_rest
     if own:
-        taken = (upper - lower > rest) & (top - pivot - tau >= cap)
+        lead = xp.where(roomy, top - pivot - lower, xp.full_like(top, -xp.inf))
     else:
-        taken = groups.spread(groups.max(xp.astype(takes_all, x.dtype))) > 0
-    others = taken & ~takes_all
-    blur = 8 * float(xp.finfo(x.dtype).eps) * (xp.abs(d) + xp.abs(tau) + xp.abs(lower))
-    at_lower = (cap <= lower) | (d - tau <= lower) | (others & (d - tau <= lower + blur))
-    at_upper = ~at_lower & (d - tau >= upper) & (upper - lower <= own_rest)
+        lead = groups.max(xp.where(roomy, d - lower, xp.full_like(x, -xp.inf)))
+    taken = groups.spread(lead - tau >= rest)
+    at_lower = (cap <= lower) | (shifted <= lower) | (taken & ~(roomy & (d - lower >= groups.spread(lead))))
+    at_upper = ~at_lower & (shifted >= upper) & ~roomy
     free = xp.where(at_lower | at_upper, xp.full_like(x, xp.inf), x)
     least = -groups.max(-free)
     return Sides(at_lower, at_upper, xp.where(least < xp.inf, least, pivot))
@@ -154,6 +156,20 @@ def _finite(xp: Any, extreme: Array) -> Array:
 
 def _total(xp: Any, shifted: Array, lower: Array, cap: Array, groups: Groups) -> Array:
     return groups.sum(xp.minimum(xp.maximum(shifted, lower), cap))
+
+
+def _among_breakpoints(xp: Any, d: Array, total: Array, lower: Array, cap: Array, low: Array) -> Array:
+    """τ of short rows, without iterations: the sum is linear in τ between two scores less a bound of theirs."""
+    leaves, enters = d - lower, xp.maximum(d - cap, low)  # where an entry comes to its bounds as τ grows
+    breaks = xp.concat([xp.maximum(leaves, low), enters], axis=-1)
+    shifted = d[..., None, :] - breaks[..., :, None]
+    sums = xp.sum(xp.minimum(xp.maximum(shifted, lower[..., None, :]), cap[..., None, :]), axis=-1)
+    reached = sums >= total
+    tau = xp.maximum(xp.max(xp.where(reached, breaks, low), axis=-1, keepdims=True), low)
+    excess = xp.min(xp.where(reached, sums, xp.inf * xp.ones_like(sums)), axis=-1, keepdims=True) - total
+    number = xp.sum(xp.astype((leaves > tau) & (enters <= tau), d.dtype), axis=-1, keepdims=True)
+    sure = (number > 0) & (excess < xp.inf)
+    return tau + xp.where(sure, excess, xp.zeros_like(excess)) / xp.where(sure, number, xp.ones_like(number))
 
 
 def _search(

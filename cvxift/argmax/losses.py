@@ -21,6 +21,9 @@ import array_api_compat
 from cvxift._types import Array
 from cvxift.argmax import tsallis
 from cvxift.argmax.groups import ROWS, Groups
+from cvxift.errors import ProgramError
+
+OFF = 2.0**-7  # by which a target's sum may differ from the prediction's: one rounding of bfloat16
 
 
 def fenchel_young(theta: Array, y: Array, z: Array, alpha: tsallis.Order, groups: Groups = ROWS) -> Array:
@@ -55,6 +58,29 @@ def fenchel_young(theta: Array, y: Array, z: Array, alpha: tsallis.Order, groups
     return xp.where(value < 0, xp.zeros_like(value), value)
 
 
+def off_simplex(xp: Any, theta: Array, y: Array, groups: Groups = ROWS) -> Array:
+    """Groups whose target is no distribution: the loss, which takes its sum for z's, would not have the gradient z − y.
+
+    Args:
+        xp: the namespace.
+        theta: scores, (..., n); where all of a group are −∞, or it is empty, the target must be zero.
+        y: targets, (..., n).
+        groups: of entries.
+    """
+    mass = xp.astype(groups.max(theta) > -xp.inf, y.dtype)
+    return ~(xp.abs(groups.sum(y) - mass) <= OFF) | (groups.max(-y) > OFF)
+
+
+def check_targets(theta: Array, y: Array, groups: Groups = ROWS) -> None:
+    """Refuse targets that are no distributions; see `off_simplex`."""
+    xp = array_api_compat.array_namespace(theta, y)
+    if bool(xp.any(off_simplex(xp, theta, y, groups))):
+        raise ProgramError(
+            "fenchel_young_loss got targets that are no distributions: they must be ≥ 0 and sum to 1, and be 0 where"
+            " all scores are masked. Normalize them; for targets of another sum see argmax_loss."
+        )
+
+
 def terms(xp: Any, d: Array, y: Array, z: Array, alpha: float, groups: Groups = ROWS) -> Array:
     """The loss' terms from scores d less their maximum, whose entry's z fixes the threshold; each ≥ 0."""
     if alpha == 1.0:
@@ -71,7 +97,7 @@ def terms(xp: Any, d: Array, y: Array, z: Array, alpha: float, groups: Groups = 
 
 def kullback_leibler(xp: Any, y: Array, z: Array, log: Array) -> Array:
     """The terms y log(y/z) − y + z ≥ 0 of a divergence, given log z, which may be finite where z is 0 to rounding."""
-    some = y > 0
+    some = ~(y <= 0)  # or NaN
     t = xp.where(some, log - xp.log(xp.where(some, y, xp.ones_like(y))), xp.zeros_like(y))
     return xp.where(some, y * (xp.expm1(t) - t), z)
 

@@ -95,6 +95,9 @@ _loss_of_known, _loss_of_varying = (
 
 def segment_loss(theta: Array, y: Array, alpha: float | Array, ids: Array, number: int) -> Array:
     """See `Framework.segment_loss`."""
+    groups = Segments(ids, number)
+    look(lambda theta, y, _: losses.check_targets(theta, y, groups), theta, y, ids)
+    y = checks.spoiled(jnp, y, groups.spread(losses.off_simplex(jnp, theta, y, groups)))
     if isinstance(alpha, float):
         return _loss_of_known((theta, y, ids), (alpha, number))[0]
     return _loss_of_varying((theta, y, alpha, ids), (number,))[0]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from cvxift.argmax import checks, derivatives, losses
 from cvxift.argmax import simplex as maps
 from cvxift.jax.argmax_rule import differentiable
-from cvxift.jax.arrays import doubles
+from cvxift.jax.arrays import doubles, look
 
 Array = jax.Array
 
@@ -54,6 +54,8 @@ _loss_of_varying = differentiable(_loss, derivatives.of_entmax_loss(entmax, orde
 
 def entmax_loss(theta: Array, y: Array, alpha: float | Array) -> Array:
     """See `Framework.entmax_loss`."""
+    look(losses.check_targets, theta, y)
+    y = checks.spoiled(jnp, y, losses.off_simplex(jnp, theta, y))
     if isinstance(alpha, float):
         return _loss_of_known((theta, y), (alpha,))[0][..., 0]
     return _loss_of_varying((theta, y, alpha))[0][..., 0]

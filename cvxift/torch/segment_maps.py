@@ -104,7 +104,9 @@ def _loss(theta: Tensor, y: Tensor, *given: Any) -> tuple[Tensor]:
     z = _entmax(theta, *given)[0]
     groups, flat = _groups(ids, number)
     alpha = flat(widest(alpha)) if isinstance(alpha, Tensor) else alpha
-    value = losses.fenchel_young(flat(widest(theta)), flat(widest(y)), flat(widest(z)), alpha, groups)
+    scores, target = flat(widest(theta)), flat(widest(y))
+    losses.check_targets(scores, target, groups)
+    value = losses.fenchel_young(scores, target, flat(widest(z)), alpha, groups)
     return (_like(value, (*theta.shape[:-1], number), theta),)
 
 

@@ -93,9 +93,12 @@ def _loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tens
         z = short_rows.entmax(scores, alpha)
         if z is not None:
             d = np.subtract(scores, np.maximum.reduce(scores, axis=-1, keepdims=True), dtype=np.float64)
-            value = np.add.reduce(losses.terms(np, d, y.numpy().astype(np.float64), z, alpha), axis=-1, keepdims=True)
+            target = y.numpy().astype(np.float64)
+            short_rows.check_targets(scores, target)
+            value = np.add.reduce(losses.terms(np, d, target, z, alpha), axis=-1, keepdims=True)
             return torch.from_numpy(value.astype(scores.dtype)), torch.from_numpy(z).to(theta.dtype)
     z = entmax(theta, alpha)
+    losses.check_targets(theta, y)
     return losses.fenchel_young(theta, y, z, alpha), z
 
 

@@ -197,6 +197,23 @@ def test_budget_meets_its_conditions_on_random_bounds(rng: np.random.Generator) 
         assert (above <= below + 1e-9 * max(1.0, np.abs(x).max())).all()
 
 
+@pytest.mark.parametrize("n", [7, 22, 32, 33, 300])
+@pytest.mark.parametrize("scale", [0.1, 10.0, 1000.0])
+def test_a_rest_that_one_entry_takes_leaves_the_others_nothing(n: int, scale: float, rng: np.random.Generator) -> None:
+    """Rounding of the sum of many lower bounds is then as large as what others could have."""
+    x = rng.standard_normal((2000, n)) * scale
+    lower = -rng.uniform(0.1, 1, (2000, 1))
+    upper = lower + rng.uniform(0.5, 1, (2000, 1))
+    total = n * lower + rng.uniform(0, 0.5, (2000, 1)) * rng.integers(0, 2, (2000, 1))
+    tight = 1e-12 * n
+    for bounds in ((lower, upper), (lower + np.zeros_like(x), upper + np.zeros_like(x))):
+        z = bounded.value(x, total, *bounds, bounded.sides(x, total, *bounds))
+        np.testing.assert_allclose(z.sum(-1, keepdims=True), total, atol=tight)
+        assert (z >= lower - tight).all() and (z <= upper + tight).all()
+        above = np.where(z < upper - tight, x - z, -np.inf).max(-1)
+        assert (above <= np.where(z > lower + tight, x - z, np.inf).min(-1) + 1e-12 * max(1.0, scale)).all()
+
+
 def test_huge_scores_under_bounds() -> None:
     x = np.array([[1e30, 1e30, 1e30, 1e30], [3e30, 2e30, 1e30, -1e30], [-np.inf, 0.0, 1.0, 2.0], [-np.inf] * 4])
     zero, one = np.zeros_like(x), np.ones_like(x)

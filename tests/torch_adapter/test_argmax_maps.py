@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import cvxpy as cp
@@ -14,6 +15,7 @@ from torch.func import grad, hessian, jacfwd, jacrev, vmap  # noqa: E402
 import cvxift  # noqa: E402
 from cvxift import argmax  # noqa: E402
 from cvxift import torch as ct  # noqa: E402
+from cvxift.errors import ProgramError  # noqa: E402
 
 MAPS: dict[str, Callable] = {
     "softmax": ct.softmax,
@@ -209,6 +211,41 @@ def test_losses(alpha: float, rng: np.random.Generator) -> None:
     assert ct.fenchel_young_loss(huge, hit[None], alpha).item() == 0
     assert ct.fenchel_young_loss(huge, miss[None], alpha).item() == pytest.approx(1e30)
     assert ct.fenchel_young_loss(huge, forbidden[None], alpha).item() == np.inf
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.5, 2.0])
+def test_targets_of_losses_are_distributions(alpha: float, rng: np.random.Generator) -> None:
+    """Elsewhere the loss is +∞; a finite value would not have the gradient prediction − target."""
+    x = scores(rng, 3, 5).requires_grad_()
+    y = ct.softmax(scores(rng, 3, 5))
+    off = {"sum": y * 1.01, "sign": y + torch.tensor([0.5, -0.5, 0.0, 0.0, 0.0]), "NaN": y.log() * 0 + torch.nan}
+    ids = torch.arange(3).repeat_interleave(5)
+    calls = (
+        lambda v, w: ct.fenchel_young_loss(v, w, alpha),
+        vmap(lambda v, w: ct.fenchel_young_loss(v, w, alpha)),
+        lambda v, w: ct.fenchel_young_loss(v.flatten(), w.flatten(), alpha, segments=ids),
+    )
+    for wrong, call in itertools.product(off.values(), calls):
+        with pytest.raises(ProgramError, match="no distributions"):
+            call(x, wrong)
+    for near in (y, y.bfloat16().double(), y * (1 + 1 / 256)):
+        assert (ct.fenchel_young_loss(x, near, alpha) > 0).all()
+    masked = torch.full((1, 3), -torch.inf, dtype=torch.float64)
+    assert ct.fenchel_young_loss(masked, torch.zeros_like(masked), alpha).item() == 0
+    with pytest.raises(ProgramError, match="masked"):
+        ct.fenchel_young_loss(masked, torch.full_like(masked, 1 / 3), alpha)
+    empty = x[:0]
+    ct.fenchel_young_loss(empty, y[:0], alpha).sum().backward()
+    jax = pytest.importorskip("jax")
+    from cvxift import jax as cj
+
+    given = jax.numpy.asarray(x.detach().numpy())
+    for wrong in off.values():
+        with pytest.raises(ProgramError, match="no distributions"):
+            cj.fenchel_young_loss(given, wrong.numpy(), alpha)
+        traced = jax.jit(jax.value_and_grad(lambda v, w: cj.fenchel_young_loss(v, w, alpha).sum()))
+        for part in traced(given, wrong.numpy()):
+            assert np.isnan(part).any()
 
 
 def test_loss_of_any_map(rng: np.random.Generator) -> None:

@@ -22,7 +22,8 @@ def fenchel_young_loss(
 
     Args:
         theta: scores of any shape; −∞ masks.
-        target: distributions y of θ's shape; no gradient flows to them.
+        target: distributions y of θ's shape, ≥ 0 with sums of 1 (of 0 where all scores are −∞), to a rounding of
+            bfloat16; no gradient flows to them.
         alpha: order ≥ 1, a number or a tensor as for `entmax`; 1 is the cross-entropy with logits minus the target's
             entropy, 2 the sparsemax loss.
         dim: the dimension along which the distributions lie.
@@ -36,7 +37,8 @@ def fenchel_young_loss(
         along ``dim``, 0 where a group is empty.
 
     Raises:
-        ProgramError: as for `entmax`, or the shapes differ.
+        ProgramError: as for `entmax`, the shapes differ, or targets are no distributions. Values that are traced and
+            cannot be seen give NaN instead.
 
     Source: Blondel, Martins, Niculae 2020, Definition 2 and Proposition 2.
 
@@ -57,6 +59,8 @@ def fenchel_young_loss(
     scores = scores_of(fw, name, theta, dim, temperature)
     y = target_of(fw, name, theta, target, scores)
     order = order_of(fw, name, alpha, theta.shape, dim, scores)
+    if 0 in scores.shape:
+        return fw.cast(fw.xp.sum(scores, axis=-1), theta)  # keeps its graph
     return fw.cast(fw.entmax_loss(scores, y if dim == -1 else fw.moveaxis(y, dim, -1), order), theta)
 
 
