@@ -29,6 +29,7 @@ from cvxift.argmax.loops import Scan, scan
 
 FORBIDDEN = -1e30
 POSSIBLE = -1e29  # scores above are those of allowed paths
+POINTERS = 1 << 16  # numbers up to which all pointers at once cost less than the operations along a path
 
 
 def log_partition(u: Array, e: Array, real: Array, run: Scan = scan) -> Array:
@@ -155,7 +156,7 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
         raised = xp.max(best[:, None, ...] + (links[0] if links else e), axis=0) + step
         return xp.where(keep[None, ...], raised, best), (best,)
 
-    # Pointers would be needed along one path alone: there, the same maximum is sought again.
+    # Pointers are needed along one path alone: if they are many, the same maximum is sought again there.
     def backward(state: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array]]:
         best, keep, *links = now
         into = _column(xp, links[0] if links else e, state)
@@ -167,6 +168,11 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
     if u.shape[0] > 1:
         best, bests = run(forward, best, (u[1:, ...], kept[1:, ...], *links))
     state, score = xp.argmax(best, axis=0), xp.max(best, axis=0)
+    if bests and u.shape[1] * array_api_compat.size(bests[0]) <= POINTERS:
+        path = _followed(
+            xp, xp.argmax(bests[0][:, :, None, ...] + (links[0] if links else e), axis=1), state, kept, run
+        )
+        return _possible(xp, _trailing(xp, xp.where(kept, path, -xp.ones_like(path)), 1), score)
     none = -xp.ones_like(state)
     rest = state[None, ...][:0, ...]
     if bests:
@@ -174,6 +180,21 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
         state, (rest,) = run(backward, state, tuple(flipped))
     path = xp.concat([xp.where(kept[0, ...], state, none)[None, ...], xp.flip(rest, axis=0)], axis=0)
     return _possible(xp, _trailing(xp, path, 1), score)
+
+
+def _followed(xp: Any, pointers: Array, state: Array, kept: Array, run: Scan) -> Array:
+    """States along the paths, (T, ...), from the best one before each state, (T−1, S, ...), and the last.
+
+    States of all sequences are numbered through, s N + k of sequence k: a step is one look-up.
+    """
+    flat = xp.reshape(pointers, (pointers.shape[0], -1))
+    own = xp.cumulative_sum(xp.ones_like(flat), axis=1) - 1
+    number = flat.shape[1] // pointers.shape[1]
+    stays = xp.broadcast_to(~kept[1:, None, ...], pointers.shape)
+    flat = xp.where(xp.reshape(stays, flat.shape), own, flat * number + own % number)
+    last = xp.reshape(state, (-1,)) * number + own[0, :number]
+    first, (rest,) = run(lambda at, now: (xp.take(now[0], at, axis=0), (at,)), last, (xp.flip(flat, axis=0),))
+    return xp.reshape(xp.concat([first[None, ...], xp.flip(rest, axis=0)], axis=0) // number, kept.shape)
 
 
 def _column(xp: Any, links: Array, state: Array) -> Array:

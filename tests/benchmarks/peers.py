@@ -144,7 +144,7 @@ def plans() -> Iterator[Case]:
 def chains() -> Iterator[Case]:
     """Losses and best paths of linear chains against pytorch-crf."""
     peer = importlib.import_module("torchcrf")
-    for batch, length, states in ((32, 50, 5), (32, 100, 20), (32, 100, 50)):
+    for batch, length, states in ((1, 50, 5), (1, 500, 5), (32, 50, 5), (32, 100, 20), (32, 100, 50)):
         crf = peer.CRF(states, batch_first=True)
         with torch.no_grad():
             crf.start_transitions.zero_()
