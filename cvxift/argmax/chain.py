@@ -169,9 +169,8 @@ def viterbi(u: Array, e: Array, real: Array, run: Scan = scan) -> tuple[Array, A
         best, bests = run(forward, best, (u[1:, ...], kept[1:, ...], *links))
     state, score = xp.argmax(best, axis=0), xp.max(best, axis=0)
     if bests and u.shape[1] * array_api_compat.size(bests[0]) <= POINTERS:
-        path = _followed(
-            xp, xp.argmax(bests[0][:, :, None, ...] + (links[0] if links else e), axis=1), state, kept, run
-        )
+        raised = bests[0][:, :, None, ...] + (links[0] if links else e)
+        path = _followed(xp, xp.argmax(raised, axis=1), state, kept, run)
         return _possible(xp, _trailing(xp, xp.where(kept, path, -xp.ones_like(path)), 1), score)
     none = -xp.ones_like(state)
     rest = state[None, ...][:0, ...]

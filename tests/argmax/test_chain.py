@@ -220,3 +220,15 @@ def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
 def test_bad_input_says_what_is_wrong(call, words: str) -> None:
     with pytest.raises(ProgramError, match=words):
         call(torch.zeros(3, 2), torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_viterbi_is_the_same_by_pointers_and_along_the_path(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    u = rng.integers(0, 3, (2, 3, 7, 4)).astype(float)  # with ties
+    e = rng.integers(0, 3, (4, 4) if shared else (2, 3, 6, 4, 4)).astype(float)
+    real = np.arange(7) < rng.integers(1, 8, (2, 3, 1))
+    found = chain.viterbi(u, e, real)
+    monkeypatch.setattr(chain, "POINTERS", 0)
+    for one, other in zip(found, chain.viterbi(u, e, real)):
+        np.testing.assert_array_equal(one, other)
