@@ -14,7 +14,6 @@ from typing import NamedTuple
 import array_api_compat
 
 from cvxift._types import Array
-from cvxift.argmax.compaction import gather
 
 
 class Caps(NamedTuple):
@@ -62,11 +61,11 @@ def caps(x: Array, upper: Array) -> Caps:
     for _ in range(n.bit_length()):
         middle = (low + high) // 2
         inside = middle < high
-        c = gather(xp, ordered, xp.clip(middle, max=n - 1))
+        c = xp.take_along_axis(ordered, xp.clip(middle, max=n - 1), axis=-1)
         infinite = c == xp.inf
         more = inside & (infinite | ~excess(xp.where(infinite, xp.zeros_like(c), c)))
         low, high = xp.where(more, middle + 1, low), xp.where(inside & ~more, middle, high)
-    last = gather(xp, ordered, xp.clip(low - 1, min=0))
+    last = xp.take_along_axis(ordered, xp.clip(low - 1, min=0), axis=-1)
     capped = (leaves >= last) & (low > 0) & ~masked
     top = xp.max(xp.where(capped, none, x), axis=-1, keepdims=True)
     return Caps(capped, xp.where(top == -xp.inf, xp.zeros_like(top), top))

@@ -69,12 +69,3 @@ def shorten(xp: Any, x: Array, keep: Array) -> tuple[Array, Callable[[Array], Ar
 
 def _filled(xp: Any, like: Array, size: int, value: float) -> Array:
     return xp.full((size,), value, dtype=like.dtype, device=array_api_compat.device(like))
-
-
-def gather(xp: Any, x: Array, index: Array) -> Array:
-    """Entries of each row: x (..., n) at index (..., k)."""
-    n, k = x.shape[-1], index.shape[-1]
-    rows = xp.reshape(index, (-1, k)) if array_api_compat.size(index) else xp.reshape(index, (0, k))
-    offsets = n * xp.arange(rows.shape[0], dtype=index.dtype, device=array_api_compat.device(x))
-    flat = xp.reshape(rows + offsets[:, None], (-1,))
-    return xp.reshape(xp.take(xp.reshape(x, (-1,)), flat, axis=0), index.shape)

@@ -219,6 +219,21 @@ def test_loss(descending: bool, rng: np.random.Generator) -> None:
     assert own.abs().max() < 1e-12
 
 
+def test_targets_that_are_no_ranks_give_nan_where_they_cannot_be_seen(rng: np.random.Generator) -> None:
+    x = torch.tensor(rng.standard_normal((2, 300)), requires_grad=True)
+    ranks = torch.arange(1.0, 301.0).expand(2, 300)
+    assert (ct.rank_loss(x, ranks.bfloat16()) > 0).all()
+    loss = torch.vmap(ct.rank_loss)(x, ranks - torch.tensor([[0.0], [1.0]]))
+    assert loss.isnan().tolist() == [False, True]
+    (slope,) = torch.autograd.grad(loss.sum(), x)
+    assert slope.isnan().any(1).tolist() == [False, True]
+    jax = pytest.importorskip("jax")
+    from cvxift import jax as cj
+
+    for part in jax.jit(jax.value_and_grad(cj.rank_loss))(jax.numpy.zeros(3), jax.numpy.arange(3.0)):
+        assert np.isnan(part).all()
+
+
 def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
     jax = pytest.importorskip("jax")
     from cvxift import jax as cj
@@ -262,6 +277,8 @@ def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
         (lambda: ct.soft_sort(torch.ones(3), regularizer="gini"), "regularizer = 'gini'"),
         (lambda: ct.soft_rank(torch.ones(3), dim=1), "dim = 1"),
         (lambda: ct.rank_loss(torch.ones(3), torch.ones(2)), r"target has shape \(2,\)"),
+        (lambda: ct.rank_loss(torch.ones(3), torch.arange(3.0)), "between 1 and n = 3"),
+        (lambda: ct.rank_loss(torch.ones(3), torch.tensor([1.0, 3.0, 3.0])), "sum to"),
     ],
 )
 def test_bad_input_says_what_is_wrong(call, words: str) -> None:

@@ -246,7 +246,7 @@ MAPS = {  # closed forms, and the shape of one point
     "transport loss": (lambda x: ct.transport_loss(x, PLAN.to(x).expand_as(x)), (3, 3)),
     "soft rank": (lambda x: ct.soft_rank(x, 0.5), (6,)),
     "soft sort": (lambda x: ct.soft_sort(x, 0.5, "entropic"), (6,)),
-    "rank loss": (lambda x: ct.rank_loss(x, torch.arange(6.0).to(x).expand_as(x)), (6,)),
+    "rank loss": (lambda x: ct.rank_loss(x, torch.arange(1.0, 7.0).to(x).expand_as(x)), (6,)),
     "chain": (chain_of, (4, 3)),
     "chain, log Z": (lambda x: ct.linear_chain(x, PAIRWISE.to(x), log_partition=True), (4, 3)),
     "chain, lengths": (of_lengths, (4, 3)),

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from cvxift._types import Array
-from cvxift.argmax import soft_order
+from cvxift.argmax import checks, soft_order
 from cvxift.argmax.functions.arguments import check_choice, check_dim, placed, temperature_of
 from cvxift.argmax.functions.documentation import public
 from cvxift.argmax.functions.framework import Framework
+from cvxift.argmax.losses import OFF
 from cvxift.errors import ProgramError
 
 REGULARIZERS = ("quadratic", "entropic")
@@ -100,7 +101,8 @@ def rank_loss(fw: Framework, x: Array, target: Any, temperature: Any, descending
 
     Args:
         x: finite scores of any shape.
-        target: ranks y of x's shape (a permutation of 1, …, n, or averages of such); no gradient flows to them.
+        target: ranks y of x's shape (a permutation of 1, …, n, or averages of such, to a rounding of bfloat16); no
+            gradient flows to them.
         temperature: > 0, a number or a tensor that broadcasts against the loss.
         descending: whether rank 1 is the largest.
         dim: the dimension that is ranked.
@@ -109,7 +111,7 @@ def rank_loss(fw: Framework, x: Array, target: Any, temperature: Any, descending
         Losses ≥ 0 of x's shape without ``dim``; zero where the soft ranks are the target.
 
     Raises:
-        ProgramError: as for `soft_rank`, or the shapes differ.
+        ProgramError: as for `soft_rank`, the shapes differ, or targets are not from 1 to n or have another sum.
 
     Source: Blondel, Martins, Niculae 2020, section 7 (SparseMAP over the permutahedron).
 
@@ -127,9 +129,29 @@ def rank_loss(fw: Framework, x: Array, target: Any, temperature: Any, descending
     warmth = temperature if fw.is_number(temperature) else fw.xp.expand_dims(t, axis=dim) if t.ndim else t
     rows, warmth = _prepared(fw, "rank_loss", wide, warmth, "quadratic", dim, wide.shape)
     scores = -rows / warmth if descending else rows / warmth
-    z, y = soft_rank(fw, scores, 1.0, "quadratic", False, -1), fw.moveaxis(y, dim, -1)
+    z, y = soft_rank(fw, scores, 1.0, "quadratic", False, -1), _ranks(fw, fw.moveaxis(y, dim, -1))
     value = fw.permutahedron_loss(fw.constant(scores), fw.constant(z), y)
     return fw.cast(fw.envelope(scores, z, y, value, 1) * t, x)
+
+
+def _ranks(fw: Framework, y: Array) -> Array:
+    """Targets that are no ranks, whose loss would have another gradient: refused, or NaN where they cannot be seen."""
+    xp, n = fw.xp, y.shape[-1]
+    if not n:
+        return y
+    total = n * (n + 1) / 2
+
+    def wrong(y: Array) -> Array:
+        within = (xp.min(y, axis=-1) >= 1 - OFF) & (xp.max(y, axis=-1) <= n * (1 + OFF))
+        return ~(within & (xp.abs(xp.sum(y, axis=-1) - total) <= OFF * total))
+
+    def check(y: Array) -> None:
+        if bool(xp.any(wrong(y))):
+            raise ProgramError(
+                f"rank_loss got targets that are no ranks: they must lie between 1 and n = {n} and sum to n(n + 1)/2."
+            )
+
+    return y if fw.look(check, y) else checks.spoiled(xp, y, wrong(y)[..., None])
 
 
 def _prepared(
