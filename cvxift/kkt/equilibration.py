@@ -83,7 +83,7 @@ class Equilibration:
         self._weight = weight[order]
         self._heavy, self._light = np.flatnonzero(self._weight == 1.0), np.flatnonzero(self._weight < 1.0)
         self._heavy_filled, self._heavy_starts = np.unique(self._of[self._heavy], return_index=True)
-        self._kept: tuple[tuple[bytes, Floats], ...] = ()  # replaced as a whole: threads read it as it is
+        self._kept: tuple[tuple[bytes, Units], ...] = ()  # replaced as a whole: threads read it as it is
         self._sheared = sheared(structure) if turns and cones.exp else np.zeros(0, dtype=np.int64)
         self._boosted = Boosted.of(structure) if turns and cones.soc else None
         self._powers = PowerRows.of(cones) if turns and cones.pow else None
@@ -156,11 +156,28 @@ class Equilibration:
         if moderate.all():
             return None
         powers = np.where(values > 0.0, np.frexp(ROUNDED * values)[1], POWER_OF_ZERO).astype(np.int16)
-        if values.ndim > 1:
-            scale = self._scale(powers)
-            scale[moderate] = 1.0  # programs of a batch that are of moderate size stay in their own units
-        else:
-            scale = self._scale_once(powers)
+        if values.ndim == 1:
+            return self._units_once(powers)
+        scale = self._scale(powers)
+        scale[moderate] = 1.0  # programs of a batch that are of moderate size stay in their own units
+        return self._units(scale)
+
+    def _units_once(self, powers: NDArray[np.int16]) -> Units:
+        """The units of one program; those found last are kept, so that constants are the same arrays in them."""
+        key = powers.tobytes()
+        for known, units in self._kept:
+            if known == key:
+                return units
+        units = self._units(self._scale(powers))
+        for _, other in self._kept:
+            if units.same(other):
+                units = other
+                break
+        self._kept = ((key, units), *self._kept[: KEPT_UNITS - 1])
+        return units
+
+    def _units(self, scale: Floats) -> Units:
+        """Powers of two near a scale of M's rows, shape (..., n + m + 1)."""
         n, last = self._n, scale[..., -1]
         rows = scale[..., n:-1] * last[..., None]
         turns: tuple[Turn, ...] = ()
@@ -175,16 +192,6 @@ class Equilibration:
         if len(self._sheared):
             turns = (*turns, Shears.between(self._sheared, rows))
         return Units(rows, _power(scale[..., :n] / last[..., None]), _power(last * last), turns)
-
-    def _scale_once(self, powers: NDArray[np.int16]) -> Floats:
-        """`_scale` of one program; those found last are kept."""
-        key = powers.tobytes()
-        for known, scale in self._kept:
-            if known == key:
-                return scale
-        scale = self._scale(powers)
-        self._kept = ((key, scale), *self._kept[: KEPT_UNITS - 1])
-        return scale
 
     def _scale(self, powers: NDArray[np.int16]) -> Floats:
         """The scale of M's rows for entries of these powers of two, shape (..., n + m + 1)."""

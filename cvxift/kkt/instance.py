@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from cvxift._types import cached_property
 from cvxift.cones.product import PlacedCones, on_host
@@ -15,8 +14,12 @@ from cvxift.kkt.equilibration import Equilibration
 from cvxift.kkt.residuals import Residuals, Scales, errors
 from cvxift.program.structure import Data, Floats, Structure, constant
 
-DENSE_ALWAYS = 100  # rows + columns up to which dense arrays win whatever the sparsity (call overhead rules)
+# Entries of [P; A] as dense arrays up to which they win whatever the sparsity, since calls cost more than sums.
+# Measured on random programs of four entries a row, active sets met for the first time, forward: 79×175 half the
+# time, 160×160 0.8, 250×250 level; entropy of 25 entries 0.6, nearest correlation matrix of order 12 0.7.
+DENSE_ENTRIES = 50_000
 DENSE_LIMIT = 4000  # rows + columns above which the dense path is not taken
+KEPT_MATRICES = 2  # of constants, for each layout: of a program in units of its own and in others
 DENSE_DENSITY = 0.08  # density of the KKT system from which dense wins below that limit
 
 
@@ -33,9 +36,11 @@ class Layout:
         size = structure.n + structure.m
         if dense is None:
             density = (structure.nnzP + 2 * structure.nnzA) / max(1, size * size)
-            dense = size <= DENSE_ALWAYS or (size <= DENSE_LIMIT and density >= DENSE_DENSITY)
+            dense = structure.n * size <= DENSE_ENTRIES or (size <= DENSE_LIMIT and density >= DENSE_DENSITY)
         self.dense = dense
-        self._kept: Any = None  # constants, which come as the same arrays each time, and their matrices
+        # Matrices of constants, which come as the same arrays each time; replaced as a whole: threads read it as it is.
+        self._kept: tuple[tuple[Floats, Floats, Matrices], ...] = ()
+        self.systems: tuple[Any, ...] = ()  # see `cvxift.kkt.system.reduced.kept_system`
         self.cones = on_host(structure.cones)
         n, m = structure.n, structure.m
         # Rows with one entry (bounds) and its column: where tight, they fix that column and both leave the KKT system.
@@ -51,28 +56,45 @@ class Layout:
         self._P_flat = structure.P_rows.astype(np.intp) * n + structure.P_cols
         self._A_flat = structure.A_rows.astype(np.intp) * n + structure.A_cols
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": (), "systems": ()}  # a copy's constants are other arrays
+
     def instance(self, data: Data, moderate: bool = False) -> Instance:
         """The matrices of one unbatched program, `moderate` if its units are known to be (`cvxift.kkt.units`)."""
-        s = self.structure
-        values = None
+        matrices, keeps = None, True
+        for P, A, known in self._kept:
+            if P is data.P and A is data.A:
+                matrices = known
+        if matrices is None:
+            matrices, keeps = self._matrices(data), constant(data.P) and constant(data.A)
+            if keeps:
+                self._kept = ((data.P, data.A, matrices), *self._kept[: KEPT_MATRICES - 1])
+        m, layout = matrices, self if keeps else None
+        return Instance(
+            self.structure,
+            m,
+            m.P,
+            data.q,
+            m.A,
+            m.AT,
+            data.b,
+            data,
+            self.cones,
+            m.single,
+            m.single_values,
+            moderate,
+            layout,
+        )
+
+    def _matrices(self, data: Data) -> Matrices:
+        s, values = self.structure, None
         if self.single is not None:
             values = np.zeros(s.m)
             values[self._single_rows] = data.A[self._single_at]
-        P, A = self._matrices(data)
-        return Instance(s, P, data.q, A, data.b, data, self.cones, self.single, values, moderate)
-
-    def _matrices(self, data: Data) -> tuple[Any, Any]:
-        """P and A; those of constants, which come as the same arrays each time, are kept."""
-        s, kept = self.structure, self._kept
         if not self.dense:
-            return s.P_matrix(data.P), s.A_matrix(data.A)
-        if kept is not None and kept[0] is data.P and kept[1] is data.A:
-            return kept[2:]
+            return Matrices(s.P_matrix(data.P), s.A_matrix(data.A), self.single, values)
         P = self._scatter(data.P, self._P_flat, self._P_full, s.n)
-        A = self._scatter(data.A, self._A_flat, self._A_full, s.m)
-        if constant(data.P) and constant(data.A):
-            self._kept = data.P, data.A, P, A
-        return P, A
+        return Matrices(P, self._scatter(data.A, self._A_flat, self._A_full, s.m), self.single, values)
 
     def stack(self, data: Data) -> tuple[Floats, Floats]:
         """Dense P (B, n, n) and A (B, m, n) of a batch."""
@@ -90,41 +112,70 @@ class Layout:
         return out.reshape(rows, n)
 
 
+class Matrices:
+    """P (n, n) and A (m, n) of one program, dense arrays or CSC matrices, and what is made of them alone, once.
+
+    Args:
+        P: the cost's matrix.
+        A: the constraints' matrix.
+        single: the column of each row that has one entry, −1 for the others, shape (m,); None where no row has one.
+        single_values: that entry, likewise.
+    """
+
+    def __init__(self, P: Any, A: Any, single: np.ndarray | None, single_values: Floats | None) -> None:
+        self.P, self.A, self.single, self.single_values = P, A, single, single_values
+        self.dense = isinstance(A, np.ndarray)
+        self.AT = A.T if self.dense else A.T.tocsr()
+
+    @cached_property
+    def rows(self) -> Any:
+        """A by its rows."""
+        return self.A if self.dense else self.A.tocsr()
+
+    @cached_property
+    def magnitudes(self) -> tuple[Any, Any, Any]:
+        """|P|, |A| and |A|ᵀ."""
+        return abs(self.P), abs(self.A), abs(self.AT)
+
+
 @dataclass(eq=False)
 class Instance:
-    """P (n, n), q (n,), A (m, n), b (m,) of one program, dense arrays or CSC matrices.
+    """P (n, n), q (n,), A (m, n), Aᵀ, b (m,) of one program, dense arrays or CSC matrices (Aᵀ CSR).
 
-    `values` are the same numbers on the structure's patterns, `cones` is K on NumPy's arrays. `single` holds the column
-    of each row that has one entry, −1 for the others, and `single_values` that entry, both shape (m,); None where no
-    row has one. `moderate` says that the units of rows, columns and cost are known to be of one size.
+    `values` are the same numbers on the structure's patterns, `cones` is K on NumPy's arrays; for `single` and
+    `single_values` see `Matrices`. `moderate` says that the units of rows, columns and cost are known to be of one
+    size. `layout` keeps the matrices, and is None if none does.
     """
 
     structure: Structure
-    P: Floats | sp.csc_array
+    matrices: Matrices
+    P: Any
     q: Floats
-    A: Floats | sp.csc_array
+    A: Any
+    AT: Any
     b: Floats
     values: Data
     cones: PlacedCones
     single: np.ndarray | None = None
     single_values: Floats | None = None
     moderate: bool = False
+    layout: Layout | None = None
     _scales: Scales | None = None
 
-    @cached_property
-    def AT(self):
-        """Aᵀ, kept because every residual and every solve needs it."""
-        return self.A.T if isinstance(self.A, np.ndarray) else self.A.T.tocsr()
-
-    @cached_property
+    @property
     def rows(self) -> Any:
         """A by its rows, which are what is selected of it: a dense array, or CSR; kept."""
-        return self.A if isinstance(self.A, np.ndarray) else self.A.tocsr()
+        return self.matrices.rows
+
+    @property
+    def magnitudes(self) -> tuple[Any, Any, Any]:
+        """|P|, |A| and |A|ᵀ; kept."""
+        return self.matrices.magnitudes
 
     @property
     def dense(self) -> bool:
         """Whether the matrices are dense arrays."""
-        return isinstance(self.A, np.ndarray)
+        return self.matrices.dense
 
     @property
     def scales(self) -> Scales:

@@ -22,7 +22,7 @@ from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.residuals import GOAL, Residuals
 from cvxift.kkt.system.batched import DenseSystems
-from cvxift.kkt.system.reduced import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, kept_system, rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
@@ -259,7 +259,7 @@ class _Single:
     def solve(self, at: Evaluated) -> tuple[Floats, Floats, Any]:
         turn = rotation(self.instance.structure.cones, at.point.v, at.point.spectrum)
         if self.system is None or not turn.same(self.system.rotation):
-            self.system = ReducedSystem(self.instance, turn)
+            self.system = kept_system(self.instance, turn)
         dx, dy, _ = self.system.solve(-at.dual, -at.primal)
         return dx, dy, np.True_  # a step that does not help is dropped
 

@@ -26,13 +26,11 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
-from cvxift._types import cached_property
 from cvxift.cones.product import PlacedCones
 from cvxift.kkt.backend import Array, Arrays
 from cvxift.kkt.units import Units
-from cvxift.program.products import apply, transposed
+from cvxift.program.products import apply
 
 if TYPE_CHECKING:
     from cvxift.kkt.batch.programs import DensePrograms
@@ -60,7 +58,7 @@ class Residuals(NamedTuple):
 def errors(program: Instance | DensePrograms, x: Array, s: Array, y: Array) -> tuple[Array, Array]:
     """Dual error Px + q + Aᵀy, shape (..., n), and primal error Ax + s − b, shape (..., m)."""
     if x.ndim == 1:  # one program
-        return program.P @ x + program.q + y @ program.A, program.A @ x + s - program.b
+        return program.P @ x + program.q + program.AT @ y, program.A @ x + s - program.b
     return apply(program.P, x) + program.q + apply(program.AT, y), apply(program.A, x) + s - program.b
 
 
@@ -85,19 +83,6 @@ class Scales:
             self._row_unit, self._column_unit = 1.0 / units.rows, 1.0 / (units.cost * units.columns)
         self._anchors = self._anchor(self._b, self._row_unit), self._anchor(self._q, self._column_unit)
         self._least: tuple[Array, Array] | None = None  # lower bounds of the sizes, whatever the point
-
-    @cached_property
-    def _A(self) -> Any:
-        return abs(self._program.A)
-
-    @cached_property
-    def _AT(self) -> Any:
-        AT = transposed(self._A)
-        return AT.tocsr() if sp.issparse(AT) else AT
-
-    @cached_property
-    def _P(self) -> Any:
-        return abs(self._program.P)
 
     def by_cone(self, values: Array) -> Array:
         """The largest value of each curved cone in all of its rows, shape (..., m)."""
@@ -132,8 +117,9 @@ class Scales:
             xp.maximum(largest(xp, part)[..., None], least) for part, least in zip(own, self._anchors, strict=True)
         )
         row_floor, column_floor = self._floors(of_x, of_y)
-        rows = apply(self._A, x) + self._b + row_floor
-        columns = apply(self._P, x) + self._q + apply(self._AT, y) + column_floor
+        P, A, AT = self._program.magnitudes
+        rows = apply(A, x) + self._b + row_floor
+        columns = apply(P, x) + self._q + apply(AT, y) + column_floor
         return self.by_cone(rows), columns
 
     def _anchor(self, part: Array, unit: Any) -> Any:
@@ -185,7 +171,9 @@ class Scales:
                     return bound
         rows, columns = self.sizes(x, y)
         if not self._polyhedral:  # what the rounding of y may leave in each column
-            rounding = PROJECTION_ROUNDING * apply(self._AT, self._cones.curved * self._cones.largest(xp.abs(s - y)))
+            rounding = PROJECTION_ROUNDING * apply(
+                self._program.magnitudes[2], self._cones.curved * self._cones.largest(xp.abs(s - y))
+            )
             dual = xp.maximum(dual - rounding, xp.zeros_like(dual))
         return largest(xp, primal / rows), largest(xp, dual / columns)
 

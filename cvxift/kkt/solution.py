@@ -21,7 +21,7 @@ from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.smooth import CentralPath, central_point
 from cvxift.kkt.system.factor import Certificate
 from cvxift.kkt.system.iterative import IterativeSystem
-from cvxift.kkt.system.reduced import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, kept_system, rotation
 from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Way
@@ -233,7 +233,7 @@ class Solution:
         elif iterative is not None:
             system = IterativeSystem(self.instance, point.v, iterative)
         elif system is None or system.singular != policy.singular:
-            system = ReducedSystem(self.instance, rotation(cones, point.v, point.spectrum), policy.singular)
+            system = kept_system(self.instance, rotation(cones, point.v, point.spectrum), policy.singular)
         return Linearization(self.structure, self.data, x, y, system, v, way, mu, engine.entries)
 
     def describe(self) -> str:

@@ -88,7 +88,7 @@ class SolutionMap(InstanceProducts):
         program: Program | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self.program = Program(problem, gp=gp, canon_backend=canon_backend) if program is None else program
+        self.program = Program(problem, gp, canon_backend, parameters=parameters) if program is None else program
         self.parameters = in_callers_order(parameters, self.program.parameters)
         self._permutation = self._theta_permutation()
         self._set_outputs(outputs)

@@ -11,7 +11,7 @@ is the same program in other units. The rows of one curved cone share one unit, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from cvxift._types import Indices, override
 from cvxift.kkt.backend import Arrays
 from cvxift.kkt.turns import Boosts, Turn
-from cvxift.program.structure import Data, Floats, Structure
+from cvxift.program.structure import Data, Floats, Structure, constant, frozen
 from cvxift.program.substitution import Pair, Substitution, Way
 
 
@@ -38,22 +38,44 @@ class Units:
     columns: Floats
     cost: Floats
     turns: tuple[Turn, ...] = ()
+    _kept: dict[str, tuple[Floats, Floats]] = field(default_factory=dict, repr=False)  # constants in these units
 
     def data(self, structure: Structure, data: Data) -> Data:
-        """The program's data in these units."""
-        P_rows, P_cols, A_rows, A_cols = structure.places
-        r, c, cost = self.rows, self.columns, self.cost[..., None]
-        P = data.P * (cost * c.take(P_rows, axis=-1) * c.take(P_cols, axis=-1))
-        A = data.A * (r.take(A_rows, axis=-1) * c.take(A_cols, axis=-1))
+        """The program's data in these units; of constants, the same arrays each time."""
+        P, A = self._once("P", data.P, structure), self._once("A", data.A, structure)
+        return Data(P, data.q * (self.cost[..., None] * self.columns), A, self.slacks(data.b), data.d * self.cost)
+
+    def _once(self, name: str, values: Floats, structure: Structure) -> Floats:
+        known = self._kept.get(name)
+        if known is not None and known[0] is values:
+            return known[1]
+        own = self._P(values, structure) if name == "P" else self._A(values, structure)
+        if constant(values):
+            own = frozen(own)
+            self._kept[name] = values, own
+        return own
+
+    def _P(self, values: Floats, structure: Structure) -> Floats:
+        P_rows, P_cols, c = *structure.places[:2], self.columns
+        return values * (self.cost[..., None] * c.take(P_rows, axis=-1) * c.take(P_cols, axis=-1))
+
+    def _A(self, values: Floats, structure: Structure) -> Floats:
+        A_rows, A_cols = structure.places[2:]
+        A = values * (self.rows.take(A_rows, axis=-1) * self.columns.take(A_cols, axis=-1))
         for turn in self.turns:
             A = turn.entries(A)
-        return Data(P, data.q * (cost * c), A, self.slacks(data.b), data.d * self.cost)
+        return A
 
     @property
     def apart(self) -> float:
         """How many times the units of u and w differ in a second-order cone, u w ≥ z², that was boosted; at least 1."""
         factors = [np.abs(np.log(turn.factor)).max(initial=0.0) for turn in self.turns if isinstance(turn, Boosts)]
         return float(np.exp(2.0 * max(factors, default=0.0)))
+
+    def same(self, other: Units) -> bool:
+        """Whether both are certainly the same units of one program."""
+        mine, theirs = (self.rows, self.columns, self.cost), (other.rows, other.columns, other.cost)
+        return not self.turns and not other.turns and all(map(np.array_equal, mine, theirs))
 
     def slacks(self, s: Floats) -> Floats:
         """Slacks or right-hand sides of rows in these units, shape (..., m)."""

@@ -19,7 +19,7 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Evaluated, Point, evaluate, reached
 from cvxift.kkt.residuals import GOAL, errors
 from cvxift.kkt.system.assembly import equilibrate
-from cvxift.kkt.system.reduced import ReducedSystem, rotation
+from cvxift.kkt.system.reduced import ReducedSystem, kept_system, rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
@@ -48,7 +48,7 @@ def settle(instance: Instance, start: Evaluated) -> Point:
     turn, count, kept, seen = rotation(cones, at.point.v), 0, 0, set()
     while count < WHOLE_STEPS:
         if system is None or not turn.same(system.rotation):
-            system = ReducedSystem(instance, turn)
+            system = kept_system(instance, turn)
         dx, dy, certificate = system.solve(-at.dual, -at.primal, brief=True)
         dv = -at.primal - instance.A @ dx
         dv[turn.rows] = 0.0  # what least squares leaves of a tight row is no multiplier

@@ -5,7 +5,8 @@ Most entries of a canonical program are one parameter entry times a coefficient,
     out_k = coef_k · v̂[source_k],     v̂ = (v, 1)  for the affine map,   v̂ = (v, 0)  for its linear part;
 
 a constant row reads the last entry of v̂. Rows that combine several entries are a sparse product. Where their terms
-cancel, what rounding leaves of them is zero: a cost of 10⁻¹⁷ would give a program that has none a unit.
+cancel, what rounding leaves of them is zero: a cost of 10⁻¹⁷ would give a program that has none a unit. Columns without
+entries are left out of v first where a sparse parameter has many.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class AffineMap:
     def __init__(self, matrix: sp.csr_array, constant: Floats | None = None) -> None:
         matrix = sp.csr_array(matrix)
         matrix.sum_duplicates()
+        self._shape: Any = matrix.shape
+        self._columns, matrix = _filled(matrix)
         rows, self._size = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]  # the stub allows None
         constant = np.zeros(rows) if constant is None else np.asarray(constant, dtype=float)
         entries = np.diff(matrix.indptr)
@@ -75,7 +78,7 @@ class AffineMap:
         Returns:
             A new array of shape (..., K).
         """
-        return self._apply(v, self._one)
+        return self._apply(v if self._columns is None else v.take(self._columns, axis=-1), self._one)
 
     def linear(self, v: Floats) -> Floats:
         """The linear part Mv.
@@ -86,7 +89,7 @@ class AffineMap:
         Returns:
             A new array of shape (..., K).
         """
-        return self._apply(v, 0.0)
+        return self._apply(v if self._columns is None else v.take(self._columns, axis=-1), 0.0)
 
     def parts(self) -> tuple[sp.csr_array, Floats]:
         """M, shape (K, N), and c, shape (K,), put together again."""
@@ -100,6 +103,8 @@ class AffineMap:
             constant[at] = 0.0 if self._mixed_constant is None else self._mixed_constant
             spread = sp.csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(len(rows), len(at)))
             matrix = sp.csr_array(matrix + spread @ self._mixed_matrix)
+        if self._columns is not None:
+            matrix = sp.csr_array((matrix.data, self._columns[matrix.indices], matrix.indptr), shape=self._shape)
         return matrix, constant
 
     def _apply(self, v: Floats, one: float) -> Floats:
@@ -163,7 +168,7 @@ class AffineMap:
 
 
 class Adjoint:
-    """The map w ↦ Mᵀw; in the time of M's entries where N is far larger, as a sparse parameter makes it.
+    """The map w ↦ Mᵀw.
 
     Args:
         matrix: M, shape (K, N).
@@ -171,11 +176,8 @@ class Adjoint:
 
     def __init__(self, matrix: sp.csr_array) -> None:
         shape: Any = matrix.shape
-        self._size, self._columns = int(shape[1]), None
-        if SPARE * matrix.nnz < self._size:
-            self._columns, at = np.unique(matrix.indices, return_inverse=True)
-            shape = len(matrix.indptr) - 1, len(self._columns)
-            matrix = sp.csr_array((matrix.data, at, matrix.indptr), shape=shape)
+        self._size = int(shape[1])
+        self._columns, matrix = _filled(matrix)
         self._map = AffineMap(sp.csr_array(matrix.T))
 
     def __call__(self, w: Floats) -> Floats:
@@ -186,3 +188,12 @@ class Adjoint:
         out = np.zeros((*value.shape[:-1], self._size))
         out[..., self._columns] = value
         return out
+
+
+def _filled(matrix: sp.csr_array) -> tuple[np.ndarray | None, sp.csr_array]:
+    """The columns that have entries, and the matrix of these; None and the matrix where others are not many more."""
+    rows, size = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]  # the stub allows None
+    if SPARE * matrix.nnz >= size:
+        return None, matrix
+    columns, at = np.unique(matrix.indices, return_inverse=True)
+    return columns, sp.csr_array((matrix.data, at, matrix.indptr), shape=(rows, len(columns)))

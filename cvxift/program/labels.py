@@ -25,6 +25,7 @@ from cvxift.program.structure import Structure
 from cvxift.program.tensors import Stack
 
 NAMED_ENTRIES = 3  # entries of one constraint that a message names
+KEPT_LABELS = 4096  # of rows, those that messages named last
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ class RowLabels(Made[Label]):
         self._column_labels, self._variables = column_labels, tuple(variables)
         self.texts = column_labels.texts
         self._starts = np.array([block.start for block in blocks])
+        self._known: dict[int, Label] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -208,7 +210,15 @@ class RowLabels(Made[Label]):
         return np.searchsorted(self._starts, places, side="right") - 1
 
     def make(self, index: int) -> Label:
-        """The label of a row."""
+        """The label of a row; kept, since warnings at points of one kind name the same rows."""
+        label = self._known.get(index)
+        if label is None:
+            if len(self._known) >= KEPT_LABELS:
+                self._known.clear()
+            label = self._known[index] = self._new(index)
+        return label
+
+    def _new(self, index: int) -> Label:
         label = self._of(index, int(self._kept[index]), self._positive[index])
         if index not in self._partners:
             return label

@@ -284,10 +284,15 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
     if attributes["bounds"] is not None:
         low, high = (bound.toarray() if sp.issparse(bound) else np.asarray(bound) for bound in attributes["bounds"])
         _refuse(parameter, value, (value < low - SIGN) | (value > high + SIGN), "is outside its bounds")
-    if value.size == 0:
+    patterned = bool(attributes["diag"] or attributes["sparsity"])
+    if patterned:  # counting is the quickest look at entries that are many, and zero almost everywhere
+        entries: Any = np.diag_indices(parameter.shape[0]) if attributes["diag"] else parameter.sparse_idx
+        patterned = np.count_nonzero(value) > np.count_nonzero(value[(..., *entries)])
+    kind = next((name for name in SYMMETRIC if attributes[name]), None)
+    if value.size == 0 or not (patterned or kind):
         return
     size = np.abs(value).max(axis=tuple(range(-parameter.ndim, 0)), keepdims=True) if parameter.ndim else np.abs(value)
-    if attributes["diag"] or attributes["sparsity"]:
+    if patterned:
         off = free_entry(parameter) < 0
         _refuse(
             parameter,
@@ -295,7 +300,6 @@ def _check_attributes(parameter: cp.Parameter, value: Floats) -> None:
             off & (np.abs(value) > PATTERN * size),
             "must be zero there (diag or sparsity), but is not",
         )
-    kind = next((name for name in SYMMETRIC if attributes[name]), None)
     if kind is not None and not hasattr(parameter, "part_of"):
         other = np.swapaxes(value, -1, -2)
         what = f"is declared {kind}=True, but is not symmetric"

@@ -11,7 +11,7 @@ Convex Optimization Layers", NeurIPS 2019, section 4 (affine-solver-affine form)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cvxpy as cp
@@ -42,6 +42,7 @@ class Program:
         gp: read the problem as a geometric program (log-log convex).
         canon_backend: CVXPY's canonicalization backend ("CPP", "SCIPY", "COO"); None takes "COO", the fastest.
         integers: values at which integer variables are held; others are free. None refuses integer variables.
+        parameters: all of the problem's parameters, in the order in which θ is to hold them; by default its own.
 
     Attributes:
         problem: the user's problem.
@@ -83,10 +84,13 @@ class Program:
         gp: bool = False,
         canon_backend: str | None = None,
         integers: Mapping[cp.Variable, Floats] | None = None,
+        parameters: Sequence[cp.Parameter] | None = None,
     ) -> None:
         continuous = problem if integers is None else with_integers(problem, integers)
         reach = check_problem(continuous, gp)
-        self.parameters, self.approximation, self.vouched = reach.parameters, reach.approximation, reach.vouched
+        own = reach.parameters
+        self.parameters = own if parameters is None else _parameters.in_callers_order(parameters, own)
+        self.approximation, self.vouched = reach.approximation, reach.vouched
         self.problem, self.gp, self.integers = problem, gp, dict(integers or {})
         self._variables: tuple[cp.Variable, ...] = tuple(continuous.variables())
         self._held = tuple(v for v in problem.variables() if v not in set(self._variables))

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from problem_zoo import NEEDS_1_9, OLD, ZOO
 from reference_solve import solve
 
+from cvxift.errors import ProgramError
 from cvxift.program import Data, Program
 from cvxift.program.affine import LARGE_MAP, SPARE, Adjoint, AffineMap
 from cvxift.program.attributes import expand, read
@@ -139,10 +140,16 @@ def test_affine_map_of_every_kind_of_row(rng):
 
 
 @pytest.mark.parametrize("columns", [12 * SPARE - 1, 12 * SPARE + 1, 12 * SPARE * 100])
-def test_the_adjoint_is_the_transpose_however_narrow(columns, rng):
-    M = np.zeros((7, columns))
+def test_a_map_and_its_adjoint_are_those_of_the_matrix_however_narrow(columns, rng):
+    M, c = np.zeros((7, columns)), rng.standard_normal(7) * (np.arange(7) % 2)
     M.ravel()[rng.choice(M.size, 12, replace=False)] = rng.standard_normal(12)
-    adjoint = Adjoint(sp.csr_array(M))
+    adjoint, affine = Adjoint(sp.csr_array(M)), AffineMap(sp.csr_array(M), c)
+    v = rng.standard_normal((2, 3, columns))
+    np.testing.assert_allclose(affine(v), v @ M.T + c, rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(affine.linear(v[0, 0]), M @ v[0, 0], rtol=1e-14, atol=1e-14)
+    matrix, constant = affine.parts()
+    np.testing.assert_array_equal(matrix.toarray(), M)
+    np.testing.assert_array_equal(constant, c)
     for batch in ((), (3,), (2, 2), (0,)):
         w = rng.standard_normal((*batch, 7))
         np.testing.assert_allclose(adjoint(w), w @ M, rtol=1e-14, atol=1e-14)
@@ -264,3 +271,16 @@ def test_P_varies_where_an_entry_of_it_depends_on_theta():
     constant = Program(cp.Problem(cp.Minimize(cp.sum_squares(x) + c @ x)))
     weighted = Program(cp.Problem(cp.Minimize(w * cp.square(x[0]) + cp.square(x[1]) + c @ x)))
     assert (constant.P_varies, weighted.P_varies) == (False, True)
+
+
+def test_theta_is_in_the_order_that_is_asked_for(rng):
+    a, b, x = cp.Parameter(2), cp.Parameter(3), cp.Variable(3)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - b)), [x[:2] >= a])
+    theta = rng.standard_normal(5)
+    first, other = Program(problem, parameters=[a, b]), Program(problem, parameters=[b, a])
+    assert first.parameters == (a, b) and other.parameters == (b, a)
+    one, two = first.evaluate(theta), other.evaluate(np.concatenate([theta[2:], theta[:2]]))
+    np.testing.assert_array_equal(one.b, two.b)
+    np.testing.assert_array_equal(one.q, two.q)
+    with pytest.raises(ProgramError, match="missing"):
+        Program(problem, parameters=[a])

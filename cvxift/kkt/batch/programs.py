@@ -64,6 +64,12 @@ class DensePrograms:
         return transposed(self.A)
 
     @cached_property
+    def magnitudes(self) -> Any:
+        """|P|, |A| and |A|ᵀ, shapes (B, n, n), (B, m, n) and (B, n, m)."""
+        A = self.place.xp.abs(self.A)
+        return self.place.xp.abs(self.P), A, transposed(A)
+
+    @cached_property
     def scales(self) -> Scales:
         """What rows and columns balance, which residuals are relative to."""
         return Scales(self, self.cones, self.place)

@@ -41,9 +41,8 @@ def fits(engine: Engine) -> bool:
     if not engine.vectorized:
         return False
     structure = engine.condensation.structure
-    # Of a sparse instance with curved cones most of the time goes into calls, which a batch makes once.
-    dense = engine.layout.dense or not engine.cones.polyhedral
-    return dense and engine.condensation.batches and 0 < structure.n + structure.m <= LARGEST_PADDED
+    small = engine.layout.dense and 0 < structure.n + structure.m <= LARGEST_PADDED
+    return small and engine.condensation.batches
 
 
 def solve(

@@ -12,7 +12,7 @@ from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.thresholds import NULL, SAME_POINT
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
-from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.kkt.system.reduced import ReducedSystem, kept_system
 from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw
@@ -38,7 +38,7 @@ def on_active_set(
     solution = local.solution
     assert solution.point is not None and start is not None
     engine, instance = solution.engine, solution.instance
-    system = ReducedSystem(instance, rotation(engine.cones, v), policy.singular)
+    system = kept_system(instance, rotation(engine.cones, v), policy.singular)
     tight = _tight(system)
     # One Newton step, exact because everything is linear, to the rows' own multipliers.
     y = np.where(tight, start.y, 0.0)
@@ -125,7 +125,7 @@ def with_weak(local: LocalPoint, weak: np.ndarray, policy: Policy, tight: bool) 
     _, inner = solution.engine.condensation.restrict(local.x, rows)
     side = -1.0 if tight else 1.0
     v = np.where(inner, side, solution.point.v)
-    system = ReducedSystem(solution.instance, rotation(solution.engine.cones, v), policy.singular)
+    system = kept_system(solution.instance, rotation(solution.engine.cones, v), policy.singular)
     x, y, v = local.x, np.where(rows, 0.0, local.y), np.where(rows, side, local.v)
     return Linearization(local.structure, local.data, x, y, system, v, solution.substitution)
 

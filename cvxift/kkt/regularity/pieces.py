@@ -40,7 +40,7 @@ from cvxift.kkt.regularity.thresholds import (
 from cvxift.kkt.regularity.torn_rows import TornRows
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
-from cvxift.kkt.system.reduced import ReducedSystem
+from cvxift.kkt.system.reduced import kept_system
 from cvxift.program.attributes import inward
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats
@@ -292,7 +292,7 @@ def _flat_at(local: LocalPoint, near: Solution, recover: Recovery, policy: Polic
     """Whether outputs at a neighbour can move at no cost, so that it is on no piece although it is close."""
     solution = local.solution
     assert near.point is not None and solution.point is not None
-    system = ReducedSystem(solution.instance, rotation(solution.engine.cones, near.point.v), policy.singular)
+    system = kept_system(solution.instance, rotation(solution.engine.cones, near.point.v), policy.singular)
     null = null_vector(local, linearization(local, system, solution.point.x, solution.point.y))
     columns, _ = local.units
     return null is not None and bool((np.abs(recover.X @ null.u) > FELT * (abs(recover.X) @ columns)).any())

@@ -244,6 +244,8 @@ def _jumps(account: Regularity) -> np.ndarray:
 
 def _differs(account: Regularity, values: Sequence[Floats], noise: Floats) -> np.ndarray:
     """Where the pieces differ, of the values' shape."""
+    if len(values) == 1:
+        return np.zeros(values[0].shape, dtype=bool)
     polyhedral = account.local.cones.polyhedral
     limit, rounding = (DIFFERENT, NOISE) if polyhedral else (DIFFERENT_CURVED, NOISE_CURVED)
     return _spread(values) > limit * np.abs(values).max(axis=0) + rounding * noise

@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 from cvxift.kkt.regularity.active_sets import with_weak
 from cvxift.kkt.regularity.kinks import nonunique
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, largest, null_part
+from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import FELT, MANY, NOISE, NULL, SHARED
 from cvxift.kkt.solution import Linearization
 
@@ -52,14 +53,19 @@ def closed(account: Regularity) -> Linearization | None:
     piece = with_weak(local, local.weak, account.policy, tight=True)
     if is_regular(piece):
         return None
+    shared = local.constants.judged(account.active_set("closed", piece), lambda: _share_a_force(local, piece))
+    return piece if shared and not len(account.pulled_by(piece, NOISE)) else None
+
+
+def _share_a_force(local: LocalPoint, piece: Linearization) -> bool:
+    """Whether there is w with Aᵀw = 0 on the tight rows of a piece that is positive on all weak ones."""
     tight = np.flatnonzero(piece.v <= 0.0)
     A, (columns, unit) = local.instance.rows[tight], local.units
     # Aᵀw = 0 in units, w of equalities and of rows that have a force already free, of weak rows positive.
     M = sp.csc_array(sp.diags_array(columns) @ A.T @ sp.diags_array(unit[tight]))
     least = np.where(np.isin(tight, local.cones.unit_starts[local.weak]), SHARED, -1.0)
     found = linprog(np.zeros(len(tight)), A_eq=M, b_eq=np.zeros(len(columns)), bounds=np.c_[least, np.ones(len(tight))])
-    vanishes = found.status == 0 and largest(M @ found.x) <= NOISE * largest(found.x)
-    return piece if vanishes and not len(account.pulled_by(piece, NOISE)) else None
+    return found.status == 0 and bool(largest(M @ found.x) <= NOISE * largest(found.x))
 
 
 def flat_on_weak_rows(account: Regularity) -> NullVector | None:

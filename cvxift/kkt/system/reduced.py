@@ -12,6 +12,7 @@ One symmetric system serves both modes. `solve(g, h)` returns (u, w) with
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,13 +35,14 @@ from cvxift.kkt.system.factor import (
 )
 from cvxift.kkt.system.psd_eigenbasis import Turned
 from cvxift.kkt.system.soc_extension import Lifted
-from cvxift.kkt.system.sparse_factor import LU_DELTA, LuFactor, SparseFactor
+from cvxift.kkt.system.sparse_factor import KEPT_ENTRIES, LU_DELTA, LuFactor, SparseFactor
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 __all__ = ["PROXIMAL", "ReducedSystem", "Rotation", "rotation"]
 
 CANCELLED = 1e-14  # part of its terms under which an entry of a right-hand side is what rounding left of them
+KEPT_SYSTEMS = 8  # of a layout: a walk over active sets, and back at the next call; of large ones fewer
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
 
 
@@ -60,6 +62,27 @@ class _Fixed(NamedTuple):
     f: np.ndarray
     u: np.ndarray
     a: Floats
+
+
+def kept_system(instance: Instance, rotation: Rotation, singular: Singular = "least_squares") -> ReducedSystem:
+    """The reduced system of an active set; the same one where the matrices are constants, and it was met lately.
+
+    Args:
+        instance: the program's matrices.
+        rotation: the kept directions at the point.
+        singular: see `ReducedSystem`.
+    """
+    layout = instance.layout
+    if layout is None or rotation.spectrum is not None or rotation.h is not None:
+        return ReducedSystem(instance, rotation, singular)
+    key = (singular, rotation.rows.tobytes())
+    for known, system in layout.systems:
+        if known == key and system.instance.matrices is instance.matrices:
+            return system
+    system = ReducedSystem(instance, rotation, singular)
+    entries = instance.structure.nnzP + 2 * instance.structure.nnzA
+    layout.systems = ((key, system), *layout.systems[: min(KEPT_SYSTEMS - 1, KEPT_ENTRIES // max(entries, 1))])
+    return system
 
 
 class ReducedSystem:
@@ -232,7 +255,7 @@ class ReducedSystem:
         """
         n, turn = self.n, self.rotation
         if self.special is not None:
-            return self.special.solve(self._solve, g, h)
+            return self.special.solve(partial(self._solve, brief=brief), g, h)
         f = np.zeros((*g.shape[:-1], n + turn.size))
         f[..., :n] = g
         if h is not None:
@@ -243,7 +266,7 @@ class ReducedSystem:
             solution, certificate = self._solve(f, brief)
             u, w_r = solution[:n], solution[n:]
         else:
-            solution, certificate = self._solve(f.T)
+            solution, certificate = self._solve(f.T, brief)
             u, w_r = solution.T[..., :n], solution.T[..., n:]
         return u, turn.restore(w_r, self.m), certificate
 
@@ -260,7 +283,7 @@ class ReducedSystem:
         f = np.concatenate([moved_g, moved_h], axis=-1)
         solution, certificate = self._solve(f.T, brief)
         if not certificate.consistent:  # dependent rows feel what rounding left of fixed columns that cancel in them
-            g_terms = (np.abs(g) + apply(abs(self.instance.P), np.abs(u)))[..., U]
+            g_terms = (np.abs(g) + apply(self.instance.magnitudes[0], np.abs(u)))[..., U]
             h_terms = (np.abs(h_r) + apply(abs(self.A_r), np.abs(u)))[..., fixed.u]
             rounding = np.abs(f) <= CANCELLED * np.concatenate([g_terms, h_terms], axis=-1)
             if bool((rounding & (f != 0.0)).any()):

@@ -6,7 +6,7 @@ from ..model import Case
 from .argmax import SimplexProjection, Softmax, Sparsemax
 from .cones import BallRegression, ConeProgram, EntropyProgram, MaxCut, NearestCorrelation
 from .maros import MarosMeszaros, problems
-from .qp import DenseQP, LinearProgram, Portfolio, RandomFlow
+from .qp import DenseQP, LinearProgram, Portfolio, RandomFlow, SparseParameter
 from .signal import TallLasso, TotalVariation
 
 SIZES = ((10, 10, 5), (50, 50, 10), (100, 100, 50))
@@ -23,6 +23,7 @@ def table() -> dict[str, Case]:
     cases += [TotalVariation(n=n) for n in (1000, 10_000)]
     cases += [TallLasso(rows=rows) for rows in (500, 3500)]
     cases += [RandomFlow(arcs=arcs) for arcs in (2000, 20_000)]
+    cases += [SparseParameter()]
     cases += [Portfolio(), BallRegression(), ConeProgram(), NearestCorrelation(), MaxCut(), LinearProgram()]
     cases += [ConeProgram(batch, n=10, cones=5) for batch in (None, 16, 128, 1024)]
     cases += [EntropyProgram(batch) for batch in (None, 16, 128)]

@@ -216,3 +216,48 @@ class RandomFlow(Case):
         point = certified(self.qp(values))
         w, v = point.vjp(cotangent)
         return reference_of(point, point.x, (-w, v[: values[1].size]))
+
+
+@dataclass(frozen=True)
+class SparseParameter(Case):
+    """argmin ½‖x − b‖² subject to Ax ≤ 1 for a square A whose three entries a row are parameters; b is one too."""
+
+    n: int = 4000
+
+    group = "Sparse parameters"
+    floors = ("piqp", "clarabel")
+    draws = 2
+    reference_draws = 1
+
+    @property
+    def name(self) -> str:
+        return f"sparse_parameter_{self.n}"
+
+    @cached_property
+    def entries(self) -> tuple[Array, Array]:
+        """Rows and columns of A's entries, in C order."""
+        rng = np.random.default_rng(self.n)
+        columns = np.sort([rng.choice(self.n, 3, replace=False) for _ in range(self.n)], axis=1)
+        return np.repeat(np.arange(self.n), 3), columns.ravel()
+
+    def formulate(self, bounds_as_rows: bool = False) -> Formulation:
+        x, b = cp.Variable(self.n, name="x"), cp.Parameter(self.n, name="b")
+        A = cp.Parameter((self.n, self.n), sparsity=self.entries, name="A")
+        return Formulation(cp.Problem(cp.Minimize(0.5 * cp.sum_squares(x - b)), [A @ x <= 1]), (A, b), x)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        A = np.zeros((self.n, self.n))
+        A[self.entries] = rng.standard_normal(3 * self.n)
+        return A, 2.0 * rng.standard_normal(self.n)
+
+    def qp(self, values: tuple[Array, ...]) -> QP:
+        A, b = values
+        rows = sp.csc_array((A[self.entries], self.entries), shape=A.shape)
+        return QP(sp.eye_array(self.n, format="csc"), -b, rows, np.full(self.n, -np.inf), np.ones(self.n))
+
+    def solve(self, values: tuple[Array, ...], cotangent: Array) -> Reference:
+        point, (i, j) = certified(self.qp(values)), self.entries
+        w, v = point.vjp(cotangent)
+        A = np.zeros((self.n, self.n))
+        A[i, j] = -(point.y[i] * w[j] + v[i] * point.x[j])
+        return reference_of(point, point.x, (A, w))
