@@ -40,7 +40,7 @@ class Layout:
         self.dense = dense
         # Matrices of constants, which come as the same arrays each time; replaced as a whole: threads read it as it is.
         self._kept: tuple[tuple[Floats, Floats, Matrices], ...] = ()
-        self.systems: tuple[Any, ...] = ()  # see `cvxift.kkt.system.reduced.kept_system`
+        self.systems: tuple[Any, ...] = ()  # see `cvxift.kkt.system.kept`
         self.cones = on_host(structure.cones)
         n, m = structure.n, structure.m
         # Rows with one entry (bounds) and its column: where tight, they fix that column and both leave the KKT system.

@@ -22,7 +22,8 @@ from cvxift.kkt.batch.programs import DensePrograms
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.residuals import GOAL, Residuals
 from cvxift.kkt.system.batched import DenseSystems
-from cvxift.kkt.system.reduced import ReducedSystem, kept_system, rotation
+from cvxift.kkt.system.kept import kept_system
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

@@ -21,7 +21,8 @@ from cvxift.kkt.regularity.thresholds import CLEAR
 from cvxift.kkt.smooth import CentralPath, central_point
 from cvxift.kkt.system.factor import Certificate
 from cvxift.kkt.system.iterative import IterativeSystem
-from cvxift.kkt.system.reduced import ReducedSystem, kept_system, rotation
+from cvxift.kkt.system.kept import kept_system
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.kkt.units import Rescaled, Units
 from cvxift.program.structure import Data, Floats, Structure
 from cvxift.program.substitution import Way

@@ -19,7 +19,8 @@ from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import Evaluated, Point, evaluate, reached
 from cvxift.kkt.residuals import GOAL, errors
 from cvxift.kkt.system.assembly import equilibrate
-from cvxift.kkt.system.reduced import ReducedSystem, kept_system, rotation
+from cvxift.kkt.system.kept import kept_system
+from cvxift.kkt.system.reduced import ReducedSystem, rotation
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 

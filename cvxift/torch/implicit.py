@@ -215,8 +215,7 @@ class ImplicitFunction(function.ImplicitFunction):
         """Refuse what is no number; say where F ≠ 0. All tensors are plain."""
         settings = self.settings
         with torch.no_grad():
-            if residual is None:
-                residual = system(w, *tensors)
+            residual = system(w, *tensors) if residual is None else residual
             if not bool(torch.isfinite(w).all()):
                 where = conditions.entry(int(torch.nonzero(~torch.isfinite(w))[0, -1]))
                 raise SolveError(f"{settings.title}: the solver returned NaN or infinity at {where}.")
@@ -225,14 +224,12 @@ class ImplicitFunction(function.ImplicitFunction):
             eps = torch.finfo(w.dtype).eps
             limit = settings.tolerance or tolerance_of(eps)
             along = [weights_of(w), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
-            own = conditions.layout.size if settings.constrained else 0
             arguments = (xp, system, w, tensors, residual)
-            parts = conditions.layout.sizes
-            if bool(solves(*arguments, along, own, parts, limit)):
+            units = along, conditions.layout.size if settings.constrained else 0, conditions.layout.sizes
+            if bool(solves(*arguments, *units, limit)):
                 return
-            ratio = beside_zero(*arguments, relative_residual(*arguments, along, own, parts))
-            worst = float(ratio.max())
-            if worst <= limit:
+            ratio = beside_zero(*arguments, relative_residual(*arguments, *units))
+            if (worst := float(ratio.max())) <= limit:
                 return
             place = int(ratio.reshape(-1).argmax())
             size = float(residual.reshape(-1)[place])

@@ -12,7 +12,8 @@ from cvxift.kkt.regularity.point import KINK, LocalPoint
 from cvxift.kkt.regularity.thresholds import NULL, SAME_POINT
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
-from cvxift.kkt.system.reduced import ReducedSystem, kept_system
+from cvxift.kkt.system.kept import kept_system
+from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.products import dense
 from cvxift.program.structure import Floats
 from cvxift.solvers.base import Raw

@@ -40,7 +40,7 @@ from cvxift.kkt.regularity.thresholds import (
 from cvxift.kkt.regularity.torn_rows import TornRows
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import rotation
-from cvxift.kkt.system.reduced import kept_system
+from cvxift.kkt.system.kept import kept_system
 from cvxift.program.attributes import inward
 from cvxift.program.program import Program
 from cvxift.program.structure import Data, Floats

@@ -35,14 +35,13 @@ from cvxift.kkt.system.factor import (
 )
 from cvxift.kkt.system.psd_eigenbasis import Turned
 from cvxift.kkt.system.soc_extension import Lifted
-from cvxift.kkt.system.sparse_factor import KEPT_ENTRIES, LU_DELTA, LuFactor, SparseFactor
+from cvxift.kkt.system.sparse_factor import LU_DELTA, LuFactor, SparseFactor
 from cvxift.program.products import apply
 from cvxift.program.structure import Floats
 
 __all__ = ["PROXIMAL", "ReducedSystem", "Rotation", "rotation"]
 
 CANCELLED = 1e-14  # part of its terms under which an entry of a right-hand side is what rounding left of them
-KEPT_SYSTEMS = 8  # of a layout: a walk over active sets, and back at the next call; of large ones fewer
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
 
 
@@ -62,27 +61,6 @@ class _Fixed(NamedTuple):
     f: np.ndarray
     u: np.ndarray
     a: Floats
-
-
-def kept_system(instance: Instance, rotation: Rotation, singular: Singular = "least_squares") -> ReducedSystem:
-    """The reduced system of an active set; the same one where the matrices are constants, and it was met lately.
-
-    Args:
-        instance: the program's matrices.
-        rotation: the kept directions at the point.
-        singular: see `ReducedSystem`.
-    """
-    layout = instance.layout
-    if layout is None or rotation.spectrum is not None or rotation.h is not None:
-        return ReducedSystem(instance, rotation, singular)
-    key = (singular, rotation.rows.tobytes())
-    for known, system in layout.systems:
-        if known == key and system.instance.matrices is instance.matrices:
-            return system
-    system = ReducedSystem(instance, rotation, singular)
-    entries = instance.structure.nnzP + 2 * instance.structure.nnzA
-    layout.systems = ((key, system), *layout.systems[: min(KEPT_SYSTEMS - 1, KEPT_ENTRIES // max(entries, 1))])
-    return system
 
 
 class ReducedSystem:
