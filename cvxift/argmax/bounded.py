@@ -20,7 +20,7 @@ from cvxift.argmax.groups import ROWS, Groups
 from cvxift.argmax.loops import LIMIT, Loop, while_loop
 
 LONG = 200  # rows up to this length take longer to shorten than to search
-FEW = 32  # entries of a row up to which looking at all breakpoints at once takes less than a search
+FEW = 32  # entries of a row up to which all breakpoints at once take less than a search, if it is not compiled
 CLOSE = 4.0  # size of τ, relative to what z can be, up to which the bounds keep all but two bits of their precision
 
 
@@ -78,7 +78,7 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         few = some.shape[-1]
         need = xp.minimum(total - (x.shape[-1] - few) * lower, 0.5 * few * (lower + cap))
         start = _search(xp, some, need, lower, cap, reach, (start, low, high), loop, groups)
-    if groups is ROWS and x.shape[-1] <= FEW:
+    if groups is ROWS and x.shape[-1] <= FEW and loop is while_loop:
         tau = _among_breakpoints(xp, d, total, lower, cap, low)
     else:
         tau = _search(xp, d, total, lower, cap, reach, (start, low, high), loop, groups)
