@@ -10,7 +10,7 @@ import pytest
 
 from cvxift.kkt.solution_map import SolutionMap
 from cvxift.kkt.system.factor import DenseFactor
-from cvxift.kkt.system.reduced import KEPT_SYSTEMS
+from cvxift.kkt.system.kept import KEPT_SYSTEMS
 from cvxift.kkt.system.sparse_factor import SparseFactor
 
 
