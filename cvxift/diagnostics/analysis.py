@@ -30,6 +30,8 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.products import differs_somewhere
 from cvxift.kkt.regularity.thresholds import FELT, PULLED
 from cvxift.kkt.regularity.weak_rows import unsettled_rows
+from cvxift.program.smooth import LocalProgram
+from cvxift.program.structure import Floats
 
 ROW_ERROR = 1e-5  # error of a row relative to its own size from which the point is no solution
 ERROR = 1e-3  # bound on the gradient's relative error from which it is mentioned
@@ -81,7 +83,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         kinked = Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
         sides = ""
         if kinks.flat_pieces > 0.0:
-            direction = account.flat.u if account.flat is not None else None
+            direction = _flat(account, point)
             sides = compare_sides(point) if direction is None else ""
         if sides == "infinite":
             kinked = advice.infinite(names)
@@ -91,7 +93,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         findings.append(kinked)
     elif flat > FELT:
         verdict = Verdict.DOES_NOT_APPLY
-        direction = account.flat.u if account.flat is not None else None
+        direction = _flat(account, point)
         if direction is None:
             text, names = direction_text(point, steepest(point, kernel))
             findings.append(advice.vanishing(names, text))
@@ -171,6 +173,12 @@ def account_of(point: LocalPoint, outputs: Sequence[Any]) -> Regularity:
     chosen = list(outputs) or [program.output(variable) for variable in program.problem.variables()]
     recover = Recovery(chosen, program.structure.n, program.structure.m)
     return Regularity(program, solution, Policy(), recover)
+
+
+def _flat(account: Regularity, point: LocalPoint) -> Floats | None:
+    """A direction in which the outputs can move at no cost; what a linearization has of them may only be flat here."""
+    null = account.flat
+    return None if null is None or isinstance(point.program, LocalProgram) else null.u
 
 
 def _wanted(point: LocalPoint, outputs: Sequence[Any], loose: Any) -> bool:
