@@ -138,9 +138,13 @@ def rows(x: np.ndarray, total: np.ndarray, lower: np.ndarray, upper: np.ndarray)
     free: Any = ~(found.at_lower | found.at_upper)
     edge = np.where(free, some - value(some, most, *bounds, found), np.inf).min(axis=-1, keepdims=True)
     held = np.where(found.at_upper, some - np.minimum(upper, most), np.inf).min(axis=-1, keepdims=True)
-    edge = np.where(np.isfinite(edge), edge, held)
+    # If all stand at their lower bounds, they do so until the largest leaves it; masked rows have none that does.
+    least = _finite(np, np.max(some, axis=-1, keepdims=True)) - lower
+    edge = np.where(np.isfinite(edge), edge, np.where(np.isfinite(held), held, least))
     slack = 1e-6 * (np.abs(edge) + np.abs(lower) + np.abs(upper))
-    short, restore = shorten(np, x, x > edge + lower - slack)
+    keep = x > edge + lower - slack
+    keep[..., 0] = True  # so that no row is empty
+    short, restore = shorten(np, x, keep)
     k = short.shape[-1]
     bounds = np.broadcast_to(lower, short.shape), np.broadcast_to(upper, short.shape)
     most = total - (n - k) * lower

@@ -47,7 +47,7 @@ def messages(u: np.ndarray, e: np.ndarray, real: np.ndarray) -> Messages | None:
         >>> float(np.exp(found.value[0]).round(6)), marginals(found)[0].tolist()
         (8.0, [[[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]])
     """
-    if 0 in u.shape or not np.max(e) - np.min(e) <= SPREAD:
+    if 0 in u.shape or not np.max(e) <= np.min(e) + SPREAD or not np.isfinite(np.max(e)):
         return None
     m = np.max(e, axis=0)
     E = np.exp(np.subtract(e, m, dtype=np.float64))

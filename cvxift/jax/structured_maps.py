@@ -59,6 +59,8 @@ _blocks_of_rows = constant("cvxift_isotonic_blocks", _host_blocks, _blocks_shape
 
 def _segment_sum(values: Array, index: Array) -> Array:
     n = values.shape[-1]
+    if not n:
+        return values
     sums = jax.vmap(lambda v, i: jax.ops.segment_sum(v, i, num_segments=n))
     return sums(values.reshape(-1, n), index.reshape(-1, n)).reshape(values.shape)
 

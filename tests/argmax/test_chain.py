@@ -207,6 +207,8 @@ def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
     ("call", "words"),
     [
         (lambda u, e: ct.linear_chain(u[0], e), r"unary has shape \(2,\)"),
+        (lambda u, e: ct.linear_chain(u[:, :0], e[:0, :0]), r"unary has shape \(3, 0\); .* S ≥ 1"),
+        (lambda u, e: ct.viterbi(u[:0], e), r"unary has shape \(0, 2\); .* T ≥ 1"),
         (lambda u, e: ct.linear_chain(u, e[:, :1]), "pairwise has shape"),
         (lambda u, e: ct.linear_chain(u.long(), e), "unary of type"),
         (lambda u, e: ct.linear_chain(u * torch.nan, e), "score nan"),
@@ -220,6 +222,19 @@ def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
 def test_bad_input_says_what_is_wrong(call, words: str) -> None:
     with pytest.raises(ProgramError, match=words):
         call(torch.zeros(3, 2), torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_viterbi_under_vmap_with_shared_transitions(number: int, rng: np.random.Generator) -> None:
+    """Four sequences are as many as there are transitions in each: one must not be taken for the other."""
+    u, e = torch.tensor(rng.standard_normal((number, 5, 3))), torch.tensor(rng.standard_normal((number, 3, 3)))
+    for links, dims in ((e[0], (0, None)), (e, (0, 0)), (e, (None, 0))):
+        scores = u if dims[0] == 0 else u[0]
+        found = torch.func.vmap(ct.viterbi, dims)(scores, links)
+        for i in range(number):
+            one = ct.viterbi(scores[i] if dims[0] == 0 else scores, links[i] if dims[1] == 0 else links)
+            for part, expected in zip(found, one):
+                torch.testing.assert_close(part[i], expected)
 
 
 @pytest.mark.parametrize("shared", [True, False])

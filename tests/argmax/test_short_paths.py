@@ -80,13 +80,31 @@ def test_shared_transitions(lengths: bool, spread: float, rng: np.random.Generat
     np.testing.assert_allclose(ours[1], np.einsum("b,btij->ij", weight, pairs), atol=1e-12)
 
 
+@pytest.mark.filterwarnings("error")
 def test_shared_transitions_leave_what_needs_logarithms() -> None:
     u, real = np.zeros((1, 3, 2)), np.ones((1, 3), dtype=bool)
-    for e in (np.array([[0.0, -np.inf], [0.0, 0.0]]), np.array([[0.0, 301.0], [0.0, 0.0]]), np.full((2, 2), np.nan)):
+    alike = [np.full((2, 2), score) for score in (np.nan, np.inf, -np.inf)]
+    for e in (np.array([[0.0, -np.inf], [0.0, 0.0]]), np.array([[0.0, 301.0], [0.0, 0.0]]), *alike):
         assert shared_chain.messages(u, e, real) is None
     for bad in (np.nan, np.inf, -np.inf):
         assert shared_chain.messages(u + np.array([[0.0], [bad], [0.0]]), np.zeros((2, 2)), real) is None
     assert shared_chain.messages(u, np.array([[0.0, 299.0], [0.0, 0.0]]), real) is not None
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_rows_of_which_nothing_rises_from_its_lower_bound(rng: np.random.Generator) -> None:
+    """Totals of all lower bounds, and masked rows, alone and beside others."""
+    n = bounded.LONG + 1
+    x = rng.standard_normal((3, n))
+    x[1] = -np.inf
+    for lower, high in ((0.0, 1.0), (0.0, np.inf), (-0.5, 0.25)):
+        low, top = np.full((3, 1), lower), np.full((3, 1), high)
+        total = n * low + np.array([[0.0], [2.0], [2.0]])
+        for part in (slice(0, 1), slice(1, 2), slice(None)):
+            found, z = bounded.rows(x[part], total[part], low[part], top[part])
+            np.testing.assert_array_equal(z[found.at_lower], lower)
+            assert found.at_lower[: 2 if part.stop is None else 1].all()
+        np.testing.assert_allclose(z[2].sum(), total[2], rtol=1e-12)
 
 
 def test_a_budget_of_which_one_score_takes_all() -> None:

@@ -234,6 +234,19 @@ def test_targets_that_are_no_ranks_give_nan_where_they_cannot_be_seen(rng: np.ra
         assert np.isnan(part).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+def test_jax_sorts_nothing(shape: tuple[int, ...]) -> None:
+    jax = pytest.importorskip("jax")
+    from cvxift import jax as cj
+
+    x = jax.numpy.zeros(shape)
+    for kind in KINDS:
+        for function in (cj.soft_rank, cj.soft_sort):
+            assert function(x, 1.0, kind).shape == jax.jit(function, static_argnums=(1, 2))(x, 1.0, kind).shape == shape
+    for part in jax.value_and_grad(lambda x: cj.rank_loss(x, x).sum())(x):
+        assert not part.any()
+
+
 def test_jax_agrees_with_torch(rng: np.random.Generator) -> None:
     jax = pytest.importorskip("jax")
     from cvxift import jax as cj

@@ -142,8 +142,8 @@ def _prepared(
 ) -> tuple[Array, Array, Array]:
     """Scores over temperature and which positions are part of the sequence; transitions (S, S) that are shared stay."""
     unary, pairwise = fw.floating(name, unary, "unary"), fw.floating(name, pairwise, "pairwise")
-    if unary.ndim < 2 or unary.shape[-2] < 1:
-        raise ProgramError(f"unary has shape {tuple(unary.shape)}; expected (..., T, S) with T ≥ 1.")
+    if unary.ndim < 2 or 0 in unary.shape[-2:]:
+        raise ProgramError(f"unary has shape {tuple(unary.shape)}; expected (..., T, S) with T ≥ 1 and S ≥ 1.")
     length, states = unary.shape[-2:]
     expected = (*unary.shape[:-2], length - 1, states, states)
     if tuple(pairwise.shape) not in ((states, states), expected):
