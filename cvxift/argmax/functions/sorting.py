@@ -111,7 +111,8 @@ def rank_loss(fw: Framework, x: Array, target: Any, temperature: Any, descending
         Losses ≥ 0 of x's shape without ``dim``; zero where the soft ranks are the target.
 
     Raises:
-        ProgramError: as for `soft_rank`, the shapes differ, or targets are not from 1 to n or have another sum.
+        ProgramError: as for `soft_rank`, the shapes differ, or targets are not from 1 to n or have another sum. Values
+            that are traced and cannot be seen give NaN instead.
 
     Source: Blondel, Martins, Niculae 2020, section 7 (SparseMAP over the permutahedron).
 
