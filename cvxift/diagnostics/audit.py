@@ -46,6 +46,8 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
     program = point.program
     variables = [v for v in program.problem.variables() if point.asked[program.output(v).matrix.indices].all()]
     own = SolutionMap(program.problem, None, variables, program=program, engine=mapping.engine)
+    unit = own.account(point.solution).output_unit
+    unit, largest = np.where(unit > 0.0, unit, 1.0), float(np.abs(point.x / point.units[0]).max(initial=0.0))
     rng = np.random.default_rng(seed)
     worst, jumped = 0.0, False
     if not program.theta_size:
@@ -54,16 +56,16 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
         theta_dot = rng.standard_normal(program.theta_size) * point.theta_size_of_entry
         g, h = point.tangents(theta_dot[None, :])
         u, w, _ = found.kernel.solve(g, h)
-        implicit = own._recover.linear(u[0], w[0])
+        implicit = own._recover.linear(u[0], w[0]) / unit  # no output's unit hides what another does
         try:
             wide, jump = _central(own, point, theta_dot, DIFFERENCE_STEPS[0])
             close, other = _central(own, point, theta_dot, DIFFERENCE_STEPS[1])
         except SolveError as error:
             return Audit(False, float("inf"), f"A neighbouring problem has no solution: {error}")
-        difference = (4.0 * close - wide) / 3.0
+        difference = (4.0 * close - wide) / 3.0 / unit
         size = max(float(np.abs(implicit).max(initial=0.0)), float(np.abs(difference).max(initial=0.0)))
         error = float(np.abs(implicit - difference).max(initial=0.0))
-        floor = 1e-9 * float(np.abs(point.x).max(initial=0.0)) / DIFFERENCE_STEPS[1]  # rounding of the solutions
+        floor = 1e-9 * largest / DIFFERENCE_STEPS[1]  # rounding of the solutions
         worst = max(worst, error / max(size, floor) if size > 0.0 else 0.0)
         jumped |= jump or other
     if worst <= AUDIT_AGREES:

@@ -67,3 +67,22 @@ def test_a_large_report_takes_no_dense_decomposition(monkeypatch) -> None:
         monkeypatch.setattr(f"numpy.linalg.{name}", small)
     report = cvxift.diagnose(problem, solver="clarabel")
     assert report.ok and not report.analysis.kernel.exact
+
+
+def test_a_null_space_is_found_in_blocks_of_about_its_size(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    A = sp.random(200, 1000, density=0.005, random_state=0, format="csr")
+    A = sp.csr_array(sp.vstack([A, A[:70] + A[70:140]]))
+    x, q = cp.Variable(1000), cp.Parameter(1000, value=rng.standard_normal(1000))
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x) + q @ x), [A @ x == 0, x >= -3])
+    widths, original = [], np.linalg.qr
+
+    def qr(matrix, *args, **kwargs):
+        widths.append(min(np.shape(matrix)))
+        return original(matrix, *args, **kwargs)
+
+    monkeypatch.setattr("numpy.linalg.qr", qr)
+    report = cvxift.diagnose(problem)
+    null = report.analysis.kernel.null.shape[1]
+    assert null > 60
+    assert max(widths) <= 2 * null and sum(width > null // 2 for width in widths) <= 6

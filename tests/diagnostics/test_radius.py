@@ -85,6 +85,17 @@ def test_audit_agrees_where_the_theorem_applies_and_explains_where_not() -> None
     assert not told.agrees and "active set changes" in told.explanation
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
+def test_audit_sees_a_kink_of_an_output_in_a_large_unit(unit: float) -> None:
+    # The entry on its kink is 1/unit in the variable's units, beside one of 100.
+    columns, x, c = np.array([unit, 1e-2]), cp.Variable(2, name="x"), cp.Parameter(2, name="c")
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(cp.multiply(columns, x) - c)), [unit * x[0] <= 1])
+    for first, agrees in ((1.0, False), (1.3, True)):
+        c.value, x.value = np.array([first, 2.0]), None
+        told = cvxift.diagnose(problem).audit()
+        assert told.agrees is agrees, told
+
+
 @pytest.mark.parametrize("maker", ["entropy", "ball", "gp"])
 def test_audit_over_curved_problems(maker: str) -> None:
     x, c = cp.Variable(3, name="x", pos=maker == "gp"), cp.Parameter(3, value=np.array([0.3, 0.5, 0.9]), pos=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cvxift._types import EPS
 from cvxift.program.structure import Floats
 
 FIRST_WIDTH = 4  # first width of the block
@@ -58,7 +59,7 @@ def nearest(inverse: Callable[[Floats], Floats], size: int, shift: float, limit:
         null = np.concatenate([null, V @ S[:, is_null]], axis=1)
         if not is_null.all():
             break
-        width = 4 * V.shape[1]
+        width = 2 * V.shape[1]
     else:
         return Nearest(null, None, np.zeros(null.shape[1]))
     found = _krylov(inverse, rest, null, shift, min(KRYLOV, size - null.shape[1]))
@@ -88,7 +89,10 @@ def _ritz(V: Floats, TV: Floats, shift: float) -> tuple[Floats, Floats]:
 
 
 def _orthonormal(V: Floats, against: Floats) -> Floats:
-    """An orthonormal basis of the columns' part outside a subspace; twice, so that rounding leaves nothing in it."""
-    for _ in range(2):
-        V = np.linalg.qr(V - against @ (against.T @ V))[0]
-    return V
+    """An orthonormal basis of the columns' part outside a subspace; again where rounding left something in it."""
+    inside = against.T @ V
+    V = np.linalg.qr(V - against @ inside)[0]
+    inside = against.T @ V
+    if np.abs(inside).max(initial=0.0) <= EPS * len(V):  # what the rounding of a product of that length may be
+        return V
+    return np.linalg.qr(V - against @ inside)[0]
