@@ -90,8 +90,13 @@ def dependent_text(group: Dependence | None) -> str:
     return _what(group) + ", so " + ("its" if len(group.names) == 1 else "their") + " multipliers are not unique."
 
 
-def dependent(group: Dependence | None, applies: bool) -> str:
-    """Advice on dependent constraints, where derivatives apply or not: following it leaves the solution where it is."""
+def dependent(group: Dependence | None, applies: bool, apart: bool) -> str:
+    """Advice on dependent constraints, where derivatives apply or not: following it leaves the solution where it is.
+
+    Where a change of the parameters moves constraints apart, it does so at these parameters alone.
+    """
+    if apart and group is not None and group.kind != "crossing":
+        return f"If they are to say the same at every parameter: {_uncapped(_remedy(group))}"
     right = "The variables' derivative is right as it is under singular='least_squares', the default."
     return f"{_remedy(group)} {right if applies else ''}".strip()
 

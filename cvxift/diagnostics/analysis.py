@@ -131,7 +131,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         if verdict is Verdict.APPLIES:
             verdict = Verdict.PRIMAL_ONLY
         for group in groups or [None]:
-            text, remedy = advice.dependent_text(group), advice.dependent(group, verdict.ok)
+            text, remedy = advice.dependent_text(group), advice.dependent(group, verdict.ok, torn > PULLED)
             findings.append(Finding("dependent constraints", text, remedy, wanted, group.names if group else ()))
     findings += edges(point)
     off = np.flatnonzero(point.row_errors > ROW_ERROR)

@@ -121,3 +121,14 @@ def test_a_repeated_matrix_inequality_is_removed_as_a_whole() -> None:
     once = cvxift.diagnose(cp.Problem(cost, [X >> 0]))
     assert once.verdict is cvxift.Verdict.APPLIES
     np.testing.assert_allclose(user(once), user(report), atol=1e-7)
+
+
+@pytest.mark.parametrize("dependent_on", [("t", "u"), ("t", "t")])
+def test_what_the_parameters_move_apart_is_not_to_be_removed_without_a_condition(dependent_on) -> None:
+    p = {name: cp.Parameter(name=name, value=1.0) for name in ("t", "u")}
+    x, d = cp.Variable(3, name="x"), cp.Parameter(3, value=np.array([1.0, -2.0, 0.5]))
+    rows = [cp.sum(x) == p[dependent_on[0]], x[0] == 0.5, x[1] + x[2] == p[dependent_on[1]] - 0.5]
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(x - d)), rows))
+    (told,) = [f for f in report.findings if f.cause == "dependent constraints"]
+    assert ("same at every parameter" in told.advice) is not report.ok
+    assert report.ok is (dependent_on == ("t", "t"))
