@@ -132,3 +132,15 @@ def test_what_the_parameters_move_apart_is_not_to_be_removed_without_a_condition
     (told,) = [f for f in report.findings if f.cause == "dependent constraints"]
     assert ("same at every parameter" in told.advice) is not report.ok
     assert report.ok is (dependent_on == ("t", "t"))
+
+
+@pytest.mark.parametrize(("n", "count", "repeated"), [(40, 20, 3), (300, 150, 30)])
+def test_each_dependence_is_named_by_its_own_members(n, count, repeated) -> None:
+    rng = np.random.default_rng(0)
+    A, inside = rng.standard_normal((count, n)), rng.standard_normal(n)
+    A = np.concatenate([A, A[: 2 * repeated : 2] + A[1 : 2 * repeated : 2]])
+    x, c = cp.Variable(n, name="x"), cp.Parameter(n, value=rng.standard_normal(n))
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [a @ x == a @ inside for a in A]))
+    groups = {tuple(int(name.split()[1]) for name in f.where) for f in report.findings if f.cause.startswith("dep")}
+    assert groups and groups <= {(2 * k, 2 * k + 1, count + k) for k in range(repeated)}
+    assert len(groups) == repeated

@@ -195,9 +195,14 @@ class Kernel:
 
 
 def _span(rows: Floats) -> Floats:
-    """Orthonormal basis of the columns' span, flat directions left out, which have nothing in the rows."""
+    """Orthonormal basis of the columns' span, flat directions left out, which have nothing in the rows.
+
+    Rows in which it has no more than what a null direction is known to take no part in it: they are exactly zero.
+    """
     u, values, _ = np.linalg.svd(rows, full_matrices=False)
-    return u[:, values > DEPENDENT]
+    basis = u[:, values > DEPENDENT]
+    basis[np.linalg.norm(basis, axis=1) <= NULL_EIGENVALUE] = 0.0
+    return basis
 
 
 def _units(rows: np.ndarray, m: int) -> sp.csc_array:
