@@ -12,12 +12,14 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvxift import cones as cone
 from cvxift import solvers
+from cvxift._types import EPS
 from cvxift.errors import ProgramError
 from cvxift.kkt.instance import Instance
 from cvxift.kkt.newton import GOAL, Point, evaluate, goal_of, polish
@@ -39,6 +41,9 @@ WORDS = "Newton's steps from the previous point"
 CONCLUSIVE = (Status.INFEASIBLE, Status.UNBOUNDED)
 OPINION_SIZE = 500  # rows + columns up to which a first-order solver is asked whether a conic program is infeasible
 OPINION_ORDER = 20  # order of a matrix likewise
+LEFT_OVER = 1e-2  # part of the cost qᵀx that nothing balances: near 1 where a point runs away, else its error
+CANCELS = EPS / LEFT_OVER  # part of their terms under which P x and A x are rounding, and x is known to a percent
+ENDLESS = "the objective falls without end along the point returned"
 
 
 class Search:
@@ -181,6 +186,9 @@ class Search:
     def _take(self, name: str, raw: Raw) -> None:
         point = polished(self._instance, raw)
         worst = point.worst
+        if self._polyhedral and worst <= ACCEPTABLE and runs_away(self._instance, point):
+            self._fail(name, replace(raw, status=Status.UNBOUNDED, message=ENDLESS))
+            return
         self._note(name, raw, worst)
         if self.best is None or worst < self._worst:
             self.best, self._worst, self.name, self.status = point, worst, name, raw.status
@@ -247,6 +255,28 @@ def polished(instance: Instance, raw: Raw) -> Point:
         if best.worst <= TOLERANCE:
             break
     return best
+
+
+def runs_away(instance: Instance, point: Point) -> bool:
+    """Whether a point lies far out on a direction d along which the cost has no end: Pd = 0, −Ad ∈ K, qᵀd < 0.
+
+    There P x cancels, and q, which nothing balances, or only what rounding leaves of P x, is little beside its terms:
+    the residual, relative to those, is as small as the point is far. For linear constraints: with others a cost may
+    also fall slower than along any direction; see `cvxift.kkt.regularity.endless`.
+    """
+    x = point.x
+    cost = float(instance.q @ x)
+    if not cost < 0.0:
+        return False
+    Px = instance.P @ x
+    P, A, _ = instance.magnitudes
+    far = np.full(len(x), np.abs(x).max())
+    left_over = float((Px + instance.q + instance.AT @ point.y) @ x) <= LEFT_OVER * cost
+    rounding = ACCEPTABLE if left_over else CANCELS
+    if not (np.abs(Px) <= rounding * (P @ far)).all():
+        return False
+    cones = instance.structure.cones
+    return bool((cone.distance(cones, -(instance.A @ x)) <= rounding * (A @ far)).all())
 
 
 def _readings(cones: cone.Cones, raw: Raw, worth: Floats) -> Iterator[Floats]:

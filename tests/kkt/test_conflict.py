@@ -147,3 +147,31 @@ def test_minima_that_are_attained_are_not_told(kind):
         warnings.simplefilter("error", cvxift.ApplicabilityWarning)
         mapping.vjp(solved, np.ones(3))
         mapping.jvp(solved, np.ones(3))
+
+
+@pytest.mark.parametrize("solver", [None, "piqp", "clarabel"])
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_point_far_out_on_a_ray_is_no_solution(seed, bounded, solver):
+    # AᵀA is singular and c is not in its range: a solver that stops at 1e12 has small residuals beside the terms of Px.
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(3, 6)) if seed % 2 else rng.integers(-2, 3, size=(3, 6)).astype(float)
+    x, c = cp.Variable(6, name="x"), cp.Parameter(6, value=rng.normal(size=6))
+    rows = [x[0] >= -1, x[1] <= 2] if bounded else []
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(A @ x - 1) + c @ x), rows)
+    with pytest.raises(cvxift.SolveError) as error:
+        cvxift.differentiate(problem, solver=solver)
+    assert error.value.status == "unbounded"
+
+
+@pytest.mark.parametrize("solver", [None, "piqp", "clarabel"])
+@pytest.mark.parametrize("kind", ["ridge", "shift", "rows"])
+def test_a_solution_far_out_is_one(kind, solver):
+    x, c = cp.Variable(2, name="x"), cp.Parameter(2, value=np.array([1.0, -1.0]))
+    far, objective, rows, right = {
+        "ridge": (1e8, cp.square(cp.sum(x)) + 0.5e-8 * cp.sum_squares(x) + c @ x, [], [-1e8, 1e8]),
+        "shift": (1e8, cp.sum_squares(x - 1e8 * c), [], [1e8, -1e8]),
+        "rows": (1e7, -c[0] * x[0], [x[0] <= (1 - 1e-7) * x[1], x[1] - x[0] <= 1], [1e7 - 1, 1e7]),
+    }[kind]
+    solution = cvxift.differentiate(cp.Problem(cp.Minimize(objective), rows), solver=solver)
+    np.testing.assert_allclose(solution.value(x), right, atol=1e-6 * far)
