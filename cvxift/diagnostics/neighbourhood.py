@@ -100,6 +100,7 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
         limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
         suspected = _infinite(near, far, lambda k=k: _at(outputs, point, theta_dot, steps[k + 2]).derivative / unit)
         out = np.where(straight, limit, np.where(bent.all(), near, np.nan))
+        suspected &= np.abs(near) * steps[0] > NOISE * SIDE_STEPS[0]  # rounding may grow like a power as well
         found = Side(np.where(suspected, np.copysign(np.inf, near), out * unit), unit)
         if first is None:
             first = found

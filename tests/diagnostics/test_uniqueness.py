@@ -120,3 +120,14 @@ def test_one_side_of_a_norm_that_just_vanishes(unit) -> None:
     for direction, slope in (([1.0, 0.0], [1.0, 0.0]), ([-1.0, 0.0], [0.0, 0.0]), ([0.0, 1.0], [0.0, 0.0])):
         found = report.one_sided({place: np.array(direction)})[z] * unit
         np.testing.assert_allclose(found, slope, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4, 1e6])
+def test_rounding_that_grows_is_no_infinite_speed(unit):
+    # x = λ_max(1 − 11ᵀ − D): 0 on one side of D = 0 along e₁e₁ᵀ, two eigenvalues of 1 being left, and 2/3 on the other.
+    x, D = cp.Variable(), cp.Parameter((3, 3), symmetric=True, value=np.zeros((3, 3)))
+    matrix = x * np.eye(3) + np.ones((3, 3)) - np.eye(3) + D
+    report = cvxift.diagnose(cp.Problem(cp.Minimize(x), [unit * matrix >> 0]))
+    for sign, expected in ((1.0, 0.0), (-1.0, 2 / 3)):
+        found = report.one_sided({D: sign * np.diag([1.0, 0.0, 0.0])})[x]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
