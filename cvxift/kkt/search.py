@@ -269,10 +269,12 @@ def runs_away(instance: Instance, point: Point) -> bool:
     if not cost < 0.0:
         return False
     Px = instance.P @ x
-    P, A, _ = instance.magnitudes
     far = np.full(len(x), np.abs(x).max())
     left_over = float((Px + instance.q + instance.AT @ point.y) @ x) <= LEFT_OVER * cost
     rounding = ACCEPTABLE if left_over else CANCELS
+    if np.abs(Px).max() > rounding * far.sum() * np.abs(instance.values.P).max(initial=0.0):
+        return False  # as elsewhere than far out: |P| itself is not needed
+    P, A, _ = instance.magnitudes
     if not (np.abs(Px) <= rounding * (P @ far)).all():
         return False
     cones = instance.structure.cones
