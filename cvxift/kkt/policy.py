@@ -50,7 +50,7 @@ class Policy:
             where it does not exist, the least-squares one, with an `ApplicabilityWarning`. ``"regularize"``: a proximal
             term is added. ``"smooth"``: the derivative of the log-barrier central path at `mu` instead of the
             solution's own, a useful gradient for linear programs. ``"raise"``: an `ApplicabilityError` where the system
-            is singular.
+            is singular and the outputs asked for feel it, whatever `check` says.
         mu: the central path's parameter, sᵢyᵢ = mu, positive; read under ``"smooth"`` alone.
         linear_solver: ``"direct"`` (factorize), ``"iterative"`` or `Iterative` options (matrix-free LSMR), ``"auto"``
             (by size).

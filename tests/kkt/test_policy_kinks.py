@@ -29,12 +29,13 @@ def test_regularize_chooses_along_flat_directions_without_a_word():
     np.testing.assert_allclose(s.jacobian(x, t), np.full(3, 1 / 3), atol=1e-6)
 
 
-def test_flat_outputs_are_named():
+@pytest.mark.parametrize("option", [{"check": "raise"}, {"singular": "raise"}, {"singular": "raise", "check": "off"}])
+def test_flat_outputs_alone_are_refused_and_named(option):
     x, y, t = cp.Variable(2, name="x"), cp.Variable(2, name="y"), cp.Parameter(name="t", value=1.0)
     problem = cp.Problem(cp.Minimize(cp.square(cp.sum(x) - t) + cp.sum_squares(y - t)))
     with pytest.raises(cvxift.ApplicabilityError, match=r"outputs \((x\[0\], x\[1\]|x\[1\], x\[0\])\)"):
-        cvxift.differentiate(problem, check="raise").vjp({x: np.array([1.0, 0.0])})
-    cvxift.differentiate(problem, check="raise").vjp({y: np.ones(2)})
+        cvxift.differentiate(problem, **option).vjp({x: np.array([1.0, 0.0])})
+    assert cvxift.differentiate(problem, **option).vjp({y: np.ones(2)})[t] == pytest.approx(2.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))

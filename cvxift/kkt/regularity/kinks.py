@@ -143,7 +143,7 @@ def _closed(point: LocalPoint, slack: np.ndarray, rows: np.ndarray) -> np.ndarra
     A_r, turn = _kept(point, slack)
     stiff = np.ones(A_r.shape[0], dtype=bool)
     # Beside large multipliers v cannot show that the weak rows are open: they are in z already.
-    stiff[: len(turn.rows)] = ~np.isin(point.cones.unit_of_row[turn.rows], rows)
+    stiff[: len(turn.rows)] = ~np.isin(point.cones.unit_of_row[turn.rows], slack)
     if turn.h is not None:
         stiff[len(turn.rows) :] = turn.h == 0.0
     # maximize Σε over (w, z):  A_rᵀw + A_wᵀz = 0, ε ≤ z, 0 ≤ ε ≤ 1

@@ -46,13 +46,13 @@ def tangent(account: Regularity, direction: Data, check: Check) -> Floats:
 
 
 def _in_words(account: Regularity, check: Check, product: Callable[[Regularity, Check], Floats]) -> Floats:
-    """A product; where `singular="raise"` refuses it, the refusal names constraints and entries of θ if it can."""
+    """A product; where a system is singular under `singular="raise"`, refused only if the product's outputs feel it."""
     try:
         return product(account, check)
     except ApplicabilityError:
-        if account.policy.singular == "raise":
-            product(account.with_policy("least_squares"), "raise")
-        raise
+        if account.policy.singular != "raise":
+            raise
+        return product(account.with_policy("least_squares"), "raise")
 
 
 def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) -> Floats:
