@@ -154,7 +154,7 @@ def _at(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float)
 
 
 def _value(outputs: SolutionMap, value: Floats) -> Floats:
-    """Outputs as the user knows them: logarithms of a geometric program's are kept."""
+    """Outputs in the user's units: exponentials of those that a geometric program has as logarithms."""
     mask = outputs.exp_mask
     return value if mask is None else np.where(mask, np.exp(np.where(mask, value, 0.0)), value)
 
