@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,30 +60,13 @@ class Layout:
 
     def instance(self, data: Data, moderate: bool = False) -> Instance:
         """The matrices of one unbatched program, `moderate` if its units are known to be (`cvxift.kkt.units`)."""
-        matrices, keeps = None, True
-        for P, A, known in self._kept:
-            if P is data.P and A is data.A:
-                matrices = known
-        if matrices is None:
-            matrices, keeps = self._matrices(data), constant(data.P) and constant(data.A)
-            if keeps:
-                self._kept = ((data.P, data.A, matrices), *self._kept[: KEPT_MATRICES - 1])
-        m, layout = matrices, self if keeps else None
-        return Instance(
-            self.structure,
-            m,
-            m.P,
-            data.q,
-            m.A,
-            m.AT,
-            data.b,
-            data,
-            self.cones,
-            m.single,
-            m.single_values,
-            moderate,
-            layout,
-        )
+        known = next((own for P, A, own in self._kept if P is data.P and A is data.A), None)
+        instance = Instance(self.structure, known or self._matrices(data), data, self.cones, moderate)
+        if known is None and constant(data.P) and constant(data.A):
+            known = instance.matrices
+            self._kept = ((data.P, data.A, known), *self._kept[: KEPT_MATRICES - 1])
+        instance.layout = None if known is None else self
+        return instance
 
     def _matrices(self, data: Data) -> Matrices:
         s, values = self.structure, None
@@ -138,29 +120,30 @@ class Matrices:
         return abs(self.P), abs(self.A), abs(self.AT)
 
 
-@dataclass(eq=False)
 class Instance:
     """P (n, n), q (n,), A (m, n), Aᵀ, b (m,) of one program, dense arrays or CSC matrices (Aᵀ CSR).
 
-    `values` are the same numbers on the structure's patterns, `cones` is K on NumPy's arrays; for `single` and
-    `single_values` see `Matrices`. `moderate` says that the units of rows, columns and cost are known to be of one
-    size. `layout` keeps the matrices, and is None if none does.
+    Args:
+        structure: the program's structure.
+        matrices: P and A.
+        values: the same numbers on the structure's patterns.
+        cones: K on NumPy's arrays.
+        moderate: whether the units of rows, columns and cost are known to be of one size.
+
+    Attributes:
+        layout: the one that keeps the matrices for further instances; None where they are not kept.
     """
 
-    structure: Structure
-    matrices: Matrices
-    P: Any
-    q: Floats
-    A: Any
-    AT: Any
-    b: Floats
-    values: Data
-    cones: PlacedCones
-    single: np.ndarray | None = None
-    single_values: Floats | None = None
-    moderate: bool = False
     layout: Layout | None = None
-    _scales: Scales | None = None
+
+    def __init__(
+        self, structure: Structure, matrices: Matrices, values: Data, cones: PlacedCones, moderate: bool = False
+    ) -> None:
+        self.structure, self.matrices, self.values, self.cones = structure, matrices, values, cones
+        self.moderate = moderate
+        self.P, self.A, self.AT = matrices.P, matrices.A, matrices.AT
+        self.q, self.b = values.q, values.b
+        self._scales: Scales | None = None
 
     @property
     def rows(self) -> Any:

@@ -55,12 +55,12 @@ class Turned:
     """
 
     def __init__(self, instance: Instance, rotation: Rotation, groups: list[Group]) -> None:
-        assert instance.single is not None and instance.single_values is not None
+        assert instance.matrices.single is not None and instance.matrices.single_values is not None
         self.instance, self.groups = instance, groups
         self.n, self.m = instance.structure.n, instance.structure.m
         self.rest = rotation.without(groups)
         self.rows = np.concatenate([group.rows.ravel() for group in groups])
-        self.columns, self.a = instance.single[self.rows], instance.single_values[self.rows]
+        self.columns, self.a = instance.matrices.single[self.rows], instance.matrices.single_values[self.rows]
         other = np.ones(self.n, dtype=bool)
         other[self.columns] = False
         self.others = np.flatnonzero(other)
@@ -73,7 +73,7 @@ class Turned:
     @classmethod
     def of(cls, instance: Instance, rotation: Rotation) -> Turned | None:
         """The system in turned variables, where there are matrix variables of some size and what stays is not large."""
-        spectrum, single, values = rotation.spectrum, instance.single, instance.single_values
+        spectrum, single, values = rotation.spectrum, instance.matrices.single, instance.matrices.single_values
         if spectrum is None or single is None or values is None or not spectrum.cones.psd:
             return None
         groups = [

@@ -92,7 +92,7 @@ class ReducedSystem:
                 self._h = None
             if isinstance(instance.A, np.ndarray):
                 self.A_r = instance.A[rotation.rows]
-        if instance.single is None:
+        if instance.matrices.single is None:
             self.fixed = None
 
     @cached_property
@@ -126,8 +126,8 @@ class ReducedSystem:
     @cached_property
     def fixed(self) -> _Fixed | None:
         """Columns that tight single-entry rows fix; None if there are none, or a regularized system needs them."""
-        single = self.instance.single
-        values = self.instance.single_values
+        single = self.instance.matrices.single
+        values = self.instance.matrices.single_values
         if single is None or values is None or self.singular == "regularize" or self.special is not None:
             return None
         turn = self.rotation
