@@ -14,7 +14,7 @@ than ‖v̇‖, gives a bound: t ≥ margin / ‖v̇‖.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,15 +71,8 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
     Raises:
         SolveError: the problem has no solution on that side.
     """
-    steps = _steps(point, theta_dot)
-    account = outputs.account(point.solution)
-    here, unit = _value(outputs, account.recover(point.x, point.y, point.theta)), account.output_unit
-    if outputs.exp_mask is not None:
-        unit = np.where(outputs.exp_mask, unit * np.abs(here), unit)
-    unit = np.where(unit > 0.0, unit, 1.0)
-    x = np.abs(point.x / point.units[0]).max(initial=0.0) or 1.0
-    at = [_at(outputs, point, theta_dot, steps[0])]
-    first = None
+    steps, start = _steps(point, theta_dot), _start(outputs, point)
+    at, first = [_at(outputs, point, theta_dot, steps[0])], None
     for k in range(len(steps) - 2):
         try:
             at.append(_at(outputs, point, theta_dot, steps[k + 1]))
@@ -89,25 +82,61 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
             break
         if not at[k].accurate and k + 3 < len(steps):
             continue
-        near, far = (one.derivative / unit for one in at[k:])
-        slope = (at[k + 1].value - at[k].value) / unit / (steps[k + 1] - steps[k] or 1.0)
-        since = (at[k].value - here) / unit / (steps[k] or 1.0)
-        size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
-        largest = max(float(np.abs(at[k + 1].value / unit).max(initial=0.0)), x)
-        level = BORNE_OUT * size + TOLERANCE * largest / (steps[k + 1] or 1.0)
-        straight = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
-        bent = np.abs(since - near) <= level
-        limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
-        suspected = _infinite(near, far, lambda k=k: _at(outputs, point, theta_dot, steps[k + 2]).derivative / unit)
-        out = np.where(straight, limit, np.where(bent.all(), near, np.nan))
-        suspected &= np.abs(near) * steps[0] > NOISE * SIDE_STEPS[0]  # rounding may grow like a power as well
-        found = Side(np.where(suspected, np.copysign(np.inf, near), out * unit), unit)
-        if first is None:
-            first = found
-        if not np.isnan(found.derivative).any() and (found is first or bent.all()):
+        further = lambda k=k: _at(outputs, point, theta_dot, steps[k + 2]).derivative / start.unit  # noqa: E731
+        found, since_start = _of_two(start, at[k:], steps[k : k + 2], steps[0], further)
+        first = first or found
+        if not np.isnan(found.derivative).any() and (found is first or since_start):
             return found
     assert first is not None
     return first
+
+
+class _Start(NamedTuple):
+    """The flat outputs at the point itself, the unit of each, and the size of the largest column in its unit."""
+
+    value: Floats
+    unit: Floats
+    size: float
+
+
+def _start(outputs: SolutionMap, point: LocalPoint) -> _Start:
+    account = outputs.account(point.solution)
+    here, unit = _value(outputs, account.recover(point.x, point.y, point.theta)), account.output_unit
+    if outputs.exp_mask is not None:
+        unit = np.where(outputs.exp_mask, unit * np.abs(here), unit)
+    size = float(np.abs(point.x / point.units[0]).max(initial=0.0)) or 1.0
+    return _Start(here, np.where(unit > 0.0, unit, 1.0), size)
+
+
+def _of_two(
+    start: _Start, at: Sequence[_Point], steps: Sequence[float], first_step: float, further: Callable[[], Floats]
+) -> tuple[Side, bool]:
+    """The derivative that two points of one side tell.
+
+    Args:
+        start: what is known at the point itself.
+        at: the nearer point and the farther one.
+        steps: how far they are.
+        first_step: how far the nearest of all points is.
+        further: the derivative, in units, at a point beyond both.
+
+    Returns:
+        The side; and whether the nearer point's derivative is the slope from the point itself.
+    """
+    unit = start.unit
+    near, far = (one.derivative / unit for one in at)
+    slope = (at[1].value - at[0].value) / unit / (steps[1] - steps[0] or 1.0)
+    since = (at[0].value - start.value) / unit / (steps[0] or 1.0)
+    size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
+    largest = max(float(np.abs(at[1].value / unit).max(initial=0.0)), start.size)
+    level = BORNE_OUT * size + TOLERANCE * largest / (steps[1] or 1.0)
+    straight = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
+    since_start = bool((np.abs(since - near) <= level).all())
+    limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
+    suspected = _infinite(near, far, further)
+    suspected &= np.abs(near) * first_step > NOISE * SIDE_STEPS[0]  # rounding may grow like a power as well
+    out = np.where(straight, limit, near if since_start else np.nan)
+    return Side(np.where(suspected, np.copysign(np.inf, near), out * unit), unit), since_start
 
 
 def _steps(point: LocalPoint, theta_dot: Floats) -> list[float]:
