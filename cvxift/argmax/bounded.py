@@ -21,7 +21,7 @@ from cvxift.argmax.loops import LIMIT, Loop, while_loop
 
 LONG = 200  # rows up to this length take longer to shorten than to search
 FEW = 32  # entries of a row up to which all breakpoints at once take less than a search, if it is not compiled
-CLOSE = 4.0  # size of τ, relative to what z can be, up to which the bounds keep all but two bits of their precision
+PRECISE = 4.0  # size of τ, relative to what z can be, up to which bounds keep all but two bits of their precision
 
 
 class Sides(NamedTuple):
@@ -84,7 +84,7 @@ def sides(x: Array, total: Array, lower: Array, upper: Array, loop: Loop = while
         tau = _search(xp, d, total, lower, cap, reach, (start, low, high), loop, groups)
 
     # Where scores are large beside the bounds, τ has the rounding of the scores: it is found again from one near to it.
-    close = xp.abs(tau) <= CLOSE * reach
+    close = xp.abs(tau) <= PRECISE * reach
 
     def distant(state: tuple[Array, ...]) -> Array:
         return xp.any(~close) & (state[2] == 0)

@@ -15,7 +15,7 @@ Array = Any
 STEP = 2.0**-10  # relative step of the probes: their own error does not matter, rounding at a small one would
 SHARE = 0.1  # of the largest entry of x that smaller ones count for where constraints are: a bound x >= 0 has no size
 BETTER = 0.1  # of F, that it may be at zero where zero is a better solution
-NOISE = 1e4  # units of rounding of the largest entry, up to which an entry is zero whatever its unit
+ROUNDINGS_OF_ZERO = 1e4  # units of rounding of the largest entry, up to which an entry is zero whatever its unit
 CURVED = 1e-3  # bend of F over half an entry; over less than 1e-6 of its unit a smooth F bends by about as little
 GOLDEN = 0.6180339887498949
 
@@ -142,7 +142,7 @@ def _sizes(xp: Any, x: Array, variables: int, parts: Sequence[int], of_bounds: b
     size, eps = xp.abs(x), float(xp.finfo(x.dtype).eps)
     lengths = [variables, x.shape[-1] - variables] if variables else list(parts) if len(parts) > 1 else [x.shape[-1]]
     whole = xp.clip(xp.max(size, axis=-1, keepdims=True), max=1.0)
-    zero, floors, start = NOISE * eps * whole, [], 0
+    zero, floors, start = ROUNDINGS_OF_ZERO * eps * whole, [], 0
     for length in filter(None, lengths):
         own = size[..., start : start + length]
         start += length

@@ -27,9 +27,7 @@ from cvxift.program.structure import Floats
 WHOLE_STEPS = 16  # steps at most; each that changes the active set takes a factorization
 ASTRAY = 1e-1  # relative residual after a step from which it leads away: QSHARE2B's and PRIMAL3's lead to 5e-4 first
 STALLED = 0.5  # part of the residual from which a step on the same set is the last one that helps
-ABOVE_ROUNDING = (
-    10.0  # times what K makes of a vector that it should make nothing of: its entries above are no rounding
-)
+ABOVE_ROUNDING = 10.0  # times what K makes of a vector that it should turn to zero: larger entries are no rounding
 TINY = float(np.finfo(float).tiny)
 RATE_ROUNDING = 1e-9  # part of its terms under which a row's change along a direction is rounding
 

@@ -57,7 +57,7 @@ class _EagerBudget(torch.autograd.Function):
         return torch.from_numpy(z).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # of any number
         """Between the bounds the entries less their mean."""
         (free,) = ctx.saved_tensors
         bar = torch.where(free, bar, 0.0)

@@ -86,7 +86,7 @@ class _SharedLogPartition(torch.autograd.Function):
         return torch.from_numpy(ctx.found.value.reshape(u.shape[:-2]))
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # of any number
         """The marginals, themselves differentiable where that is asked for."""
         u, e, real = ctx.saved_tensors
         if ctx.found is None or torch.is_grad_enabled() or not numpy_serves(bar):

@@ -31,7 +31,7 @@ from cvxift.kkt.regularity.thresholds import (
 from cvxift.kkt.solution import Linearization
 from cvxift.program.structure import Data, Floats
 
-CANCELLED = 1e-6  # relative rounding of what second derivatives are taken from, from where it is told
+SECOND_ORDER_ROUNDING = 1e-6  # relative rounding of what second derivatives are taken from, from where it is told
 RANDOM_CHANGES = 3  # random changes of θ along which pieces are compared where no product is asked for
 
 
@@ -211,7 +211,7 @@ def _first_order(account: Regularity, direction: Data, check: Check, mode: Mode)
     # Tangents come in the program's own units, where s₀ ± s₁ of a second-order cone cancel.
     units = account.solution.units
     lost = 0.0 if units is None else EPS * units.apart
-    if lost > CANCELLED:
+    if lost > SECOND_ORDER_ROUNDING:
         message = (
             f"Second derivatives at this point may have relative errors of {lost:.0e} and more: squares, reciprocals "
             "or means hold values whose sizes differ by too many orders of magnitude. Write the problem in other "

@@ -189,7 +189,7 @@ class SmoothProgram:
 
     def evaluate(self, theta: Floats) -> Request:
         """What is to be solved at θ, shape (..., N)."""
-        return Request(None, np.zeros((*theta.shape[:-1], 0)), None, None, None, theta)  # type: ignore[arg-type]
+        return Request(None, np.zeros((*theta.shape[:-1], 0)), None, None, None, theta)  # type: ignore[arg-type]  # a request has no matrices
 
     def at(self, solution: Any) -> LocalProgram:
         """The program linearized at a solution's point."""
@@ -335,7 +335,7 @@ class SmoothProgram:
 
 def _bounds_of(variable: cp.Variable) -> tuple[Floats, Floats]:
     low, high = variable.get_bounds()
-    return tuple(  # type: ignore[return-value]
+    return tuple(  # type: ignore[return-value]  # of two
         np.broadcast_to(np.asarray(end, dtype=float), variable.shape).ravel(order="F") for end in (low, high)
     )
 
