@@ -116,7 +116,8 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     groups = dependent_groups(point, kernel, user) if not dual_unique else []
     _, _, lost = kernel.solve(*probes)
     torn = 0.0 if agree else float(lost.max(initial=0.0))
-    if torn > PULLED and verdict is Verdict.APPLIES:
+    apart = account.split and (len(account.pieces) > 1 or account.steep)
+    if (torn > PULLED or apart) and verdict is Verdict.APPLIES:
         first = groups[0] if groups else None
         where = first.names if first else ()
         pinned = first is not None and first.kind == "pinned" and not point.cones.polyhedral
@@ -157,7 +158,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
             )
         )
     bound = min(1.0, kernel.condition * (EPS + residual.worst))
-    if verdict is Verdict.APPLIES and not point.cones.polyhedral and account.fast and not account.curved:
+    if verdict is Verdict.APPLIES and not point.cones.polyhedral and account.fast and account.first_order is None:
         verdict = Verdict.DOES_NOT_APPLY
         findings.append(advice.infinite(row_names(point, unsettled_rows(account))))
     if bound > ERROR and verdict.ok:

@@ -194,29 +194,6 @@ def both_modes(problem, p, x):
     return heard(ask)
 
 
-def test_cones_that_share_a_force_are_told_where_its_split_matters():
-    """The cones x₀^α x₁^(1−α) ≥ |x₂| share the ray x₁ > 0, but bend differently there: dx₂/dc₂ is 2/3 or 1."""
-    x, c = cp.Variable(3), cp.Parameter(3, value=[-0.5, 2.0, 0.0])
-    cones = [cp.PowCone3D(x[0], x[1], x[2], alpha) for alpha in (0.5, 0.3)]
-    for ask in (lambda s: s.vjp({x: [0.0, 0.0, 1.0]}), lambda s: s.jvp({c: [0.0, 0.0, 1.0]})):
-        _, said = heard(lambda ask=ask: ask(differentiate(cp.Problem(cp.Minimize(cp.sum_squares(x - c)), cones))))
-        assert said
-
-
-def test_cones_that_share_a_force_are_no_kink_where_its_split_does_not_matter():
-    """‖x‖ ≤ 1 and ‖Qx‖ ≤ 1 for an orthogonal Q are one ball, with one curvature for the sum of their multipliers."""
-    rng = np.random.default_rng(5)
-    Q = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    x, c = cp.Variable(3), cp.Parameter(3, value=2.0 * rng.standard_normal(3))
-    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.norm(x) <= 1.0, cp.norm(Q @ x) <= 1.0])
-    (rows, columns), said = both_modes(problem, c, x)
-    size = np.linalg.norm(c.value)
-    expected = (np.eye(3) - np.outer(c.value, c.value) / size**2) / size
-    assert not said
-    np.testing.assert_allclose(rows, expected, atol=1e-7)
-    np.testing.assert_allclose(columns, expected, atol=1e-7)
-
-
 def test_coinciding_support_vectors_beside_a_weight_of_zero_are_told():
     """Which of three equal examples carries the force depends on how they are moved apart, at w₀ = 0 too."""
     examples = np.array([[-2.0, 2.0], [1.0, -1.0], [-2.0, 2.0], [-2.0, -1.0], [-2.0, 2.0]])

@@ -22,10 +22,11 @@ from cvxift.kkt.newton import GOAL
 from cvxift.kkt.policy import Iterative, Policy, Singular
 from cvxift.kkt.regularity import pieces as around
 from cvxift.kkt.regularity.active_sets import on_active_set, with_weak
-from cvxift.kkt.regularity.curvature import borne_out, curved, depends_on_multipliers, runs_away, unsettled
+from cvxift.kkt.regularity.curvature import borne_out, curved, runs_away, unsettled
 from cvxift.kkt.regularity.endless import endless_direction
 from cvxift.kkt.regularity.null_space import NullVector, is_regular, null_vector
 from cvxift.kkt.regularity.point import LocalPoint
+from cvxift.kkt.regularity.shared_force import Shared, depends_on_multipliers, of_largest_curvature
 from cvxift.kkt.regularity.theta import ThetaJacobian
 from cvxift.kkt.regularity.thresholds import BEYOND, CLOSER, FELT, MEAN_STEPS, NULL, PULLED, STEP
 from cvxift.kkt.regularity.weak_rows import closed, felt, flat_on_weak_rows, not_opened
@@ -53,18 +54,15 @@ class Regularity:
         self.told: set[tuple[str, str]] = set()  # in which mode what was said of the point already
         self.entries_that_differ: np.ndarray | None = None  # of θ, between the pieces, once a tangent has asked
         self._away = STEP  # how far the neighbours are that lie on the pieces
+        self._by_direction: dict[bytes | int, Linearization] = {}  # those pieces
 
     @cached_property
     def plain(self) -> Linearization:
         """The linearization with weak rows counted as slack, and dependent rows all kept."""
-        direct = self.policy.singular not in ("smooth", "regularize") and not self._iterative
+        direct = self.policy.singular not in ("smooth", "regularize") and self.policy.iterative(0.0) is None
         if direct and not self.clear and len(self.local.weak) and self.local.weak_is_linear:
             return with_weak(self.local, self.local.weak, self.policy, tight=False)
         return self.solution.linearization(self.policy)
-
-    @property
-    def _iterative(self) -> bool:
-        return self.policy.iterative(0.0) is not None
 
     @cached_property
     def local(self) -> LocalPoint:
@@ -105,11 +103,6 @@ class Regularity:
         return [self.program.parameters[number] for number in self._found[1] if number >= 0]
 
     @property
-    def curved(self) -> bool:
-        """Whether curvature vanishes at the point, though the solution is unique: derivatives are of first order."""
-        return self._borne_out is not None
-
-    @property
     def steep(self) -> bool:
         """Whether no derivative fits solutions nearby, where curvature is too small to say where the solution is."""
         return self._found[2]
@@ -117,9 +110,7 @@ class Regularity:
     @cached_property
     def exact(self) -> Regularity:
         """The account without a proximal term, which hides dependent rows and flat directions; else this one."""
-        if self.policy.singular != "regularize":
-            return self
-        return self.with_policy("least_squares")
+        return self.with_policy("least_squares") if self.policy.singular == "regularize" else self
 
     def with_policy(self, singular: Singular) -> Regularity:
         """The account of the point under another policy for singular systems."""
@@ -128,12 +119,14 @@ class Regularity:
     @cached_property
     def _found(self) -> tuple[tuple[Linearization, ...], tuple[int, ...], bool]:
         """The pieces, and whether the map is `ended` and `steep`."""
+        if self._shared is not None:
+            return self._shared.pieces, (), not self._shared.whole
         pieces, ended = self._around
         if self.solution.engine.cones.polyhedral:
             return pieces, ended, False
-        if self._borne_out is not None:
-            return (self._borne_out,), (), False
-        steep = self._unsettled or (len(pieces) == 1 and not ended and self.fast)
+        if self.first_order is not None:
+            return (self.first_order,), (), False
+        steep = self._unsettled or self.split or (len(pieces) == 1 and not ended and self.fast)
         return pieces, ended, steep and self._flat_of(pieces) is None
 
     @cached_property
@@ -149,15 +142,24 @@ class Regularity:
             return True
         return self.solution.residuals.worst > GOAL and unsettled(self.local, self.plain)
 
+    @cached_property
+    def split(self) -> bool:
+        """Whether derivatives depend on how dependent cones share a force."""
+        return self.exact is self and depends_on_multipliers(self)
+
+    @cached_property
+    def _shared(self) -> Shared | None:
+        return of_largest_curvature(self)
+
     @property
     def direct(self) -> bool:
         """Whether K is factorized, or could be without much ado."""
         small = self.solution.engine.structure.n + self.solution.engine.structure.m <= around.LOOKED_AROUND
-        return self.policy.singular in ("least_squares", "raise") and (small or not self._iterative)
+        return self.policy.singular in ("least_squares", "raise") and (small or self.policy.iterative(0.0) is None)
 
     @cached_property
-    def _borne_out(self) -> Linearization | None:
-        """A linearization that solutions nearby bear out, where curvature vanishes; None elsewhere."""
+    def first_order(self) -> Linearization | None:
+        """What solutions nearby bear out, to first order, where curvature vanishes; None elsewhere."""
         if self.solution.engine.cones.polyhedral or not self.direct:
             return None
         pieces, _ = self._around
@@ -192,8 +194,9 @@ class Regularity:
             if not found and not self.local.cones.polyhedral:
                 self._away = BEYOND * STEP
                 found, ended = self._reached(flat, self._away)
-            made.extend(piece for piece, _ in found)
-            return [v for _, v in found], ended
+            self._by_direction = {number: piece for number, (piece, _) in found.items()}
+            made.extend(self._by_direction.values())
+            return [v for _, v in found.values()], ended
 
         sets, ended = self.local.constants.judged(key, find)
         if not made:
@@ -212,7 +215,7 @@ class Regularity:
 
     def _reached(
         self, flat: Floats | None, length: float
-    ) -> tuple[list[tuple[Linearization, Floats]], tuple[int, ...]]:
+    ) -> tuple[dict[bytes | int, tuple[Linearization, Floats]], tuple[int, ...]]:
         torn = None if self.null is None or not self.null.w.any() else self.null.w
         free = self._flat_of((self.plain,)) is not None
         return around.find(self.local, self.jacobian, self.policy, self.recover, flat, torn, free, length)
@@ -226,8 +229,10 @@ class Regularity:
         """Curved cones' pieces from a distance and from `CLOSER` of it, if solutions are found at both; else None."""
         if self.exact is not self:
             return self.exact.two_distances
+        numbers = [number for number, piece in self._by_direction.items() if piece in self.pieces]
         for length in (CLOSER * self._away, self._away / CLOSER):  # too near, solutions may not be accurate enough
-            again = self._sound([piece for piece, _ in self._reached(self._loose, length)[0]])
+            found = self._reached(self._loose, length)[0]
+            again = self._sound([found[number][0] for number in numbers if number in found])
             if len(again) == len(self.pieces):
                 return (self.pieces, again) if length < self._away else (again, self.pieces)
         return None
@@ -245,7 +250,7 @@ class Regularity:
         return asked + np.packbits(piece.v > 0.0).tobytes() + b"/" + weak
 
     def _judge(self) -> bool:
-        if len(self.pulled) > 0 or depends_on_multipliers(self):
+        if len(self.pulled) > 0 or self.split:
             return True
         if self.clear:
             return False

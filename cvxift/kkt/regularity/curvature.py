@@ -31,12 +31,10 @@ from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import (
     BORNE_OUT,
     BORNE_OUT_MEAN,
-    DIFFERENT_CURVED,
     FAR_STEPS,
     MULTIPLIER,
     NO_LIMIT,
     SETTLED,
-    SPLIT,
     STEEP,
     STEP,
 )
@@ -48,7 +46,6 @@ from cvxift.program.structure import Floats
 
 if TYPE_CHECKING:
     from cvxift.kkt.recovery import Recovery
-    from cvxift.kkt.regularity.account import Regularity
 
 DIRECTIONS = 3  # random changes of θ, there and back, at which the derivative is compared with solutions
 
@@ -116,25 +113,6 @@ def runs_away(local: LocalPoint, recover: Recovery, piece: Linearization, policy
         if np.abs(there - here).max() > STEEP * reach:
             return True
     return False
-
-
-def depends_on_multipliers(account: Regularity) -> bool:
-    """Whether derivatives depend on which of the multipliers of dependent cones are taken: they say how cones bend.
-
-    Two power cones that share a ray on their boundaries, for example: any split of their force holds the point, but
-    only one is the limit of solutions nearby.
-    """
-    local, null = account.local, account.null
-    if local.cones.polyhedral or null is None or not null.w.any():
-        return False
-    unit = local.units[1]
-    other = local.y + SPLIT * null.w / float(np.abs(null.w / unit).max())
-    bent = Linearization.at(local.structure, local.data, local.instance, local.x, local.s, other)
-    (step,) = steps_of_theta(local, 1.0, 1)
-    tangent = local.program.jvp(step)
-    size = np.where(account.output_unit > 0.0, account.output_unit, 1.0)  # zero: multipliers of no row of the program
-    here, there = (account.recover.X @ piece.jvp(tangent)[0] / size for piece in (account.plain, bent))
-    return bool(np.abs(there - here).max(initial=0.0) > DIFFERENT_CURVED * np.abs(here).max(initial=0.0))
 
 
 def _poor(piece: Linearization) -> bool:

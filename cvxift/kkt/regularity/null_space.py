@@ -40,14 +40,14 @@ def null_part(local: LocalPoint, piece: Linearization, u: Floats, t: Floats) -> 
     return NullVector(u - u2, Dt - t - w2)
 
 
-def null_vector(local: LocalPoint, piece: Linearization) -> NullVector | None:
-    """A random vector of the null space of a piece's K; None where K is regular.
+def null_vector(local: LocalPoint, piece: Linearization, seed: int = 1) -> NullVector | None:
+    """A random vector of the null space of a piece's K, of this seed; None where K is regular.
 
     Solving K z = K r gives r back where K is regular and r without its null part where it is not, for every way of
     solving that returns a solution of least norm.
     """
     columns, rows = local.units
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     u = columns * rng.uniform(0.5, 1.0, len(columns)) * rng.choice((-1.0, 1.0), len(columns))
     t = rows * rng.uniform(0.5, 1.0, len(rows)) * rng.choice((-1.0, 1.0), len(rows))
     found = null_part(local, piece, u, t)

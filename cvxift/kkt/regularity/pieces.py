@@ -67,7 +67,7 @@ def find(
     torn: Floats | None,
     free: bool,
     length: float = STEP,
-) -> tuple[list[tuple[Linearization, Floats]], tuple[int, ...]]:
+) -> tuple[dict[bytes | int, tuple[Linearization, Floats]], tuple[int, ...]]:
     """The distinct pieces around a point, and which parameters lead to no solution at all.
 
     Args:
@@ -83,10 +83,11 @@ def find(
 
     Returns:
         The pieces, each with the condensed v = s − y of the neighbour that lies on it, the one that a random direction
-        leads to first, empty if no neighbour could be solved; and the numbers of the parameters that lead to no
-        solution by themselves, with −1 for all of them together, empty if none does.
+        leads to first, empty if no neighbour could be solved, by active set or, for curved cones, the direction's
+        number; and the numbers of the parameters that lead to no solution by themselves, with −1 for all of them
+        together, empty if none does.
     """
-    found: dict[bytes, tuple[Linearization, Floats]] = {}
+    found: dict[bytes | int, tuple[Linearization, Floats]] = {}
     pull = _pull_of_equalities(local, jacobian, torn)
     parameters = local.program.parameters
     exclude = None if torn is None else TornRows.of(local)
@@ -114,7 +115,7 @@ def find(
             if free and _far(local, near, recover, ANOTHER):  # a jump to another solution, where many are
                 ended.add(parameter)
             else:
-                found[direction.tobytes()] = near.linearization(policy), near.point.v
+                found[number] = near.linearization(policy), near.point.v
         elif key.tobytes() not in found:
             piece = on_active_set(local, near.point.v, _in_units_of(local.solution, near), policy, flat)
             if piece is not None:
@@ -123,7 +124,7 @@ def find(
                 jump = SAME_POINT if free else LEAST_JUMP
                 if _far(local, near, recover, jump) or _flat_at(local, near, recover, policy):
                     ended.add(parameter)
-    return list(found.values()), tuple(sorted(ended if found else ended | unsolved))
+    return found, tuple(sorted(ended if found else ended | unsolved))
 
 
 def around(

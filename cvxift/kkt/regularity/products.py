@@ -218,7 +218,7 @@ def _first_order(account: Regularity, direction: Data, check: Check, mode: Mode)
             "units, so that these values are of a size near 1."
         )
         speak_once(account, message, check, mode)
-    if account.curved:
+    if account.first_order is not None:
         tell_flat(account, check, mode)
     elif len(account.pieces) > 1:
         tangent(account, direction, check)
