@@ -203,6 +203,21 @@ def test_layers_in_batches_and_second_derivatives():
     np.testing.assert_allclose(hessian, expected[1], atol=1e-8)
 
 
+def test_dual_variables_beside_others_are_told():
+    """The point's derivative does not depend on how the force is shared; the multipliers are its shares."""
+    torch = pytest.importorskip("torch")
+    from cvxift.torch import CvxpyLayer
+
+    problem, x, c = projection(CASES["powers"][0], CASES["powers"][2])
+    layer = CvxpyLayer(problem, [c], [x, problem.constraints[0].dual_variables[0]])
+    for outputs in ([0], [1], [0, 1]):
+        given = torch.tensor(c.value, requires_grad=True)
+        _, said = heard(lambda given=given, outputs=outputs: sum(layer(given)[k].sum() for k in outputs).backward())
+        assert bool(said) == (1 in outputs)
+        if 1 not in outputs:
+            np.testing.assert_allclose(given.grad.numpy(), [0.0, 1.0, 2 / 3], atol=1e-9)
+
+
 def test_jax():
     jax = pytest.importorskip("jax")
     from cvxift.jax import CvxpyLayer
@@ -212,3 +227,18 @@ def test_jax():
     rows, said = heard(lambda: np.asarray(jax.jacrev(lambda c: layer(c)[0])(np.array(c.value))))
     assert not said
     np.testing.assert_allclose(rows, jacobians(*projection(matrices(2.0), (-0.5, 2.0, 0.0)))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [5.0, 0.7, 3.3])
+def test_rows_that_the_point_cannot_resolve_are_no_equations(limit):
+    """A bound fixes the column in which a ball is tight; what the point's error leaves of its row is about 1e-13."""
+    x, c = cp.Variable(3, name="x"), cp.Parameter(3, name="c", value=[2.0, 0.0, 0.0])
+    inside, bound = cp.norm(x) <= 1, x[0] <= 1
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [inside, bound, x[2] <= limit])
+    (rows, columns), said = heard(lambda: jacobians(problem, x, c))
+    assert not said
+    np.testing.assert_allclose(rows, np.diag([0.0, 0.5, 0.5]), atol=1e-9)
+    np.testing.assert_allclose(columns, rows, atol=1e-12)
+    for constraint in (inside, bound):  # their multipliers share what holds the point
+        _, said = heard(lambda dual=constraint.dual_variables[0]: differentiate(problem).vjp({dual: 1.0}))
+        assert said

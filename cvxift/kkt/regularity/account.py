@@ -254,9 +254,7 @@ class Regularity:
             return True
         if self.clear:
             return False
-        weak = self.local.weak
-        if len(weak):
-            weak = not_opened(self, weak)
+        weak = not_opened(self, self.local.weak) if len(self.local.weak) else self.local.weak
         return len(weak) > 0 and felt(self, weak)
 
     @cached_property
@@ -319,7 +317,8 @@ class Regularity:
         """A flat direction along which an output moves; None if there is none, or a proximal term chooses there."""
         if self.exact is not self:
             return None
-        return self._flat_of(self.pieces) or (flat_on_weak_rows(self) if self._closed is None else None)
+        pieces = self.pieces if self._shared is None else (*self.pieces, self.plain)  # whose multipliers are not unique
+        return self._flat_of(pieces) or (flat_on_weak_rows(self) if self._closed is None else None)
 
     @property
     def only_flat(self) -> bool:

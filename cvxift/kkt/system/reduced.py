@@ -13,7 +13,7 @@ One symmetric system serves both modes. `solve(g, h)` returns (u, w) with
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from cvxift.kkt.system.factor import (
     LeastSquares,
     ShiftedFactor,
 )
+from cvxift.kkt.system.fixed_columns import FixedColumns
 from cvxift.kkt.system.psd_eigenbasis import Turned
 from cvxift.kkt.system.soc_extension import Lifted
 from cvxift.kkt.system.sparse_factor import LU_DELTA, LuFactor, SparseFactor
@@ -43,24 +44,6 @@ __all__ = ["PROXIMAL", "ReducedSystem", "Rotation", "rotation"]
 
 CANCELLED = 1e-14  # part of its terms under which an entry of a right-hand side is what rounding left of them
 PROXIMAL = 1e-6  # weight of the proximal term under singular="regularize", relative to the largest entry of K
-
-
-class _Fixed(NamedTuple):
-    """Columns that tight rows with a single entry determine: they leave the system together with their rows.
-
-    Attributes:
-        F: the columns, shape (f,).
-        U: the other columns, shape (n − f,).
-        f: positions of their rows among the reduced rows, shape (f,).
-        u: positions of the other reduced rows.
-        a: the rows' entries, shape (f,).
-    """
-
-    F: np.ndarray
-    U: np.ndarray
-    f: np.ndarray
-    u: np.ndarray
-    a: Floats
 
 
 class ReducedSystem:
@@ -124,28 +107,11 @@ class ReducedSystem:
         return self.n if self.fixed is None else len(self.fixed.U)
 
     @cached_property
-    def fixed(self) -> _Fixed | None:
+    def fixed(self) -> FixedColumns | None:
         """Columns that tight single-entry rows fix; None if there are none, or a regularized system needs them."""
-        single = self.instance.matrices.single
-        values = self.instance.matrices.single_values
-        if single is None or values is None or self.singular == "regularize" or self.special is not None:
+        if self.singular == "regularize" or self.special is not None:
             return None
-        turn = self.rotation
-        rows = turn.rows[: turn.size - (0 if turn.h is None else len(turn.h))]  # those without curvature
-        column = single[rows]
-        f = np.flatnonzero(column >= 0)
-        if not len(f):
-            return None
-        value = values[rows[f]]
-        f, value = f[value != 0.0], value[value != 0.0]
-        # A column is fixed by one row; further ones stay, as rows of zeros.
-        F, first = np.unique(column[f], return_index=True)
-        f, value = f[first], value[first]
-        free = np.ones(self.n, dtype=bool)
-        free[F] = False
-        others = np.ones(self.rotation.size, dtype=bool)
-        others[f] = False
-        return _Fixed(F, np.flatnonzero(free), f, np.flatnonzero(others), value)
+        return FixedColumns.of(self.instance, self.rotation)
 
     @property
     def K(self) -> Any:
@@ -160,7 +126,7 @@ class ReducedSystem:
         P: Any = self.instance.P
         A_r, h, fixed = self.A_r, self._h, self.fixed
         if fixed is not None:
-            P, A_r = P[fixed.U][:, fixed.U], A_r[fixed.u][:, fixed.U]
+            P, A_r = P[fixed.U][:, fixed.U], fixed.others(A_r, self.rotation)
             h = None if h is None else h[fixed.u]
         r, n = A_r.shape
         if isinstance(A_r, np.ndarray):
@@ -248,7 +214,9 @@ class ReducedSystem:
             u, w_r = solution.T[..., :n], solution.T[..., n:]
         return u, turn.restore(w_r, self.m), certificate
 
-    def _solve_fixed(self, g: Floats, h_r: Floats, fixed: _Fixed, brief: bool) -> tuple[Floats, Floats, Certificate]:
+    def _solve_fixed(
+        self, g: Floats, h_r: Floats, fixed: FixedColumns, brief: bool
+    ) -> tuple[Floats, Floats, Certificate]:
         """Solve with the fixed columns eliminated.
 
         u_F = h_f / a comes first, and w_f = (g − P u − A_uᵀ w_u)_F / a once the rest is known.
