@@ -87,6 +87,12 @@ class AffineRows:
             for weights in (term, np.abs(term))
         )
 
+    def at_random(self) -> tuple[Floats, Floats]:
+        """Each row's value at a random x and θ, and the sum of the moduli of its terms."""
+        normal, normal_size, moving, moving_size = self.sums()
+        constant = self.constant()
+        return normal + 3.1 * moving + 1.7 * constant, normal_size + 3.1 * moving_size + 1.7 * np.abs(constant)
+
     def leading(self) -> Floats:
         """Each row's first coefficient of x, with its sign; 0 for a row without."""
         first = np.zeros(len(self))

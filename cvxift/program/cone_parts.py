@@ -3,6 +3,10 @@
 A matrix whose entries between two sets of indices are zero for every x and θ is semidefinite exactly if both diagonal
 blocks are; their connected components are cones of their own, with the multiplier of what lies between them zero. A
 block of order one is a nonnegative row. Of cones whose rows agree up to one positive factor the first stays.
+
+Where M e = 0 for every x and θ, as in [X X; X X] or in a graph's Laplacian, a row with e_i ≠ 0 is a combination of the
+others, and M is semidefinite exactly if it is without row and column i. With it M is singular however x is, and tight
+along e with a multiplier that nothing needs: a kink that is none, where points are known to the root of the accuracy.
 """
 
 from __future__ import annotations
@@ -11,12 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
+import scipy.sparse.linalg
 from scipy.sparse.csgraph import connected_components
 
+from cvxift._types import EPS
 from cvxift.program.affine_rows import SUMS, AffineRows, runs
 from cvxift.program.cones import Cones
 from cvxift.program.row_order import triangle
+from cvxift.program.structure import Floats
+
+SINGULAR = 1e-9  # least singular value, of unit rows, above which a matrix at random x and θ is regular
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,10 @@ def parts(cones: Cones, rows: AffineRows) -> tuple[list[Stack], np.ndarray]:
     stacks, start = _stacked("soc", cones.soc, np.array(cones.soc, dtype=np.int64), start)
     matrices: dict[int, list[np.ndarray]] = {}
     single: list[int] = []
+    whole = rows.at_random()[0] if cones.psd else np.zeros(0)
     for order in cones.psd:
         stop = start + order * (order + 1) // 2
-        for size, part in _blocks(order, np.arange(start, stop), rows):
+        for size, part in _blocks(*_without_combinations(order, np.arange(start, stop), rows, whole), rows):
             if size == 1:
                 single.append(int(part[0]))
             else:
@@ -74,6 +85,36 @@ def _stacked(kind: str, params: Sequence[float], dims: np.ndarray, start: int) -
         own = np.flatnonzero(which == k)
         stacks.append(Stack(kind, float(value), first[own, None] + np.arange(int(dims[own[0]]))))
     return stacks, start + int(dims.sum())
+
+
+def _without_combinations(order: int, at: np.ndarray, rows: AffineRows, whole: Floats) -> tuple[int, np.ndarray]:
+    """Order and rows of a matrix cone without the rows and columns that are combinations of the others."""
+    i, j = triangle(order)
+    place = np.zeros((order, order), dtype=np.int64)
+    place[i, j] = place[j, i] = at
+    weight = np.where(np.eye(order) > 0, 1.0, np.sqrt(0.5))  # M's entries from those of its rows
+    M = weight * whole[place]
+    size = np.linalg.norm(M, axis=1)
+    unit = M / np.where(size > 0.0, size, 1.0)[:, None]
+    if np.linalg.svd(unit, compute_uv=False)[-1] > SINGULAR:
+        return order, at
+    # T holds the coefficients of each row of M side by side: Tᵀe = 0 is M e = 0 for every x and θ.
+    own = rows.take(place.ravel())
+    index, position = np.divmod(own.row, order)
+    _, column = np.unique((position * (own.n + 1) + own.column) * (own.N + 1) + own.parameter, return_inverse=True)
+    value = own.value * weight[index, position]
+    T = sp.csr_array((value, (index, column)), shape=(order, column.max(initial=0) + 1))
+    T.data /= np.repeat(sp.linalg.norm(T, axis=1), np.diff(T.indptr))
+    values, vectors = np.linalg.eigh((T @ T.T).toarray())
+    null: Floats = vectors[:, values <= order * EPS * values[-1]]
+    held = (np.abs(T.T @ null) <= SUMS * (abs(T).T @ np.abs(null))).all(axis=0)
+    null = null[:, held]
+    # As many rows leave as there are null vectors: those that are best known from the others, the last of equal ones.
+    later = null * (1.0 + 1e-3 * np.arange(order))[:, None]
+    leave = scipy.linalg.qr(later.T, mode="r", pivoting=True)[1][: null.shape[1]]
+    stays = np.ones(order, dtype=bool)
+    stays[leave] = False
+    return int(stays.sum()), at[stays[i] & stays[j]]
 
 
 def _blocks(order: int, at: np.ndarray, rows: AffineRows) -> list[tuple[int, np.ndarray]]:
@@ -113,9 +154,7 @@ def without_repeats(stacks: list[Stack], rows: AffineRows, rank: np.ndarray) -> 
     Returns:
         The cones that stay.
     """
-    normal, normal_size, moving, moving_size = rows.sums()
-    constant = rows.constant()
-    whole, size = normal + 3.1 * moving + 1.7 * constant, normal_size + 3.1 * moving_size + 1.7 * np.abs(constant)
+    whole, size = rows.at_random()
     first = np.zeros(len(rows))
     filled = np.flatnonzero(np.diff(rows.start) > 0)
     first[filled] = np.abs(rows.value[rows.start[:-1][filled]])

@@ -370,9 +370,12 @@ def test_a_diagonal_matrix_is_a_set_of_bounds():
     assert np.allclose(dual, np.diag(2 * np.maximum(-C, 0)))
 
 
+SINGULAR_KINDS = ["singular", "congruent", "singular_and_once"]
+
+
 def repeated(kind, X):
     n = X.shape[0]
-    Z = np.zeros((n, n))
+    Z, B = np.zeros((n, n)), np.array([[1.0, 0.3, 0.0], [0.0, 1.2, -0.7]])
     forms = {
         "once": [X >> 0],
         "block": [cp.bmat([[X, Z], [Z, X]]) >> 0],
@@ -383,12 +386,17 @@ def repeated(kind, X):
         "constant": [cp.bmat([[X, Z], [Z, np.eye(n)]]) >> 0],
         "diagonal": [X >> 0, cp.diag(X) >= 0, X[0, 0] >= -1],
         "negative": [X >> 0, -X << 0],
+        "singular": [cp.bmat([[4 * X, -2 * X], [-2 * X, X]]) >> 0],
+        "congruent": [B.T @ X @ B >> 0],
+        "singular_and_once": [cp.bmat([[X, X], [X, X]]) >> 0, 2 * X >> 0],
     }
     return forms[kind]
 
 
 @pytest.mark.parametrize("solver", [None, "scs", "clarabel"])
-@pytest.mark.parametrize("kind", ["block", "kron", "kron_left", "twice", "scaled", "constant", "diagonal", "negative"])
+@pytest.mark.parametrize(
+    "kind", ["block", "kron", "kron_left", "twice", "scaled", "constant", "diagonal", "negative"] + SINGULAR_KINDS
+)
 def test_matrices_that_repeat(kind, solver):
     """The projection on the cone; its derivative in the eigenvectors of P is λ₊/(λ₊ − λ₋) off the diagonal."""
     P0 = np.array([[0.6, 0.8], [0.8, -0.6]])
@@ -449,6 +457,18 @@ def test_blocks_joined_by_one_entry_stay_together():
     objective = cp.Minimize(cp.sum_squares(X) + cp.sum_squares(Y))
     assert cones(cp.Problem(objective, [cp.bmat([[X, t * join], [t * join.T, Y]]) >> 0])).psd == (4,)
     assert cones(cp.Problem(objective, [cp.bmat([[X, 0 * join], [0 * join.T, Y]]) >> 0])).psd == (2, 2)
+
+
+def test_rows_of_a_matrix_leave_where_they_are_combinations_for_every_parameter_alone():
+    X, t = cp.Variable((2, 2), symmetric=True), cp.Parameter((2, 2), symmetric=True, value=np.zeros((2, 2)))
+    objective = cp.Minimize(cp.sum_squares(X))
+    for corner, order in ((X, 2), (X + t, 4), (X + 1e-7 * np.eye(2), 4)):
+        assert cones(cp.Problem(objective, [cp.bmat([[X, X], [X, corner]]) >> 0])).psd == (order,)
+    w, A = (
+        cp.Variable(6),
+        np.array([[1.0, 1, 1, 0, 0, 0], [-1, 0, 0, 1, 1, 0], [0, -1, 0, -1, 0, 1], [0, 0, -1, 0, -1, -1]]),
+    )
+    assert cones(cp.Problem(cp.Minimize(cp.sum_squares(w)), [A @ cp.diag(w) @ A.T >> 0])).psd == (3,)  # a Laplacian
 
 
 def test_a_constant_block_that_is_not_semidefinite_is_kept():
