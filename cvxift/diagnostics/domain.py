@@ -18,6 +18,7 @@ from cvxift.kkt.regularity.pieces import reach_of
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import BEYOND, NOISE, STEP
 from cvxift.program.attributes import SIGN_OF_ATTRIBUTE
+from cvxift.program.canonicalize import squared
 from cvxift.program.messages import short, subscript
 from cvxift.program.program import Program
 from cvxift.program.structure import Floats
@@ -87,7 +88,7 @@ def _atoms(problem: cp.Problem) -> Iterator[Any]:
     stack: list = [problem.objective.expr, *(arg for c in problem.constraints for arg in c.args)]
     seen: set[int] = set()
     while stack:
-        node = stack.pop()
+        node = squared(stack.pop())
         if id(node) in seen:
             continue
         seen.add(id(node))

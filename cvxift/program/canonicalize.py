@@ -16,7 +16,10 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
+from cvxpy.atoms.elementwise.power import Power
+from cvxpy.atoms.pnorm import Pnorm
 from cvxpy.atoms.quad_form import QuadForm
+from cvxpy.atoms.quad_over_lin import quad_over_lin
 from cvxpy.constraints.constraint import Constraint
 from cvxpy.constraints.exponential import ExpCone
 from cvxpy.constraints.nonpos import Inequality, NonNeg, NonPos
@@ -211,6 +214,7 @@ class _RecordingDcp2Cone(Dcp2Cone):
         self._root: int | None = None
 
     def canonicalize_tree(self, expr: Any, *args: Any, **kwargs: Any) -> Any:
+        expr = squared(expr)
         if isinstance(expr, Constraint) and self._root is None:
             self._root = expr.id
             try:
@@ -235,6 +239,30 @@ class _RecordingDcp2Cone(Dcp2Cone):
             for constraint in constraints:
                 self.introduced.setdefault(constraint.id, (expr, self._root))
         return canonical, constraints
+
+
+def squared(expr: Any) -> Any:
+    """The expression itself; for the square of a norm, the sum of squares that it is, which has curvature everywhere.
+
+        ‖e‖² = Σ e²,      |e|² = e²,      ‖e‖² / y = quad_over_lin(e, y)
+
+    Canonicalized as it stands, t² with ‖e‖ ≤ t has none in e where e = 0, as if the solution had no derivative there.
+
+    Args:
+        expr: an expression; its arguments are left as they are.
+    """
+    if not isinstance(expr, Power | quad_over_lin) or not expr.args[0].is_real():
+        return expr
+    root = expr.args[0]
+    if not (isinstance(root, cp.abs) or (isinstance(root, Pnorm) and root.p == 2)):
+        return expr
+    inner = root.args[0]
+    if isinstance(expr, quad_over_lin):
+        whole = getattr(expr, "axis", None) is None  # else parts of a matrix are summed by themselves
+        return cp.quad_over_lin(inner, expr.args[1]) if whole and inner.is_real() else expr
+    if not isinstance(expr.p, cp.Constant) or expr.p.value != 2 or not inner.is_real():
+        return expr
+    return cp.square(inner) if isinstance(root, cp.abs) else cp.sum(cp.square(inner), root.axis, root.keepdims)
 
 
 def _follow(ids: dict[int, int], moved: dict[int, int]) -> dict[int, int]:

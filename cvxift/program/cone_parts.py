@@ -111,9 +111,9 @@ def _without_combinations(order: int, at: np.ndarray, rows: AffineRows, whole: F
     null = null[:, held]
     # As many rows leave as there are null vectors: those that are best known from the others, the last of equal ones.
     later = null * (1.0 + 1e-3 * np.arange(order))[:, None]
-    leave = scipy.linalg.qr(later.T, mode="r", pivoting=True)[1][: null.shape[1]]
+    *_, pivots = scipy.linalg.qr(later.T, mode="r", pivoting=True)
     stays = np.ones(order, dtype=bool)
-    stays[leave] = False
+    stays[pivots[: null.shape[1]]] = False
     return int(stays.sum()), at[stays[i] & stays[j]]
 
 

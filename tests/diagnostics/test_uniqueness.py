@@ -131,3 +131,30 @@ def test_rounding_that_grows_is_no_infinite_speed(unit):
     for sign, expected in ((1.0, 0.0), (-1.0, 2 / 3)):
         found = report.one_sided({D: sign * np.diag([1.0, 0.0, 0.0])})[x]
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda e: cp.square(cp.norm(e)),
+        lambda e: cp.power(cp.norm(e), 2),
+        lambda e: cp.quad_over_lin(cp.norm(e), 1),
+        lambda e: cp.sum(cp.square(cp.norm(cp.reshape(e, (2, 2), order="F"), axis=1))),
+        lambda e: cp.norm(cp.reshape(e, (2, 2), order="F"), "fro") ** 2,
+        lambda e: cp.sum_squares(cp.abs(e)),
+    ],
+    ids=["square", "power", "quad_over_lin", "axis", "fro", "abs"],
+)
+@pytest.mark.parametrize("radius", [None, 1.0])
+def test_the_square_of_a_norm_is_a_sum_of_squares(form, radius):
+    """At the minimum, where the norm has a kink; and as a ball, on which c is projected."""
+    x, c = cp.Variable(4), cp.Parameter(4, value=np.array([1.0, 2.0, -3.0, 0.5]))
+    ball = [] if radius is None else [form(x) <= radius**2]
+    problem = cp.Problem(cp.Minimize(form(x - c)), ball)
+    report = cvxift.diagnose(problem)
+    assert report.ok
+    assert not any("norm at zero" in finding.text for finding in report.findings)
+    size = np.linalg.norm(c.value)
+    u = c.value / size
+    right = np.eye(4) if radius is None else radius * (np.eye(4) - np.outer(u, u)) / size
+    np.testing.assert_allclose(cvxift.differentiate(problem, check="raise").jacobian(x, c), right, atol=1e-7)

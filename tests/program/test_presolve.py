@@ -395,7 +395,7 @@ def repeated(kind, X):
 
 @pytest.mark.parametrize("solver", [None, "scs", "clarabel"])
 @pytest.mark.parametrize(
-    "kind", ["block", "kron", "kron_left", "twice", "scaled", "constant", "diagonal", "negative"] + SINGULAR_KINDS
+    "kind", ["block", "kron", "kron_left", "twice", "scaled", "constant", "diagonal", "negative", *SINGULAR_KINDS]
 )
 def test_matrices_that_repeat(kind, solver):
     """The projection on the cone; its derivative in the eigenvectors of P is λ₊/(λ₊ − λ₋) off the diagonal."""
