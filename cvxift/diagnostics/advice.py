@@ -145,7 +145,7 @@ def _remedy(group: Dependence | None) -> str:
     if len(group.names) == 1:
         return "Write it as an equality of what it bounds, such as x == 0 for cp.norm(x) <= 0."
     if len(group.names) == 2 and len(group.inequalities) == 2:
-        return "Write them as one equality."
+        return "Write them as one equality of all that they pin."
     return (
         f"Write {listed(group.inequalities, 6)} as equalities, and then remove one of the group that follows from the "
         "others."

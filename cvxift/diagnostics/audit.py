@@ -41,7 +41,8 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
     """The differences along random directions, and what explains them; `Report.audit` has the arguments.
 
     With central differences D(h) = f′ + c h² + O(h⁴), the extrapolation (4 D(h/2) − D(h))/3 leaves O(h⁴) (Richardson
-    1911).
+    1911). The differences of both sides, S(h) = f″ h + O(h³) where f is smooth, leave O(h³) in 2 S(h/2) − S(h); at a
+    kink what the sides' derivatives differ by is left, and one of them is off by half of it at least.
     """
     program = point.program
     variables = [v for v in program.problem.variables() if point.asked[program.output(v).matrix.indices].all()]
@@ -58,13 +59,14 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
         u, w, _ = found.kernel.solve(g, h)
         implicit = own._recover.linear(u[0], w[0]) / unit  # no output's unit hides what another does
         try:
-            wide, jump = _central(own, point, theta_dot, DIFFERENCE_STEPS[0])
-            close, other = _central(own, point, theta_dot, DIFFERENCE_STEPS[1])
+            wide, wide_sides, jump = _differences(own, point, theta_dot, DIFFERENCE_STEPS[0])
+            close, close_sides, other = _differences(own, point, theta_dot, DIFFERENCE_STEPS[1])
         except SolveError as error:
             return Audit(False, float("inf"), f"A neighbouring problem has no solution: {error}")
         difference = (4.0 * close - wide) / 3.0 / unit
         size = max(float(np.abs(implicit).max(initial=0.0)), float(np.abs(difference).max(initial=0.0)))
-        error = float(np.abs(implicit - difference).max(initial=0.0))
+        kink = np.abs(2.0 * close_sides - wide_sides) / unit / 2.0
+        error = float(np.maximum(np.abs(implicit - difference), kink).max(initial=0.0))
         floor = 1e-9 * largest / DIFFERENCE_STEPS[1]  # rounding of the solutions
         worst = max(worst, error / max(size, floor) if size > 0.0 else 0.0)
         jumped |= jump or other
@@ -79,13 +81,14 @@ def audit(mapping: SolutionMap, point: LocalPoint, found: Analysis, directions: 
     return Audit(False, worst, f"They differ by {worst:.1e} (relative); the cause: {why}.")
 
 
-def _central(own: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float) -> tuple[Floats, bool]:
-    """The central difference, and whether the two sides have other active rows than each other."""
+def _differences(own: SolutionMap, point: LocalPoint, theta_dot: Floats, step: float) -> tuple[Floats, Floats, bool]:
+    """The central difference, what both sides' differ by, and whether the sides' active rows do."""
     plus, minus = own.solve(point.theta + step * theta_dot), own.solve(point.theta - step * theta_dot)
+    here = own.account(point.solution).recover(point.x, point.y, point.theta)
     rows = slice(point.cones.zero, point.cones.zero + point.cones.nonneg)
-    sides = [solved.solutions[0] for solved in (plus, minus)]
-    tight = [(side.s < side.y)[rows] for side in sides]
-    return (plus.outputs - minus.outputs) / (2.0 * step), bool((tight[0] != tight[1]).any())
+    tight = [(side.s < side.y)[rows] for side in (plus.solutions[0], minus.solutions[0])]
+    sides = (plus.outputs - 2.0 * here + minus.outputs) / step
+    return (plus.outputs - minus.outputs) / (2.0 * step), sides, bool((tight[0] != tight[1]).any())
 
 
 def is_layer(subject: Any) -> bool:

@@ -46,8 +46,8 @@ class Side:
     """What was found on one side.
 
     Attributes:
-        derivative: of the map's flat outputs along the direction; infinite, with its sign, where it grows without
-            bound; NaN where the points beside it have another slope than their own derivative.
+        derivative: of the flat outputs along the direction; infinite, with its sign, where it grows without bound; NaN
+            where the points beside it have another slope than their own derivative.
         unit: of each output, in which they are compared.
     """
 
@@ -92,7 +92,7 @@ def side(outputs: SolutionMap, point: LocalPoint, theta_dot: Floats) -> Side:
 
 
 class _Start(NamedTuple):
-    """The flat outputs at the point itself, the unit of each, and the size of the largest column in its unit."""
+    """The flat outputs at the point itself, the unit of each, and the largest column's size in units, at least 1."""
 
     value: Floats
     unit: Floats
@@ -104,7 +104,7 @@ def _start(outputs: SolutionMap, point: LocalPoint) -> _Start:
     here, unit = _value(outputs, account.recover(point.x, point.y, point.theta)), account.output_unit
     if outputs.exp_mask is not None:
         unit = np.where(outputs.exp_mask, unit * np.abs(here), unit)
-    size = float(np.abs(point.x / point.units[0]).max(initial=0.0)) or 1.0
+    size = float(np.abs(point.x / point.units[0]).max(initial=1.0))
     return _Start(here, np.where(unit > 0.0, unit, 1.0), size)
 
 
@@ -127,15 +127,17 @@ def _of_two(
     near, far = (one.derivative / unit for one in at)
     slope = (at[1].value - at[0].value) / unit / (steps[1] - steps[0] or 1.0)
     since = (at[0].value - start.value) / unit / (steps[0] or 1.0)
-    size = max(float(np.abs(slope).max(initial=0.0)), float(np.abs(near).max(initial=0.0)))
-    largest = max(float(np.abs(at[1].value / unit).max(initial=0.0)), start.size)
-    level = BORNE_OUT * size + TOLERANCE * largest / (steps[1] or 1.0)
+    largest = float(np.abs(at[1].value / unit).max(initial=start.size))
+    level = BORNE_OUT * float(np.abs([slope, near]).max(initial=0.0)) + TOLERANCE * largest / (steps[1] or 1.0)
     straight = (np.abs(slope - near) <= level) & (np.abs(far - near) <= level)
     since_start = bool((np.abs(since - near) <= level).all())
-    limit = near + (near - far) / (SIDE_STEPS[1] / SIDE_STEPS[0] - 1.0)  # of what changes with the step
+    ratio = SIDE_STEPS[1] / SIDE_STEPS[0]
+    limit = near + (near - far) / (ratio - 1.0)  # of what changes with the step; of hᵖ with p > 1 it is 0
+    p = 1.0 + np.log(np.maximum(np.divide(far, near, out=np.ones_like(near), where=near != 0.0), 1.0)) / np.log(ratio)
+    power = (np.abs(since - near / p) <= level) & (np.abs(slope - (ratio * far - near) / (ratio - 1.0) / p) <= level)
     suspected = _infinite(near, far, further)
     suspected &= np.abs(near) * first_step > NOISE * SIDE_STEPS[0]  # rounding may grow like a power as well
-    out = np.where(straight, limit, near if since_start else np.nan)
+    out = np.where(straight, limit, np.where(power & (p > 1.0), 0.0, near if since_start else np.nan))
     return Side(np.where(suspected, np.copysign(np.inf, near), out * unit), unit), since_start
 
 
@@ -190,8 +192,7 @@ def _value(outputs: SolutionMap, value: Floats) -> Floats:
 
 def _growth(near: Floats, far: Floats) -> Floats:
     """How much larger the derivative is at the nearer step; 0 where it is nothing beside the others."""
-    level = NOISE * float(np.abs(far).max(initial=0.0))
-    large = np.abs(far) > level
+    large = np.abs(far) > NOISE * np.abs(far).max(initial=0.0)
     return np.divide(np.abs(near), np.abs(far), out=np.zeros_like(near), where=large)
 
 
@@ -199,9 +200,8 @@ def compare_sides(point: LocalPoint) -> str:
     """What the asked outputs do on the two sides of a random direction of the parameters.
 
     Returns:
-        ``"infinite"``: they leave with infinite speed; ``"unknown"``: their derivatives beside the point are not the
-        solutions' slope; ``"equal"``: both sides have one derivative; ``"different"``; or ``"one"``: there is a
-        solution on one side only.
+        ``"infinite"`` speed; ``"unknown"``: derivatives beside the point are not the solutions' slope; ``"equal"`` or
+        ``"different"`` derivatives; or ``"one"``: there is a solution on one side only.
     """
     program = point.program
     if not program.theta_size:
@@ -221,8 +221,8 @@ def compare_sides(point: LocalPoint) -> str:
     if len(found) < 2:
         return "one"
     up, down = found[0].derivative / found[0].unit, -found[1].derivative / found[0].unit
-    size = max(float(np.abs(up).max(initial=0.0)), float(np.abs(down).max(initial=0.0)))
-    return "equal" if float(np.abs(up - down).max(initial=0.0)) <= DIFFERENT_CURVED * size else "different"
+    size = np.abs([up, down]).max(initial=0.0)
+    return "equal" if np.abs(up - down).max(initial=0.0) <= DIFFERENT_CURVED * size else "different"
 
 
 def leaves(point: LocalPoint, theta_dot: Floats) -> bool:

@@ -229,7 +229,10 @@ class _RecordingDcp2Cone(Dcp2Cone):
                 f"{short(expr)} has a parameter as its matrix, which is possible only where the objective is affine in "
                 "it. Elsewhere write cp.sum_squares(L.T @ x) with a parameter L, L @ L.T being the matrix."
             )
-        canonical, constraints = super().canonicalize_expr(expr, args, affine_above, *rest)
+        try:
+            canonical, constraints = super().canonicalize_expr(expr, args, affine_above, *rest)
+        except ValueError as error:  # as of a matrix that is indefinite, although it was said to be semidefinite
+            raise ProgramError(f"CVXPY cannot canonicalize {short(expr)}: {error}") from error
         if constraints or type(expr) in self.cone_canon_methods:
             known = {variable.id for arg in args for variable in arg.variables()}
             for piece in (canonical, *constraints):

@@ -85,6 +85,13 @@ def test_audit_agrees_where_the_theorem_applies_and_explains_where_not() -> None
     assert not told.agrees and "active set changes" in told.explanation
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_audit_sees_a_tie_whose_central_difference_is_the_mean_of_both_sides(apart: float) -> None:
+    x, a = cp.Variable(name="x"), cp.Parameter(2, name="a", value=np.array([1.0, 1.0 + apart]))
+    told = cvxift.diagnose(cp.Problem(cp.Minimize(cp.square(x)), [x >= a[0], x >= a[1]])).audit()  # x = max(a)
+    assert told.agrees is bool(apart), told
+
+
 @pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
 def test_audit_sees_a_kink_of_an_output_in_a_large_unit(unit: float) -> None:
     # The entry on its kink is 1/unit in the variable's units, beside one of 100.

@@ -219,6 +219,13 @@ def test_parameter_attributes(attribute, good, bad, words):
     np.testing.assert_array_equal(program.pack({C: bad}, check=False), bad.ravel())
 
 
+@pytest.mark.parametrize("wrap", [cp.psd_wrap, lambda Q: Q])
+def test_an_indefinite_matrix_vouched_for_in_a_constraint_is_refused_by_name(wrap):
+    x, c = cp.Variable(2, name="x"), cp.Parameter(2, name="c", value=np.ones(2))
+    form = cp.quad_form(x, wrap(np.diag([1.0, -1.0])), assume_PSD=True)
+    refuse(r"quad_form.*indefinite", cp.Minimize(cp.sum_squares(x - c)), [form <= 1])
+
+
 def test_geometric_parameters_must_be_positive():
     a, c = cp.Variable(pos=True), cp.Parameter(2, pos=True, name="c")
     program = Program(cp.Problem(cp.Minimize(c[0] * a + c[1] / a)), gp=True)
