@@ -32,12 +32,13 @@ TINY = float(np.finfo(float).tiny)
 RATE_ROUNDING = 1e-9  # part of its terms under which a row's change along a direction is rounding
 
 
-def settle(instance: Instance, start: Evaluated) -> Point:
+def settle(instance: Instance, start: Evaluated, most: int = WHOLE_STEPS) -> Point:
     """The point of the active set that a point is near to, for linear constraints.
 
     Args:
         instance: the program.
         start: the point; rows of negative v count as tight.
+        most: steps at most.
 
     Returns:
         The best point found; the start itself if no step helped.
@@ -45,7 +46,7 @@ def settle(instance: Instance, start: Evaluated) -> Point:
     cones, system = instance.structure.cones, None
     best = at = start
     turn, count, kept, seen = rotation(cones, at.point.v), 0, 0, set()
-    while count < WHOLE_STEPS:
+    while count < most:
         if system is None or not turn.same(system.rotation):
             system = kept_system(instance, turn)
         dx, dy, certificate = system.solve(-at.dual, -at.primal, brief=True)

@@ -126,7 +126,7 @@ def test_the_best_point_is_taken_where_none_is_good(planted, script, monkeypatch
         return raw
 
     # Steps of Newton are what would make these exact; without them the better one must win, in either order.
-    monkeypatch.setattr(search, "polished", lambda at, raw: polish(at, raw.x, raw.s - raw.y, max_steps=0))
+    monkeypatch.setattr(search, "polished", lambda at, raw, quick: polish(at, raw.x, raw.s - raw.y, max_steps=0))
     for sizes in ((1e-7, 1e-8), (1e-8, 1e-7)):
         script(*(Scripted(f"off by {size:g}", near(size)) for size in sizes))
         solution = Engine(planted.structure).solve(planted.data)
@@ -162,7 +162,7 @@ def test_a_starting_point_and_a_point_already_found_reach_the_search(planted, sc
     assert solution.ok and solution.solver == "only" and len(only.calls) == 1
 
 
-def test_a_solver_is_asked_again_at_tight_tolerances_before_the_next(planted, script):
+def test_a_solver_is_asked_again_at_tight_tolerances_before_the_next(planted, script, monkeypatch):
     def answer(session):
         return truth(planted) if session.options.get("eps") == 1e-9 else lie(planted)
 
@@ -170,9 +170,18 @@ def test_a_solver_is_asked_again_at_tight_tolerances_before_the_next(planted, sc
     solution = Engine(planted.structure).solve(planted.data)
     assert solution.ok and [attempt[0] for attempt in solution.attempts] == ["first", "first"]
     assert [call[0] for call in first.calls] == [{}, {"eps": 1e-9}] and not second.calls
+    # The first point is looked at for long only where the tight one is no better.
+    looks, look = [], search.polished
+    monkeypatch.setattr(search, "polished", lambda at, raw, quick: looks.append(quick) or look(at, raw, quick))
+    Engine(planted.structure).solve(planted.data)
+    first.answer = lie(planted)
+    assert looks == [True, False] and Engine(planted.structure).solve(planted.data).solver == "second"
+    assert looks[2:] == [True, False, False, False]
+    first.answer = answer
+    first.calls.clear()
     # What the user asks for stays.
     solution = Engine(planted.structure, solver_args={"eps": 1e-2, "depth": 3}).solve(planted.data)
-    assert [call[0] for call in first.calls[2:]] == [{"eps": 1e-2, "depth": 3}] and solution.solver == "second"
+    assert [call[0] for call in first.calls] == [{"eps": 1e-2, "depth": 3}] and solution.solver == "second"
 
 
 def test_two_solvers_must_agree_that_a_linear_program_has_no_solution(planted, script):
