@@ -140,18 +140,17 @@ class Search:
                 found = session = None
             raw = self._ask(name, options, session) if found is None else found
             if _has_point(raw):
-                solver = solvers.get(name)
-                tight = {} if solver.patient else solver.tight
                 # From a tight point one step leads to most active sets, which costs less than to look long for them.
-                quick = self._polyhedral and any(option not in options for option in tight)
-                self._take(name, raw, quick)
+                first, taken = len(self.attempts), self._take(name, raw, quick=self._polyhedral)
                 if self.reached:
                     return
-                for point in self._tight(name, tight, options):
-                    self._take(name, point)
+                solver = solvers.get(name)
+                for tight in () if solver.patient else self._tight(name, solver.tight, options):
+                    self._take(name, tight)
                     if self.reached:
                         return
-                if quick:
+                if self._polyhedral and taken:
+                    del self.attempts[first]
                     self._take(name, raw)
                     if self.reached:
                         return
@@ -191,15 +190,17 @@ class Search:
         if self.best is None:
             self.name, self.status = name, raw.status
 
-    def _take(self, name: str, raw: Raw, quick: bool = False) -> None:
+    def _take(self, name: str, raw: Raw, quick: bool = False) -> bool:
+        """Polish a solver's point; whether it is one, and not far out where the cost has no end."""
         point = polished(self._instance, raw, quick)
         worst = point.worst
         if self._polyhedral and worst <= ACCEPTABLE and runs_away(self._instance, point):
             self._fail(name, replace(raw, status=Status.UNBOUNDED, message=ENDLESS))
-            return
+            return False
         self._note(name, raw, worst)
         if self.best is None or worst < self._worst:
             self.best, self._worst, self.name, self.status = point, worst, name, raw.status
+        return True
 
     def _note(self, name: str, raw: Raw, worst: float) -> None:
         self.attempts.append((name, raw.status, raw.message, worst))
@@ -279,10 +280,10 @@ def runs_away(instance: Instance, point: Point) -> bool:
         return False
     Px = instance.P @ x
     far = np.full(len(x), np.abs(x).max())
+    if np.abs(Px).max() > ACCEPTABLE * far.sum() * np.abs(instance.values.P).max(initial=0.0):
+        return False  # as elsewhere than far out: |P| itself is not needed
     left_over = float((Px + instance.q + instance.AT @ point.y) @ x) <= LEFT_OVER * cost
     rounding = ACCEPTABLE if left_over else CANCELS
-    if np.abs(Px).max() > rounding * far.sum() * np.abs(instance.values.P).max(initial=0.0):
-        return False  # as elsewhere than far out: |P| itself is not needed
     P, A, _ = instance.magnitudes
     if not (np.abs(Px) <= rounding * (P @ far)).all():
         return False
