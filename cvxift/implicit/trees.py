@@ -114,7 +114,10 @@ class Layout(abc.ABC):
                 )
             kind = self.kind_of(leaf)
             if "complex" in kind:
-                raise ProgramError(f"{what} is complex at {self.names[i]}; expected real values.")
+                raise ProgramError(
+                    f"{what} is complex at {self.names[i]}; expected real values. Return real and imaginary parts as "
+                    "two real unknowns, each with its equation."
+                )
             if "float" not in kind:
                 raise ProgramError(
                     f"{what} has dtype {kind} at {self.names[i]}, which has no derivative; expected floating values."

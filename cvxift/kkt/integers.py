@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ class MixedInteger:
                 problem.solve(solver=None if self._solver is None else self._solver.upper(), **options)
         except SolverError as error:
             if "failed" in str(error):
-                return Status.FAILED, self._solver or "HIGHS"
+                tried = re.search(r"Solver '(\w+)' failed", str(error))  # CVXPY tells it nowhere else
+                return Status.FAILED, tried[1] if tried else self._solver or "CVXPY's choice"
             raise ProgramError(
                 f"No installed solver takes this mixed-integer problem: {error} HiGHS, which comes with CVXPY, takes "
                 "linear and piecewise linear objectives and constraints; for quadratic ones and cones install SCIP "

@@ -27,7 +27,7 @@ from cvxift.torch.implicit_rule import System, attached
 from cvxift.torch.implicit_solver import Runner, run
 from cvxift.torch.implicit_traced import register, traced_call
 from cvxift.torch.tensors import untraced
-from cvxift.torch.trees import Layout, flatten, unflatten
+from cvxift.torch.trees import Layout, flatten, require_real, unflatten
 
 Tensor = torch.Tensor
 
@@ -124,8 +124,7 @@ class ImplicitFunction(function.ImplicitFunction):
         names, leaves, spec = flatten("theta", list(theta))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         for i in places:
-            if leaves[i].is_complex():
-                raise ProgramError(f"{names[i]} is complex ({leaves[i].dtype}); expected real tensors.")
+            require_real(names[i], leaves[i])
         tensors = [leaves[i] for i in places]
 
         def rebuild(values: Sequence[Tensor]) -> tuple[Any, ...]:

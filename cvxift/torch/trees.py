@@ -28,6 +28,14 @@ def unflatten(leaves: Sequence[Any], spec: Any) -> Any:
     return leaves[0] if spec is None else pytree.tree_unflatten(list(leaves), spec)
 
 
+def require_real(name: str, leaf: Tensor) -> None:
+    """Refuse a complex leaf by its name."""
+    if leaf.is_complex():
+        raise ProgramError(
+            f"{name} is complex ({leaf.dtype}); expected real tensors. Split it with torch.view_as_real."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Layout(trees.Layout):
     """The layout of tensors.
@@ -48,10 +56,7 @@ class Layout(trees.Layout):
         for i, leaf in enumerate(leaves):
             if not isinstance(leaf, Tensor):
                 continue
-            if leaf.is_complex():
-                raise ProgramError(
-                    f"{names[i]} is complex ({leaf.dtype}); expected real tensors. Split it with torch.view_as_real."
-                )
+            require_real(names[i], leaf)
             if leaf.is_floating_point():
                 positions.append(i)
                 dtype = leaf.dtype if dtype is None else torch.promote_types(dtype, leaf.dtype)

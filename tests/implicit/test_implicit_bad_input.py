@@ -148,10 +148,12 @@ def test_structures_and_shapes(face: Face) -> None:
 def test_complex_leaves_are_refused(face: Face) -> None:
     z = np.array([1.0 + 2.0j])
     z = face.xp.tensor(z) if face.name == "torch" else face.xp.asarray(z)
-    with pytest.raises(ProgramError, match=r"theta.*complex"):
+    with pytest.raises(ProgramError, match=r"theta.*complex.*Split it"):
         face.implicit.implicit_root(lambda x, t: x - t, lambda t: t)(z)
-    with pytest.raises(ProgramError, match="x is complex"):
+    with pytest.raises(ProgramError, match=r"x is complex.*Split it"):
         face.implicit.implicit_root(lambda x, t: x - t, lambda t: z)(face.array([1.0]))
+    with pytest.raises(ProgramError, match=r"returned is complex at x.*real and imaginary parts"):
+        face.implicit.implicit_root(lambda x, t: (x - t) * (1.0 + 1.0j), lambda t: t)(face.array([1.0]))
 
 
 def test_integer_parameters_and_leaves_pass(face: Face) -> None:

@@ -232,3 +232,17 @@ def test_no_solution_is_said_and_costs_the_batch_nothing():
     assert out[0].isnan().all() and torch.allclose(out[1], torch.tensor([0.0, 2.0], dtype=torch.float64))
     out[1].sum().backward()
     assert torch.allclose(given.grad, torch.tensor([0.0, 1.0], dtype=torch.float64))
+
+
+def test_a_failure_names_the_solver_that_was_tried(monkeypatch):
+    """HiGHS takes no quadratic constraint, so that CVXPY chooses another; its failure is not HiGHS's."""
+    k, z, t = cp.Variable(integer=True), cp.Variable(2), cp.Parameter(2, value=[0.4, 1.2])
+
+    def solve(self, solver=None, **options):
+        raise cp.SolverError(f"Solver '{solver or 'SCIP'}' failed. Try another solver, or solve with verbose=True.")
+
+    monkeypatch.setattr(cp.Problem, "solve", solve)
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(z - t) + k), [z >= k, k >= 0])
+    for options, tried in (({}, "SCIP"), ({"solver": "GUROBI"}, "GUROBI")):
+        with pytest.raises(SolveError, match=f"{tried} says failed"):
+            cvxift.differentiate(problem, integers="fixed", **options)
