@@ -6,27 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
-import array_api_compat.torch as xp
 import torch
 
-from cvxift.errors import ProgramError, SolveError
+from cvxift.errors import ProgramError
 from cvxift.implicit import function
 from cvxift.implicit.function import Decorator, Solves, X
 from cvxift.implicit.linear import Certificate
 from cvxift.implicit.options import chosen
 from cvxift.implicit.oracle import Oracle
-from cvxift.implicit.residual import beside_zero, relative_residual, solves, tolerance_of
 from cvxift.implicit.settings import Settings
-from cvxift.implicit.voice import RANDOM, no_solution, say
+from cvxift.implicit.voice import say
 from cvxift.torch.closures import find, tracked, wrapped
-from cvxift.torch.implicit_active import multipliers, weights_of
+from cvxift.torch.implicit_active import multipliers
 from cvxift.torch.implicit_diagnose import oracle
 from cvxift.torch.implicit_function import Conditions
 from cvxift.torch.implicit_operator import structured_by
 from cvxift.torch.implicit_rule import System, attached
 from cvxift.torch.implicit_solver import Runner, run
 from cvxift.torch.implicit_traced import register, traced_call
-from cvxift.torch.tensors import untraced
+from cvxift.torch.implicit_verify import verify
 from cvxift.torch.trees import Layout, flatten, require_real, unflatten
 
 Tensor = torch.Tensor
@@ -169,7 +167,7 @@ class ImplicitFunction(function.ImplicitFunction):
         conditions, w, operands = prepared.conditions, prepared.w, prepared.operands
         system = self._system(prepared)
         if any(map(wrapped, (w, *operands))):
-            system.verify = lambda own, point, values: self._verify(conditions, own, point, values, None)
+            system.verify = lambda own, point, values: verify(conditions, own, point, values, None)
             return attached(system, w, operands)
         self.look(prepared, system)
         return attached(system, w, operands) if any(map(tracked, operands)) else w
@@ -178,7 +176,7 @@ class ImplicitFunction(function.ImplicitFunction):
         """Judge the point, of plain tensors."""
         if not prepared.w.is_meta and prepared.conditions.layout.size:
             operands = [t.detach() for t in prepared.operands]
-            self._verify(prepared.conditions, system, prepared.w.detach(), operands, prepared.residual)
+            verify(prepared.conditions, system, prepared.w.detach(), operands, prepared.residual)
 
     def _constrain(
         self, conditions: Conditions, flat: Tensor, tensors: Sequence[Tensor], given: Any
@@ -206,37 +204,6 @@ class ImplicitFunction(function.ImplicitFunction):
         operands = [*tensors, active, *found]
         residual = conditions.value(w, *(t.detach() for t in operands)).detach()
         return conditions, w, operands, residual, margins
-
-    @untraced
-    def _verify(
-        self, conditions: Conditions, system: System, w: Tensor, tensors: Sequence[Tensor], residual: Tensor | None
-    ) -> None:
-        """Refuse what is no number; say where F ≠ 0. All tensors are plain."""
-        settings = self.settings
-        with torch.no_grad():
-            residual = system(w, *tensors) if residual is None else residual
-            if not bool(torch.isfinite(w).all()):
-                where = conditions.entry(int(torch.nonzero(~torch.isfinite(w))[0, -1]))
-                raise SolveError(f"{settings.title}: the solver returned NaN or infinity at {where}.")
-            if settings.check == "off":
-                return
-            eps = torch.finfo(w.dtype).eps
-            limit = settings.tolerance or tolerance_of(eps)
-            along = [weights_of(w), *(weights_of(t) if t.is_floating_point() else None for t in tensors)]
-            arguments = (xp, system, w, tensors, residual)
-            units = along, conditions.layout.size if settings.constrained else 0, conditions.layout.sizes
-            if bool(solves(*arguments, *units, limit)):
-                return
-            ratio = beside_zero(*arguments, relative_residual(*arguments, *units))
-            if (worst := float(ratio.max())) <= limit:
-                return
-            place = int(ratio.reshape(-1).argmax())
-            size = float(residual.reshape(-1)[place])
-            again = system(w, *tensors) - system(w, *tensors)
-            if float(again.abs().max()) > eps**0.5 * abs(size):  # rounding: eps/limit = eps^0.625 of it at most
-                say(f"{settings.title}: {RANDOM}", settings.check)
-                return
-        say(no_solution(settings.title, conditions.entry(place % w.shape[-1]), size, worst, limit), settings.check)
 
     def _certified(self, certificate: Certificate) -> None:
         self.certificate = certificate
