@@ -39,5 +39,6 @@ def weakly_active(title: str, names: list[str]) -> str:
     """Tight rows without a multiplier."""
     return (
         f"{title}: {', '.join(names[:4])} is weakly active: tight, with a multiplier of zero. The solution map has a "
-        "kink here; the derivative returned is that of the side on which the constraint is inactive."
+        "kink here; the derivative returned is that of the side on which the constraint is inactive. "
+        "If the unknowns are that small by their unit, state them in a larger one."
     )
