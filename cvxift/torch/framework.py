@@ -19,49 +19,6 @@ from cvxift.torch.simplex_maps import entmax, entmax_loss, envelope, softmax
 from cvxift.torch.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
 from cvxift.torch.tensors import HALVES, visible, wider, widest
 
-__all__ = [
-    "DIM",
-    "KERNELS_LOOK",
-    "arange",
-    "array",
-    "best_path",
-    "budget",
-    "capped_softmax",
-    "cast",
-    "constant",
-    "eager",
-    "entmax",
-    "entmax_loss",
-    "envelope",
-    "floating",
-    "guarded",
-    "index",
-    "integers",
-    "is_half",
-    "is_integer",
-    "is_number",
-    "log_partition",
-    "look",
-    "marginals",
-    "moveaxis",
-    "permutahedron",
-    "permutahedron_loss",
-    "segment_budget",
-    "segment_entmax",
-    "segment_loss",
-    "segments",
-    "sigmoid",
-    "softmax",
-    "sort",
-    "take",
-    "transport",
-    "transport_loss",
-    "visible",
-    "wider",
-    "widest",
-    "xp",
-]
-
 Tensor = torch.Tensor
 DIM: str = "dim"
 KERNELS_LOOK: bool = True
