@@ -17,14 +17,12 @@ Array = jax.Array
 
 
 def budget(x: Array, total: Array, lower: Array, upper: Array) -> Array:
-    """See `Framework.budget`."""
     x = widest(x)
     look(partial(_check, "budget"), x, total, lower, upper)
     return _budget(x, total, lower, upper)
 
 
 def capped_softmax(x: Array, upper: Array) -> Array:
-    """See `Framework.capped_softmax`."""
     one, nothing = jnp.ones_like(x[..., :1]), jnp.zeros_like(x[..., :1])
     look(partial(_check, "constrained_softmax"), x, one, nothing, upper)
     return _capped(x, upper)

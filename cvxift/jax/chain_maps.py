@@ -59,17 +59,14 @@ _log_partition = differentiable(
 
 
 def log_partition(u: Array, e: Array, real: Array) -> Array:
-    """See `Framework.log_partition`."""
     return checks.spoiled(jnp, _log_partition((u, _each(u, e, real), real))[0])
 
 
 def marginals(u: Array, e: Array, real: Array) -> tuple[Array, ...]:
-    """See `Framework.marginals`."""
     return tuple(checks.spoiled(jnp, part) for part in _marginals((u, _each(u, e, real), real)))
 
 
 def best_path(u: Array, e: Array, real: Array) -> tuple[Array, Array]:
-    """See `Framework.best_path`."""
     e = _each(u, e, real)
     _check(u, e)
     path, score = _viterbi(u, e, real)

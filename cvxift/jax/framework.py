@@ -23,22 +23,18 @@ KERNELS_LOOK: bool = False
 
 
 def is_number(value: Any) -> bool:
-    """Whether an argument is a number, not an array."""
     return isinstance(value, float | int)
 
 
 def is_integer(x: Array) -> bool:
-    """Whether an array holds integers."""
     return jnp.issubdtype(x.dtype, jnp.integer)
 
 
 def is_half(x: Array) -> bool:
-    """Whether an array's dtype has 16 bits."""
     return x.dtype in (jnp.float16, jnp.bfloat16)
 
 
 def array(value: Any, like: Array) -> Array:
-    """A number or an array in another's dtype."""
     return jnp.asarray(value, dtype=like.dtype)
 
 
@@ -51,27 +47,22 @@ def integers(value: Any, like: Array) -> Array:
 
 
 def index(x: Array) -> Array:
-    """Integers in a dtype that serves for indices."""
     return x
 
 
 def cast(x: Array, like: Array) -> Array:
-    """An array in another's dtype."""
     return x.astype(like.dtype)
 
 
 def moveaxis(x: Array, source: int, destination: int) -> Array:
-    """The array with one axis elsewhere."""
     return jnp.moveaxis(x, source, destination)
 
 
 def take(values: Array, index: Array) -> Array:
-    """Values at the indices along the last axis."""
     return jnp.take_along_axis(values, index, axis=-1)
 
 
 def sort(x: Array) -> tuple[Array, Array]:
-    """The array in decreasing order along the last axis, and the order."""
     order = jnp.argsort(x, axis=-1, descending=True, stable=True)
     return take(x, order), order
 
@@ -82,15 +73,12 @@ def eager(compute: Any, composed: Callable[[Array], Array], x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """1/(1 + e^{−x})."""
     return jax.nn.sigmoid(x)
 
 
 def arange(number: int, like: Array) -> Array:
-    """0, 1, … in another array's dtype."""
     return jnp.arange(number, dtype=like.dtype)
 
 
 def constant(x: Array) -> Array:
-    """The array without derivative."""
     return jax.lax.stop_gradient(x)

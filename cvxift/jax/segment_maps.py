@@ -75,7 +75,6 @@ _varying_compiled = jax.jit(
 
 
 def segment_entmax(x: Array, alpha: float | Array, ids: Array, number: int) -> Array:
-    """See `Framework.segment_entmax`."""
     if x.size == 0:
         return x
     look(partial(check_entries, "entmax"), x)
@@ -94,7 +93,6 @@ _loss_of_known, _loss_of_varying = (
 
 
 def segment_loss(theta: Array, y: Array, alpha: float | Array, ids: Array, number: int) -> Array:
-    """See `Framework.segment_loss`."""
     groups = Segments(ids, number)
     look(lambda theta, y, _: losses.check_targets(theta, y, groups), theta, y, ids)
     y = checks.spoiled(jnp, y, groups.spread(losses.off_simplex(jnp, theta, y, groups)))
@@ -104,7 +102,6 @@ def segment_loss(theta: Array, y: Array, alpha: float | Array, ids: Array, numbe
 
 
 def segment_budget(x: Array, total: Array, lower: Array, upper: Array, ids: Array, number: int) -> Array:
-    """See `Framework.segment_budget`."""
     look(partial(check_entries, "budget"), x)
     groups = Segments(ids, number)
 

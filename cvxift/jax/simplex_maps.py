@@ -30,14 +30,12 @@ _varying_compiled = jax.jit(lambda x, alpha: checks.spoiled(jnp, _varying((x, al
 
 
 def entmax(x: Array, alpha: float | Array) -> Array:
-    """See `Framework.entmax`."""
     if x.size == 0:
         return x
     return _known_compiled(x, alpha) if isinstance(alpha, float) else _varying_compiled(x, alpha)
 
 
 def softmax(x: Array) -> Array:
-    """See `Framework.softmax`."""
     if x.size == 0:
         return x
     masked = jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)) == -jnp.inf
@@ -53,7 +51,6 @@ _loss_of_varying = differentiable(_loss, derivatives.of_entmax_loss(entmax, orde
 
 
 def entmax_loss(theta: Array, y: Array, alpha: float | Array) -> Array:
-    """See `Framework.entmax_loss`."""
     look(losses.check_targets, theta, y)
     y = checks.spoiled(jnp, y, losses.off_simplex(jnp, theta, y))
     if isinstance(alpha, float):
@@ -65,5 +62,4 @@ _envelope = differentiable(lambda x, z, y, value, axes: (value,), derivatives.EN
 
 
 def envelope(x: Array, z: Array, y: Array, value: Array, axes: int) -> Array:
-    """See `Framework.envelope`."""
     return _envelope((x, z, y, value), (axes,))[0]

@@ -170,6 +170,5 @@ _differentiable = differentiable(_plan, replace(derivatives.TRANSPORT, push=_pus
 def transport(
     x: Array, a: Array, b: Array, regularizer: Regularizer, tol: float | None, limit: int
 ) -> tuple[Array, ...]:
-    """See `Framework.transport`."""
     z, level = _differentiable((x, a, b), (regularizer, tol, limit))
     return checks.spoiled(jnp, z), level

@@ -66,7 +66,6 @@ class _EagerBudget(torch.autograd.Function):
 
 
 def budget(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """See `Framework.budget`."""
     if numpy_serves(x) and not any(part.requires_grad for part in (total, lower, upper)):
         return _EagerBudget.apply(x, total, lower, upper)  # type: ignore[return-value]  # torch leaves apply untyped
     return _budget(widest(x), total, lower, upper)
@@ -87,6 +86,5 @@ def _caps(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tenso
 
 @torch._dynamo.allow_in_graph
 def capped_softmax(x: Tensor, upper: Tensor) -> Tensor:
-    """See `Framework.capped_softmax`."""
     found = capped.Caps(*kernels.constant("caps", (x, torch.ones_like(x[..., :1]), torch.zeros_like(x), upper)))
     return capped.value(x, upper, found)

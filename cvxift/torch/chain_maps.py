@@ -141,7 +141,6 @@ _OF_LOG_PARTITION = derivatives.of_log_partition(_marginals)
 
 @torch._dynamo.allow_in_graph
 def best_path(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, ...]:
-    """See `Framework.best_path`."""
     # Mapped, shared transitions have one more dimension, and would be taken for those of each position.
     return kernels.constant("viterbi", (u, e if all(map(numpy_serves, (u, e, real))) else _each(u, e), real))
 
@@ -156,7 +155,6 @@ def log_partition(u: Tensor, e: Tensor, real: Tensor) -> Tensor:
 
 @torch._dynamo.allow_in_graph
 def marginals(u: Tensor, e: Tensor, real: Tensor) -> tuple[Tensor, ...]:
-    """See `Framework.marginals`."""
     return _marginals(u, _each(u, e), real)
 
 

@@ -25,7 +25,6 @@ KERNELS_LOOK: bool = True
 
 
 def is_number(value: Any) -> bool:
-    """Whether an argument is no tensor."""
     return not isinstance(value, Tensor)
 
 
@@ -42,17 +41,14 @@ def floating(name: str, x: Any, what: str = "scores") -> Tensor:
 
 
 def is_integer(x: Tensor) -> bool:
-    """Whether a tensor holds integers."""
     return not x.is_floating_point() and not x.is_complex() and x.dtype is not torch.bool
 
 
 def is_half(x: Tensor) -> bool:
-    """Whether a tensor's dtype has 16 bits."""
     return x.dtype in HALVES
 
 
 def array(value: Any, like: Tensor) -> Tensor:
-    """A number or a tensor in the dtype, and on the device, of another tensor."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
@@ -62,48 +58,39 @@ def integers(value: Any, like: Tensor) -> Tensor:
 
 
 def index(x: Tensor) -> Tensor:
-    """Integers in a dtype that serves for indices."""
     return x.long()
 
 
 def cast(x: Tensor, like: Tensor) -> Tensor:
-    """A tensor in another's dtype."""
     return x if x.dtype is like.dtype else x.to(like.dtype)
 
 
 def moveaxis(x: Tensor, source: int, destination: int) -> Tensor:
-    """The tensor with one dimension elsewhere."""
     return x.movedim(source, destination)
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
-    """Values at the indices along the last dimension."""
     return values.gather(-1, index)  # torch.take_along_dim would hold a traced graph to one size
 
 
 def sort(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The tensor in decreasing order along the last dimension, and the order."""
     values, order = torch.sort(x, dim=-1, descending=True, stable=True)
     return values, order
 
 
 def sigmoid(x: Tensor) -> Tensor:
-    """1/(1 + e^{−x})."""
     return torch.sigmoid(x)
 
 
 def arange(number: int, like: Tensor) -> Tensor:
-    """0, 1, … in another tensor's dtype."""
     return torch.arange(number, dtype=like.dtype, device=like.device)
 
 
 def constant(x: Tensor) -> Tensor:
-    """The tensor without derivative."""
     return x.detach()
 
 
 def look(check: Callable[..., None], *tensors: Tensor) -> bool:
-    """Run a check that reads values, if there are any to read."""
     if not all(map(visible, tensors)):
         return False
     check(*(tensor.detach() for tensor in tensors))
@@ -111,5 +98,4 @@ def look(check: Callable[..., None], *tensors: Tensor) -> bool:
 
 
 def guarded(name: str, allowed: checks.Range, value: Tensor) -> Tensor:
-    """See `cvxift.argmax.checks.guarded`."""
     return checks.guarded(torch, name, allowed, value, visible(value))

@@ -90,7 +90,6 @@ _OF_ENTMAX, _OF_ENTMAX_AND_ORDER = (derivatives.of_entmax(order, Segments) for o
 
 @torch._dynamo.allow_in_graph
 def segment_entmax(x: Tensor, alpha: float | Tensor, ids: Tensor, number: int) -> Tensor:
-    """See `Framework.segment_entmax`."""
     if not x.numel():
         return x
     if isinstance(alpha, Tensor):
@@ -115,7 +114,6 @@ _OF_LOSS, _OF_LOSS_AND_ORDER = (derivatives.of_entmax_loss(segment_entmax, order
 
 @torch._dynamo.allow_in_graph
 def segment_loss(theta: Tensor, y: Tensor, alpha: float | Tensor, ids: Tensor, number: int) -> Tensor:
-    """See `Framework.segment_loss`."""
     if isinstance(alpha, Tensor):
         return rule.apply("loss of segments", _OF_LOSS_AND_ORDER, (theta, y, alpha, ids), number)[0]
     return rule.apply("loss of segments", _OF_LOSS, (theta, y, ids), alpha, number)[0]
@@ -139,6 +137,5 @@ def _sides(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor, ids: Tensor, 
 
 @torch._dynamo.allow_in_graph
 def segment_budget(x: Tensor, total: Tensor, lower: Tensor, upper: Tensor, ids: Tensor, number: int) -> Tensor:
-    """See `Framework.segment_budget`."""
     found = bounded.Sides(*kernels.constant("sides of segments", (x, total, lower, upper, ids), number))
     return bounded.value(x, total, lower, upper, found, Segments(ids, number))

@@ -56,7 +56,6 @@ class _ShortEntmax(torch.autograd.Function):
 
 @torch._dynamo.allow_in_graph
 def entmax(x: Tensor, alpha: float | Tensor) -> Tensor:
-    """See `Framework.entmax`."""
     if short_rows.serves(x.numel(), x.shape[-1], alpha) and numpy_serves(x):
         return _ShortEntmax.apply(x, alpha)  # type: ignore[return-value]  # torch leaves apply untyped
     if not x.numel():
@@ -67,7 +66,6 @@ def entmax(x: Tensor, alpha: float | Tensor) -> Tensor:
 
 
 def softmax(x: Tensor) -> Tensor:
-    """See `Framework.softmax`."""
     if x.numel() == 0:
         return x
     if visible(x):
@@ -127,7 +125,6 @@ class _EagerLoss(torch.autograd.Function):
 
 @torch._dynamo.allow_in_graph
 def entmax_loss(theta: Tensor, y: Tensor, alpha: float | Tensor) -> Tensor:
-    """See `Framework.entmax_loss`."""
     if isinstance(alpha, Tensor):
         return rule.apply("Fenchel-Young loss", _OF_LOSS_AND_ORDER, (theta, y, alpha))[0][..., 0]
     if theta.numel() and numpy_serves(theta):
@@ -142,5 +139,4 @@ kernels.register("envelope", lambda x, z, y, value, *_: (value.new_empty(value.s
 
 @torch._dynamo.allow_in_graph
 def envelope(x: Tensor, z: Tensor, y: Tensor, value: Tensor, axes: int) -> Tensor:
-    """See `Framework.envelope`."""
     return rule.apply("envelope", derivatives.ENVELOPE, (x, z, y.detach(), value.detach()), axes)[0]

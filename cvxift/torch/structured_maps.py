@@ -33,14 +33,12 @@ def _blocks(s: Tensor, w: Tensor, regularizer: Regularizer) -> tuple[Tensor]:
 
 @torch._dynamo.allow_in_graph
 def permutahedron(s: Tensor, w: Tensor, regularizer: Regularizer) -> Tensor:
-    """See `Framework.permutahedron`."""
     (first,) = kernels.constant("blocks", (s, w), regularizer)
     return isotonic.project(s, w, first, regularizer, _segment_sum, _take)
 
 
 @torch._dynamo.allow_in_graph
 def permutahedron_loss(s: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    """See `Framework.permutahedron_loss`."""
     return isotonic.loss(s, z, y, _take)
 
 
@@ -81,11 +79,9 @@ def _solve(
 def transport(
     x: Tensor, a: Tensor, b: Tensor, regularizer: Regularizer, tol: float | None, limit: int
 ) -> tuple[Tensor, ...]:
-    """See `Framework.transport`."""
     return rule.apply("transport", derivatives.TRANSPORT, (x, a, b), regularizer, tol, limit)
 
 
 @torch._dynamo.allow_in_graph
 def transport_loss(regularizer: Regularizer, y: Tensor, z: Tensor, level: Tensor) -> Tensor:
-    """See `Framework.transport_loss`."""
     return polytope.loss(regularizer, y, z, level)
