@@ -10,7 +10,7 @@ import pytest
 
 import cvxift
 from cvxift.nlp import NonlinearMap
-from cvxift.nlp.second_order import PROMISED, difference
+from cvxift.nlp.solution_map import PROMISED, difference
 from tests.nlp.problems import CASES
 
 pytest.importorskip("unopy")
@@ -91,6 +91,6 @@ def test_a_derivative_less_accurate_than_promised_is_told(monkeypatch) -> None:
     x, p = cp.Variable(), cp.Parameter(1)
     problem = cp.Problem(cp.Minimize(cp.exp(x) - p[0] * x))  # log p
     assert second(problem, p, x, np.ones(1), check="raise").item() == pytest.approx(-1.0, abs=1e-9)
-    monkeypatch.setattr("cvxift.nlp.second_order.STEPS", 2)
+    monkeypatch.setattr("cvxift.nlp.solution_map.STEPS", 2)
     with pytest.raises(cvxift.ApplicabilityError, match="accurate to a relative error"):
         second(problem, p, x, np.ones(1), check="raise")
