@@ -147,7 +147,7 @@ def permutahedron(
     heads = [cp.sum(w[:k]) for k in range(1, n + 1)]
     tops = [cp.sum_largest(z, k) <= heads[k - 1] for k in range(1, n)]
     entropic = regularizer == "entropic"
-    atom = neg_entropy if entropic else _half_squares
+    atom = neg_entropy if entropic else lambda v: 0.5 * cp.sum_squares(v)
     problem = over([cp.sum(z) == heads[-1], *tops], theta, atom, z, temperature)
     return carry(problem, (z,), partial(carried.permutahedron, entropic, theta, temperature, w))
 
@@ -242,10 +242,6 @@ def flow(edges: Sequence[tuple[int, int]], source: int, sink: int, temperature: 
     z, theta = pair((len(edges),))
     keep = np.arange(nodes) != sink  # the sink's balance follows from the others
     return over([incidence[keep] @ z == supply[keep], z >= 0, z <= 1], theta, gini, z, temperature)
-
-
-def _half_squares(z: Any) -> Any:
-    return 0.5 * cp.sum_squares(z)
 
 
 def _check_sums(rows: Any, columns: Any) -> None:

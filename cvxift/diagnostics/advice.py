@@ -10,7 +10,6 @@ from cvxift.solvers.base import Status
 
 if TYPE_CHECKING:
     from cvxift.diagnostics.null_space import Dependence
-    from cvxift.kkt.regularity.kernel import Kernel
     from cvxift.kkt.regularity.point import LocalPoint
 
 SCALING = (
@@ -30,7 +29,7 @@ def no_parameters() -> Finding:
     return Finding("no parameters", text, remedy, False)
 
 
-def weak_text(names: list[str], point: LocalPoint) -> str:
+def weak_text(names: list[str]) -> str:
     """The text of a kink."""
     verb = "is" if len(names) == 1 else "are"
     return (
@@ -150,8 +149,3 @@ def _remedy(group: Dependence | None) -> str:
         f"Write {listed(group.inequalities, 6)} as equalities, and then remove one of the group that follows from the "
         "others."
     )
-
-
-def conditioned_text(kernel: Kernel, bound: float) -> str:
-    """The text of an ill-conditioned system."""
-    return f"The linear system is ill-conditioned ({kernel.condition:.1e}): the gradient may be wrong by {bound:.0e}."

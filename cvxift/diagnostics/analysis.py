@@ -80,7 +80,7 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
     direction = None
     if len(kinks.real):
         names = unit_names(point, kinks.real)
-        kinked = Finding("weakly active", advice.weak_text(names, point), advice.weak(point, names), True, tuple(names))
+        kinked = Finding("weakly active", advice.weak_text(names), advice.weak(point, names), True, tuple(names))
         sides = ""
         if kinks.flat_pieces > 0.0:
             direction = _flat(account, point)
@@ -162,7 +162,10 @@ def analyse(point: LocalPoint, outputs: Sequence[Any] = ()) -> Analysis:
         verdict = Verdict.DOES_NOT_APPLY
         findings.append(advice.infinite(row_names(point, unsettled_rows(account))))
     if bound > ERROR and verdict.ok:
-        findings.append(Finding("ill-conditioned", advice.conditioned_text(kernel, bound), advice.SCALING, False))
+        text = (
+            f"The linear system is ill-conditioned ({kernel.condition:.1e}): the gradient may be wrong by {bound:.0e}."
+        )
+        findings.append(Finding("ill-conditioned", text, advice.SCALING, False))
     primal_unique = direction is None
     checks = _checks(point, kinks, kernel, flat, loose.shape[1], torn, bound, curved)
     return Analysis(verdict, checks, tuple(findings), kinks, kernel, primal_unique, dual_unique)

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from cvxift.jax.arrays import floating, guarded, look, visible, wider, widest
-from cvxift.jax.bounded_maps import budget, capped_softmax
 from cvxift.jax.chain_maps import best_path, log_partition, marginals
+from cvxift.jax.row_maps import budget, capped_softmax, entmax, entmax_loss, envelope, softmax
 from cvxift.jax.segment_maps import Segments as segments
 from cvxift.jax.segment_maps import segment_budget, segment_entmax, segment_loss
-from cvxift.jax.simplex_maps import entmax, entmax_loss, envelope, softmax
 from cvxift.jax.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
 
 Array = jax.Array

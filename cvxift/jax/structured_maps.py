@@ -84,17 +84,14 @@ def _solve(
     if x.size < WORTH_THE_HOST:
         return here(x, a, b)
     if visible(x):
-        return _on_host(x, a, b, tol, limit) if _of_the_host(x) else here(x, a, b)
+        on_cpu = all(device.platform == "cpu" for device in x.devices())
+        return _on_host(x, a, b, tol, limit) if on_cpu else here(x, a, b)
     return jax.lax.platform_dependent(x, a, b, cpu=partial(_on_host, tol=tol, limit=limit), default=here)
 
 
 def _parts(plan: Plan, dtype: Any) -> tuple[Array, Array, Array, Array]:
     z, level, error, count = (part.astype(dtype) for part in (plan.z, plan.level, plan.error, plan.iterations))
     return z, level, error, count
-
-
-def _of_the_host(x: Array) -> bool:
-    return all(device.platform == "cpu" for device in x.devices())
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))

@@ -38,15 +38,16 @@ class SolutionMap(InstanceProducts):
         problem: a DPP problem.
         parameters: the parameters in the order of θ.
         outputs: variables and dual variables in the order of the output.
-        gp: whether the problem is a geometric program.
-        solver: name of the solver to try first; None chooses.
-        solver_args: options for that solver.
         policy: how derivatives are taken.
         on_failure: ``"raise"`` or ``"nan"`` for instances that cannot be solved.
         check: ``"warn"``, ``"raise"`` or ``"off"`` where a derivative does not exist.
+        gp: whether the problem is a geometric program.
+        solver: name of the solver to try first; None chooses.
+        solver_args: options for that solver.
         canon_backend: CVXPY's canonicalization backend.
         program: the problem's program, if it was built before.
         engine: the program's engine, likewise.
+        **options: the last six, of the program and its engine.
 
     Attributes:
         form: a closed form of the solution; None where calls take none.
@@ -63,18 +64,13 @@ class SolutionMap(InstanceProducts):
         parameters: Sequence[cp.Parameter] | None,
         outputs: Sequence[Any],
         *,
-        gp: bool = False,
-        solver: str | None = None,
-        solver_args: Mapping[str, Any] | None = None,
         policy: Policy | None = None,
         on_failure: OnFailure = "raise",
         check: Check = "warn",
-        canon_backend: str | None = None,
-        program: Program | None = None,
-        engine: Engine | None = None,
+        **options: Any,
     ) -> None:
         self._set_ways(policy, on_failure, check)
-        self._set_program(problem, parameters, outputs, gp, solver, solver_args, canon_backend, program, engine)
+        self._set_program(problem, parameters, outputs, **options)
 
     def _set_program(
         self,

@@ -75,6 +75,7 @@ class LayerCore:
     """
 
     parts: SplitProblem | None = None
+    _agreed = False  # whether the canonical program was compared with the user's expressions
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class LayerCore:
         self._warm: Solved | None = None
         self._check: Check = check
         self._watch: Watch | None = None
-        self._looks, self._agreed = 0, False
+        self._looks = 0
 
     def _set_map(self, what: Any, verbose: bool, how: Mapping[str, Any], canonical: Mapping[str, Any]) -> None:
         """Make the solution map, with its solver and options."""

@@ -19,13 +19,11 @@ class NonlinearCore(LayerCore):
     Args: as `LayerCore`; ``solver`` is a nonlinear solver's name, ``solver_args`` may hold ``best_of``.
     """
 
+    _agreed = True  # the engine evaluates CVXPY's own expressions
+
     def _set_map(self, what: Any, verbose: bool, how: Mapping[str, Any], canonical: Mapping[str, Any]) -> None:
         named, args = self._given
         self.map: Any = NonlinearMap(*what, solver=named, solver_args=args, verbose=verbose, **how)
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._agreed = True  # the engine evaluates CVXPY's own expressions
 
     def _solver_and_options(self, args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """A call's options; the solver is the constructor's."""
@@ -38,14 +36,12 @@ class IntegerCore(LayerCore):
     Args: as `LayerCore`; ``solver`` and ``solver_args`` are those of the mixed-integer solver.
     """
 
+    _agreed = True  # the map compares each of its programs with the user's expressions
+
     def _set_map(self, what: Any, verbose: bool, how: Mapping[str, Any], canonical: Mapping[str, Any]) -> None:
         named, args = self._given
         backend = canonical["canon_backend"]
         self.map: Any = IntegerMap(*what, solver=named, solver_args=args, verbose=verbose, canon_backend=backend, **how)
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._agreed = True  # the map compares each of its programs with the user's expressions
 
     def _solver_and_options(self, args: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
         """The mixed-integer solver and its options are the constructor's."""

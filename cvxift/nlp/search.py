@@ -147,11 +147,13 @@ class Search:
         if (at.moved > far and not at.contracts) or (not flat and (residual.worst > ACCEPTABLE or self._drifted(at))):
             self._tell(name, status_of(words, self._violation(x)), words, residual.worst)
             return False
-        descent = self._descent(at)
+        basis, descent = rotation(self.engine.cones, at.point.v), None
+        if not self.engine.convex(at.data.P, at.instance):
+            descent = convexity.descent(at.instance, basis)
         if descent is None and (flat or at.slow) and at.step is not None:
             descent = self._falls(at, at.step[:, None], PROBES)
         elif descent is None and not self.engine.convex_by_rules:
-            descent = self._falls(at, _combined(self._flat_directions(at)), (SHORT, *PROBES), level=True)
+            descent = self._falls(at, _combined(convexity.flat(at.instance, basis)), (SHORT, *PROBES), level=True)
         if descent is not None:
             self.descent = descent
             status = Status.UNBOUNDED if _names(words, interface.UNBOUNDED) else Status.NONCONVEX
@@ -215,15 +217,6 @@ class Search:
         active = bool((equality | (g >= -FEASIBLE * reach))[: cones.zero + cones.nonneg].any())
         size = max(self.scale, float(np.abs(found.gradient).max(initial=0.0)))
         return active and (left > CLOSE * size or float(np.abs(y).max(initial=0.0)) > HUGE * max(1.0, size))
-
-    def _descent(self, at: Converged) -> Floats | None:
-        """A direction in which the cost falls, shape (n,); None at a minimum."""
-        if self.engine.convex(at.data.P, at.instance):
-            return None
-        return convexity.descent(at.instance, rotation(self.engine.cones, at.point.v))
-
-    def _flat_directions(self, at: Converged) -> Floats:
-        return convexity.flat(at.instance, rotation(self.engine.cones, at.point.v))
 
     def _violation(self, x: Floats) -> float:
         """The constraints' largest violation, relative to the point's size."""

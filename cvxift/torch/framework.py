@@ -10,12 +10,11 @@ import torch
 
 from cvxift.argmax import checks
 from cvxift.errors import ProgramError
-from cvxift.torch.bounded_maps import budget, capped_softmax
 from cvxift.torch.chain_maps import best_path, log_partition, marginals
+from cvxift.torch.row_maps import budget, capped_softmax, entmax, entmax_loss, envelope, softmax
 from cvxift.torch.rule import eager
 from cvxift.torch.segment_maps import Segments as segments
 from cvxift.torch.segment_maps import segment_budget, segment_entmax, segment_loss
-from cvxift.torch.simplex_maps import entmax, entmax_loss, envelope, softmax
 from cvxift.torch.structured_maps import permutahedron, permutahedron_loss, transport, transport_loss
 from cvxift.torch.tensors import HALVES, visible, wider, widest
 

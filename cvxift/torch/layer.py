@@ -194,7 +194,8 @@ class CvxpyLayer(torch.nn.Module):
             if from_dlpack:
                 names = (parameter.name() for parameter in core.parameters)
                 params = converted(names, params, torch.Tensor, torch.from_dlpack)
-            if recording or (params and _is_shape_alone(params[0])):
+            first = params[0] if params else None
+            if recording or isinstance(first, FakeTensor) or (isinstance(first, torch.Tensor) and first.is_meta):
                 options = encoded(Options.of(solver_args, warm_start)) if solver_args or warm_start else PLAIN
                 if torch.compiler.is_dynamo_compiling():
                     return opaque(self._key, options, *params)
@@ -277,11 +278,6 @@ def _plain(params: Sequence[Any]) -> bool:
 _PLAIN_TENSORS, _STRIDED = (torch.Tensor, torch.nn.Parameter), torch.strided
 _MODES, _TRACED = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
 _REQUIRES_GRAD = attrgetter("requires_grad")
-
-
-def _is_shape_alone(param: Any) -> bool:
-    """Whether it is a tensor that has a shape and a dtype but no values."""
-    return isinstance(param, torch.Tensor) and (param.is_meta or isinstance(param, FakeTensor))
 
 
 def from_cvxpylayers(layer: Any, **options: Any) -> CvxpyLayer:

@@ -135,18 +135,14 @@ def _is_pair(value: Any) -> bool:
 def _names(problem: cp.Problem, parameters: Sequence[cp.Parameter], outputs: Sequence[Any]) -> dict[int, str]:
     """Names of columns; those that CVXPY numbers, which differ between processes, by their place in the problem."""
     own = [v.id for v in problem.variables()]
+    duals = [variable.id for constraint in problem.constraints for variable in constraint.dual_variables]
     names = {}
     for v in outputs:
-        kind, number = ("variable", own.index(v.id)) if v.id in own else ("dual", _place_of_dual(problem, v))
+        kind, number = ("variable", own.index(v.id)) if v.id in own else ("dual", duals.index(v.id))
         names[v.id] = v.name() if kind == "variable" and v.name() != f"var{v.id}" else f"{kind}{number}"
     for number, p in enumerate(parameters):
         names[p.id] = p.name() if p.name() != f"param{p.id}" else f"parameter{number}"
     return names
-
-
-def _place_of_dual(problem: cp.Problem, dual: Any) -> int:
-    ids = [variable.id for constraint in problem.constraints for variable in constraint.dual_variables]
-    return ids.index(dual.id)
 
 
 def _cotangents(vjp: Mapping[Any, Any], place: Mapping[int, slice], size: int) -> Floats:
