@@ -163,11 +163,7 @@ def of_log_partition(marginals: Callable[[Array, Array, Array], tuple[Array, ...
 
 
 def of_marginals(derivative: Callable[..., tuple[Array, ...]]) -> Derivative:
-    """The marginals' of (unary, pairwise, real): the Hessian of log Z, symmetric.
-
-    Args:
-        derivative: see `cvxift.argmax.chain.derivative`.
-    """
+    """The marginals' of (unary, pairwise, real): the Hessian of log Z, symmetric."""
 
     def push(kept: Moves, moves: Moves, _: Sequence[Any]) -> tuple[Any, ...]:
         return derivative(*kept, *_full(kept, moves))

@@ -188,9 +188,6 @@ class Watch:
     def look(self, solved: Solved) -> None:
         """Check a call.
 
-        Args:
-            solved: the call.
-
         Raises:
             ApplicabilityError: under ``"raise"``, where an instance lies on a kink that its outputs feel.
         """

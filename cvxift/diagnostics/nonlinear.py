@@ -41,15 +41,7 @@ def nonlinear_report(
     solver_args: Mapping[str, Any] | None,
     outputs: Sequence[Any],
 ) -> Report:
-    """The report of a nonlinear problem at the point it holds, if it was solved; else it is solved here.
-
-    Args:
-        problem: the problem.
-        title: what is diagnosed.
-        solver: as for `cvxift.diagnose`.
-        solver_args: likewise.
-        outputs: likewise.
-    """
+    """The report of a nonlinear problem at the point it holds, if it was solved; else it is solved here."""
     try:
         program = SmoothProgram(problem)
         theta = program.pack({p: p.value for p in program.parameters})

@@ -226,9 +226,6 @@ class Equilibration:
         diag(c) [ P  Aᵀ ; A  0 ] diag(c) moves with the units: columns in another one, x → Dx, have c → Dc, and nothing
         else changes. Columns and rows without entries have 1.
 
-        Args:
-            data: of one program.
-
         Example:
             >>> from cvxift.program.structure import Cones
             >>> find = Equilibration(Structure.from_patterns(2, Cones(), P=([0, 1], [0, 1]), A=([], [])))

@@ -115,10 +115,6 @@ class InstanceProducts(Derivatives):
     def jacobian(self, solution: Solution, columns: slice) -> Floats:
         """Jacobian of the outputs with respect to some entries of θ, by whichever mode needs fewer right-hand sides.
 
-        Args:
-            solution: one solved instance.
-            columns: the entries of θ.
-
         Returns:
             Matrix of shape (K, number of entries).
         """

@@ -186,11 +186,6 @@ def _fresh(leaf: Any, others: Mapping[int, Any]) -> Any:
 def held_program(problem: cp.Problem, solver: str | None, solver_args: Mapping[str, Any] | None) -> Program:
     """The program of a mixed-integer problem whose integers are held at their optimum for the parameters' values.
 
-    Args:
-        problem: the user's problem.
-        solver: as for `MixedInteger`.
-        solver_args: likewise.
-
     Raises:
         ProgramError: the problem cannot be used, a parameter has no value, or no solver takes the problem.
         SolveError: it has no solution, or none was found.

@@ -28,9 +28,6 @@ class Exchanged(Protocol):
 def is_foreign(value: Any) -> bool:
     """Whether a value is an array that DLPack can hand over.
 
-    Args:
-        value: anything.
-
     Example:
         >>> import numpy as np
         >>> is_foreign(np.zeros(2)), is_foreign([0.0, 0.0])
@@ -41,9 +38,6 @@ def is_foreign(value: Any) -> bool:
 
 def number(value: Any) -> float | None:
     """A real Python number or 0-d NumPy array as a float; None for everything else, booleans too.
-
-    Args:
-        value: anything.
 
     Example:
         >>> number(np.array(2)), number(0.5), number(True), number(np.zeros(1))

@@ -224,12 +224,7 @@ class QuadraticModel:
         self._dense: Engine | None = None
 
     def solve(self, data: Data, warm: Raw) -> Solution:
-        """The solution near a point; not `ok` if there is none.
-
-        Args:
-            data: of the quadratic program.
-            warm: the point.
-        """
+        """The solution near a point; not `ok` if there is none."""
         engine = self._engine
         instance = engine.layout.instance(data)
         point = polish(instance, warm.x, warm.s - warm.y)

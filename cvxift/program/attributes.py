@@ -27,9 +27,6 @@ SIGN_OF_ATTRIBUTE = {"nonneg": 1.0, "pos": 1.0, "nonpos": -1.0, "neg": -1.0}
 def free_entry(leaf: cp.Variable | cp.Parameter) -> np.ndarray:
     """Which free entry each entry of a leaf shows.
 
-    Args:
-        leaf: a variable or parameter.
-
     Returns:
         Integers of the leaf's shape: position among the inner leaf's entries, −1 where the leaf is always zero.
     """
@@ -53,9 +50,6 @@ def free_entry(leaf: cp.Variable | cp.Parameter) -> np.ndarray:
 
 def expand(leaf: cp.Variable | cp.Parameter) -> sp.csr_array:
     """The full array, C order, from the free entries.
-
-    Args:
-        leaf: a variable or parameter.
 
     Returns:
         Sparse matrix of shape (leaf.size, number of free entries).

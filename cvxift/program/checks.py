@@ -52,10 +52,6 @@ def check_problem(problem: Any, gp: bool) -> Reach:
 def check_listed(parameters: Any, variables: Any) -> None:
     """Refuse what is no list of parameters and list of variables, as a layer takes them.
 
-    Args:
-        parameters: what the user passed.
-        variables: likewise.
-
     Raises:
         ProgramError: says what was passed.
     """
@@ -73,9 +69,6 @@ def check_listed(parameters: Any, variables: Any) -> None:
 
 def check_continuous(problem: Any) -> None:
     """Refuse what is no problem in continuous variables.
-
-    Args:
-        problem: what the user passed.
 
     Raises:
         ProgramError: naming the variable or constraint.

@@ -47,10 +47,6 @@ class Stack:
 def parts(cones: Cones, rows: AffineRows) -> tuple[list[Stack], np.ndarray]:
     """The cones that are no linear rows, matrix cones cut into their blocks.
 
-    Args:
-        cones: the product cone.
-        rows: its rows.
-
     Returns:
         The cones, stacked, in row order; and the rows that became nonnegative ones.
     """
@@ -194,10 +190,6 @@ def implied(stacks: list[Stack], rows: AffineRows) -> AffineRows:
 
     The factors t ± z of a second-order cone of three rows are nonnegative, too, but a bound on one stays: in the towers
     of integer powers it is tight where the cones are at their apex, and alone tells the active set there.
-
-    Args:
-        stacks: the cones.
-        rows: all rows.
 
     Returns:
         The implied rows.

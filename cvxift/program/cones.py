@@ -154,9 +154,6 @@ class Cones:
     def rows(self, kind: str) -> slice:
         """The rows of all cones of one kind.
 
-        Args:
-            kind: as in `Block`.
-
         Returns:
             Slice of rows, empty if there are none.
 

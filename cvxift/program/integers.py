@@ -22,9 +22,6 @@ from cvxift.program.messages import short
 def integer_variables(problem: cp.Problem) -> list[cp.Variable]:
     """The boolean and integer variables of a problem.
 
-    Args:
-        problem: the user's problem.
-
     Returns:
         Its integer variables, in the problem's order.
 

@@ -52,9 +52,6 @@ def short(thing: Any) -> str:
 def subscript(entry: tuple[int, ...]) -> str:
     """An entry as a subscript; nothing for a scalar's.
 
-    Args:
-        entry: indices.
-
     Returns:
         Text such as ``[0, 2]``.
     """

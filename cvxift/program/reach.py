@@ -104,9 +104,6 @@ class Reach:
 def nodes(problem: cp.Problem) -> Iterator[tuple[Any, Any]]:
     """Everything that a problem reaches.
 
-    Args:
-        problem: the user's problem.
-
     Yields:
         Each expression and constraint, once, and the atom whose data it is reached through; what is reached through
         arguments alone comes first, with None.

@@ -139,9 +139,6 @@ def arrange(constraints: list[Constraint]) -> Rows:
 def triangle(order: int) -> tuple[np.ndarray, np.ndarray]:
     """Row and column indices of the upper triangle, column by column.
 
-    Args:
-        order: of the matrix.
-
     Returns:
         Two arrays of length order (order + 1) / 2, starting (0, 0), (0, 1), (1, 1), (0, 2).
     """

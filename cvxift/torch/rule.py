@@ -88,14 +88,7 @@ class Rule(torch.autograd.Function):
 
 
 def apply(name: str, derivative: Derivative, tensors: tuple[Tensor, ...], *options: Any) -> tuple[Tensor, ...]:
-    """Run a kernel with a derivative.
-
-    Args:
-        name: of the kernel.
-        derivative: of its outputs.
-        tensors: its tensors.
-        *options: its options.
-    """
+    """Run a kernel with a derivative."""
     return Rule.apply(name, derivative, options, *tensors)  # type: ignore[return-value]
 
 

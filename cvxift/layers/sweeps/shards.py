@@ -116,11 +116,6 @@ class Folder:
     def finished(self, number: int, count: int, theta: str) -> bool:
         """Whether a shard is there, whole, and of these values.
 
-        Args:
-            number: of the shard.
-            count: its number of instances.
-            theta: digest of its values.
-
         Raises:
             BrokenShard: its file is cut short.
             ProgramError: it was computed from other values.
