@@ -59,20 +59,6 @@ def test_one_graph_forward_and_backward(name):
     same(both(torch.compile(c.layer, fullgraph=True, backend="aot_eager"), c.tensors), both(c.layer, c.tensors))
 
 
-@needs_compiler
-def test_inductor_with_the_operations_around_it():
-    c = Case("quadratic")
-
-    def model(*tensors):
-        x, dual = c.layer(tensors[0], 2.0 * tensors[1].tanh(), *tensors[2:])
-        return x.square().sum() + dual.exp().sum(), x
-
-    compiled = torch.compile(model, fullgraph=True, backend="inductor")
-    same(both(compiled, c.tensors), both(model, c.tensors))
-    with torch.no_grad():
-        same(compiled(*c.tensors), model(*c.tensors))
-
-
 def test_batch_shapes_that_change():
     layer = qp_layer()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
@@ -264,6 +250,31 @@ def points(shape: tuple[int, ...], batch: int, dtype: torch.dtype = double) -> t
     return torch.randn(batch, *shape, generator=generator, dtype=double).to(dtype).requires_grad_()
 
 
+@needs_compiler
+def test_inductor_with_the_operations_around_them():
+    """The layer and each kind of kernel between loops that are compiled: each loop is a program for a C++ compiler."""
+    c = Case("quadratic")
+
+    def model(x, scores, *tensors):
+        (z, dual), plan = (
+            c.layer(tensors[0], 2.0 * tensors[1].tanh(), *tensors[2:]),
+            ct.transport(x.tanh(), temperature=0.5),
+        )
+        states, pairs = ct.linear_chain(scores.sin(), PAIRWISE)
+        ranks = ct.soft_rank(2.0 * scores)
+        total = (
+            z.square().sum() + dual.exp().sum() + plan.square().sum() + (ranks * states.exp()).sum() + pairs.exp().sum()
+        )
+        return total, z
+
+    tensors = [points((4, 3), 2), points((5, 3), 2), *c.tensors]
+    with torch._inductor.config.patch(compile_threads=1):  # no processes to compile in, each of which imports PyTorch
+        compiled = torch.compile(model, fullgraph=True, backend="inductor")
+        same(both(compiled, tensors), both(model, tensors))
+        with torch.no_grad():
+            same(compiled(*tensors), model(*tensors))
+
+
 class TestClosedForms:
     """One graph, the same values and derivatives as without."""
 
@@ -317,21 +328,6 @@ class TestClosedForms:
             return function(x).sin().sum()
 
         same([torch.compile(hessian(value), fullgraph=True, backend="aot_eager")(x)], [hessian(value)(x)])
-
-    @needs_compiler
-    def test_inductor(self):
-        def model(x, scores):
-            plan = ct.transport(torch.tanh(x), temperature=0.5)
-            states, pairs = ct.linear_chain(scores @ plan, PAIRWISE)
-            return (ct.soft_rank(states.sum(-2)) * pairs.sum((-3, -2))).exp()
-
-        tensors = [points((4, 3), 2), points((5, 4), 2)]
-
-        def both(function):
-            out = function(*tensors)
-            return [out, *torch.autograd.grad(out.sum(), tensors)]
-
-        same(both(torch.compile(model, fullgraph=True, backend="inductor")), both(model))
 
     def test_a_long_chain_makes_no_longer_graph(self):
         nodes = []
