@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,12 @@ def relative_residual(
         along: `weights` of x and of each tensor, broadcastable to them; None for a tensor that has no floating entries.
         variables: number of entries of x that are no multipliers; 0 where there are no constraints.
         parts: numbers of entries of x's leaves, which may have units of their own; empty for one unit.
-        of_bounds: whether F are constraints, at whose bounds x may be zero in any unit.
+        of_bounds: whether F are constraints, at whose bounds all of x may be zero: θ has its unit, too.
 
     Returns:
         Ratios; infinite where F_i ≠ 0 changes with nothing, or is NaN.
     """
-    size, doubtful = _sizes(xp, x, variables, parts, of_bounds)
+    size, doubtful = _sizes(xp, x, variables, parts, _common_unit(xp, x, tensors, along) if of_bounds else None)
     if not variables:  # a smooth F is straight over an entry that is nearly zero, not over one whose unit is small
         half = xp.where(doubtful, 0.5 * xp.abs(x), xp.zeros_like(x))
         plus, minus = function(x + half, *tensors), function(x - half, *tensors)
@@ -128,13 +129,21 @@ def balance(
     Σⱼ |∂Fᵢ/∂xⱼ xⱼ| + Σⱼ |∂Fᵢ/∂θⱼ θⱼ| is read off F's change when all entries of x, and then of θ, grow by 0.1 % times
     weights that differ. It has F's units, whatever they are.
     """
-    size, _ = _sizes(xp, x, variables, (), True)
+    size, _ = _sizes(xp, x, variables, (), _common_unit(xp, x, tensors, along))
     own = _change(xp, function(x + STEP * size * along[0], *tensors), value)
     return own + _of_theta(xp, function, x, tensors, value, along)
 
 
-def _sizes(xp: Any, x: Array, variables: int, parts: Sequence[int], of_bounds: bool = False) -> tuple[Array, Array]:
-    """What the entries of x count as: no less than a small part of their leaf's unit, which is its largest entry.
+def _common_unit(xp: Any, x: Array, tensors: Sequence[Array], along: Sequence[Array]) -> Array:
+    """The largest entry of one instance's x and θ, at most 1; 1 where θ is zero, for x alone may be rounding."""
+    floating = [t for t, weight in zip(tensors, along[1:], strict=True) if weight is not None and math.prod(t.shape)]
+    theta = reduce(xp.maximum, [xp.astype(xp.max(xp.abs(t)), x.dtype) for t in floating] or [xp.zeros_like(x[0])])
+    unit = xp.clip(xp.maximum(theta, xp.max(xp.abs(x))), max=1.0)
+    return xp.where(theta > 0, unit, xp.ones_like(unit))
+
+
+def _sizes(xp: Any, x: Array, variables: int, parts: Sequence[int], common: Array | None = None) -> tuple[Array, Array]:
+    """What the entries of x count as: no less than a small part of their unit: `common`, or their leaf's largest entry.
 
     Returns:
         Sizes, and which entries are smaller than that but not zero: their unit is smaller, or they are nearly zero.
@@ -147,9 +156,11 @@ def _sizes(xp: Any, x: Array, variables: int, parts: Sequence[int], of_bounds: b
         own = size[..., start : start + length]
         start += length
         unit = xp.clip(xp.max(own, axis=-1, keepdims=True), max=1.0)
-        if len(lengths) > 1:
-            unit = xp.where(unit > zero, unit, whole)
-        floor = tolerance_of(eps) * (xp.ones_like(unit) if of_bounds else unit + (unit == 0))  # all zeros have no unit
+        if len(lengths) > 1:  # multipliers say nothing of the unit that variables have
+            unit = unit if start == variables else xp.where(unit > zero, unit, whole)
+        floor = tolerance_of(eps) * (
+            unit + (unit == 0) if common is None else common + 0.0 * unit
+        )  # all zeros have no unit
         if variables and start == variables:
             floor = xp.maximum(floor, SHARE * xp.max(own, axis=-1, keepdims=True))
         floors.append(xp.broadcast_to(floor, own.shape))

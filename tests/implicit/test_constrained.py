@@ -123,7 +123,7 @@ def test_rounding_is_no_multiplier(face: Face, noise: float) -> None:
         solve(face.array([0.0]))
 
 
-@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e9])
+@pytest.mark.parametrize("unit", [1e-15, 1e-9, 1e-6, 1e9])
 @pytest.mark.parametrize("off", [0.0, 1e-9, 1e-3])
 def test_constrained_unknowns_in_any_unit(face: Face, unit: float, off: float) -> None:
     solve = face.implicit.implicit_argmin(
