@@ -158,9 +158,8 @@ def _sizes(xp: Any, x: Array, variables: int, parts: Sequence[int], common: Arra
         unit = xp.clip(xp.max(own, axis=-1, keepdims=True), max=1.0)
         if len(lengths) > 1:  # multipliers say nothing of the unit that variables have
             unit = unit if start == variables else xp.where(unit > zero, unit, whole)
-        floor = tolerance_of(eps) * (
-            unit + (unit == 0) if common is None else common + 0.0 * unit
-        )  # all zeros have no unit
+        unit = unit + (unit == 0) if common is None else xp.zeros_like(unit) + common  # all zeros have no unit
+        floor = tolerance_of(eps) * unit
         if variables and start == variables:
             floor = xp.maximum(floor, SHARE * xp.max(own, axis=-1, keepdims=True))
         floors.append(xp.broadcast_to(floor, own.shape))
