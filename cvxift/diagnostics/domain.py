@@ -86,12 +86,13 @@ def evaluate(expression: Any, values: dict[int, Floats]) -> Any:
 def _atoms(problem: cp.Problem) -> Iterator[Any]:
     """Every atom of the objective and the constraints."""
     stack: list = [problem.objective.expr, *(arg for c in problem.constraints for arg in c.args)]
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # with what their ids stand for, which another would get
     while stack:
-        node = squared(stack.pop())
-        if id(node) in seen:
+        stated = stack.pop()
+        if id(stated) in seen:
             continue
-        seen.add(id(node))
+        seen[id(stated)] = stated
+        node = squared(stated)
         if getattr(node, "args", None):
             yield node
             stack.extend(node.args)

@@ -212,9 +212,12 @@ class _RecordingDcp2Cone(Dcp2Cone):
         super().__init__(quad_obj=True, solver_context=context)
         self.introduced: dict[int, tuple[Any, int | None]] = {}
         self._root: int | None = None
+        self._squares: dict[int, tuple[Any, Any]] = {}  # CVXPY knows expressions by id: both stay as long as it asks
 
     def canonicalize_tree(self, expr: Any, *args: Any, **kwargs: Any) -> Any:
-        expr = squared(expr)
+        square = squared(expr)
+        if square is not expr:
+            _, expr = self._squares.setdefault(id(expr), (expr, square))
         if isinstance(expr, Constraint) and self._root is None:
             self._root = expr.id
             try:

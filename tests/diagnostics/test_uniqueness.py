@@ -166,3 +166,18 @@ def test_the_square_of_a_norm_is_a_sum_of_squares(form, radius):
     u = c.value / size
     right = np.eye(4) if radius is None else radius * (np.eye(4) - np.outer(u, u)) / size
     np.testing.assert_allclose(cvxift.differentiate(problem, check="raise").jacobian(x, c), right, atol=1e-7)
+
+
+def test_squares_of_many_norms_are_each_their_own():
+    """Σᵢ i ‖xᵢ‖² ≤ 1 beside Σᵢ ‖xᵢ − cᵢ‖², stated by norms and by sums of squares."""
+    c0 = np.arange(1.0, 13.0).reshape(6, 2)
+    found = []
+    for square in (lambda e: cp.square(cp.norm(e)), cp.sum_squares):
+        x, c = cp.Variable((6, 2)), cp.Parameter((6, 2), value=c0)
+        cost = sum(square(x[i] - c[i]) for i in range(6))
+        problem = cp.Problem(cp.Minimize(cost), [sum((i + 1) * square(x[i]) for i in range(6)) <= 1])
+        sensitivity = cvxift.differentiate(problem)
+        found.append((x.value, sensitivity.vjp({x: np.ones((6, 2))})[c]))
+        assert not [finding for finding in cvxift.diagnose(problem).findings if "norm at zero" in finding.text]
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
