@@ -68,7 +68,7 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
         Cotangents of θ in the program's order, shape (..., N).
     """
     x_bar, y_bar = account.recover.transpose(bar)
-    values, differs = _values(account, lambda pieces: _gradients(account, pieces, bar, with_P))
+    values, differs, noise = _values(account, lambda pieces: _gradients(account, pieces, bar, with_P))
     if account.endless is not None and bool((bar @ account.recover.linear(*account.endless)).any()):
         tell_endless(account, check)
     flat = False
@@ -81,11 +81,13 @@ def _transposed(account: Regularity, bar: Floats, with_P: bool, check: Check) ->
     told = _judge(account, differs, check, theta=True, torn=torn, flat=flat)
     if (told and not account.ended) or len(values) < len(account.pieces):
         return values[0]
-    return _mean(account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check)
+    return _mean(
+        account, values[0], lambda side: account.program.vjp(side.vjp(x_bar, y_bar, with_P)), check, noise=noise
+    )
 
 
 def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
-    values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
+    values, differs, noise = _values(account, lambda pieces: _tangents(account, pieces, direction))
     if account.endless is not None:
         tell_endless(account, check, "forward")
     flat = account.flat is not None
@@ -95,12 +97,12 @@ def _tangent(account: Regularity, direction: Data, check: Check) -> Floats:
     told = _judge(account, differs, check, theta=False, ended=ended, torn=torn, flat=flat)
     if (told and not account.ended) or len(values) < len(account.pieces):
         return values[0]
-    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check, "forward")
+    return _mean(account, values[0], lambda side: account.recover.linear(*side.jvp(direction)), check, "forward", noise)
 
 
 def determined(account: Regularity, direction: Data) -> Floats:
     """As `tangent`, without a word: NaN for outputs without a derivative, such as multipliers that are not unique."""
-    values, differs = _values(account, lambda pieces: _tangents(account, pieces, direction))
+    values, differs, _ = _values(account, lambda pieces: _tangents(account, pieces, direction))
     out = values[0].copy()
     out[differs] = np.nan
     if account.flat is not None:
@@ -123,8 +125,8 @@ def differs_somewhere(account: Regularity) -> bool:
 
 def _values(
     account: Regularity, product: Callable[[Sequence[Linearization]], tuple[list[Floats], Floats]]
-) -> tuple[list[Floats], np.ndarray]:
-    """A product on each piece, and where the pieces differ, of the values' shape.
+) -> tuple[list[Floats], np.ndarray, Floats]:
+    """A product on each piece, where the pieces differ, of the values' shape, and the size of what is rounding.
 
     A piece of curved cones is known a step away, with the curvature of the step: pieces that differ less in proportion
     from a shorter one are one piece, which is taken from there. Where all of them tend to what the point's own
@@ -137,15 +139,15 @@ def _values(
     values, noise = product(account.pieces)
     differs = _differs(account, values, noise)
     if account.local.cones.polyhedral or not differs.any() or account.two_distances is None:
-        return values, differs
+        return values, differs, noise
     far, near = (product(pieces)[0] for pieces in account.two_distances)
     (limit,), _ = product([account.plain])
     off, left = (np.abs(np.stack(found) - limit).max(axis=0) for found in (far, near))
     known = left <= DIFFERENT_CURVED * np.abs(limit) + NOISE_CURVED * noise
     if (known | (left <= ROOT * off)).all():
-        return [limit], np.zeros_like(differs)
+        return [limit], np.zeros_like(differs), noise
     kept = differs & (_spread(near) > PERSISTS * _spread(far))
-    return (values, differs) if kept.any() else (near, kept)
+    return (values, differs, noise) if kept.any() else (near, kept, noise)
 
 
 def _gradients(
@@ -261,6 +263,7 @@ def _mean(
     product: Callable[[Linearization], Floats],
     check: Check,
     mode: Mode = "reverse",
+    noise: Floats | float = 0.0,
 ) -> Floats:
     """The product's mean over the two sides of the point, where pieces are known by their sides alone.
 
@@ -284,7 +287,7 @@ def _mean(
             smooth = np.abs(wide - closer) <= STEEP * size  # else the farther sides lie beyond another kink
             mean = np.where(smooth, closer + (closer - wide) / (SHORTER**2 - 1.0), closer)
         limit = DIFFERENT_CURVED * size + BENT * np.abs(near - far)
-    if bool((np.abs(mean - value) > STEEP * size).any()):
+    if bool((np.abs(mean - value) > STEEP * size + NOISE_CURVED * noise).any()):
         tell_steep(account, check, mode)
     return np.where(np.abs(mean - value) <= limit, mean, value)
 
