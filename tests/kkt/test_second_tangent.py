@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from plant import inner, move, plant, tangent
-from test_linearization import CASES, linearize, resolve
+from plant import inner, move, tangent
+from test_linearization import linearize, resolve
 
 from cvxift.kkt.instance import Layout
 from cvxift.kkt.products import DataEntries
 from cvxift.kkt.solution import Linearization
 from cvxift.program.structure import Data
-
-
-@pytest.fixture(params=CASES)
-def planted(request):
-    cones, n = CASES[request.param]
-    return plant(cones, n, np.random.default_rng(0))
 
 
 def stacked(parts):
