@@ -41,12 +41,15 @@ def test_a_small_entry_counts_as_it_is_where_the_function_bends_over_half_of_it(
     assert (ratio > 1e-5) if told else (ratio < tolerance_of(EPS) / 10)
 
 
-@pytest.mark.parametrize(("unit", "right"), [(1e-11, True), (1e-13, False)])
-def test_tiny_constrained_unknowns_are_right_or_told(unit, right):
-    """The nearest point of x >= 0, sum x = unit; for two free entries dx/dt = I − ½ 1 1ᵀ, whatever the unit."""
-    t = unit * torch.tensor([1.2, 0.9, -5.0], dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("unit", "shared", "right"), [(1e-11, False, True), (1e-13, True, True), (1e-13, False, False)]
+)
+def test_tiny_constrained_unknowns_are_right_or_told(unit, shared, right):
+    """The nearest point of x >= 0, sum x = unit, to t in a unit that is θ's own or not: dx/dt = I − ½ 1 1ᵀ."""
+    scale = 1.0 if shared else unit
+    t = unit / scale * torch.tensor([1.2, 0.9, -5.0], dtype=torch.float64)
     solve = implicit_argmin(
-        lambda x, t: 0.5 * ((x - t) ** 2).sum(),
+        lambda x, t: 0.5 * ((x - scale * t) ** 2).sum(),
         lambda t: torch.tensor([0.65 * unit, 0.35 * unit, 0.0], dtype=torch.float64),
         equality=lambda x, t: x.sum() - unit,
         inequality=lambda x, t: -x,
@@ -55,5 +58,5 @@ def test_tiny_constrained_unknowns_are_right_or_told(unit, right):
         with pytest.warns(ApplicabilityWarning, match="state them in a larger one"):
             torch.func.jacrev(solve)(t)
         return
-    J = torch.func.jacrev(solve)(t).numpy()
+    J = torch.func.jacrev(solve)(t).numpy() / scale
     assert np.allclose(J, [[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0], [0.0, 0.0, 0.0]], atol=1e-9)
