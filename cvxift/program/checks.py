@@ -129,9 +129,12 @@ def _check_dpp(problem: cp.Problem, gp: bool) -> None:
 
 def _nonlinear(problem: cp.Problem) -> bool:
     """Whether a problem follows CVXPY's rules of nonlinear programs; before version 1.9 it has none."""
+    parts = [problem, *problem.constraints]  # matrix and exponential cones have no such rule
+    if not all(hasattr(part, "is_dnlp") for part in parts):
+        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return bool(hasattr(problem, "is_dnlp") and problem.is_dnlp())
+        return bool(problem.is_dnlp())
 
 
 def _rule(gp: bool, dpp: bool) -> Callable[[Any], bool]:

@@ -242,3 +242,24 @@ def test_rows_that_the_point_cannot_resolve_are_no_equations(limit):
     for constraint in (inside, bound):  # their multipliers share what holds the point
         _, said = heard(lambda dual=constraint.dual_variables[0]: differentiate(problem).vjp({dual: 1.0}))
         assert said
+
+
+@pytest.mark.parametrize("small", [1e-9, 1e-11])
+def test_small_entries_of_linear_rows_are_equations(small):
+    """Beside a bound that fixes a column, and a curved cone: what a row states is exact, eigenvectors are not."""
+    x, z, c = cp.Variable(2, name="x"), cp.Variable(3, name="z"), cp.Parameter(name="c", value=0.3)
+    cost = cp.sum_squares(z - np.array([1.0, 2.0, 3.0])) + cp.square(x[0] - 5) + cp.square(x[1] + 2)
+    held = [cp.norm(z) <= 1, x[0] <= 1, x[0] + small * x[1] == 1 + small * c]
+    rows, said = heard(lambda: differentiate(cp.Problem(cp.Minimize(cost), held)).jacobian(x, c))
+    assert not said
+    np.testing.assert_allclose(np.ravel(rows), [0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("off", [1e-9, 3e-9, 1e-8])
+@pytest.mark.parametrize("linear", [False, True])
+def test_beside_the_point_where_cones_touch(off, linear):
+    """What tells the cones apart, the square of `off`, is below rounding, and K need not look singular."""
+    x, c = cp.Variable(3, name="x"), cp.Parameter(3, name="c", value=[1.0, off, -off / 2])
+    cost = -c @ x if linear else cp.sum_squares(x - 3 * c)
+    (rows, _), said = heard(lambda: jacobians(cp.Problem(cp.Minimize(cost), [cp.norm(x) <= 1, x[0] <= 1]), x, c))
+    assert said or np.allclose(rows, np.diag([0.0, 1.0, 1.0]), atol=1e-6)

@@ -52,6 +52,18 @@ def test_problems_that_are_refused(parts):
             cvxift.differentiate(cp.Problem(cp.Minimize(objective)))
 
 
+def test_rules_are_told_beside_a_matrix_cone(parts):
+    """CVXPY has no rule of nonlinear programs for it."""
+    x, c, _ = parts
+    matrix = cp.Variable((2, 2), symmetric=True)
+    for objective, message in (
+        (cp.sum_squares(x) + c[0] * c[1] * x[0], "not DPP"),
+        (cp.sqrt(x[0]), "rules of convexity"),
+    ):
+        with pytest.raises(ProgramError, match=message):
+            cvxift.differentiate(cp.Problem(cp.Minimize(objective), [matrix >> 0]))
+
+
 def test_problems_without_a_solution(parts):
     x, c, objective = parts
     for goal, constraints, status in (

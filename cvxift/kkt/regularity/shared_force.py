@@ -19,12 +19,13 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.products import DataEntries
-from cvxift.kkt.regularity.null_space import null_vector
+from cvxift.kkt.regularity.null_space import is_regular, null_vector
 from cvxift.kkt.regularity.pieces import steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import NOISE, PROMISE, SPLIT
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import Rotation, rotation
+from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Data, Floats
 
@@ -35,15 +36,19 @@ ALIKE = PROMISE * SPLIT  # relative difference up to which splits, and curvature
 DIRECTIONS = 4  # random changes of θ at which an end must have the largest curvature
 STARTS = 4  # random null vectors from which ends are looked for, both ways, where there is more than one dependence
 LITTLE = 1e-5  # part of the force that cones without it get, so that columns that only they hold are held
+NEARLY = 1e-7  # part of forces that cancel up to which what tells them apart, its square, is below rounding
 LONGEST = 20  # dependences that are followed to their ends from one start
 
 
 def depends_on_multipliers(account: Regularity) -> bool:
     """Whether derivatives depend on which of the multipliers of dependent cones are taken."""
     local, null = account.local, account.null
-    if local.cones.polyhedral or null is None or not null.w.any():
+    if local.cones.polyhedral:
         return False
-    ends = [end for sign in (1.0, -1.0) if (end := _end_of(local, local.y, sign * null.w)) is not None]
+    w, alike = (null.w, ALIKE) if null is not None and null.w.any() else (_nearly_dependent(account), PROMISE)
+    if w is None:
+        return False
+    ends = [end for sign in (1.0, -1.0) if (end := _end_of(local, local.y, sign * w)) is not None]
     if not ends:
         return False  # equalities alone, which have no curvature
     unit = local.units[1]
@@ -53,7 +58,25 @@ def depends_on_multipliers(account: Regularity) -> bool:
     tangent = local.program.jvp(step)
     size = np.where(account.output_unit > 0.0, account.output_unit, 1.0)  # zero: multipliers of no row of the program
     here, there = (account.recover.X @ piece.jvp(tangent)[0] / size for piece in (account.plain, bent))
-    return bool(np.abs(there - here).max(initial=0.0) > ALIKE * np.abs(here).max(initial=0.0))
+    return bool(np.abs(there - here).max(initial=0.0) > alike * np.abs(here).max(initial=0.0))
+
+
+def _nearly_dependent(account: Regularity) -> Floats | None:
+    """Multipliers (m,) whose forces cancel up to `NEARLY`, as beside a point where cones touch; None without."""
+    local, piece = account.local, account.plain
+    system = piece.system
+    if not account.direct or not isinstance(system, ReducedSystem):
+        return None
+    # Beside columns that were eliminated, rows that nearly depend on them look like any others.
+    sure = system.factor.rcond > NEARLY if isinstance(system.factor, DenseFactor) else is_regular(piece)
+    if sure and (system.special is not None or system.fixed is None):
+        return None
+    columns, rows = local.units
+    signs = np.random.default_rng(1).choice((-1.0, 1.0), len(columns) + len(rows))
+    _, w = piece.solve(*np.split(signs / np.concatenate([columns, rows]), [len(columns)]))
+    force, _ = piece.entries.act(local.data, np.zeros_like(local.x), w)
+    whole = float((local.magnitudes[0].T @ np.abs(w)).max(initial=0.0))
+    return w if whole > 0.0 and float(np.abs(force).max(initial=0.0)) <= NEARLY * whole else None
 
 
 class Shared(NamedTuple):

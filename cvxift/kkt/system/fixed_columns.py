@@ -65,9 +65,10 @@ class FixedColumns(NamedTuple):
         rest = rows[:, self.U]
         if turn.spectrum is None or not len(self.U) or not len(self.u):
             return rest
+        exact = self.u < len(turn.rows)  # as the program states them, however small their entries
         if isinstance(rows, np.ndarray):
-            kept = np.abs(rest).max(axis=1) > CONSISTENT * np.abs(rows[:, self.F]).max(axis=1)
+            kept = exact | (np.abs(rest).max(axis=1) > CONSISTENT * np.abs(rows[:, self.F]).max(axis=1))
             return rest if kept.all() else rest * kept[:, None]
         fixed, others = (abs(part).max(axis=1).toarray().ravel() for part in (rows[:, self.F], rest))
-        kept = others > CONSISTENT * fixed
+        kept = exact | (others > CONSISTENT * fixed)
         return rest if kept.all() else sp.csr_array(sp.diags_array(kept * 1.0) @ rest)
