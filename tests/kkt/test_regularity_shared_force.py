@@ -263,3 +263,13 @@ def test_beside_the_point_where_cones_touch(off, linear):
     cost = -c @ x if linear else cp.sum_squares(x - 3 * c)
     (rows, _), said = heard(lambda: jacobians(cp.Problem(cp.Minimize(cost), [cp.norm(x) <= 1, x[0] <= 1]), x, c))
     assert said or np.allclose(rows, np.diag([0.0, 1.0, 1.0]), atol=1e-6)
+
+
+def test_large_balls():
+    """Their cones are lifted, so that a row that stands still moves by rounding."""
+    size = 200
+    x, c = cp.Variable(size, name="x"), cp.Parameter(size, name="c", value=np.r_[3.0, np.zeros(size - 1)])
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(x - c)), [cp.norm(x) <= 1, x[0] <= 1])
+    rows, said = heard(lambda: differentiate(problem).jacobian(x, c))
+    assert not said
+    np.testing.assert_allclose(rows, np.diag(np.r_[0.0, np.full(size - 1, 1 / 3)]), atol=1e-9)

@@ -123,7 +123,9 @@ def _lagrangian(local: LocalPoint, tangent: Data, x_dot: Floats, ends: list[Line
     inner, cost = local.solution.engine.cones, 1.0 if units is None else float(units.cost)
     _, h = entries.residual_tangent(tangent, local.x, local.y)
     s_dot = _in_units(local, h - entries.act(local.data, x_dot, local.y)[1], "slacks")
-    whole = local.magnitudes[0] @ np.abs(x_dot) + np.abs(h)
+    columns = local.units[0]
+    moved = columns * float(np.abs(x_dot / columns).max(initial=0.0))  # a row that stands still has only rounding
+    whole = local.magnitudes[0] @ moved + np.abs(h)
     whole = _in_units(local, np.maximum.reduceat(whole, cones.unit_starts)[cones.unit_of_row], "slacks")
     whole = np.maximum.reduceat(np.abs(whole), inner.unit_starts)[inner.unit_of_row]
     values = []
