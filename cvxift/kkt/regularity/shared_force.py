@@ -19,13 +19,12 @@ import numpy as np
 
 from cvxift import cones as cone
 from cvxift.kkt.products import DataEntries
-from cvxift.kkt.regularity.null_space import is_regular, null_vector
+from cvxift.kkt.regularity.null_space import null_vector
 from cvxift.kkt.regularity.pieces import steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
 from cvxift.kkt.regularity.thresholds import NOISE, PROMISE, SPLIT
 from cvxift.kkt.solution import Linearization
 from cvxift.kkt.system.cone_basis import Rotation, rotation
-from cvxift.kkt.system.factor import DenseFactor
 from cvxift.kkt.system.reduced import ReducedSystem
 from cvxift.program.structure import Data, Floats
 
@@ -67,10 +66,8 @@ def _nearly_dependent(account: Regularity) -> Floats | None:
     system = piece.system
     if not account.direct or not isinstance(system, ReducedSystem):
         return None
-    # Beside columns that were eliminated, rows that nearly depend on them look like any others.
-    sure = system.factor.rcond > NEARLY if isinstance(system.factor, DenseFactor) else is_regular(piece)
-    if sure and (system.special is not None or system.fixed is None):
-        return None
+    if system.special is not None or system.fixed is None:
+        return None  # else rows that nearly depend on eliminated columns look like any others
     columns, rows = local.units
     signs = np.random.default_rng(1).choice((-1.0, 1.0), len(columns) + len(rows))
     _, w = piece.solve(*np.split(signs / np.concatenate([columns, rows]), [len(columns)]))
