@@ -26,7 +26,7 @@ from cvxift.program.cones import Cones
 from cvxift.program.row_order import triangle
 from cvxift.program.structure import Floats
 
-SINGULAR = 1e-9  # least singular value, of unit rows, above which a matrix at random x and θ is regular
+LEAST_SINGULAR_VALUE = 1e-9  # least singular value, of unit rows, above which a matrix at random x and θ is regular
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _without_combinations(order: int, at: np.ndarray, rows: AffineRows, whole: F
     M = weight * whole[place]
     size = np.linalg.norm(M, axis=1)
     unit = M / np.where(size > 0.0, size, 1.0)[:, None]
-    if np.linalg.svd(unit, compute_uv=False)[-1] > SINGULAR:
+    if np.linalg.svd(unit, compute_uv=False)[-1] > LEAST_SINGULAR_VALUE:
         return order, at
     # T holds the coefficients of each row of M side by side: Tᵀe = 0 is M e = 0 for every x and θ.
     own = rows.take(place.ravel())

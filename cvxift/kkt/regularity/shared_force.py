@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from cvxift import cones as cone
-from cvxift.kkt.products import DataEntries
 from cvxift.kkt.regularity.null_space import null_vector
 from cvxift.kkt.regularity.pieces import steps_of_theta
 from cvxift.kkt.regularity.point import LocalPoint
@@ -31,12 +30,12 @@ from cvxift.program.structure import Data, Floats
 if TYPE_CHECKING:
     from cvxift.kkt.regularity.account import Regularity
 
-ALIKE = PROMISE * SPLIT  # relative difference up to which splits, and curvatures, are one
-DIRECTIONS = 4  # random changes of θ at which an end must have the largest curvature
+ONE_CURVATURE = PROMISE * SPLIT  # relative difference up to which splits, and curvatures, are one
+CHANGES = 4  # random changes of θ at which an end must have the largest curvature
 STARTS = 4  # random null vectors from which ends are looked for, both ways, where there is more than one dependence
 LITTLE = 1e-5  # part of the force that cones without it get, so that columns that only they hold are held
-NEARLY = 1e-7  # part of forces that cancel up to which what tells them apart, its square, is below rounding
-LONGEST = 20  # dependences that are followed to their ends from one start
+CANCELLED_FORCE = 1e-7  # part of forces that cancel up to which what tells them apart, its square, is below rounding
+MOST_DEPENDENCES = 20  # dependences that are followed to their ends from one start
 
 
 def depends_on_multipliers(account: Regularity) -> bool:
@@ -44,7 +43,7 @@ def depends_on_multipliers(account: Regularity) -> bool:
     local, null = account.local, account.null
     if local.cones.polyhedral:
         return False
-    w, alike = (null.w, ALIKE) if null is not None and null.w.any() else (_nearly_dependent(account), PROMISE)
+    w, alike = (null.w, ONE_CURVATURE) if null is not None and null.w.any() else (_nearly_dependent(account), PROMISE)
     if w is None:
         return False
     ends = [end for sign in (1.0, -1.0) if (end := _end_of(local, local.y, sign * w)) is not None]
@@ -61,7 +60,7 @@ def depends_on_multipliers(account: Regularity) -> bool:
 
 
 def _nearly_dependent(account: Regularity) -> Floats | None:
-    """Multipliers (m,) whose forces cancel up to `NEARLY`, as beside a point where cones touch; None without."""
+    """Multipliers (m,) whose forces cancel up to `CANCELLED_FORCE`, as where cones nearly touch; None without."""
     local, piece = account.local, account.plain
     system = piece.system
     if not account.direct or not isinstance(system, ReducedSystem):
@@ -73,7 +72,7 @@ def _nearly_dependent(account: Regularity) -> Floats | None:
     _, w = piece.solve(*np.split(signs / np.concatenate([columns, rows]), [len(columns)]))
     force, _ = piece.entries.act(local.data, np.zeros_like(local.x), w)
     whole = float((local.magnitudes[0].T @ np.abs(w)).max(initial=0.0))
-    return w if whole > 0.0 and float(np.abs(force).max(initial=0.0)) <= NEARLY * whole else None
+    return w if whole > 0.0 and float(np.abs(force).max(initial=0.0)) <= CANCELLED_FORCE * whole else None
 
 
 class Shared(NamedTuple):
@@ -103,12 +102,14 @@ def of_largest_curvature(account: Regularity) -> Shared | None:
     # Auxiliary columns that only a cone without force would hold are held by a little of it.
     middle = np.mean([end.y for end in ends], axis=0)
     held = [_at(local, end.y + LITTLE * (middle - end.y)) for end in ends]
-    largest = np.zeros((len(ends), DIRECTIONS), dtype=bool)
-    for number, step in enumerate(steps_of_theta(local, 1.0, DIRECTIONS)):
+    largest = np.zeros((len(ends), CHANGES), dtype=bool)
+    for number, step in enumerate(steps_of_theta(local, 1.0, CHANGES)):
         tangent = local.program.jvp(step)
         for k, end in enumerate(held):
             values = _lagrangian(local, tangent, end.jvp(tangent)[0], ends)
-            largest[k, number] = np.isfinite(values).all() and values.max() - values[k] <= ALIKE * np.abs(values).max()
+            largest[k, number] = (
+                np.isfinite(values).all() and values.max() - values[k] <= ONE_CURVATURE * np.abs(values).max()
+            )
     always = np.flatnonzero(largest.all(axis=1))
     some = always[:1] if len(always) else np.flatnonzero(largest.any(axis=1))
     return Shared(tuple(ends[k] for k in some), bool(largest.any(axis=0).all())) if len(some) else None
@@ -116,7 +117,7 @@ def of_largest_curvature(account: Regularity) -> Shared | None:
 
 def _lagrangian(local: LocalPoint, tangent: Data, x_dot: Floats, ends: list[Linearization]) -> Floats:
     """Twice the saddle function at ẋ for each end's y, without the terms that no y has, shape (ends,)."""
-    entries, cones, units = DataEntries(local.structure), local.cones, local.solution.units
+    entries, cones, units = local.solution.engine.entries, local.cones, local.solution.units
     inner, cost = local.solution.engine.cones, 1.0 if units is None else float(units.cost)
     _, h = entries.residual_tangent(tangent, local.x, local.y)
     s_dot = _in_units(local, h - entries.act(local.data, x_dot, local.y)[1], "slacks")
@@ -150,7 +151,7 @@ def _ends(local: LocalPoint, piece: Linearization) -> Iterator[Linearization]:
         several = False
         for sign in (1.0, -1.0):
             end, y, gone = piece, local.y, np.zeros(local.cones.units, dtype=bool)
-            for dependence in range(LONGEST):
+            for dependence in range(MOST_DEPENDENCES):
                 null = null_vector(local, end, seed)
                 further = None if null is None or not null.w.any() else _end_of(local, y, sign * null.w)
                 if further is None:
@@ -167,12 +168,15 @@ def _ends(local: LocalPoint, piece: Linearization) -> Iterator[Linearization]:
 def _at(local: LocalPoint, y: Floats, gone: np.ndarray | None = None) -> Linearization:
     """The linearization for other multipliers, where the cones that have none (`gone`, a mask of units) are slack."""
     solution, s = local.solution, local.s.copy()
-    for unit in () if gone is None else np.flatnonzero(gone):
-        rows = local.rows_of(int(unit))
-        s[rows] += local.scales_of(1.0)[0][rows] * local.interior(int(unit))
+    if gone is not None:
+        sizes, _ = local.scales_of(1.0)
+        for unit in np.flatnonzero(gone):
+            rows = local.rows_of(int(unit))
+            s[rows] += sizes[rows] * local.interior(int(unit))
     v = _in_units(local, s, "slacks") - _in_units(local, y, "multipliers")
     system = ReducedSystem(solution.instance, rotation(solution.engine.cones, v))
-    return Linearization(local.structure, local.data, local.x, y, system, s - y, solution.substitution)
+    way, entries = solution.substitution, solution.engine.entries
+    return Linearization(local.structure, local.data, local.x, y, system, s - y, way, entries=entries)
 
 
 def _end_of(local: LocalPoint, y: Floats, w: Floats) -> tuple[Floats, np.ndarray] | None:
